@@ -1,0 +1,1 @@
+"""Everything of Ratchet with a port: pages, the rating server, the watch receiver."""

@@ -1,0 +1,98 @@
+"""What the runner asks of a model: tokens out, and log-probabilities of given tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those off."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt, answered once per seed. All seeds of a request share one prefill."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer. `position` is the index into the request's seeds.
+
+    `token_ids` exclude the end-of-turn token; `text` has special tokens removed and ends before
+    a stop string. `finish_reason`: `stop`, `length` or `error` (then `error` says why).
+    """
+
+    request_id: str
+    position: int
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: str
+    latency_s: float
+    logprobs: tuple[float, ...] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobRequest:
+    """Score `target_ids` given `context_ids` (at least one token, BOS or the prefix token)."""
+
+    id: str
+    context_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """ln p of each target token given all tokens before it; same length as `target_ids`."""
+
+    request_id: str
+    logprobs: tuple[float, ...]
+    latency_s: float
+    error: str | None = None
+
+
+class Backend(Protocol):
+    """A model that answers. Results come in whatever order they finish."""
+
+    @property
+    def subject(self) -> Mapping[str, Any]:
+        """What is being compared: backend, dtype, quantisation, device (JSON types)."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence, prompt and answer together, in tokens."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """Token ids of a chat prompt, ready for the assistant's answer."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, without special tokens."""
+        ...
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that stands before the first of a text (BOS, else EOS)."""
+        ...
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], settings: GenerationSettings
+    ) -> Iterator[Generation]: ...
+
+    def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]: ...

@@ -1,0 +1,48 @@
+"""The one exception that a user may see: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A bad input, said so that its reader can act on it. The CLI prints it and exits with 3.
+
+    `what` is one sentence; `where` names the file, the line and the field, as far as they are
+    known; `cure` says what to do.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | Path | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        cure: str | None = None,
+    ) -> None:
+        self.what = what
+        self.file = str(file) if file is not None else None
+        self.line = line
+        self.field = field
+        self.cure = cure
+        super().__init__(self.render())
+
+    @property
+    def where(self) -> str | None:
+        """`file:line, field NAME`, or None where nothing is known."""
+        place = self.file or ""
+        if self.line is not None:
+            place += f":{self.line}" if place else f"line {self.line}"
+        if self.field:
+            place += f", field {self.field}" if place else f"field {self.field}"
+        return place or None
+
+    def render(self) -> str:
+        """The whole message as plain text, at most three lines."""
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.cure:
+            lines.append(f"  cure:  {self.cure}")
+        return "\n".join(lines)

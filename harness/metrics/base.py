@@ -1,0 +1,105 @@
+"""What a metric is to the runner: a declaration, and one call over scored items.
+
+A metric file holds two things: a plain function that stands alone (usable from a notebook in
+one line) and a small object with a `spec` and a `score` method, which the runner calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from harness.records import Direction, Response, ResponseKind, Sample, ScoreOutcome
+
+Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "winshare"]
+"""How per-sample values become the metric's value: `mean` averages them; `perplexity` is
+exp(sum of NLL / sum of tokens); `group` is computed on fixed groups of K responses and then
+averaged; `pass_at_k` from (n, c); `corpus` from summed counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """What a metric declares about itself.
+
+    name        as it is written in a suite
+    direction   whether larger is better
+    scale       `ratio` has a true zero, so a relative margin makes sense; `interval` has none
+    form        see `Form`
+    unit        of the value, in words ("share", "nats per token", "points 0-100")
+    low, high   the range; None where it is unbounded
+    needs       which kind of response it is computed from
+    per         one value per `response`, or one per `sample` from all its responses
+    stats       names of the sufficient statistics in `Score.stats`, in order
+    version     raised whenever a value could change; part of the protocol
+    options     what the suite set, as it enters the signature
+    """
+
+    name: str
+    direction: Direction
+    scale: Literal["ratio", "interval"] = "ratio"
+    form: Form = "mean"
+    unit: str = "share"
+    low: float | None = 0.0
+    high: float | None = 1.0
+    needs: ResponseKind = "generation"
+    per: Literal["response", "sample"] = "response"
+    stats: tuple[str, ...] = ()
+    version: str = "1"
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def worst(self) -> float | None:
+        """The worst value there is, where the range is bounded on that side."""
+        return self.low if self.direction == "higher" else self.high
+
+    @property
+    def signature(self) -> str:
+        """`rouge_l|v:1|tok:zh`: enough to reproduce a number from its own label."""
+        options = "".join(f"|{key}:{value}" for key, value in self.options)
+        return f"{self.name}|v:{self.version}{options}"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricItem:
+    """One sample with the responses that the metric needs, in the order of their index."""
+
+    sample: Sample
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a metric says of one response, or of one sample where `response_index` is None."""
+
+    response_index: int | None
+    value: float | None
+    outcome: ScoreOutcome = ScoreOutcome.SCORED
+    reason: str | None = None
+    stats: tuple[float, ...] = ()
+
+    @classmethod
+    def unscored(cls, response_index: int | None, reason: str) -> Evidence:
+        return cls(response_index, None, ScoreOutcome.UNSCORED, reason)
+
+    @classmethod
+    def error(cls, response_index: int | None, reason: str) -> Evidence:
+        return cls(response_index, None, ScoreOutcome.ERROR, reason)
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """The small object that the runner calls."""
+
+    @property
+    def spec(self) -> MetricSpec: ...
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        """Score `items` together (metrics with a model batch inside).
+
+        Returns one list per item, in order: an `Evidence` per response for `per="response"`,
+        one with `response_index=None` for `per="sample"`. A response that carries an error gets
+        an `error` evidence; a value that cannot be computed is `unscored` with its reason. Never
+        raises for what a model said; never returns NaN.
+        """
+        ...

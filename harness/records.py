@@ -1,0 +1,137 @@
+"""The nouns of Ratchet, frozen and typed. One word for one thing: code, CLI, tables, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+Direction = Literal["higher", "lower"]
+"""Whether a larger value of a metric is better or worse."""
+
+ResponseKind = Literal["generation", "text", "reference"]
+"""`generation`: the model wrote it. `text`: log-probabilities of a given text (perplexity).
+`reference`: log-probabilities of the reference answer given the prompt (reference NLL)."""
+
+
+class ScoreOutcome(StrEnum):
+    """What became of one score. The value is NULL unless it is `scored`."""
+
+    SCORED = "scored"
+    ERROR = "error"
+    UNSCORED = "unscored"
+
+
+class VerdictOutcome(StrEnum):
+    """What the gate says. Only measured harm is `fail`."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    INCOMPARABLE = "incomparable"
+
+    @property
+    def exit_code(self) -> int:
+        return {"pass": 0, "fail": 1, "inconclusive": 2, "incomparable": 3}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One item of a task.
+
+    `id` is stable and unique within the task; `fields` is the row of data as it was read;
+    `prompt` are the rendered chat messages (empty for a task that scores given text); `text` is
+    that given text; `references` are the rendered reference answers; `cluster` groups samples
+    that are not independent; `reserve` marks samples that are kept for later looks.
+    """
+
+    id: str
+    task: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    prompt: tuple[Mapping[str, str], ...] = ()
+    text: str | None = None
+    references: tuple[str, ...] = ()
+    cluster: str | None = None
+    language: str | None = None
+    reserve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model said to a sample, or how likely it found a given text.
+
+    For kind `generation`, `text` and `token_ids` are the model's words. For `text` and
+    `reference` they are the given words and `logprobs` holds the natural logarithm of each
+    token's probability given all before it. `index` runs over the K responses of one sample,
+    `draw` is 0 unless a fresh draw was asked for. `key` is the content address under which the
+    response is cached. `latency_s` is seconds from the request's start to its last token.
+    `error` says why there is no answer; the text is then empty.
+    """
+
+    key: str
+    sample_id: str
+    task: str
+    kind: ResponseKind
+    index: int
+    draw: int
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    finish_reason: str = "stop"
+    latency_s: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric's evidence for one sample (and response) of one run.
+
+    `stats` are the sufficient statistics that the metric's form needs, in the order that the
+    metric declares (perplexity: NLL in nats, tokens, words, bytes; Pass@k: n, c).
+    `response_index` is None where a metric needs all K responses at once.
+    """
+
+    run_id: str
+    task: str
+    metric: str
+    sample_id: str
+    response_index: int | None
+    draw: int
+    outcome: ScoreOutcome
+    value: float | None
+    reason: str | None = None
+    stats: tuple[float, ...] = ()
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a run was, in three parts.
+
+    `protocol` must match for two runs to be held against each other (a mapping task -> field ->
+    value, with a digest per task); `subject` is what is being compared and is shown; a
+    difference of `provenance` warns.
+    """
+
+    protocol: Mapping[str, Any]
+    subject: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One model scored on one suite."""
+
+    id: str
+    model: str
+    model_digest: str
+    suite: str
+    suite_digest: str
+    fingerprint: Fingerprint
+    started_at: datetime
+    seed: int
+    limit: int | None = None
+    training_id: str | None = None
+    step: int | None = None
