@@ -1,0 +1,182 @@
+"""The registry: a metric by its name, found and imported only when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, cast
+
+from harness.errors import UserError
+from harness.metrics.base import Metric
+
+ENTRY_POINTS = "ratchet.metrics"
+
+_BUILT_IN: Mapping[str, str] = {
+    "exact_match": "harness.metrics.exact_match:ExactMatch",
+    "json_match": "harness.metrics.json_answers:JsonMatch",
+    "json_valid": "harness.metrics.json_answers:JsonValid",
+    "perplexity": "harness.metrics.perplexity:Perplexity",
+    "reference_nll": "harness.metrics.reference_nll:ReferenceNll",
+    "rouge_1": "harness.metrics.rouge:Rouge1",
+    "rouge_2": "harness.metrics.rouge:Rouge2",
+    "rouge_l": "harness.metrics.rouge:RougeL",
+    "rouge_lsum": "harness.metrics.rouge:RougeLsum",
+    "self_bleu": "harness.metrics.self_bleu:SelfBleu",
+    "toxicity": "harness.metrics.toxicity:Toxicity",
+    "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",
+}
+_FAMILIES: Mapping[str, str] = {}
+"""`evaluate:NAME`: what stands before the colon finds the class, what follows is its first
+argument."""
+
+
+def known_metrics() -> list[str]:
+    """Every name that `get_metric` knows, sorted: those that ship and those of installed plugins.
+
+    `file.py:Class` names a metric in a file of the user's own.
+    """
+    plugins = {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return sorted({*_BUILT_IN, *(f"{family}:NAME" for family in _FAMILIES), *plugins})
+
+
+def get_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
+    """The metric called `name`, made with what the suite sets for it.
+
+    `name` is one of `known_metrics()`, `evaluate:NAME`, or `path/to/file.py:Class`. Raises
+    UserError for an unknown name, an unknown option, or an option of another type.
+    """
+    options = dict(options or {})
+    factory = _find(name)
+    _check_options(name, factory, options)
+    metric = factory(**options)
+    if not isinstance(metric, Metric):
+        raise UserError(
+            f"{name} is no metric: it lacks `spec` or `score`",
+            field=name,
+            cure="see docs/metrics.md for one in twenty lines",
+        )
+    return metric
+
+
+def _find(name: str) -> Callable[..., Metric]:
+    if name in _BUILT_IN:
+        return _load(_BUILT_IN[name])
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return _load_plugin(name, point.load)
+    family, colon, rest = name.partition(":")
+    if colon and family in _FAMILIES and rest:
+        return partial(_load(_FAMILIES[family]), rest)
+    path, colon, attribute = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _load_plugin(name, lambda: _from_file(Path(path), attribute))
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UserError:
+    near = difflib.get_close_matches(name, known_metrics(), n=3, cutoff=0.5)
+    return UserError(
+        f"there is no metric named {name!r}",
+        field=name,
+        cure=f"did you mean {' or '.join(near)}?"
+        if near
+        else f"known are {', '.join(known_metrics())}, or a file: path/to/file.py:Class",
+    )
+
+
+def _load(target: str) -> Callable[..., Metric]:
+    module, _, attribute = target.partition(":")
+    return cast("Callable[..., Metric]", getattr(importlib.import_module(module), attribute))
+
+
+def _load_plugin(name: str, load: Callable[[], Any]) -> Callable[..., Metric]:
+    try:
+        return cast("Callable[..., Metric]", load())
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the metric {name} can't be loaded: {type(error).__name__}: {error}",
+            field=name,
+            cure="import it by hand to see where it fails",
+        ) from error
+
+
+def _from_file(path: Path, attribute: str) -> Any:
+    if not path.is_file():
+        raise UserError("there is no such metric file", file=path, cure="check the path")
+    module_name = f"ratchet_metric_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name while the class is made.
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        raise UserError(f"the file defines no {attribute!r}", file=path, cure="check the name")
+    return getattr(module, attribute)
+
+
+def _check_options(name: str, factory: Callable[..., Metric], options: Mapping[str, Any]) -> None:
+    signature = inspect.signature(factory)
+    parameters = signature.parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    target = factory.func if isinstance(factory, partial) else factory
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    for key, value in options.items():
+        if key not in parameters:
+            near = difflib.get_close_matches(key, list(parameters), n=1)
+            raise UserError(
+                f"the metric {name} has no option {key!r}",
+                field=key,
+                cure=f"did you mean {near[0]}?"
+                if near
+                else f"it knows {', '.join(parameters) or 'none'}",
+            )
+        if key in hints and not _fits(value, hints[key]):
+            raise UserError(
+                f"the metric {name} can't take {value!r} for {key}",
+                field=key,
+                cure=f"expected {_describe(hints[key])}",
+            )
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise UserError(f"the metric {name} lacks an option: {error}", field=name) from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool, type(None)):
+        return isinstance(value, hint)
+    return True
+
+
+def _describe(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(repr(argument) for argument in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(argument) for argument in arguments)
+    return {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}.get(
+        hint, "nothing" if hint is type(None) else str(hint)
+    )

@@ -1,0 +1,244 @@
+"""ROUGE-1, -2, -L and -Lsum, for Chinese as well: equal to rouge-score on English."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, score_each
+from harness.metrics.text import CJK
+from harness.records import Response, Sample
+
+Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+
+# Latin words by rouge-score's rule (a-z and 0-9), each CJK character by itself, and runs of the
+# letters and digits of any other script, which the stock tokenizer throws away.
+_OTHER_SCRIPT = rf"[^\W_\u0000-\u036f\u1e00-\u1eff\u2000-\u2c7f\ua720-\ua7ff\uff00-\uffff{CJK}]"
+_TOKEN = re.compile(rf"[a-z0-9]+|[{CJK}]|{_OTHER_SCRIPT}+")
+
+
+class RougeScore(NamedTuple):
+    """Precision, recall and their harmonic mean, each in 0..1; higher is better."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def tokenize(text: str, *, stem: bool = False) -> list[str]:
+    """Lower-cased tokens: a-z0-9 words, CJK characters one by one, words of other scripts.
+
+    On English exactly rouge-score's tokens; `stem` is its Porter stemmer (words over 3 letters).
+    """
+    tokens = _TOKEN.findall(text.lower())
+    return [_stem(token) if len(token) > 3 else token for token in tokens] if stem else tokens
+
+
+def rouge(
+    answer: str, references: str | Sequence[str], *, kind: Kind = "rougeL", stem: bool = False
+) -> RougeScore:
+    """ROUGE of `answer` (Lin 2004); over several references the score of the best F1.
+
+    `rouge1` and `rouge2` count shared n-grams, `rougeL` the longest common subsequence,
+    `rougeLsum` its union over lines. 0 where either side has no token.
+    """
+    if isinstance(references, str):
+        references = (references,)
+    if not references:
+        raise ValueError("ROUGE needs a reference")
+    compare = _COMPARE[kind]
+    scores = [compare(reference, answer, stem) for reference in references]
+    return max(scores, key=lambda score: score.f1)
+
+
+def rouge_n(reference: Sequence[str], answer: Sequence[str], n: int) -> RougeScore:
+    """Clipped n-gram overlap of two token lists."""
+    wanted, given = _ngrams(reference, n), _ngrams(answer, n)
+    shared = (wanted & given).total()
+    return _f_score(shared, given.total(), wanted.total())
+
+
+def rouge_l(reference: Sequence[str], answer: Sequence[str]) -> RougeScore:
+    """Longest common subsequence of two token lists."""
+    if not reference or not answer:
+        return RougeScore(0.0, 0.0, 0.0)
+    row = 0
+    for row in _lcs_rows(reference, answer):
+        pass
+    common = len(answer) - row.bit_count()
+    return _f_score(common, len(answer), len(reference))
+
+
+def rouge_lsum(reference: Sequence[Sequence[str]], answer: Sequence[Sequence[str]]) -> RougeScore:
+    """Summary-level LCS (Lin 2004, section 3.2), as ROUGE-1.5.5 clips it: sentences are lists."""
+    left = Counter(token for sentence in reference for token in sentence)
+    right = Counter(token for sentence in answer for token in sentence)
+    wanted, given = left.total(), right.total()
+    hits = 0
+    for sentence in reference:
+        union: set[int] = set()
+        for other in answer:
+            if other and sentence:
+                union.update(_lcs_positions(sentence, other))
+        for position in sorted(union):
+            token = sentence[position]
+            if left[token] > 0 and right[token] > 0:
+                hits += 1
+                left[token] -= 1
+                right[token] -= 1
+    return _f_score(hits, given, wanted)
+
+
+def _lcs_rows(reference: Sequence[str], answer: Sequence[str]) -> Iterator[int]:
+    """The LCS table, one integer per prefix of `reference`.
+
+    Bit j of row i is 0 where the table steps up from column j to j + 1, so that its value there
+    is a count of zeros (Hyyrö 2004): a row costs a few operations on one long integer.
+    """
+    full = (1 << len(answer)) - 1
+    places: dict[str, int] = {}
+    for column, token in enumerate(answer):
+        places[token] = places.get(token, 0) | (1 << column)
+    row = full
+    yield row
+    for token in reference:
+        matched = row & places.get(token, 0)
+        row = ((row + matched) | (row - matched)) & full
+        yield row
+
+
+def _lcs_positions(reference: Sequence[str], answer: Sequence[str]) -> list[int]:
+    """Positions in `reference` of one longest common subsequence.
+
+    Of several the one that rouge-score's walk back through the table finds, because the union
+    of Lsum depends on it.
+    """
+    if set(reference).isdisjoint(answer):
+        return []
+    rows = list(_lcs_rows(reference, answer))
+    found = []
+    i, j = len(reference), len(answer)
+    while i > 0 and j > 0:
+        if reference[i - 1] == answer[j - 1]:
+            found.append(i - 1)
+            i, j = i - 1, j - 1
+        elif _table(rows[i], j - 1) > _table(rows[i - 1], j):
+            j -= 1
+        else:
+            i -= 1
+    return found
+
+
+def _table(row: int, columns: int) -> int:
+    return columns - (row & ((1 << columns) - 1)).bit_count()
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(tokens[start:] for start in range(n)), strict=False))
+
+
+def _f_score(shared: int, given: int, wanted: int) -> RougeScore:
+    precision, recall = shared / max(given, 1), shared / max(wanted, 1)
+    both = precision + recall
+    return RougeScore(precision, recall, 2 * precision * recall / both if both > 0 else 0.0)
+
+
+def _lines(text: str, stem: bool) -> list[list[str]]:
+    return [tokenize(line, stem=stem) for line in text.split("\n") if line]
+
+
+_COMPARE: dict[str, Callable[[str, str, bool], RougeScore]] = {
+    "rouge1": lambda r, a, stem: rouge_n(tokenize(r, stem=stem), tokenize(a, stem=stem), 1),
+    "rouge2": lambda r, a, stem: rouge_n(tokenize(r, stem=stem), tokenize(a, stem=stem), 2),
+    "rougeL": lambda r, a, stem: rouge_l(tokenize(r, stem=stem), tokenize(a, stem=stem)),
+    "rougeLsum": lambda r, a, stem: rouge_lsum(_lines(r, stem), _lines(a, stem)),
+}
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    return str(_stemmer().stem(word))
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    from nltk.stem import porter  # type: ignore[import-untyped]
+
+    return porter.PorterStemmer()
+
+
+@dataclass(frozen=True, slots=True)
+class RougeL:
+    """Mean F1 of ROUGE-L over the responses, 0..1. `stem` applies Porter's stemmer to English."""
+
+    stem: bool = False
+
+    @property
+    def spec(self) -> MetricSpec:
+        return _spec("rouge_l", self.stem)
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return _score(items, "rougeL", self.stem)
+
+
+@dataclass(frozen=True, slots=True)
+class Rouge1:
+    """Mean F1 of ROUGE-1 over the responses, 0..1."""
+
+    stem: bool = False
+
+    @property
+    def spec(self) -> MetricSpec:
+        return _spec("rouge_1", self.stem)
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return _score(items, "rouge1", self.stem)
+
+
+@dataclass(frozen=True, slots=True)
+class Rouge2:
+    """Mean F1 of ROUGE-2 over the responses, 0..1."""
+
+    stem: bool = False
+
+    @property
+    def spec(self) -> MetricSpec:
+        return _spec("rouge_2", self.stem)
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return _score(items, "rouge2", self.stem)
+
+
+@dataclass(frozen=True, slots=True)
+class RougeLsum:
+    """Mean F1 of ROUGE-Lsum (sentences are lines) over the responses, 0..1."""
+
+    stem: bool = False
+
+    @property
+    def spec(self) -> MetricSpec:
+        return _spec("rouge_lsum", self.stem)
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return _score(items, "rougeLsum", self.stem)
+
+
+def _spec(name: str, stem: bool) -> MetricSpec:
+    options = (("tok", "a-z0-9+cjk"), ("stem", "porter" if stem else "no"))
+    return MetricSpec(name, "higher", options=options)
+
+
+def _score(items: Sequence[MetricItem], kind: Kind, stem: bool) -> list[list[Evidence]]:
+    def value(sample: Sample, response: Response) -> Outcome:
+        if not sample.references:
+            return Evidence.unscored(None, "the sample has no reference")
+        if not any(tokenize(reference) for reference in sample.references):
+            return Evidence.unscored(None, "no reference has a word or character to compare with")
+        return rouge(response.text, sample.references, kind=kind, stem=stem).f1
+
+    return score_each(items, value)
