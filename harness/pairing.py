@@ -1,0 +1,309 @@
+"""Two runs' evidence for one metric, laid side by side: the same samples in the same order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.records import Direction
+from harness.statistics.margins import Array, harm, linear_allowance, log_allowance, worst_harm
+
+Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "winshare"]
+Slices = Mapping[str, str] | Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricScores:
+    """What one run knows about one metric.
+
+    values      sample id -> value in the metric's unit, averaged over the sample's K responses
+    direction   whether larger is better
+    scale       `ratio` has a true zero and takes a relative margin; `interval` has none
+    form        how samples become the metric's value (harness.metrics.base.Form)
+    weights     sample id -> weight; the metric's value is the weighted mean
+    variance    sample id -> variance of that sample's value over fresh responses
+    stats       sample id -> sufficient statistics: (nll in nats, tokens, …) for perplexity,
+                (n, c) for pass_at_k, counts for corpus
+    clusters    sample id -> cluster; samples of one cluster aren't independent
+    worst, best the ends of the metric's range, where it has them
+    slices      sample id -> label, or field -> (sample id -> label): for `by:`
+    rates       sample id -> share of its responses over the metric's threshold: `rate_at_most`
+    responses   K, responses per sample
+    errors      samples that were asked for and have no value; `total` of how many
+    aggregate   the name of the function that makes a corpus value of summed stats
+    """
+
+    values: Mapping[str, float]
+    direction: Direction = "higher"
+    scale: Literal["ratio", "interval"] = "ratio"
+    form: str = "mean"
+    weights: Mapping[str, float] | None = None
+    variance: Mapping[str, float] | None = None
+    stats: Mapping[str, tuple[float, ...]] | None = None
+    clusters: Mapping[str, str] | None = None
+    worst: float | None = None
+    best: float | None = field(default=None, kw_only=True)
+    slices: Slices | None = field(default=None, kw_only=True)
+    rates: Mapping[str, float] | None = field(default=None, kw_only=True)
+    responses: int = field(default=1, kw_only=True)
+    errors: int = field(default=0, kw_only=True)
+    total: int | None = field(default=None, kw_only=True)
+    aggregate: str | None = field(default=None, kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def labels(self, by: str) -> Mapping[str, str] | None:
+        """The slice of each sample by that field, or None where the run doesn't say."""
+        if self.slices is None:
+            return None
+        nested = self.slices.get(by)
+        if isinstance(nested, Mapping):
+            return nested
+        plain = {k: v for k, v in self.slices.items() if isinstance(v, str)}
+        return plain or None
+
+    @property
+    def error_share(self) -> float:
+        total = self.total if self.total is not None else len(self.values) + self.errors
+        return self.errors / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The evidence of both runs on their common samples; arrays of shape (n,).
+
+    `harm` and `base` are those of harness.statistics.margins; `anchor` and `candidate` are the
+    samples' values; `anchor_value` and `candidate_value` those of the whole metric.
+    """
+
+    ids: tuple[str, ...]
+    anchor: Array
+    candidate: Array
+    harm: Array
+    base: Array
+    anchor_value: float
+    candidate_value: float
+    logarithmic: bool = False
+    clusters: npt.NDArray[np.intp] | None = None
+    weights: Array | None = None
+    variance: tuple[Array, Array] | None = None
+    worst: float | None = None
+    lost: int = 0
+
+    @property
+    def n(self) -> int:
+        return len(self.ids)
+
+    @property
+    def groups(self) -> int:
+        return self.n if self.clusters is None else int(self.clusters.max()) + 1
+
+    def allowance(self, margin: float, floor: float) -> Array:
+        """What the margin allows each sample to lose, in the unit of harm."""
+        rule = log_allowance if self.logarithmic else linear_allowance
+        return rule(self.base, margin, floor)
+
+    def worst_z(self, margin: float, floor: float) -> float | None:
+        """The largest z that a sample of this metric could show; None where it has no bound."""
+        if self.worst is None:
+            return None
+        return self.worst - float(self.allowance(margin, floor).min())
+
+
+class MismatchError(Exception):
+    """The two runs can't be held against each other here; the message says why."""
+
+
+def pair(
+    anchor: MetricScores | None,
+    candidate: MetricScores,
+    *,
+    error_share: float = 0.01,
+    only: Collection[str] | None = None,
+) -> Paired:
+    """Lay two runs side by side; `only` restricts them to some samples (a slice).
+
+    Raises MismatchError with a reason where evidence is missing or doesn't fit. An anchor is not
+    needed for a win share, which already is a comparison.
+    """
+    if candidate.form == "winshare":
+        anchor = _even(candidate)
+    if anchor is None:
+        raise MismatchError("the anchor doesn't have this metric")
+    _same_kind(anchor, candidate)
+    _few_errors(anchor, candidate, error_share)
+    ids, lost = _common(anchor, candidate, error_share, only)
+    values = _finite(ids, anchor.values, "anchor"), _finite(ids, candidate.values, "candidate")
+    weights = _weights(ids, anchor, candidate)
+    clusters = _clusters(ids, anchor.clusters or candidate.clusters)
+    if candidate.form == "perplexity":
+        return _perplexity(ids, anchor, candidate, values, clusters, lost)
+    if candidate.form == "corpus":
+        from harness.statistics.corpus import pseudo_values
+
+        values = (
+            pseudo_values(candidate.aggregate, _stats(ids, anchor, "anchor"), clusters),
+            pseudo_values(candidate.aggregate, _stats(ids, candidate, "candidate"), clusters),
+        )
+    elif candidate.scale == "ratio" and min(values[0].min(), values[1].min()) < 0:
+        raise MismatchError("a value below 0 has no relative margin: declare the scale `interval`")
+    a, c = values
+    bound = candidate.worst
+    if candidate.form == "corpus":
+        bound = None
+    elif bound is None and candidate.scale == "ratio" and candidate.direction == "higher":
+        bound = 0.0
+    return Paired(
+        ids=ids,
+        anchor=a,
+        candidate=c,
+        harm=harm(a, c, candidate.direction),
+        base=a,
+        anchor_value=_mean(a, weights),
+        candidate_value=_mean(c, weights),
+        clusters=clusters,
+        weights=weights,
+        variance=_variance(ids, anchor, candidate),
+        worst=None if bound is None else worst_harm(a, bound, candidate.direction),
+        lost=lost,
+    )
+
+
+def _perplexity(
+    ids: tuple[str, ...],
+    anchor: MetricScores,
+    candidate: MetricScores,
+    values: tuple[Array, Array],
+    clusters: npt.NDArray[np.intp] | None,
+    lost: int,
+) -> Paired:
+    ours, theirs = _stats(ids, anchor, "anchor"), _stats(ids, candidate, "candidate")
+    tokens = ours[:, 1]
+    if tokens.min() <= 0:
+        empty = ids[int(np.argmin(tokens))]
+        raise MismatchError(f"the anchor counted no tokens in sample {empty!r}")
+    per_token = [math.exp(min(s[:, 0].sum() / tokens.sum(), 700.0)) for s in (ours, theirs)]
+    return Paired(
+        ids=ids,
+        anchor=values[0],
+        candidate=values[1],
+        harm=harm(ours[:, 0], theirs[:, 0], "lower"),
+        base=tokens,
+        anchor_value=per_token[0],
+        candidate_value=per_token[1],
+        logarithmic=True,
+        clusters=clusters,
+        lost=lost,
+    )
+
+
+def _even(candidate: MetricScores) -> MetricScores:
+    from dataclasses import replace
+
+    return replace(candidate, values=dict.fromkeys(candidate.values, 0.5), errors=0)
+
+
+def _same_kind(anchor: MetricScores, candidate: MetricScores) -> None:
+    for name in ("direction", "scale", "form", "aggregate"):
+        ours, theirs = getattr(anchor, name), getattr(candidate, name)
+        if ours != theirs:
+            raise MismatchError(f"its {name} is {ours} in the anchor and {theirs} in the candidate")
+
+
+def _few_errors(anchor: MetricScores, candidate: MetricScores, share: float) -> None:
+    for name, run in (("anchor", anchor), ("candidate", candidate)):
+        if run.error_share > share:
+            total = run.total if run.total is not None else len(run.values) + run.errors
+            raise MismatchError(
+                f"{run.errors} of {total} samples of the {name} are errors, more than {share:.0%}"
+            )
+
+
+def _common(
+    anchor: MetricScores,
+    candidate: MetricScores,
+    share: float,
+    only: Collection[str] | None,
+) -> tuple[tuple[str, ...], int]:
+    ours, theirs = set(anchor.values), set(candidate.values)
+    for name, missing, errors in (
+        ("candidate", ours - theirs, candidate.errors),
+        ("anchor", theirs - ours, anchor.errors),
+    ):
+        if len(missing) > errors:
+            some = ", ".join(sorted(missing)[:3]) + (" …" if len(missing) > 3 else "")
+            raise MismatchError(f"the {name} has no value for {len(missing)} samples ({some})")
+    common = ours & theirs
+    lost = len(ours | theirs) - len(common)
+    if lost > share * len(ours | theirs):
+        raise MismatchError(f"{lost} samples are errors in one of the runs, more than {share:.0%}")
+    chosen = sorted(common if only is None else common.intersection(only))
+    if not chosen:
+        raise MismatchError("the two runs have no sample in common")
+    return tuple(chosen), lost
+
+
+def _finite(ids: tuple[str, ...], values: Mapping[str, float], run: str) -> Array:
+    try:
+        out = np.fromiter((values[i] for i in ids), dtype=float, count=len(ids))
+    except TypeError as error:
+        raise MismatchError(f"a value of the {run} is no number ({error})") from None
+    bad = np.flatnonzero(~np.isfinite(out))
+    if len(bad):
+        raise MismatchError(f"the {run}'s value of sample {ids[bad[0]]!r} is {out[bad[0]]}")
+    return out
+
+
+def _stats(ids: tuple[str, ...], scores: MetricScores, run: str) -> Array:
+    stats = scores.stats or {}
+    missing = [i for i in ids if i not in stats]
+    if missing:
+        raise MismatchError(f"the {run} has no sufficient statistics for sample {missing[0]!r}")
+    try:
+        table = np.array([tuple(stats[i]) for i in ids], dtype=float)
+    except ValueError:
+        raise MismatchError(f"the {run}'s sufficient statistics differ in length") from None
+    if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
+        raise MismatchError(f"the {run}'s sufficient statistics are incomplete or not finite")
+    return table
+
+
+def _weights(ids: tuple[str, ...], anchor: MetricScores, candidate: MetricScores) -> Array | None:
+    weights = anchor.weights or candidate.weights
+    if weights is None:
+        return None
+    missing = [i for i in ids if i not in weights]
+    if missing:
+        raise MismatchError(f"sample {missing[0]!r} has no weight")
+    out = _finite(ids, weights, "weights")
+    if out.min() < 0 or out.sum() <= 0:
+        raise MismatchError("weights must be positive")
+    return out
+
+
+def _clusters(
+    ids: tuple[str, ...], clusters: Mapping[str, str] | None
+) -> npt.NDArray[np.intp] | None:
+    """Codes 0..G−1; a sample without a cluster is one of its own."""
+    if not clusters:
+        return None
+    codes: dict[tuple[bool, str], int] = {}
+    names = ((i in clusters, str(clusters.get(i, i))) for i in ids)
+    return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.intp)
+
+
+def _variance(
+    ids: tuple[str, ...], anchor: MetricScores, candidate: MetricScores
+) -> tuple[Array, Array] | None:
+    both = (anchor.variance, candidate.variance)
+    if both[0] is None or both[1] is None or any(i not in v for v in both if v for i in ids):
+        return None
+    return _finite(ids, both[0], "anchor"), _finite(ids, both[1], "candidate")
+
+
+def _mean(values: Array, weights: Array | None) -> float:
+    return float(np.average(values, weights=weights))

@@ -1,0 +1,70 @@
+"""Shares of responses against a limit: exact where responses are independent, else shrunk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.statistics.trule import t_test
+
+
+@dataclass(frozen=True, slots=True)
+class ShareTest:
+    """`over` is the p-value against "share ≤ limit", `under` the one against "share ≥ limit"."""
+
+    share: float
+    effective: float
+    over: float
+    under: float
+
+
+def share_test(
+    shares: npt.ArrayLike,
+    limit: float,
+    *,
+    responses: int = 1,
+    clusters: npt.NDArray[np.intp] | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> ShareTest:
+    """Test a share of responses, given each sample's share over its `responses` (n,).
+
+    Exact binomial on an effective number of responses, share·(1−share)/se² with the clustered
+    standard error, at most n·`responses` (Korn & Graubard 1998). Where the share is 0 or 1 that
+    is unknown, and only whole clusters count: 4 clean answers to one prompt are one observation.
+    """
+    from scipy.special import bdtr
+
+    p = np.asarray(shares, dtype=float)
+    test = t_test(p, clusters=clusters, weights=weights)
+    share, se = float(test.mean), float(test.se)
+    groups = len(p) if clusters is None else int(clusters.max()) + 1
+    size = float(groups)
+    if 0 < share < 1 and 0 < se < math.inf:
+        size = min(share * (1 - share) / se**2, float(len(p) * responses))
+    count = max(1, math.floor(size + 1e-9))
+    # A share of an effective number is rarely whole: rounded against either claim.
+    fewest, most = math.floor(share * count + 1e-9), math.ceil(share * count - 1e-9)
+    over = 1 - float(bdtr(fewest - 1, count, limit)) if fewest else 1.0
+    return ShareTest(share, count, over, float(bdtr(most, count, limit)))
+
+
+def responses_needed(limit: float, alpha: float, *, share: float = 0.0) -> int | None:
+    """Independent responses that show "at most `limit`" if a share of `share` is seen.
+
+    With none seen: ln(alpha)/ln(1 − limit), 149 for 2% at .05. None where the share is at or
+    over the limit.
+    """
+    from scipy.special import bdtr, ndtri
+
+    if share >= limit or not 0 < limit < 1:
+        return None
+    if share <= 0:
+        return math.ceil(math.log(alpha) / math.log1p(-limit))
+    steps = float(ndtri(1 - alpha)) / (limit - share)
+    n = max(1, math.ceil(steps**2 * limit * (1 - limit) / 2))
+    while bdtr(math.ceil(share * n - 1e-9), n, limit) > alpha:
+        n = math.ceil(n * 1.02) + 1
+    return n

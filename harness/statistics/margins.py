@@ -1,0 +1,65 @@
+"""Harm and allowance per sample: how every kind of metric becomes one linear question.
+
+For sample i, `harm` d_i is how much worse the candidate is (positive = worse) and `base` s_i is
+what a relative margin is a share of. With margin δ and floor ε,
+
+    z_i = d_i − allowance_i,        E[z] > 0: worse than the margin allows.
+
+| form                     | d_i                | allowance_i             | base s_i |
+| mean, higher is better   | a_i − c_i          | δ·a_i + ε               | a_i      |
+| mean, lower is better    | c_i − a_i          | δ·a_i + ε               | a_i      |
+| perplexity               | NLL_c,i − NLL_a,i  | T_i·(ln(1+δ) + ε)       | T_i      |
+| win share                | ½ − w_i            | ½·δ + ε                 | ½        |
+
+No ratio is ever tested, so a baseline of 0 is as good as any other. T_i is the *anchor's* token
+count, so that a candidate with another tokenizer is held to the same text. Summed over the
+documents, z > 0 says exactly that perplexity grew by more than the factor (1+δ)·e^ε.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.records import Direction
+
+Array = npt.NDArray[np.float64]
+
+
+def harm(anchor: npt.ArrayLike, candidate: npt.ArrayLike, direction: Direction) -> Array:
+    """How much worse each sample got, in the metric's unit: shape (..., n), positive = worse."""
+    a, c = np.asarray(anchor, dtype=float), np.asarray(candidate, dtype=float)
+    return np.asarray(a - c if direction == "higher" else c - a)
+
+
+def linear_allowance(base: npt.ArrayLike, margin: float, floor: float) -> Array:
+    """δ·s + ε per sample, in the metric's unit."""
+    return np.asarray(margin * np.asarray(base, dtype=float) + floor)
+
+
+def log_allowance(tokens: npt.ArrayLike, margin: float, floor: float) -> Array:
+    """T·(ln(1+δ) + ε) per document, in nats."""
+    return np.asarray(np.asarray(tokens, dtype=float) * (math.log1p(margin) + floor))
+
+
+def z_values(
+    anchor: npt.ArrayLike,
+    candidate: npt.ArrayLike,
+    direction: Direction = "higher",
+    *,
+    margin: float = 0.05,
+    floor: float = 0.0,
+) -> Array:
+    """The z of a metric that is a mean: (1−δ)·a − c − ε, or c − (1+δ)·a − ε if lower is better."""
+    return np.asarray(
+        harm(anchor, candidate, direction) - linear_allowance(anchor, margin, floor), dtype=float
+    )
+
+
+def worst_harm(base: npt.ArrayLike, worst: float, direction: Direction) -> float:
+    """The largest harm that one sample could show: from the best anchor value seen to `worst`."""
+    values: Any = np.asarray(base, dtype=float)
+    return float(values.max() - worst) if direction == "higher" else float(worst - values.min())

@@ -1,0 +1,131 @@
+"""Student's t over samples or clusters: the one test statistic of the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+FLAT = 1e-12
+"""A standard error below this share of the largest |z| is rounding, not evidence of precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class TTest:
+    """Mean, its standard error, t and degrees of freedom; each of shape (...).
+
+    `above` is the one-sided p-value against E[z] ≤ 0, `below` the one against E[z] ≥ 0.
+    """
+
+    mean: Array
+    se: Array
+    t: Array
+    df: Array
+
+    @property
+    def above(self) -> Array:
+        from scipy.special import stdtr
+
+        return np.asarray(np.where(self.df > 0, stdtr(np.maximum(self.df, 1), -self.t), 1.0))
+
+    @property
+    def below(self) -> Array:
+        from scipy.special import stdtr
+
+        return np.asarray(np.where(self.df > 0, stdtr(np.maximum(self.df, 1), self.t), 1.0))
+
+
+def cluster_sums(values: Array, clusters: npt.NDArray[np.intp]) -> Array:
+    """Sum of `values` (..., n) within each cluster; codes 0..G−1 of shape (n,). Gives (..., G)."""
+    order = np.argsort(clusters, kind="stable")
+    starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
+
+
+def t_test(
+    z: npt.ArrayLike,
+    *,
+    clusters: npt.NDArray[np.intp] | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> TTest:
+    """Test the weighted mean of z, shape (..., n), with clusters − 1 degrees of freedom.
+
+    With e_g the summed weighted residuals of cluster g and W the total weight,
+    se² = G/(G−1) · Σ e_g² / W²: the ordinary standard error where every sample is its own
+    cluster, and the CR1 "sandwich" otherwise (Liang & Zeger 1986; Cameron & Miller 2015, eq. 11).
+
+    Where all z agree there is no spread to measure. One observation at −z̄ is then added, which
+    gives t = ±(G−1)/2 with G degrees of freedom: six agreeing samples are about as telling as
+    a sign test finds them, and two never decide anything. With fewer than two clusters df is 0
+    and both p-values are 1.
+    """
+    z = np.asarray(z, dtype=float)
+    n = z.shape[-1]
+    w: Any = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    total = w.sum()
+    mean: Any = (z * w).sum(-1) / total if weights is not None else z.mean(-1)
+    residuals = w * (z - mean[..., None])
+    if clusters is not None:
+        residuals = cluster_sums(residuals, clusters)
+    groups = residuals.shape[-1]
+    if groups < 2:
+        nothing = np.zeros_like(mean)
+        return TTest(mean, np.full_like(mean, np.inf), nothing, nothing)
+    se = np.sqrt(groups / (groups - 1) * np.square(residuals).sum(-1)) / total
+    flat = se <= FLAT * np.abs(z).max(-1)
+    t = np.where(flat, np.sign(mean) * (groups - 1) / 2, mean / np.where(flat, 1.0, se))
+    df = np.where(flat, float(groups), groups - 1.0)
+    return TTest(mean, np.where(flat, 0.0, se), t, df)
+
+
+def add_observation(
+    z: npt.ArrayLike,
+    value: npt.ArrayLike,
+    *,
+    clusters: npt.NDArray[np.intp] | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> TTest:
+    """`t_test` after one more observation: a cluster of its own, with the average weight.
+
+    z has shape (..., n), `value` shape (...) or ().
+    """
+    z = np.asarray(z, dtype=float)
+    extra = np.broadcast_to(np.asarray(value, dtype=float), z.shape[:-1])[..., None]
+    more = np.concatenate([z, extra], axis=-1)
+    codes = None if clusters is None else np.append(clusters, clusters.max() + 1)
+    w = None if weights is None else np.append(weights, np.asarray(weights, dtype=float).mean())
+    return t_test(more, clusters=codes, weights=w)
+
+
+def differing(
+    z: npt.ArrayLike, *, clusters: npt.NDArray[np.intp] | None = None
+) -> npt.NDArray[Any]:
+    """How many samples (or clusters with such a sample) differ from the commonest z; shape (...).
+
+    Values are told apart at 12 significant digits of the largest, so that rounding counts for
+    nothing.
+    """
+    z = np.asarray(z, dtype=float)
+    scale = np.maximum(np.abs(z).max(-1, keepdims=True), np.finfo(float).tiny)
+    rounded = np.round(z / scale, 12)
+    ordered = np.sort(rounded, axis=-1)
+    common = _mode(ordered)
+    unlike = rounded != common[..., None]
+    if clusters is not None:
+        unlike = cluster_sums(unlike.astype(float), clusters) > 0
+    return np.asarray(unlike.sum(-1))
+
+
+def _mode(ordered: Array) -> Array:
+    """The commonest value along the last axis of a sorted array; the smallest of equals."""
+    n = ordered.shape[-1]
+    index = np.arange(n)
+    starts = np.ones(ordered.shape, dtype=bool)
+    starts[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    first = np.maximum.accumulate(np.where(starts, index, 0), axis=-1)
+    longest = np.argmax(index - first, axis=-1)
+    return np.asarray(np.take_along_axis(ordered, longest[..., None], axis=-1)[..., 0])
