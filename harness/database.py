@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.artifacts import fsync
 from harness.errors import UserError
 from harness.faults import fault_point
-from harness.journal import fsync_folder
 from harness.tables import HOUSEKEEPING, MIGRATIONS, TABLES, VERSION, VIEWS
 
 if TYPE_CHECKING:
@@ -89,10 +88,9 @@ def create(path: Path) -> None:
         connection.commit()
         connection.execute("CHECKPOINT")
         fault_point("mid-create")
-    with staging.open("rb") as file:
-        os.fsync(file.fileno())
+    fsync(staging)
     staging.rename(path)
-    fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 def migrate(

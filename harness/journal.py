@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.artifacts import fsync
 from harness.errors import UserError
 from harness.faults import fault_point
 from harness.tables import VERSION
@@ -60,7 +61,7 @@ class Journal:
             self.size = _write(file, _line(header))
             os.fsync(file)
             unborn.rename(self.path)
-            fsync_folder(folder)
+            fsync(folder)
         except BaseException:
             os.close(file)
             for leftover in (unborn, self.path):
@@ -173,15 +174,6 @@ def owner_is_gone(path: Path) -> bool:
     finally:
         os.close(file)
     return True
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the folder's entries durable: a new file survives a power cut only after this."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
