@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 
 from harness.errors import UserError
-from harness.pairing import MismatchError, MetricScores, pair
+from harness.pairing import MetricScores, MismatchError, pair
 from harness.policy import DEFAULT_POLICY, GatePolicy
 from harness.statistics.multiplicity import holm
 from harness.statistics.rule import ask

@@ -13,7 +13,7 @@ from datetime import date
 import numpy as np
 
 from harness.crest import Improvement, improved, per_checkpoint_alpha, rollback_target
-from harness.pairing import MismatchError, MetricScores, Paired, pair
+from harness.pairing import MetricScores, MismatchError, Paired, pair
 from harness.policy import (
     DEFAULT_POLICY,
     GatePolicy,

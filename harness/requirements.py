@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.pairing import MismatchError, MetricScores, Paired, pair
+from harness.pairing import MetricScores, MismatchError, Paired, pair
 from harness.policy import MetricPolicy
 from harness.statistics.binomial import ShareTest, responses_needed, share_test
 from harness.statistics.margins import Array

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.records import VerdictOutcome
-from harness.verdict import Interval, MetricVerdict, Verdict
+from harness.verdict import MetricVerdict, Verdict
 
 MINUS = "−"
 
@@ -20,18 +20,23 @@ def number(value: float | None, *, signed: bool = False) -> str:
     if 0 < size < 0.01:
         digits = 4 if size >= 0.001 else 5
     text = f"{size:,.{digits}f}"
-    negative = value < 0 and float(text.replace(",", "")) != 0
-    return (MINUS if negative else "+" if signed else "") + text
+    return _signed(text, value, signed)
+
+
+def _signed(text: str, value: float, signed: bool) -> str:
+    """With its sign; a number that rounds to nothing has none."""
+    if float(text.replace(",", "")) == 0:
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text
 
 
 def percent(value: float | None, *, signed: bool = False) -> str:
-    """A share as a percentage: one decimal below 10%, none from there on where it is whole."""
+    """A share as a percentage: one decimal below 10%, none from there on."""
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value) * 100
-    text = f"{size:,.1f}" if size < 99.95 else f"{size:,.0f}"
-    negative = value < 0 and float(text.replace(",", "")) != 0
-    return (MINUS if negative else "+" if signed else "") + text + "%"
+    text = f"{size:,.1f}" if size < 9.95 else f"{size:,.0f}"
+    return _signed(text, value, signed) + "%"
 
 
 def share(value: float) -> str:
@@ -43,26 +48,45 @@ def in_percent(row: MetricVerdict) -> bool:
     """Whether a row's change reads better as a share of the anchor than in the metric's unit."""
     if row.relative is None or row.scale != "ratio" or row.form == "winshare":
         return False
-    return row.relative_interval is not None and abs(row.relative) <= 1.0
+    if (row.allowed_relative or 0.0) > 1.0:
+        return False
+    unmoved = row.interval is None and abs(row.relative) < 1e-12
+    return unmoved or (row.relative_interval is not None and abs(row.relative) <= 1.0)
 
 
 def change_of(row: MetricVerdict) -> str:
+    """The change, signed: `−12%` or `−0.55`."""
     if in_percent(row):
         return percent(row.relative, signed=True)
-    return number(row.change, signed=True)
+    return _step(row.change, _largest(row))
 
 
 def interval_of(row: MetricVerdict) -> str:
     bounds = row.relative_interval if in_percent(row) else row.interval
     if bounds is None:
         return ""
-    return f"[{', '.join(_bounds(bounds, in_percent(row)))}]"
+    if in_percent(row):
+        low, high = (percent(bound, signed=True).removesuffix("%") for bound in bounds)
+    else:
+        low, high = (_step(bound, _largest(row)) for bound in bounds)
+    return f"[{low}, {high}]"
 
 
-def _bounds(bounds: Interval, as_percent: bool) -> list[str]:
-    if as_percent:
-        return [percent(bound, signed=True).removesuffix("%") for bound in bounds]
-    return [number(bound, signed=True) for bound in bounds]
+def _largest(row: MetricVerdict) -> float:
+    return float(max(abs(x) for x in (row.change or 0.0, *(row.interval or ()))))
+
+
+def _step(value: float | None, largest: float) -> str:
+    """A difference, with two digits of the largest that stands beside it."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    digits = 2 if 0.1 <= largest < 100 else 3 if 0.01 <= largest < 0.1 else 4
+    if largest >= 100:
+        digits = 0
+    if largest == 0:
+        digits = 2
+    text = f"{abs(value):,.{digits}f}"
+    return _signed(text, value, True)
 
 
 def allowed_of(row: MetricVerdict) -> str:

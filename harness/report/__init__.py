@@ -1,0 +1,1 @@
+"""A verdict for whoever reads it: terminal, pull request, CI, programs."""
