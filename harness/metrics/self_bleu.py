@@ -104,12 +104,10 @@ def _clipped_matches(
     second = np.repeat(np.maximum.reduceat(np.where(at_top, 0, counts), first), sizes)
     alone_at_top = at_top & (np.repeat(np.add.reduceat(at_top.astype(np.int64), first), sizes) == 1)
     elsewhere = np.where(alone_at_top, second, largest)
-    matches: NDArray[np.float64] = np.bincount(
-        text, weights=np.minimum(counts, elsewhere), minlength=texts
-    )
+    matches = np.bincount(text, weights=np.minimum(counts, elsewhere), minlength=texts)
     in_several = np.zeros(int(gram[-1]) + 1, dtype=bool)
     in_several[gram[first]] = sizes > 1
-    return matches, in_several[grams]
+    return matches.astype(np.float64), in_several[grams]
 
 
 def _closest_other_length(lengths: Integers) -> Integers:
