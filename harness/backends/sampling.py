@@ -1,0 +1,80 @@
+"""Choosing the next token, so that an answer depends on its own seed and on nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.backends.base import GenerationSettings
+
+# The nucleus is nearly always found among this many tokens, which spares a full sort.
+_NUCLEUS = 256
+
+
+def uniforms(seed: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1) from the seed's own Philox stream; the i-th is for the i-th token."""
+    return np.random.Generator(np.random.Philox(seed)).random(count)
+
+
+def choose(logits: Tensor, draws: Sequence[float], settings: GenerationSettings) -> Tensor:
+    """One token id per row of `logits` (rows, vocabulary), any float dtype.
+
+    Greedy at temperature 0. Otherwise by inverting the cumulative distribution, in the order of
+    the vocabulary, at the row's own draw in [0, 1): rounding differences between batch shapes
+    then move a boundary by some 1e-7 and practically never an answer. Temperature comes first,
+    then top-k, then top-p (the smallest set whose probability reaches it).
+    """
+    if settings.temperature == 0:
+        return logits.argmax(dim=-1)
+    scaled = logits.float() / settings.temperature
+    if 0 < settings.top_k < scaled.shape[-1]:
+        least = scaled.topk(settings.top_k, dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, float("-inf"))
+    weights = (scaled - scaled.amax(dim=-1, keepdim=True)).exp_()
+    if settings.top_p < 1:
+        weights = _nucleus(weights, settings.top_p)
+    return _invert(weights, torch.tensor(draws, dtype=torch.float64, device=logits.device))
+
+
+def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
+    """Ln p of `ids` (rows) under `logits` (rows, vocabulary): the model's own distribution,
+    before temperature and filters.
+    """
+    wide = logits.float()
+    return wide.gather(-1, ids[:, None])[:, 0] - wide.logsumexp(dim=-1)
+
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    size = weights.shape[-1]
+    mass = weights.sum(dim=-1, keepdim=True) * top_p
+    count = min(_NUCLEUS, size)
+    while True:
+        ranked = weights.topk(count, dim=-1).values
+        below = ranked.cumsum(dim=-1) - ranked < mass
+        # The set is closed once some ranked token falls outside it.
+        if count == size or not bool(below[:, -1].any()):
+            break
+        count = min(count * 8, size)
+    least = ranked.gather(-1, below.sum(dim=-1, keepdim=True) - 1)
+    return weights.masked_fill(weights < least, 0.0)
+
+
+def _invert(weights: Tensor, draws: Tensor) -> Tensor:
+    """First index at which the running sum exceeds draw * total, found in two levels."""
+    rows, size = weights.shape
+    width = max(1, round(size**0.5))
+    padded = torch.nn.functional.pad(weights, (0, -size % width))
+    blocks = padded.view(rows, -1, width)
+    ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    target = draws * ends[:, -1]
+    block = torch.searchsorted(ends, target[:, None], right=True)[:, 0]
+    block = block.clamp_(max=ends.shape[1] - 1)
+    before = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
+    inside = blocks[torch.arange(rows, device=weights.device), block].double().cumsum(dim=-1)
+    offset = torch.searchsorted(inside, (target - before)[:, None], right=True)[:, 0]
+    # Rounding can leave the target a hair beyond the block's last possible token.
+    last = (inside < inside[:, -1:]).sum(dim=-1)
+    return block * width + torch.minimum(offset, last)

@@ -1,0 +1,80 @@
+"""The digest of a model: what its bytes are, wherever they lie.
+
+Hashing half a gigabyte takes a second, so each file's hash is remembered under its path, size,
+times and inode; a file that changed in any of these is read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+# Where a folder came from, and who wrote it, are not what it is.
+_NOT_CONTENT = frozenset(
+    {"_name_or_path", "name_or_path", "base_model_name_or_path", "revision", "transformers_version"}
+)
+_NORMALISED = frozenset(
+    {"config.json", "adapter_config.json", "generation_config.json", "tokenizer_config.json"}
+)
+# A file written within one tick of its clock may change again without its times showing it.
+_SETTLED_NS = 50_000_000
+
+
+def digest_of_parts(parts: Iterable[tuple[str, Path]], memory: Path) -> str:
+    """SHA-256 in hex over (role, file name, content) of every part, in sorted order.
+
+    `memory` is the folder in which the hashes of single files are kept. Configuration files
+    enter by their meaning: sorted keys, without notes of origin.
+    """
+    total = hashlib.sha256()
+    for role, path in sorted(parts, key=lambda part: (part[0], part[1].name)):
+        total.update(f"{role}/{path.name}:{file_digest(path, memory)}\n".encode())
+    return total.hexdigest()
+
+
+def file_digest(path: Path, memory: Path) -> str:
+    """SHA-256 in hex of one file, read only if it is not remembered."""
+    before = _identity(path)
+    note = memory / hashlib.sha256(repr((str(path.resolve()), before)).encode()).hexdigest()[:32]
+    try:
+        return note.read_text(encoding="ascii")
+    except OSError:
+        digest = _normalised(path) if path.name in _NORMALISED else _of_bytes(path)
+    settled = time.time_ns() - before[1] > _SETTLED_NS
+    if settled and _identity(path) == before:
+        _remember(note, digest)
+    return digest
+
+
+def _identity(path: Path) -> tuple[int, int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _of_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _normalised(path: Path) -> str:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return _of_bytes(path)
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key not in _NOT_CONTENT}
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _remember(note: Path, digest: str) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = tempfile.mkstemp(dir=note.parent, prefix=".staged-")
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(digest)
+    Path(staged).replace(note)
