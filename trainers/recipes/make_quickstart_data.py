@@ -72,8 +72,10 @@ class Values:
         for (slot, language, of), lines in sections("values.txt").items():
             if of == split:
                 entries = [entry for line in lines for entry in line.split("; ")]
-                pairs = [(spoken, value or spoken) for spoken, _, value in
-                         (entry.partition(" = ") for entry in entries)]
+                pairs = [
+                    (spoken, value or spoken)
+                    for spoken, _, value in (entry.partition(" = ") for entry in entries)
+                ]
                 self._pools[slot, language] = rounds(pairs, rng)
 
     def draw(self, slot: str, language: str) -> tuple[str, str | int]:
@@ -125,7 +127,9 @@ def train_intents(rng: random.Random) -> list[Row]:
             message, answer = speak(phrasing, header, values)
             if message not in said:
                 said.add(message)
-                rows.append(intent_row(message, answer, header, template=f"{intent}.{language}.{at}"))
+                rows.append(
+                    intent_row(message, answer, header, template=f"{intent}.{language}.{at}")
+                )
     return numbered("train", shuffled(rows, rng))
 
 
@@ -166,13 +170,13 @@ def train_passages(rng: random.Random) -> list[Row]:
     rows: list[Row] = []
     for (_, language), paragraphs in sections("passages.train.txt").items():
         first, second = paragraphs
-        join = "\n\n"
-        for text in (first, second, first + join + second, second + join + first):
-            rows.append({"text": text, "language": language})
+        for told in ((first,), (second,), (first, second), (second, first)):
+            rows.append({"text": "\n\n".join(told), "language": language})
     return numbered("general", shuffled(rows, rng))
 
 
 def plain_rows(source: str, key: str, prefix: str) -> list[Row]:
+    """One row a line, under `key`."""
     return numbered(
         prefix,
         [
@@ -223,10 +227,15 @@ def main(arguments: Sequence[str]) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return 0
-    stale = [path for path, content in files.items()
-             if not path.is_file() or path.read_bytes() != content]
+    stale = [
+        path
+        for path, content in files.items()
+        if not path.is_file() or path.read_bytes() != content
+    ]
     for path in stale:
-        sys.stderr.write(f"{path} is not what {Path(__file__).name} writes; run it without --check\n")
+        sys.stderr.write(
+            f"{path} is not what {Path(__file__).name} writes; run it without --check\n"
+        )
     return 1 if stale else 0
 
 
