@@ -24,7 +24,7 @@ from harness.faults import fault_point
 
 MANIFEST = "MANIFEST.json"
 SET_ASIDE = "set-aside"
-_STAGING = ".staging-"
+STAGING = ".staging-"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
 
 _MODEL_SUFFIXES = {
@@ -247,7 +247,7 @@ def size_of(folder: Path) -> int:
 
 def sweep(parent: Path) -> None:
     """Remove staging folders whose writer is gone."""
-    for staging in parent.glob(f"{_STAGING}*"):
+    for staging in parent.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
             lock = os.open(staging, os.O_RDONLY)
             try:
@@ -269,7 +269,7 @@ def fsync(path: Path) -> None:
 def _new_staging(final: Path) -> tuple[Path, int]:
     """An empty folder and the lock that says its writer lives."""
     while True:
-        staging = final.parent / f"{_STAGING}{final.name}-{uuid.uuid4().hex[:8]}"
+        staging = final.parent / f"{STAGING}{final.name}-{uuid.uuid4().hex[:8]}"
         staging.mkdir()
         try:
             lock = os.open(staging, os.O_RDONLY)

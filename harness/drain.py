@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +47,14 @@ def drain(connection: duckdb.DuckDBPyConnection, folder: Path, seen: dict[str, i
     return moved
 
 
-def insert_arrow(connection: duckdb.DuckDBPyConnection, table: Table, rows: pyarrow.Table) -> None:
-    """Insert rows that `conform` has checked, in a transaction of their own."""
+def insert_together(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[tuple[Table, pyarrow.Table]]
+) -> None:
+    """Insert rows that `conform` has checked, in one transaction."""
     connection.begin()
-    _insert(connection, table, rows)
+    for table, rows in tables:
+        _insert(connection, table, rows)
+        fault_point("mid-import")
     connection.commit()
 
 
@@ -161,11 +165,25 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: pyarrow.T
     )
     connection.register("incoming", numbered)
     try:
-        ignoring = "OR IGNORE " if table.key else ""
-        connection.execute(f"INSERT {ignoring}INTO {table.name} BY NAME SELECT * FROM incoming")
+        for statement in _insertion(table):
+            connection.execute(statement)
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.unregister("incoming")
+
+
+def _insertion(table: Table) -> list[str]:
+    if not table.key:
+        return [f"INSERT INTO {table.name} BY NAME SELECT * FROM incoming"]
+    if table.failure is None:
+        return [f"INSERT OR IGNORE INTO {table.name} BY NAME SELECT * FROM incoming"]
+    key, failure = ", ".join(table.key), table.failure
+    return [
+        f"DELETE FROM {table.name} WHERE {failure} IS NOT NULL "
+        f"AND ({key}) IN (SELECT ({key}) FROM incoming WHERE {failure} IS NULL)",
+        f"INSERT OR IGNORE INTO {table.name} BY NAME "
+        f"SELECT * FROM incoming ORDER BY {failure} IS NOT NULL, seq",
+    ]
 
 
 def _next_seq(connection: duckdb.DuckDBPyConnection, count: int) -> int:

@@ -53,12 +53,18 @@ SEQ = Column(
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. `key` names the columns under which a second row is ignored; mostly none."""
+    """One table.
+
+    `key`     the columns under which a second row is ignored; mostly none
+    `failure` the column that marks a row as a failure: such a row makes room for a later one of
+              its key that is none
+    """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    failure: str | None = None
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)

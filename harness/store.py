@@ -77,11 +77,25 @@ class Store:
         Columns as the table declares them, in any order; those left out are NULL; JSON columns
         hold JSON text. One transaction: all rows or none. Raises UserError as `append` does.
         """
-        declared = _table(table)
-        rows = drain.conform(declared, data)
+        self.append_together({table: data})
+
+    def append_together(
+        self,
+        tables: Mapping[str, pyarrow.Table],
+        *,
+        unless: tuple[str, Sequence[Any]] | None = None,
+    ) -> bool:
+        """`append_arrow` for several tables in one transaction: all of it or nothing.
+
+        Where the query `unless` finds a row, nothing is added and False is returned.
+        """
+        rows = [(_table(name), drain.conform(_table(name), data)) for name, data in tables.items()]
         with self._open(write=True) as connection:
             self._drain(connection)
-            drain.insert_arrow(connection, declared, rows)
+            if unless is not None and connection.execute(*unless).fetchall():
+                return False
+            drain.insert_together(connection, rows)
+        return True
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows of a query over everything appended so far, read-only, by column name.

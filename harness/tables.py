@@ -53,7 +53,8 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "responses",
-        "What a model said to a sample: the cache, one row per content address.",
+        "What a model said to a sample: the cache, one row per content address. A row with an "
+        "error makes room for a later answer.",
         (
             _c(
                 "key",
@@ -81,6 +82,7 @@ TABLES: tuple[Table, ...] = (
             _c("created_at", "TIMESTAMP", "when it was generated, UTC", now=True),
         ),
         key=("key",),
+        failure="error",
     ),
     Table(
         "run_responses",

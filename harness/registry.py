@@ -1,0 +1,407 @@
+"""Checkpoints by the digest of their bytes, and lines with a blessed one.
+
+What a line points to is kept on disk, in `harness.lines`, where any server can follow it; the
+store keeps the story. The disk is the truth: whatever a kill kept from being told is told by the
+next one who comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import artifacts, lines, pruning
+from harness.errors import UserError
+from harness.lines import Blessed
+from harness.pruning import Pruned
+from harness.store import Store
+from harness.turnstile import Patience, Turnstile
+from harness.workspace import Workspace
+
+_LOCK_TIMEOUT_S = 60.0
+
+
+class Registry:
+    """The checkpoints and lines of one workspace. Safe for several processes at once."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        store: Store,
+        *,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._on_wait = on_wait
+
+    # Checkpoints.
+
+    def add(
+        self,
+        folder: Path,
+        *,
+        training_id: str | None = None,
+        step: int | None = None,
+        run_id: str | None = None,
+    ) -> str:
+        """Take a model's files in and return their digest. The same bytes are kept once.
+
+        A folder may hold a whole model or an adapter, with its tokenizer; only what decides its
+        answers is taken (`artifacts.model_files`). Raises UserError where there is none of it.
+        """
+        if not folder.is_dir():
+            raise UserError("there is no such folder", file=folder)
+        digest = artifacts.digest_of_folder(folder)
+        with self._locked():
+            place = self._workspace.checkpoints / digest
+            if place.exists() and artifacts.verify(place):
+                artifacts.set_aside(place, "; ".join(artifacts.verify(place)))
+            if not place.exists():
+                self._take_in(folder, place, digest)
+        self._tell(digest, "added", training_id=training_id, step=step, run_id=run_id)
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """The folder of a checkpoint, by its digest or the beginning of it (6 digits or more).
+
+        Raises UserError where there is none, or more than one.
+        """
+        found = [
+            path for path in self._folders() if len(digest) >= 6 and path.name.startswith(digest)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f"{digest!r} begins more than one digest", cure="give more digits")
+        raise UserError(
+            f"there is no checkpoint {digest!r}",
+            file=self._workspace.checkpoints,
+            cure="name one of `ratchet history`, or add a folder",
+        )
+
+    # Lines.
+
+    def promote(
+        self,
+        line: str,
+        digest: str,
+        *,
+        verdict_id: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+        override: str | None = None,
+        run_id: str | None = None,
+        expect: str | None = None,
+    ) -> Blessed:
+        """Make a checkpoint the blessed one of a line, as one act.
+
+        It must verify, and stand on a verdict that is `pass` (or says `promotable` in its
+        detail); the first promotion of a line needs none; for anything else `override` says why,
+        and that is recorded. `expect` is the digest that the decision was made against: where
+        another one has been blessed meanwhile, nothing happens. Promoting what is already
+        blessed changes nothing. Raises UserError for each of these.
+        """
+        folder = self._line(line)
+        checkpoint = self.path(digest)
+        problems = artifacts.verify(checkpoint)
+        if problems:
+            raise UserError(f"the checkpoint is broken: {problems[0]}", file=checkpoint)
+        with self._locked():
+            before = lines.current(folder)
+            if expect is not None and (before is None or before.digest != expect):
+                now = before.digest[:12] if before else "nothing"
+                raise UserError(
+                    f"{line} changed meanwhile: {now} is blessed, not {expect[:12]}",
+                    cure="decide again, against what is blessed now",
+                )
+            if before is not None and before.digest == checkpoint.name:
+                return before
+            if not override:
+                self._require_verdict(line, verdict_id, first=before is None)
+            blessed = self._bless(
+                folder,
+                checkpoint,
+                event="promoted",
+                before=before,
+                previous=before.number if before else None,
+                run_id=run_id or self._added(checkpoint.name).get("run_id"),
+                verdict_id=verdict_id,
+                actor=actor,
+                reason=reason,
+                override=override,
+            )
+        self.reconcile(line)
+        return blessed
+
+    def rollback(
+        self,
+        line: str,
+        to: str | None = None,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Blessed:
+        """Bless an earlier version again: the one before, or the checkpoint `to`.
+
+        It is a new version with its own record; a second roll back goes further back. Raises
+        UserError where there is nothing to go back to, or its files are broken.
+        """
+        folder = self._line(line)
+        with self._locked():
+            history = lines.versions(folder)
+            target = _target(history, line, to)
+            problems = artifacts.verify(target.path)
+            if problems:
+                raise UserError(
+                    f"version {target.number} of {line} can't be gone back to: {problems[0]}",
+                    file=target.path,
+                    cure="name another with --to DIGEST",
+                )
+            blessed = self._bless(
+                folder,
+                target.path,
+                event="rolled_back",
+                before=history[-1],
+                previous=target.previous,
+                run_id=target.run_id,
+                verdict_id=target.verdict_id,
+                actor=actor,
+                reason=reason,
+                override=None,
+            )
+        self.reconcile(line)
+        return blessed
+
+    def blessed(self, line: str) -> Blessed | None:
+        """What is blessed now; None where nothing was ever promoted. Reads the pointer only."""
+        return lines.current(self._line(line))
+
+    def history(self, line: str) -> list[Blessed]:
+        """Every version of a line, oldest first."""
+        return lines.versions(self._line(line))
+
+    def lines(self) -> list[str]:
+        """The names of all lines."""
+        home = self._workspace.lines
+        found = home.iterdir() if home.is_dir() else ()
+        return sorted(path.name for path in found if path.is_dir() and path.name[0] != ".")
+
+    def verify(self, line: str | None = None, *, baselines: Path | None = None) -> list[str]:
+        """Everything that is wrong, one sentence each: pointers, bytes, and the baselines.
+
+        Reads every byte of the blessed checkpoints (of all checkpoints where `line` is None).
+        `baselines` is the folder of committed bundles that say what should be blessed.
+        """
+        found = []
+        names = self.lines() if line is None else [line]
+        for name in names:
+            folder = self._line(name)
+            wrong = lines.problems(folder)
+            found += wrong
+            blessed = lines.current(folder) if not wrong else None
+            if blessed is not None:
+                found += [f"{name}: {problem}" for problem in artifacts.verify(blessed.path)]
+                found += _against_baseline(blessed, baselines)
+            elif not wrong:
+                found.append(f"{name}: nothing was ever promoted")
+        if line is None:
+            for folder in self._folders():
+                found += [f"{folder.name[:12]}: {p}" for p in artifacts.verify(folder)]
+        return list(dict.fromkeys(found))
+
+    # Housekeeping.
+
+    def prune(
+        self, *, keep: int = 3, dry_run: bool = True, baselines: Path | None = None
+    ) -> Pruned:
+        """Free checkpoints that nothing stands on. By default only says what it would free.
+
+        Kept, however old: the last `keep` blessed digests of every line; anchors and crests
+        (what any verdict was held against, or a committed baseline names); what an unfinished
+        training made. Raises UserError for a `keep` below 1.
+        """
+        if keep < 1:
+            raise UserError("--keep must be at least 1: a blessed checkpoint is never deleted")
+        with self._locked():
+            histories = [self.history(line) for line in self.lines()]
+            plan = pruning.plan(self._folders(), histories, self._store, keep, baselines)
+            if not dry_run:
+                for digest, size in plan.freed:
+                    pruning.delete(self._workspace.checkpoints / digest)
+                    self._tell(digest, "pruned", detail={"bytes": size})
+        return plan
+
+    def reconcile(self, line: str) -> None:
+        """Tell the store of every version that it has not heard of (a kill came in between)."""
+        with self._locked():
+            known = {
+                row["version"]
+                for row in self._store.query(
+                    "SELECT try_cast(detail ->> '$.version' AS INTEGER) AS version "
+                    "FROM checkpoints WHERE line = ? AND event IN ('promoted', 'rolled_back')",
+                    [line],
+                )
+            }
+            for version in lines.versions(self._line(line)):
+                if version.number not in known:
+                    self._tell_version(version)
+
+    # The rest is private.
+
+    def _line(self, line: str) -> Path:
+        return self._workspace.lines / lines.check_name(line)
+
+    def _folders(self) -> list[Path]:
+        home = self._workspace.checkpoints
+        found = home.iterdir() if home.is_dir() else ()
+        return sorted(path for path in found if len(path.name) == 64 and path.is_dir())
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._workspace.ensure()
+        turnstile = Turnstile(self._workspace.lines / ".lock")
+        with turnstile.pass_through(Patience(_LOCK_TIMEOUT_S, self._on_wait)):
+            yield
+
+    def _take_in(self, folder: Path, place: Path, digest: str) -> None:
+        # Only what a training committed is never written to again, and may share its bytes.
+        own = folder.resolve().is_relative_to(self._workspace.trainings.resolve())
+        with artifacts.staged(place) as staging:
+            artifacts.copy_files(
+                artifacts.model_files(folder),
+                folder,
+                staging,
+                link=own and not artifacts.verify(folder),
+            )
+            if artifacts.digest_of_folder(staging) != digest:
+                raise UserError(
+                    "the files changed while they were copied", file=folder, cure="try again"
+                )
+
+    def _require_verdict(self, line: str, verdict_id: str | None, *, first: bool) -> None:
+        if verdict_id is None:
+            if first:
+                return
+            raise UserError(
+                f"a promotion of {line} must stand on a verdict",
+                cure='run `ratchet gate` first, or say why not with --override "reason"',
+            )
+        rows = self._store.query(
+            "SELECT outcome, headline, detail FROM verdicts WHERE verdict_id = ?", [verdict_id]
+        )
+        if not rows:
+            raise UserError(f"there is no verdict {verdict_id!r}")
+        detail = rows[0]["detail"] or {}
+        if rows[0]["outcome"] != "pass" and not detail.get("promotable"):
+            raise UserError(
+                f"verdict {verdict_id} is {rows[0]['outcome']}, not pass: {rows[0]['headline']}",
+                cure='only --override "reason" promotes it, and the reason is kept for ever',
+            )
+
+    def _added(self, digest: str) -> dict[str, Any]:
+        """What was last said when the checkpoint was added; a run's word before none."""
+        rows = self._store.query(
+            "SELECT training_id, step, run_id FROM checkpoints WHERE digest = ? "
+            "AND event = 'added' ORDER BY run_id IS NULL, seq DESC LIMIT 1",
+            [digest],
+        )
+        return rows[0] if rows else {}
+
+    def _bless(
+        self,
+        folder: Path,
+        checkpoint: Path,
+        *,
+        before: Blessed | None,
+        actor: str | None,
+        **rest: Any,
+    ) -> Blessed:
+        pointer = {
+            "format": 1,
+            "line": folder.name,
+            "version": before.number + 1 if before else 1,
+            "digest": checkpoint.name,
+            "path": os.path.relpath(checkpoint, folder),
+            "actor": actor or who(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **rest,
+        }
+        return lines.bless(folder, checkpoint, pointer)
+
+    def _tell(self, digest: str, event: str, **rest: Any) -> None:
+        path = f"checkpoints/{digest}"
+        actor = rest.pop("actor", None) or who()
+        row = {"digest": digest, "event": event, "path": path, "actor": actor, **rest}
+        self._store.append("checkpoints", [row])
+
+    def _tell_version(self, version: Blessed) -> None:
+        added = self._added(version.digest)
+        self._tell(
+            version.digest,
+            version.event,
+            line=version.line,
+            training_id=added.get("training_id"),
+            step=added.get("step"),
+            run_id=version.run_id,
+            verdict_id=version.verdict_id,
+            actor=version.actor,
+            reason=version.override or version.reason,
+            at=version.at,
+            detail={
+                "version": version.number,
+                "previous": version.previous,
+                "override": version.override is not None,
+            },
+        )
+
+
+def who() -> str:
+    """The name under which an act is recorded: the user's, as the system knows it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _target(history: list[Blessed], line: str, to: str | None) -> Blessed:
+    if not history:
+        raise UserError(f"nothing was ever promoted on {line}")
+    if to is None:
+        by_number = {version.number: version for version in history}
+        previous = history[-1].previous
+        if previous is None or previous not in by_number:
+            raise UserError(
+                f"{line} has no version before {history[-1].digest[:12]}",
+                cure="name one with --to DIGEST; `ratchet history` lists them",
+            )
+        return by_number[previous]
+    found = [v for v in history[:-1] if len(to) >= 6 and v.digest.startswith(to)]
+    found = [v for v in found if v.digest != history[-1].digest]
+    if not found:
+        raise UserError(
+            f"{to!r} was never blessed on {line}, or is blessed now",
+            cure="`ratchet history` lists what was; `ratchet promote` blesses something new",
+        )
+    if len({version.digest for version in found}) > 1:
+        raise UserError(f"{to!r} begins more than one digest", cure="give more digits")
+    return found[-1]
+
+
+def _against_baseline(blessed: Blessed, baselines: Path | None) -> list[str]:
+    from harness.bundle import run_id_of
+
+    if baselines is None or not (baselines / blessed.line / "run.json").is_file():
+        return []
+    committed = run_id_of(baselines / blessed.line)
+    if committed == blessed.run_id:
+        return []
+    return [
+        f"{blessed.line}: the committed baseline is run {committed}, "
+        f"and here run {blessed.run_id} is blessed"
+    ]
