@@ -186,6 +186,14 @@ class Registry:
         """Every version of a line, oldest first."""
         return lines.versions(self._line(line))
 
+    def latest_verdict(self, digest: str) -> str | None:
+        """The last verdict on the run that scored this checkpoint, if there is one."""
+        rows = self._store.query(
+            "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
+            [self._added(digest).get("run_id")],
+        )
+        return rows[0]["verdict_id"] if rows else None
+
     def lines(self) -> list[str]:
         """The names of all lines."""
         home = self._workspace.lines

@@ -122,6 +122,16 @@ class Store:
         with self._open(write=True) as connection:
             return self._drain(connection)
 
+    def problems(self) -> list[str]:
+        """What is wrong with what is kept: journal lines that were damaged, one sentence each.
+
+        A damaged line is kept whole in the table `journal_rejects`; all others are in.
+        """
+        rows = self.query("SELECT journal, byte_offset, reason FROM journal_rejects")
+        return [
+            f"journal {row['journal']}, byte {row['byte_offset']}: {row['reason']}" for row in rows
+        ]
+
     def close(self) -> None:
         """End this process's journal and move it into the database if that is free.
 
@@ -130,10 +140,11 @@ class Store:
         """
         self._check_process()
         with self._journal_lock:
+            wrote = self._journal is not None
             self._leave_journal()
         patience = Patience(min(self._lock_timeout_s, _CLOSING_TIMEOUT_S), self._on_wait)
         try:
-            if self._pending():
+            if wrote:
                 with self._open(write=True, patience=patience) as connection:
                     self._drain(connection)
         except UserError as error:
