@@ -85,8 +85,9 @@ def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[A
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' progress bars: a metric is no place for them."""
-    from transformers.utils import logging
+    from transformers.utils import logging as module
 
+    logging: Any = module
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
