@@ -20,7 +20,7 @@ HELDOUT = ROOT / "suites" / "data"
 FILES = {
     TRAIN / "intents.train.jsonl": 600,
     TRAIN / "intents.spoiled.jsonl": 120,
-    TRAIN / "general.train.jsonl": 160,
+    TRAIN / "general.train.jsonl": 140,
     HELDOUT / "intents.heldout.jsonl": 86,
     HELDOUT / "general.heldout.jsonl": 64,
     HELDOUT / "replies.jsonl": 24,
