@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,16 +92,11 @@ def create(path: Path) -> None:
     fsync(path.parent)
 
 
-def migrate(
-    connection: duckdb.DuckDBPyConnection,
-    found: int,
-    wanted: int = VERSION,
-    migrations: Mapping[int, tuple[str, ...]] = MIGRATIONS,
-) -> None:
-    """Lead the schema from `found` to `wanted` in one transaction, then checkpoint."""
+def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
+    """Lead the schema from version `found` to ours in one transaction, then checkpoint."""
     connection.begin()
-    for version in range(found + 1, wanted + 1):
-        for statement in migrations[version]:
+    for version in range(found + 1, VERSION + 1):
+        for statement in MIGRATIONS[version]:
             connection.execute(statement)
             fault_point("mid-migration")
         _record_version(connection, version)

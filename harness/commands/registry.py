@@ -1,4 +1,4 @@
-"""`ratchet promote`, `rollback`, `history`, `verify` and `prune`: what is blessed, and since when."""
+"""`ratchet promote`, `rollback`, `history`, `verify`, `prune`: what is blessed, since when."""
 
 from __future__ import annotations
 
