@@ -78,7 +78,8 @@ def _convert(gguf: Path, folder: Path) -> None:
         settings.pop("quantization_config", None)
         settings.pop("_name_or_path", None)
         config = AutoConfig.for_model(**settings)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        automatic: Any = AutoModelForCausalLM
+        model = automatic.from_config(config, dtype=torch.float32)
         model.load_state_dict(quantised.state_dict())
         model.generation_config = quantised.generation_config
         model.save_pretrained(folder)

@@ -103,7 +103,7 @@ def load(
     with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 files.folder, dtype=kind, attn_implementation=attention
             )
             if files.adapter is not None:
@@ -282,8 +282,9 @@ def _first_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Hold back the libraries' own progress bars; ours are the caller's business."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging
     shown = logging.is_progress_bar_enabled()
     telemetry = os.environ.get("HF_HUB_DISABLE_TELEMETRY")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -115,25 +115,22 @@ class TransformersBackend:
             yield from Writer(self._causal, ending, room, settings, self._slots).write(possible)
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
-        """Log-probabilities as they are ready. A text beyond `max_length` is read in windows;
-        a context that alone fills it is an error.
-        """
+        """Log-probabilities as they are ready. What does not fit the model is an error."""
         possible = []
         for request in requests:
+            # The last token is only predicted, so that one more than the limit fits.
+            length = len(request.context_ids) + len(request.target_ids) - 1
             if not request.target_ids:
                 yield Logprobs(request.id, (), 0.0)
             elif not request.context_ids:
                 yield Logprobs(request.id, (), 0.0, error="the context is empty")
-            elif len(request.context_ids) > self.max_length:
-                size = len(request.context_ids)
-                yield Logprobs(request.id, (), 0.0, error=self._too_long(size))
+            elif length > self.max_length:
+                yield Logprobs(request.id, (), 0.0, error=self._too_long(length))
             else:
                 possible.append(request)
         if possible:
             with evaluating(self.model):
-                yield from read(
-                    self._causal, possible, max_length=self.max_length, tokens=self.token_budget
-                )
+                yield from read(self._causal, possible, tokens=self.token_budget)
 
     def _problem(self, length: int, settings: GenerationSettings) -> str | None:
         if length == 0:
@@ -143,7 +140,7 @@ class TransformersBackend:
         return self._too_long(length) if length >= self.max_length else None
 
     def _too_long(self, length: int) -> str:
-        return f"the prompt has {length} tokens; the model takes {self.max_length}"
+        return f"it has {length} tokens; the model takes {self.max_length}"
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(

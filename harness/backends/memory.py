@@ -39,20 +39,22 @@ class Memory(Protocol):
         ...
 
 
-class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-ignore]
     """One layer's keys and values, (rows, heads, length, width); places come from the table."""
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, table: Slots) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self.table = table
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         rows, length = self.table.rows, self.table.length
-        self.keys = key_states.new_empty((rows, key_states.shape[1], length, key_states.shape[3]))
-        self.values = value_states.new_empty(
-            (rows, value_states.shape[1], length, value_states.shape[3])
+        self.keys, self.values = (
+            states.new_empty((rows, states.shape[1], length, states.shape[3]))
+            for states in (key_states, value_states)
         )
         self.is_initialized = True
 
@@ -69,9 +71,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             self.keys[first:last, :, :width] = key_states[table.source]
             self.values[first:last, :, :width] = value_states[table.source]
             return key_states, value_states
-        row, place = table.row, table.place
-        self.keys[row, :, place] = key_states[:, :, 0]
-        self.values[row, :, place] = value_states[:, :, 0]
+        self.keys[table.row, :, table.place] = key_states[:, :, 0]
+        self.values[table.row, :, table.place] = value_states[:, :, 0]
         used, width = table.used, table.width
         return self.keys[:used, :, :width], self.values[:used, :, :width]
 
@@ -102,9 +103,8 @@ class Slots:
         self.source: Tensor | None = None
         self.row = self.place = torch.empty(0, dtype=torch.long)
         self.width = 0
-        count = causal.config.num_hidden_layers
-        self._layers = [_SlotLayer(self) for _ in range(count)]
-        self._cache = Cache(layers=self._layers)
+        self._layers = [_SlotLayer(self) for _ in range(causal.config.num_hidden_layers)]
+        self._cache = Cache(layers=list(self._layers))
 
     @property
     def used(self) -> int:
@@ -195,6 +195,8 @@ def slots_are_sound(causal: Causal) -> bool:
     from harness.backends.causal import close
 
     config = causal.config
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return False
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     attention = getattr(causal.model.config, "_attn_implementation", None)
     if kinds != {"full_attention"} or attention not in ("sdpa", "eager"):

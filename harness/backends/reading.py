@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -16,105 +14,52 @@ POSITIONS_AT_ONCE = 512
 """How many positions have their logits made at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of a request that the model reads at once.
-
-    The model reads `ids`; the last `scored` of the tokens that follow ids[0] are scored.
-    `start` is the index of the first of them among the request's targets.
-    """
-
-    request: int
-    ids: tuple[int, ...]
-    scored: int
-    start: int
-
-
-def windows(request: LogprobRequest, index: int, max_length: int) -> list[Window]:
-    """The whole request where it fits; else windows of `max_length` tokens, each target in one.
-
-    Every window but the first begins with one token of the text before it as context, the last
-    one with as much of it as fits: the rolling scheme in which perplexity is usually reported.
-    """
-    context, target = request.context_ids, request.target_ids
-    line = context + target
-    if len(line) <= max_length + 1:
-        return [Window(index, line, len(target), 0)]
-    spans = []
-    first = max_length + 1 - len(context)
-    spans.append(Window(index, line[: max_length + 1], first, 0))
-    done = first
-    while done < len(target):
-        scored = min(max_length, len(target) - done)
-        end = len(context) + done + scored
-        spans.append(Window(index, line[end - max_length - 1 : end], scored, done))
-        done += scored
-    return spans
-
-
-def read(
-    causal: Causal, requests: Sequence[LogprobRequest], *, max_length: int, tokens: int
-) -> Iterator[Logprobs]:
-    """Score requests whose contexts fit; `tokens` bounds a batch with its padding."""
-    spans = [w for i, request in enumerate(requests) for w in windows(request, i, max_length)]
-    missing: dict[int, int] = defaultdict(int)
-    for span in spans:
-        missing[span.request] += 1
-    values: dict[int, list[float]] = {
-        i: [0.0] * len(request.target_ids) for i, request in enumerate(requests)
-    }
-    spent: dict[int, float] = defaultdict(float)
-    for batch in _batches(spans, tokens):
+def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> Iterator[Logprobs]:
+    """Score requests that fit the model; `tokens` bounds a batch, its padding included."""
+    for batch in _batches(requests, tokens):
         started = time.perf_counter()
         scored = _score(causal, batch)
         elapsed = time.perf_counter() - started
-        for span, logprobs in zip(batch, scored, strict=True):
-            values[span.request][span.start : span.start + span.scored] = logprobs
-            spent[span.request] += elapsed
-            missing[span.request] -= 1
-            if not missing[span.request]:
-                done = tuple(values.pop(span.request))
-                yield Logprobs(requests[span.request].id, done, spent[span.request])
+        for request, logprobs in zip(batch, scored, strict=True):
+            yield Logprobs(request.id, logprobs, elapsed)
 
 
-def _batches(spans: list[Window], tokens: int) -> Iterator[list[Window]]:
-    """Longest first: what is too big shows at once, and little is padded."""
-    ordered = sorted(spans, key=lambda span: -len(span.ids))
-    batch: list[Window] = []
-    for span in ordered:
-        if batch and (len(batch) + 1) * len(batch[0].ids) > tokens:
+def _batches(requests: Sequence[LogprobRequest], tokens: int) -> Iterator[list[LogprobRequest]]:
+    """Longest first: what is too big for the machine shows at once, and little is padded."""
+    batch: list[LogprobRequest] = []
+    for request in sorted(requests, key=lambda r: -_length(r)):
+        if batch and (len(batch) + 1) * _length(batch[0]) > tokens:
             yield batch
             batch = []
-        batch.append(span)
+        batch.append(request)
     if batch:
         yield batch
 
 
+def _length(request: LogprobRequest) -> int:
+    """Tokens that the model reads: the last target is predicted and never read."""
+    return len(request.context_ids) + len(request.target_ids) - 1
+
+
 @torch.inference_mode()
-def _score(causal: Causal, batch: list[Window]) -> list[list[float]]:
+def _score(causal: Causal, batch: list[LogprobRequest]) -> list[tuple[float, ...]]:
     device = causal.device
-    # The last token is predicted and never read. Padding stands on the right, where no real
-    # token looks, so no mask is needed.
-    longest = max(len(span.ids) for span in batch) - 1
-    padded = [[*span.ids[:-1], *[0] * (longest - len(span.ids) + 1)] for span in batch]
+    lines = [(*request.context_ids, *request.target_ids)[:-1] for request in batch]
+    # Padding stands on the right, where no real token looks, so no mask is needed.
+    padded = [[*line, *[0] * (len(lines[0]) - len(line))] for line in lines]
     states = causal.states(torch.tensor(padded, device=device), use_cache=False)
     places = [
-        (row, len(span.ids) - 1 - span.scored + i)
-        for row, span in enumerate(batch)
-        for i in range(span.scored)
+        (row, column)
+        for row, (request, line) in enumerate(zip(batch, lines, strict=True))
+        for column in range(len(request.context_ids) - 1, len(line))
     ]
-    targets = torch.tensor(
-        [t for span in batch for t in span.ids[len(span.ids) - span.scored :]], device=device
-    )
     rows, columns = torch.tensor(places, device=device).unbind(1)
+    targets = torch.tensor([t for request in batch for t in request.target_ids], device=device)
     values: list[float] = []
     for start in range(0, len(places), POSITIONS_AT_ONCE):
         some = slice(start, start + POSITIONS_AT_ONCE)
         logits = causal.logits(states[rows[some], columns[some]]).float()
         chosen = logits.gather(1, targets[some, None])[:, 0]
         values += (chosen - logits.logsumexp(dim=-1)).tolist()
-    split: list[list[float]] = []
-    for span in batch:
-        split.append(values[: span.scored])
-        del values[: span.scored]
-    return split
+    each = iter(values)
+    return [tuple(next(each) for _ in request.target_ids) for request in batch]

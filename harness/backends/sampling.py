@@ -15,7 +15,7 @@ _NUCLEUS = 256
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
-    """`count` numbers in [0, 1) from the seed's own Philox stream; the i-th is for the i-th token."""
+    """`count` numbers in [0, 1) from the seed's own Philox stream, one for each token."""
     return np.random.Generator(np.random.Philox(seed)).random(count)
 
 
@@ -28,7 +28,8 @@ def choose(logits: Tensor, draws: Sequence[float], settings: GenerationSettings)
     then top-k, then top-p (the smallest set whose probability reaches it).
     """
     if settings.temperature == 0:
-        return logits.argmax(dim=-1)
+        best: Tensor = logits.argmax(dim=-1)
+        return best
     scaled = logits.float() / settings.temperature
     if 0 < settings.top_k < scaled.shape[-1]:
         least = scaled.topk(settings.top_k, dim=-1).values[:, -1:]
@@ -44,7 +45,8 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     before temperature and filters.
     """
     wide = logits.float()
-    return wide.gather(-1, ids[:, None])[:, 0] - wide.logsumexp(dim=-1)
+    chosen: Tensor = wide.gather(-1, ids[:, None])[:, 0] - wide.logsumexp(dim=-1)
+    return chosen
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
@@ -59,7 +61,8 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
             break
         count = min(count * 8, size)
     least = ranked.gather(-1, below.sum(dim=-1, keepdim=True) - 1)
-    return weights.masked_fill(weights < least, 0.0)
+    kept: Tensor = weights.masked_fill(weights < least, 0.0)
+    return kept
 
 
 def _invert(weights: Tensor, draws: Tensor) -> Tensor:
@@ -77,4 +80,5 @@ def _invert(weights: Tensor, draws: Tensor) -> Tensor:
     offset = torch.searchsorted(inside, (target - before)[:, None], right=True)[:, 0]
     # Rounding can leave the target a hair beyond the block's last possible token.
     last = (inside < inside[:, -1:]).sum(dim=-1)
-    return block * width + torch.minimum(offset, last)
+    chosen: Tensor = block * width + torch.minimum(offset, last)
+    return chosen
