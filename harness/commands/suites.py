@@ -1,0 +1,110 @@
+"""`ratchet suites check`: everything that can be wrong with a suite, before a weight is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.suite import Suite, Task
+
+suites = typer.Typer(help="Look at suites without scoring anything.", no_args_is_help=True)
+
+
+@suites.callback()
+def _suites() -> None:
+    """Look at suites without scoring anything."""
+
+
+@suites.command()
+def check(
+    suite: Annotated[Path, typer.Argument(help="The suite, a YAML file.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", help="Whose tokenizer counts the prompt's tokens.")
+    ] = "smollm2-135m-instruct",
+) -> None:
+    """Validate a suite and show one rendered prompt of each task, with its length in tokens."""
+    from rich.console import Console
+
+    from harness.suite import load_suite
+
+    loaded = load_suite(suite)
+    console = Console()
+    encode = _encoder(model, console)
+    console.print(f"{loaded.name}: {len(loaded.tasks)} tasks, protocol {loaded.digest}")
+    for task in loaded.tasks:
+        _show_task(task, encode, console)
+    _show_gate(loaded, console)
+
+
+def _encoder(model: str, console: Console) -> Any:
+    """The tokenizer's chat encoding, or None with a word of why: checking needs no weights."""
+    from harness.errors import UserError
+    from harness.models import resolve
+    from harness.workspace import Workspace
+
+    try:
+        files = resolve(model, Workspace.at())
+    except UserError as error:
+        console.print(f"(no token counts: {error.what})", style="dim", markup=False)
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
+    return lambda messages: tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
+    )
+
+
+def _show_task(task: Task, encode: Any, console: Console) -> None:
+    from rich.text import Text
+
+    reserve = sum(sample.reserve for sample in task.samples)
+    console.print()
+    console.print(
+        Text(task.name, style="bold"), Text(f"{len(task.samples)} samples", "dim"), end=""
+    )
+    console.print(Text(f" ({reserve} in reserve)" if reserve else "", "dim"))
+    for metric in task.metrics:
+        console.print(Text(f"  {metric.spec.signature}", style="dim"))
+    sample = task.samples[0]
+    for message in sample.prompt:
+        console.print(Text(f"  {message['role']}: {_shown(message['content'])}"))
+    if sample.text is not None:
+        console.print(Text(f"  text: {_shown(sample.text)}"))
+    for reference in sample.references:
+        console.print(Text(f"  reference: {_shown(reference)}"))
+    if encode is not None and sample.prompt:
+        lengths = [len(encode(s.prompt)) for s in task.samples]
+        console.print(
+            Text(
+                f"  sample {sample.id}: {lengths[0]} tokens with the chat template; "
+                f"the longest prompt has {max(lengths)}, and {task.settings.max_new_tokens} "
+                "may be generated",
+                style="dim",
+            )
+        )
+
+
+def _shown(text: str, limit: int = 160) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def _show_gate(suite: Suite, console: Console) -> None:
+    from rich.text import Text
+
+    names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
+    roles = suite.policy.roles(names)
+    console.print()
+    console.print(
+        Text(f"gate: margin {suite.policy.margin}, alpha {suite.policy.alpha}", style="bold")
+    )
+    for role in ("required", "watched", "advisory"):
+        held = [name for name in names if roles[name] == role]
+        if held:
+            console.print(Text(f"  {role}: {', '.join(held)}"))

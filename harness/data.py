@@ -1,0 +1,90 @@
+"""Rows from JSONL, CSV and Parquet; a complaint names the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.yamlfile import read_text
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[tuple[int, Row]]:
+    """Every row with the line it stands on (CSV counts its header; Parquet counts rows from 1).
+
+    Raises UserError for a missing, empty or malformed file.
+    """
+    suffix = path.suffix.lower()
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if suffix not in readers:
+        raise UserError(
+            f"data of the kind {suffix or 'without a suffix'!r} can't be read",
+            file=path,
+            cure=f"use one of {', '.join(readers)}",
+        )
+    rows = readers[suffix](path)
+    if not rows:
+        raise UserError("the data file has no rows", file=path, cure="give at least one row")
+    return rows
+
+
+def _jsonl(path: Path) -> list[tuple[int, Row]]:
+    rows = []
+    for number, line in enumerate(read_text(path, what="data file").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"this line is not JSON: {error.msg} at column {error.colno}",
+                file=path,
+                line=number,
+                cure="one JSON object per line",
+            ) from None
+        if not isinstance(row, dict):
+            raise UserError(
+                f"a row is a JSON object, not {type(row).__name__}", file=path, line=number
+            )
+        rows.append((number, row))
+    return rows
+
+
+def _csv(path: Path) -> list[tuple[int, Row]]:
+    reader = csv.DictReader(io.StringIO(read_text(path, what="data file"), newline=""))
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise UserError(
+                f"this row does not have the header's {len(reader.fieldnames or ())} columns",
+                file=path,
+                line=reader.line_num,
+                cure="quote values that hold commas or line breaks",
+            )
+        rows.append((reader.line_num, dict(row)))
+    return rows
+
+
+def _parquet(path: Path) -> list[tuple[int, Row]]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    if not path.is_file():
+        raise UserError(f"no such data file: {path.name}", file=path, cure="check its spelling")
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise UserError(f"this is not a readable Parquet file: {error}", file=path) from None
+    return list(enumerate(table.to_pylist(), start=1))
+
+
+def row_id(row: Row) -> str:
+    """A stable id for a row that brings none: a digest of its content."""
+    canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]

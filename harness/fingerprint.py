@@ -1,0 +1,89 @@
+"""What a run was: protocol (must match), subject (is compared), provenance (warns)."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from harness.records import Fingerprint
+
+LIBRARIES = ("ratchet-eval", "torch", "transformers", "tokenizers", "peft", "sacrebleu", "numpy")
+
+MUST_MATCH = ("data", "prompt", "text", "reference", "generate", "reserve")
+"""The fields of a task's protocol that two runs must share, besides each metric's signature."""
+
+
+def provenance() -> dict[str, Any]:
+    """Library versions and the machine: a difference warns, since it may move a score."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "host": platform.node(),
+        **{name: version for name in LIBRARIES if (version := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def protocol_differences(
+    anchor: Fingerprint, candidate: Fingerprint, metrics: Sequence[str] | None = None
+) -> list[str]:
+    """Why two runs can't be held against each other: one line per field, empty where they can.
+
+    `metrics` are the `task/metric` names that matter; None means all that the anchor has.
+    """
+    problems = []
+    names = metrics if metrics is not None else sorted(_metric_names(anchor))
+    tasks = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    for task in tasks:
+        a, c = anchor.protocol.get(task), candidate.protocol.get(task)
+        if a is None or c is None:
+            problems.append(
+                f"{task}: the {'anchor' if a is None else 'candidate'} has no such task"
+            )
+            continue
+        problems.extend(
+            f"{task}.{field}: anchor {_short(a.get(field))}, candidate {_short(c.get(field))}"
+            for field in MUST_MATCH
+            if a.get(field) != c.get(field)
+        )
+    for name in names:
+        task, _, metric = name.partition("/")
+        a, c = _signature(anchor, task, metric), _signature(candidate, task, metric)
+        if a and c and a != c:
+            problems.append(f"{name}: anchor computed by {a}, candidate by {c}")
+    a, c = anchor.protocol.get("@sampling"), candidate.protocol.get("@sampling")
+    if a != c:
+        problems.append(f"sampling: anchor {_short(a)}, candidate {_short(c)}")
+    return problems
+
+
+def part_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """`field: this -> that` for each field of a subject or provenance that differs."""
+    for key in sorted(a.keys() | b.keys()):
+        if a.get(key) != b.get(key):
+            yield f"{key}: {a.get(key)} -> {b.get(key)}"
+
+
+def _metric_names(fingerprint: Fingerprint) -> Iterator[str]:
+    for task, protocol in fingerprint.protocol.items():
+        if not task.startswith("@"):
+            yield from (f"{task}/{metric}" for metric in protocol["metrics"])
+
+
+def _signature(fingerprint: Fingerprint, task: str, metric: str) -> str | None:
+    declared = fingerprint.protocol.get(task, {}).get("metrics", {}).get(metric)
+    return None if declared is None else declared["signature"]
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

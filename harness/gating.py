@@ -1,0 +1,218 @@
+"""The closed loop around the gate: score what a look needs, decide, and look again if undecided.
+
+`gate.py` is pure; this is where it meets the store.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness import runs
+from harness.evidence import metric_scores, planned, planned_responses, slices_of
+from harness.fingerprint import protocol_differences
+from harness.gate import GatePolicy, MetricScores, Verdict, decide
+from harness.records import Run, VerdictOutcome
+from harness.runner import Extent
+from harness.store import Store
+from harness.suite import Suite
+
+Extend = Callable[[Extent], Run]
+"""Scores the model as far as an extent asks, and returns its run; cheap where that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One verdict, between which runs, after which look, and the id under which it is stored."""
+
+    id: str
+    against: str
+    anchor: Run
+    candidate: Run
+    verdict: Verdict
+
+
+def schedule(looks: Sequence[float]) -> tuple[Extent, ...]:
+    """The evidence of each planned look, from cumulative shares such as (1, 2, 4).
+
+    Sampled answers grow with the share (K, 2K, 4K); greedy ones can't say more, so their reserve
+    samples come in instead, in proportion.
+    """
+    first, last = looks[0], looks[-1]
+    return tuple(
+        Extent(
+            responses=max(1, round(share / first)),
+            reserve=0.0 if last == first else (share - first) / (last - first),
+        )
+        for share in looks
+    )
+
+
+def evidence_at(
+    store: Store,
+    run: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    extent: Extent,
+    *,
+    whole: bool = False,
+) -> dict[str, MetricScores]:
+    """A run's scores as one look may see them. `whole` keeps all its answers, not just K: an
+    anchor's many responses make its values sharper without changing what they estimate.
+    """
+    return metric_scores(
+        store,
+        run,
+        policy=policy,
+        only=planned(suite, extent, limit=run.limit, seed=run.seed),
+        responses=None if whole else planned_responses(suite, extent),
+        slices=slices_of(suite, policy),
+    )
+
+
+def compare(
+    store: Store,
+    anchor: Run,
+    candidate: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    *,
+    extents: Sequence[Extent],
+    look: int,
+    earlier: Verdict | None = None,
+) -> Verdict:
+    """The verdict of one look over two runs that are both scored that far."""
+    problems = protocol_differences(anchor.fingerprint, candidate.fingerprint)
+    if problems:
+        return incomparable(problems, policy, (look, len(extents)))
+    extent = extents[look - 1]
+    return decide(
+        evidence_at(store, anchor, suite, policy, extent, whole=True),
+        evidence_at(store, candidate, suite, policy, extent),
+        policy,
+        look=(look, len(extents)),
+        earlier=earlier,
+        today=runs.now().date(),
+    )
+
+
+def incomparable(
+    reasons: Sequence[str], policy: GatePolicy = GatePolicy(), look: tuple[int, int] = (1, 1)
+) -> Verdict:
+    """The verdict on two runs that can't be held against each other; each reason names a field."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return Verdict(
+        outcome=VerdictOutcome.INCOMPARABLE,
+        rows=(),
+        headline=f"These runs were not scored in the same way: {reasons[0]}{more}.",
+        reasons=tuple(reasons),
+        settle="score both models on the same suite, data and settings",
+        rule=policy.rule,
+        fail_rule=policy.fail_rule,
+        policy_alpha=policy.alpha,
+        look=look,
+    )
+
+
+def decide_by_looks(
+    extend: Extend,
+    opponents: Mapping[str, Run | Extend],
+    suite: Suite,
+    store: Store,
+    policy: GatePolicy,
+    *,
+    looks: Sequence[float] = (1.0,),
+    training_id: str | None = None,
+    step: int | None = None,
+    on_look: Callable[[int, int, Extent], None] = lambda look, of, extent: None,
+) -> list[Decision]:
+    """Hold a candidate against every opponent ("anchor", "crest"), look by look.
+
+    A look ends the loop when some opponent's verdict is `fail` or `incomparable`, or when no
+    verdict is open. Every verdict that was reached is stored; the last one per opponent is
+    returned, in the order of the opponents.
+    """
+    extents = schedule(looks)
+    policy = replace(policy, looks=tuple(looks))
+    decisions: dict[str, Decision] = {}
+    open_names = list(opponents)
+    for look, extent in enumerate(extents, start=1):
+        on_look(look, len(extents), extent)
+        candidate = extend(extent)
+        for name in open_names:
+            opponent = opponents[name]
+            anchor = opponent if isinstance(opponent, Run) else opponent(extent)
+            verdict = compare(
+                store,
+                anchor,
+                candidate,
+                suite,
+                policy,
+                extents=extents,
+                look=look,
+                earlier=decisions[name].verdict if name in decisions else None,
+            )
+            decisions[name] = keep(store, name, anchor, candidate, verdict, training_id, step)
+        outcomes = {name: decisions[name].verdict.outcome for name in open_names}
+        open_names = [n for n in open_names if outcomes[n] is VerdictOutcome.INCONCLUSIVE]
+        stops = (VerdictOutcome.FAIL, VerdictOutcome.INCOMPARABLE)
+        if not open_names or any(outcome in stops for outcome in outcomes.values()):
+            break
+    return [decisions[name] for name in opponents]
+
+
+def keep(
+    store: Store,
+    against: str,
+    anchor: Run,
+    candidate: Run,
+    verdict: Verdict,
+    training_id: str | None = None,
+    step: int | None = None,
+) -> Decision:
+    """Store a verdict with its rows, and give it an id."""
+    verdict_id = uuid.uuid4().hex[:16]
+    at = runs.now()
+    store.append(
+        "verdicts",
+        [
+            {
+                "verdict_id": verdict_id,
+                "outcome": verdict.outcome.value,
+                "against": against,
+                "anchor_run": anchor.id,
+                "candidate_run": candidate.id,
+                "training_id": training_id,
+                "step": step,
+                "look": verdict.look[0],
+                "looks": verdict.look[1],
+                "headline": verdict.headline,
+                "policy": {"rule": verdict.rule, "alpha": verdict.policy_alpha},
+                "detail": verdict.to_dict(),
+                "decided_at": at,
+            }
+        ],
+    )
+    store.append(
+        "verdict_metrics",
+        [
+            {
+                "verdict_id": verdict_id,
+                "metric": row.name,
+                "required": row.required,
+                "outcome": row.outcome.value,
+                "arm": row.arm,
+                "anchor": row.anchor,
+                "candidate": row.candidate,
+                "change": row.change,
+                "low": row.interval[0] if row.interval else None,
+                "high": row.interval[1] if row.interval else None,
+                "margin": row.margin,
+                "samples": row.n,
+                "detail": {"p_worse": row.p_worse, "p_drop": row.p_drop, "mean_z": row.mean_z},
+            }
+            for row in verdict.rows
+        ],
+    )
+    return Decision(verdict_id, against, anchor, candidate, verdict)

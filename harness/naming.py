@@ -1,0 +1,108 @@
+"""One way to name models and runs everywhere: a path or hub id, `run:ID`, `line:NAME`, `bundle:DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import runs
+from harness.errors import UserError
+from harness.records import Run
+from harness.runner import Candidate
+from harness.store import Store
+from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.backends.base import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where and in which precision a model is opened."""
+
+    device: str
+    dtype: str
+
+    @classmethod
+    def choose(cls, device: str = "auto", dtype: str = "auto") -> Hardware:
+        """A GPU in bfloat16 where there is one, else this machine's cores in float32."""
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype == "auto":
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        return cls(device, dtype)
+
+
+def open_model(
+    name: str,
+    workspace: Workspace,
+    store: Store,
+    *,
+    hardware: Hardware | None = None,
+    base: str | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Candidate:
+    """The model of that name, its weights loaded only when it has to answer.
+
+    Takes a folder, a hub id, the embedded name or `line:NAME`. Raises UserError otherwise.
+    """
+    from harness.models import load, resolve
+
+    hardware = hardware or Hardware.choose()
+    place = str(_blessed_folder(name, workspace, store)) if name.startswith("line:") else name
+    files = resolve(place, workspace, base=base, say=say)
+    subject = {"backend": "transformers", "dtype": hardware.dtype, "quantisation": None}
+
+    def opened() -> Backend:
+        from harness.backends.live import TransformersBackend
+
+        say(f"Loading {name} ({hardware.dtype} on {hardware.device})")
+        model, tokenizer = load(files, dtype=hardware.dtype, device=hardware.device)
+        return TransformersBackend(model, tokenizer)
+
+    return Candidate(name, files.digest, subject, opened)
+
+
+def find_named_run(name: str, store: Store) -> Run | None:
+    """The run that `run:ID` or `bundle:DIR` names; None for the name of a model."""
+    kind, _, rest = name.partition(":")
+    if kind == "run":
+        return runs.require_run(store, rest)
+    if kind == "bundle":
+        from harness.bundle import import_bundle
+
+        return runs.require_run(store, import_bundle(store, Path(rest)))
+    return None
+
+
+def suite_of(run: Run, store: Store) -> Path:
+    """The suite file that a run was scored on. Raises UserError where it is gone."""
+    rows: list[dict[str, Any]] = store.query(
+        "SELECT suite_path FROM runs WHERE run_id = ?", [run.id]
+    )
+    path = Path(rows[0]["suite_path"] or "")
+    if not path.is_file():
+        raise UserError(
+            f"the suite of run {run.id} is not where it was",
+            file=path,
+            cure="name it with --suite FILE",
+        )
+    return path
+
+
+def _blessed_folder(name: str, workspace: Workspace, store: Store) -> Path:
+    from harness.registry import Registry
+
+    line = name.removeprefix("line:")
+    registry = Registry(workspace, store)
+    blessed = registry.blessed(line)
+    if blessed is None:
+        raise UserError(
+            f"the line {line!r} has no blessed checkpoint",
+            cure=f"promote one: ratchet promote DIGEST --line {line}",
+        )
+    return registry.path(blessed.digest)

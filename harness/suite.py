@@ -1,0 +1,387 @@
+"""A suite: tasks with their data, prompts, generation settings and metrics, read from YAML.
+
+Everything that can be wrong is found here, before any weight is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness import templates
+from harness.backends.base import GenerationSettings
+from harness.data import Row, read_rows, row_id
+from harness.errors import UserError
+from harness.gate import GatePolicy
+from harness.metrics import get_metric
+from harness.metrics.base import Metric, MetricSpec
+from harness.policy import GatePolicyModel
+from harness.records import ResponseKind, Sample
+from harness.yamlfile import YamlDocument, load_yaml, validate
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptModel(_Strict):
+    """The chat that is put to the model; both are templates over the row's fields."""
+
+    system: str | None = None
+    user: str
+
+
+class GenerateModel(_Strict):
+    """How answers are sampled; `responses` is K, the answers per sample."""
+
+    max_new_tokens: int = Field(128, ge=1, le=32768)
+    temperature: float = Field(0.0, ge=0, le=10)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    stop: tuple[str, ...] = ()
+    responses: int = Field(1, ge=1, le=1024)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_is_fine(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _greedy_answers_are_equal(self) -> Self:
+        if self.temperature == 0 and self.responses > 1:
+            raise ValueError(
+                f"{self.responses} responses at temperature 0 are {self.responses} copies of one; "
+                "set a temperature, or leave `responses` out"
+            )
+        return self
+
+
+class TaskModel(_Strict):
+    """One task as it stands in the YAML file."""
+
+    data: str
+    prompt: PromptModel | None = None
+    text: str | None = None
+    reference: str | tuple[str, ...] | None = None
+    generate: GenerateModel = GenerateModel()
+    metrics: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=1)
+    reserve: float = Field(0.0, ge=0, le=0.9)
+    id: str = "id"
+    cluster: str | None = None
+    language: str = "language"
+
+    @model_validator(mode="after")
+    def _prompt_or_text(self) -> Self:
+        if (self.prompt is None) == (self.text is None):
+            raise ValueError("a task has either a `prompt` (the model answers) or a `text` (given)")
+        return self
+
+
+class SuiteModel(_Strict):
+    """The whole YAML file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    tasks: dict[str, TaskModel] = Field(min_length=1)
+    gate: GatePolicyModel = Field(default_factory=GatePolicyModel)
+
+    @field_validator("tasks")
+    @classmethod
+    def _no_slash_in_names(cls, tasks: dict[str, TaskModel]) -> dict[str, TaskModel]:
+        for name in tasks:
+            if not name or "/" in name:
+                raise ValueError(f"a task's name can't be empty or hold a slash: {name!r}")
+        return tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task ready to be run: rendered samples, settings, metric objects."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    settings: GenerationSettings
+    responses: int
+    metrics: tuple[Metric, ...]
+    protocol: Mapping[str, Any]
+    data_path: Path
+
+    @property
+    def kinds(self) -> tuple[ResponseKind, ...]:
+        """Which kinds of response its metrics need, in a fixed order."""
+        needed = {metric.spec.needs for metric in self.metrics}
+        order: tuple[ResponseKind, ...] = ("generation", "reference", "text")
+        return tuple(kind for kind in order if kind in needed)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether answers are drawn at random, so that more of them say more."""
+        return self.settings.temperature > 0 and "generation" in self.kinds
+
+    @property
+    def digest(self) -> str:
+        """Of everything that two runs must share to be compared, metric versions left out."""
+        return digest_of({key: self.protocol[key] for key in self.protocol if key != "metrics"})
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A validated suite with its samples."""
+
+    name: str
+    path: Path
+    tasks: tuple[Task, ...]
+    policy: GatePolicy
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Per task, what two runs must share; the `gate:` block is no part of it."""
+        return {task.name: dict(task.protocol) for task in self.tasks}
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.protocol)
+
+    def metrics(self) -> Iterator[tuple[Task, Metric]]:
+        for task in self.tasks:
+            for metric in task.metrics:
+                yield task, metric
+
+    def task(self, name: str) -> Task:
+        return next(task for task in self.tasks if task.name == name)
+
+
+def declaration(spec: MetricSpec) -> dict[str, Any]:
+    """What a run keeps of a metric, so that the gate can read its scores without the metric."""
+    return {
+        "signature": spec.signature,
+        "direction": spec.direction,
+        "scale": spec.scale,
+        "form": spec.form,
+        "unit": spec.unit,
+        "low": spec.low,
+        "high": spec.high,
+        "stats": list(spec.stats),
+    }
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of canonical JSON, first 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read, validate and render a suite. Raises UserError with file, line, field and cure."""
+    document = load_yaml(Path(path), what="suite")
+    model = validate(SuiteModel, document)
+    tasks = tuple(_task(name, task, document) for name, task in model.tasks.items())
+    names = {f"{task.name}/{metric.spec.name}" for task in tasks for metric in task.metrics}
+    for metric in model.gate.metrics:
+        if metric not in names:
+            raise document.error(
+                f"the gate names a metric that no task has: {metric!r}",
+                ("gate", "metrics", metric),
+                cure=f"the suite's metrics are: {', '.join(sorted(names))}",
+            )
+    return Suite(model.name, document.path, tasks, model.gate.to_policy())
+
+
+def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
+    place = ("tasks", name)
+    metrics = tuple(_metrics(model, document, place))
+    _check_templates(model, document, place)
+    data_path = (document.path.parent / model.data).resolve()
+    if not data_path.exists():
+        raise document.error(
+            f"the data file is not there: {model.data}",
+            (*place, "data"),
+            cure=f"paths are relative to the suite: {data_path.parent} has no {data_path.name}",
+        )
+    samples = _samples(name, model, data_path, document)
+    settings = model.generate
+    protocol = {
+        "data": digest_of([(s.id, s.prompt, s.text, s.references, s.cluster) for s in samples]),
+        "prompt": model.prompt.model_dump() if model.prompt else None,
+        "text": model.text,
+        "reference": model.reference,
+        "generate": settings.model_dump() if model.prompt else None,
+        "reserve": model.reserve,
+        "metrics": {metric.spec.name: declaration(metric.spec) for metric in metrics},
+    }
+    return Task(
+        name=name,
+        samples=samples,
+        settings=GenerationSettings(
+            settings.max_new_tokens,
+            settings.temperature,
+            settings.top_p,
+            settings.top_k,
+            settings.stop,
+        ),
+        responses=settings.responses,
+        metrics=metrics,
+        protocol=protocol,
+        data_path=data_path,
+    )
+
+
+def _metrics(model: TaskModel, document: YamlDocument, place: tuple[str, ...]) -> Iterator[Metric]:
+    seen: set[str] = set()
+    for index, entry in enumerate(model.metrics):
+        here = (*place, "metrics", index)
+        if isinstance(entry, dict) and len(entry) != 1:
+            raise document.error(
+                "a metric with options is one name and its options",
+                here,
+                cure="write `- self_bleu: {max_order: 3}`",
+            )
+        name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+        try:
+            metric = get_metric(_beside(name, document), options)
+        except UserError as error:
+            raise document.error(error.what, here, cure=error.cure) from None
+        spec = metric.spec
+        if spec.name in seen:
+            raise document.error(f"the metric {spec.name!r} is named twice", here)
+        seen.add(spec.name)
+        if spec.needs == "text" and model.text is None:
+            raise document.error(
+                f"{spec.name} scores a given text, but this task has a prompt",
+                here,
+                cure="move it to a task with `text:`",
+            )
+        if spec.needs != "text" and model.prompt is None:
+            raise document.error(
+                f"{spec.name} needs the model's answer, but this task only gives a text",
+                here,
+                cure="give the task a `prompt:`, or use perplexity",
+            )
+        if spec.needs == "reference" and model.reference is None:
+            raise document.error(
+                f"{spec.name} needs a reference answer",
+                here,
+                cure='add `reference: "{{ field }}"` to the task',
+            )
+        yield metric
+
+
+def _beside(name: str, document: YamlDocument) -> str:
+    """A metric of the user's own, `file.py:Class`, is found relative to the suite."""
+    file, separator, attribute = name.partition(".py:")
+    return f"{document.path.parent / file}.py:{attribute}" if separator else name
+
+
+def _references_of(model: TaskModel) -> tuple[str, ...]:
+    if model.reference is None:
+        return ()
+    return (model.reference,) if isinstance(model.reference, str) else model.reference
+
+
+def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str, ...]) -> None:
+    sources: list[tuple[tuple[str, ...], str]] = []
+    if model.prompt:
+        sources.append((("prompt", "user"), model.prompt.user))
+        if model.prompt.system is not None:
+            sources.append((("prompt", "system"), model.prompt.system))
+    if model.text is not None:
+        sources.append((("text",), model.text))
+    sources.extend((("reference",), source) for source in _references_of(model))
+    for field, source in sources:
+        try:
+            templates.check(source)
+        except templates.TemplateError as error:
+            raise document.error(str(error), (*place, *field)) from None
+
+
+def _samples(
+    name: str, model: TaskModel, data_path: Path, document: YamlDocument
+) -> tuple[Sample, ...]:
+    rows = read_rows(data_path)
+    lines: dict[str, int] = {}
+    samples = []
+    for line, row in rows:
+        sample_id = str(row.get(model.id) or row_id(row))
+        if sample_id in lines:
+            raise UserError(
+                f"the id {sample_id!r} is used twice (first on line {lines[sample_id]})",
+                file=data_path,
+                line=line,
+                field=model.id,
+                cure="ids must be unique within a task; without an id a row's content is its id",
+            )
+        lines[sample_id] = line
+        samples.append(_sample(name, sample_id, row, line, model, data_path, document))
+    reserved = _reserved(name, [sample.id for sample in samples], model.reserve)
+    if reserved and len(reserved) == len(samples):
+        raise document.error("everything is in reserve", ("tasks", name, "reserve"))
+    return tuple(replace(sample, reserve=sample.id in reserved) for sample in samples)
+
+
+def _sample(
+    task: str,
+    sample_id: str,
+    row: Row,
+    line: int,
+    model: TaskModel,
+    data_path: Path,
+    document: YamlDocument,
+) -> Sample:
+    def fill(source: str, *field: str) -> str:
+        try:
+            return templates.render(source, row)
+        except templates.TemplateError as error:
+            here = document.line_of(("tasks", task, *field))
+            raise UserError(
+                f"the template of {document.path.name}:{here} can't be filled: {error}",
+                file=data_path,
+                line=line,
+                field=".".join(field),
+                cure="correct the template, or add the field to this row",
+            ) from None
+
+    prompt: tuple[dict[str, str], ...] = ()
+    if model.prompt:
+        user = {"role": "user", "content": fill(model.prompt.user, "prompt", "user")}
+        prompt = (user,)
+        if model.prompt.system is not None:
+            system = fill(model.prompt.system, "prompt", "system")
+            prompt = ({"role": "system", "content": system}, user)
+    if model.cluster is not None and model.cluster not in row:
+        raise UserError(
+            f"the cluster field {model.cluster!r} is missing from this row",
+            file=data_path,
+            line=line,
+            cure=f"the row's fields are: {', '.join(row)}",
+        )
+    language = row.get(model.language)
+    return Sample(
+        id=sample_id,
+        task=task,
+        fields=row,
+        prompt=prompt,
+        text=None if model.text is None else fill(model.text, "text"),
+        references=tuple(fill(source, "reference") for source in _references_of(model)),
+        cluster=None if model.cluster is None else str(row[model.cluster]),
+        language=str(language) if language else None,
+    )
+
+
+def _reserved(task: str, ids: list[str], share: float) -> frozenset[str]:
+    """A share of the samples, chosen by their ids, so that neither order nor additions matter."""
+    ranked = sorted(ids, key=lambda sample_id: digest_of(["reserve", task, sample_id]))
+    return frozenset(ranked[: round(len(ids) * share)])
+
+
+def limited(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
+    """At most `limit` samples, a seeded sample of all rather than the first ones."""
+    if limit is None or limit >= len(samples):
+        return samples
+    ranked = sorted(samples, key=lambda sample: digest_of(["limit", seed, sample.task, sample.id]))
+    chosen = {sample.id for sample in ranked[:limit]}
+    return tuple(sample for sample in samples if sample.id in chosen)

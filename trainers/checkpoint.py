@@ -1,0 +1,119 @@
+"""Checkpoints of a training: saved atomically, restored only when whole, rejected, never deleted.
+
+A checkpoint folder holds what the Trainer saves (weights or adapter, optimizer, scheduler,
+random states) and a manifest; `trainings/<id>/checkpoints/step-000008` is its place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import artifacts
+from harness.errors import UserError
+
+NOTE = "ratchet.json"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+class CheckpointFolder:
+    """The checkpoints of one training on disk."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.staging = home / "staging"
+        self.kept = home / "checkpoints"
+        self.rejected = home / "rejected"
+        for folder in (self.staging, self.kept, self.rejected):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, step: int) -> Path:
+        return self.kept / f"step-{step:06d}"
+
+    def clear_staging(self) -> None:
+        """What was being written when a process died is nobody's checkpoint."""
+        for leftover in self.staging.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def commit(self, step: int, *, attempt: int, base: str) -> Path:
+        """Move what the Trainer has saved for `step` to its place, whole or not at all."""
+        source = self.staging / f"checkpoint-{step}"
+        _name_the_base(source, base)
+        note = json.dumps({"step": step, "attempt": attempt}) + "\n"
+        (source / NOTE).write_text(note, encoding="utf-8")
+        artifacts.commit_folder(source, self.path(step))
+        return self.path(step)
+
+    def steps(self) -> Iterator[tuple[int, int]]:
+        """(step, attempt) of every whole checkpoint, oldest first; broken ones are set aside."""
+        for folder in sorted(self.kept.glob("step-*")):
+            problems = artifacts.verify(folder)
+            if problems:
+                artifacts.set_aside(folder, "; ".join(problems))
+                continue
+            note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+            yield int(note["step"]), int(note["attempt"])
+
+    def reject(self, step: int, attempt: int) -> Path | None:
+        """Move a checkpoint out of the way of every resume. It is kept for whoever asks why."""
+        source = self.path(step)
+        if not source.exists():
+            return None
+        target = self.rejected / f"{source.name}.attempt{attempt}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.rejected / f"{source.name}.attempt{attempt}.{number}"
+        source.rename(target)
+        artifacts.fsync_folder(self.kept)
+        artifacts.fsync_folder(self.rejected)
+        return target
+
+    def require(self, step: int) -> Path:
+        """The folder to resume from. Raises UserError where it is gone or broken."""
+        folder = self.path(step)
+        problems = artifacts.verify(folder) if folder.exists() else ["it is not there"]
+        if problems:
+            raise UserError(
+                f"the checkpoint of step {step} can't be resumed from: {problems[0]}",
+                file=folder,
+                cure="restore that folder, or begin anew with --again",
+            )
+        return folder
+
+
+def _name_the_base(folder: Path, base: str) -> None:
+    """An adapter names its base as the recipe does: peft notes the folder it was loaded from."""
+    path = folder / ADAPTER_CONFIG
+    if not path.exists():
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Python's, NumPy's and torch's generators end up as they began, whatever happens inside.
+
+    A scorer that samples would otherwise shift what the training draws next, and a training that
+    was judged would differ from one that was not.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,605 @@
+"""Train a segment, save a checkpoint, score it, decide: go on, or roll back in the same process.
+
+The trainer's own loop runs; a callback judges each checkpoint where the Trainer has just saved
+it, and a rollback re-enters `train()` on the same object from the last good state, which is
+bit-exact (docs/training.md says what that took).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness import artifacts, runs
+from harness.backends.live import TransformersBackend
+from harness.errors import UserError
+from harness.evidence import metric_scores
+from harness.gate import GatePolicy, improved, per_checkpoint_alpha, rollback_target
+from harness.gating import Decision, decide_by_looks, schedule
+from harness.models import ModelFiles, load, resolve
+from harness.records import Run, VerdictOutcome
+from harness.registry import Registry
+from harness.runner import Candidate, Extent, RunReport, score
+from harness.store import Store
+from harness.suite import Suite
+from harness.workspace import Workspace
+from trainers.checkpoint import CheckpointFolder, untouched_randomness
+from trainers.plan import DataPlan, make_plan, reshuffled
+from trainers.recipe import Recipe
+from trainers.sft import adapted, make_trainer, tokenised
+from trainers.state import Judged, TrainingState, load_state, save_state
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+LOWER_LR_BY = 0.5
+
+
+class Reporter(Protocol):
+    """Who is told what happens; the console's is `trainers.console.ConsoleReporter`."""
+
+    def say(self, text: str) -> None: ...
+
+    def train_step(self, step: int, of: int, loss: float | None) -> None: ...
+
+    def progress(self, stage: str, done: int, total: int) -> None: ...
+
+    def scored(self, step: int, report: RunReport) -> None: ...
+
+    def verdict(self, step: int, decision: Decision) -> None: ...
+
+    def crest(self, step: int, sentence: str) -> None: ...
+
+    def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the crest."""
+
+    training_id: str
+    status: str
+    crest_step: int
+    first: Run
+    best: Run
+    digest: str | None
+    promoted: bool
+    rollbacks: int
+
+
+class GatedTraining:
+    """One execution of a recipe. `run` begins it, or goes on where it was stopped."""
+
+    def __init__(
+        self, recipe: Recipe, workspace: Workspace, store: Store, reporter: Reporter
+    ) -> None:
+        self.recipe = recipe
+        self.workspace = workspace.ensure()
+        self.store = store
+        self.reporter = reporter
+        self.suite = recipe.suite
+        gate = recipe.model.gate
+        self.looks = gate.on_inconclusive.looks
+        self.extents = schedule(self.looks)
+        # Every checkpoint is held against two opponents, and retries are planned for as well.
+        planned = 2 * (recipe.segments + gate.max_rollbacks)
+        self.policy = self.suite.policy.with_alpha(
+            per_checkpoint_alpha(self.suite.policy.alpha, planned)
+        )
+        self.base = resolve(recipe.model.base, workspace, say=reporter.say)
+        self.plan = make_plan(recipe, spare=gate.max_rollbacks)
+        self.training_id = _training_id(recipe, self.base)
+        self.folder = CheckpointFolder(workspace.trainings / self.training_id)
+        self.state_path = self.folder.home / "state.json"
+        self._trainer: Trainer | None = None
+        self._failed: tuple[int, list[Decision]] | None = None
+
+    # -- the whole ---------------------------------------------------------------------------
+
+    def run(self, *, again: bool = False) -> TrainingResult:
+        """Train to the end. Raises UserError where the checkpoints on disk can't be used."""
+        if again and self.state_path.exists():
+            self._put_away()
+        state = load_state(self.state_path)
+        if state is None:
+            state = TrainingState(self.training_id, self.plan.digest)
+            self._announce()
+        elif state.status == "running":
+            self._event("resumed", step=None, detail={"attempt": state.attempt})
+            self.reporter.say("Going on where this training was stopped.")
+        self.state = state
+        self._keep_state(state)
+        if state.status == "running":
+            try:
+                self._train()
+            except KeyboardInterrupt:
+                self._event("interrupted", step=None)
+                raise
+        return self._result()
+
+    def _train(self) -> None:
+        self.folder.clear_staging()
+        trainer = self._make_trainer()
+        resume = self._where_to_resume()
+        while True:
+            self._failed = None
+            checkpoint = None if resume is None else str(self.folder.require(resume))
+            trainer.train(resume_from_checkpoint=checkpoint)
+            if self._failed is None:
+                break
+            step, decisions = self._failed
+            target = self._roll_back(step, decisions)
+            if target is None:
+                self._keep_state(replace(self.state, status="stopped"))
+                self._event("stopped", step=step, detail={"remedies": "used up"})
+                return
+            resume = target
+        self._keep_state(replace(self.state, status="finished"))
+        self._event("finished", step=self.recipe.stage.steps, detail={"crest": self.state.crest})
+
+    def _make_trainer(self) -> Trainer:
+        self.reporter.say(f"Loading {self.recipe.model.base}")
+        model, tokenizer = load(self.base)
+        model = adapted(model, self.recipe)
+        self.backend = TransformersBackend(model, tokenizer)
+        self._trainer = make_trainer(
+            self.recipe,
+            model,
+            tokenizer,
+            tokenised(self.recipe, self.backend),
+            output=self.folder.staging,
+            order=self._order,
+            callbacks=[_make_judge(self)],
+        )
+        return self._trainer
+
+    def _order(self) -> Sequence[int]:
+        plan = self.plan
+        for after, seed in self.state.reshuffles:
+            plan = reshuffled(plan, after, seed)
+        return plan.indices(self.state.dropped)
+
+    def _where_to_resume(self) -> int | None:
+        """The last whole checkpoint of this attempt; those of a failed one are moved away."""
+        last = None
+        for step, attempt in self.folder.steps():
+            if step > self.state.start and attempt < self.state.attempt:
+                self.folder.reject(step, attempt)
+            else:
+                last = step
+        if last is None and self.state.judged:
+            raise UserError(
+                "this training has been judged, but no whole checkpoint is left",
+                file=self.folder.kept,
+                cure="restore that folder, or begin anew with --again",
+            )
+        return last
+
+    # -- called by the Trainer ------------------------------------------------------------------
+
+    def began(self, step: int) -> bool:
+        """At the start of `train()`: save and judge what has not been. True: stop at once."""
+        self._set_learning_rate()
+        if step == 0 and not self.folder.path(0).exists():
+            assert self._trainer is not None
+            self._trainer._save_checkpoint(self._trainer.model, None)
+            return self.saved(0)
+        return False if self.state.is_judged(step) else self.judge(step)
+
+    def saved(self, step: int) -> bool:
+        """After the Trainer has written a checkpoint: commit and judge it. True: roll back."""
+        self.folder.commit(step, attempt=self.state.attempt, base=self.recipe.model.base)
+        self._event("checkpoint", step=step)
+        return self.judge(step)
+
+    def logged(self, step: int, logs: Mapping[str, float]) -> None:
+        if "loss" not in logs:
+            return
+        self.store.append(
+            "training_steps",
+            [
+                {
+                    "training_id": self.training_id,
+                    "step": step,
+                    "attempt": self.state.attempt,
+                    "loss": logs.get("loss"),
+                    "grad_norm": _number(logs.get("grad_norm")),
+                    "learning_rate": logs.get("learning_rate"),
+                    "epoch": logs.get("epoch"),
+                    "tokens": None,
+                    "at": runs.now(),
+                }
+            ],
+        )
+        self.reporter.train_step(step, self.recipe.stage.steps, logs.get("loss"))
+
+    def _set_learning_rate(self) -> None:
+        """The recipe's rate times the remedies' scale. Setting `args.learning_rate` would do
+        nothing here: the rates live in the scheduler, which a resume has just restored.
+        """
+        assert self._trainer is not None
+        scheduler: Any = self._trainer.lr_scheduler
+        rate = self.recipe.stage.learning_rate * self.state.lr_scale
+        if not hasattr(scheduler, "base_lrs") or all(b == rate for b in scheduler.base_lrs):
+            return
+        scales = [rate / base for base in scheduler.base_lrs]
+        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+        scheduler._last_lr = [lr * s for lr, s in zip(scheduler._last_lr, scales, strict=True)]
+        for group, scale in zip(scheduler.optimizer.param_groups, scales, strict=True):
+            group["lr"] *= scale
+            group["initial_lr"] = rate
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def judge(self, step: int) -> bool:
+        """Score a checkpoint and hold it against the anchor and the crest. True: it failed."""
+        with untouched_randomness():
+            candidate = self._candidate(step)
+            if step == 0:
+                run = self._extend(candidate, step, self.extents[-1])
+                self._keep_state(
+                    self.state.with_judged(Judged(0, self.state.attempt, run.id, "anchor"))
+                )
+                return False
+            decisions = self._decide(candidate, step)
+            return self._follow(candidate, step, decisions)
+
+    def _candidate(self, step: int) -> Candidate:
+        files = resolve(str(self.folder.path(step)), self.workspace)
+        return candidate_of(
+            files, name=f"{self.recipe.model.name} step {step}", open_=lambda: self.backend
+        )
+
+    def _extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:
+        report = score(
+            candidate,
+            self.suite,
+            self.store,
+            seed=self.recipe.model.seed,
+            extent=extent,
+            training_id=self.training_id,
+            step=step,
+            progress=self.reporter.progress,
+        )
+        self.reporter.scored(step, report)
+        return report.run
+
+    def _decide(self, candidate: Candidate, step: int) -> list[Decision]:
+        opponents: dict[str, Run] = {"anchor": self._run_of(0)}
+        if self.state.crest:
+            opponents["crest"] = self._run_of(self.state.crest)
+        decisions = decide_by_looks(
+            lambda extent: self._extend(candidate, step, extent),
+            opponents,
+            self.suite,
+            self.store,
+            self.policy,
+            looks=self.looks,
+            training_id=self.training_id,
+            step=step,
+        )
+        for decision in decisions:
+            self._event(
+                "verdict",
+                step=step,
+                detail={
+                    "against": decision.against,
+                    "outcome": decision.verdict.outcome.value,
+                    "verdict_id": decision.id,
+                    "headline": decision.verdict.headline,
+                },
+            )
+            self.reporter.verdict(step, decision)
+        return decisions
+
+    def _follow(self, candidate: Candidate, step: int, decisions: list[Decision]) -> bool:
+        outcomes = [decision.verdict.outcome for decision in decisions]
+        failed = VerdictOutcome.FAIL in outcomes
+        passed = all(outcome is VerdictOutcome.PASS for outcome in outcomes)
+        outcome = "fail" if failed else "pass" if passed else "held"
+        judged = Judged(
+            step,
+            self.state.attempt,
+            decisions[0].candidate.id,
+            outcome,
+            decisions[0].verdict.required_mean_z(),
+            tuple(decision.id for decision in decisions),
+        )
+        if failed:
+            self._failed = (step, decisions)
+            # Recorded with the rollback itself, in one write: see _roll_back.
+            return True
+        state = self.state.with_judged(judged)
+        if outcome == "held":
+            self._event("held", step=step)
+        sentence = self._is_new_crest(candidate, step, decisions[0].anchor)
+        if sentence:
+            state = replace(state, crest=step, failures=0)
+            self._event("crest", step=step, detail={"why": sentence})
+            self.reporter.crest(step, sentence)
+        self._keep_state(state)
+        return False
+
+    def _is_new_crest(self, candidate: Candidate, step: int, anchor: Run) -> str | None:
+        """Why this checkpoint is significantly better than the crest, confirmed on samples (or
+        answers) that took no part in the claim; None where it isn't.
+        """
+        crest = self._run_of(self.state.crest) if self.state.crest else anchor
+        run = self._run_at(candidate, step, self.extents[0])
+        alpha = self.policy.alpha
+
+        def evidence(which: Run, reserve: bool) -> Mapping[str, Any]:
+            only = {
+                task.name: [sample.id for sample in task.samples if sample.reserve == reserve]
+                for task in self.suite.tasks
+                if not reserve or any(sample.reserve for sample in task.samples)
+            }
+            return metric_scores(self.store, which, policy=self.policy, only=only)
+
+        claim = improved(
+            evidence(crest, False),
+            evidence(run, False),
+            self.policy,
+            alpha=alpha,
+            today=runs.now().date(),
+        )
+        if not claim:
+            return None
+        if any(sample.reserve for task in self.suite.tasks for sample in task.samples):
+            run = self._extend(candidate, step, Extent(self.extents[-1].responses, reserve=1.0))
+            confirmed = improved(
+                evidence(crest, True),
+                evidence(run, True),
+                _only_these(self.policy, self.suite, claim.better),
+                alpha=alpha,
+                today=runs.now().date(),
+            )
+            if not confirmed:
+                return None
+        else:
+            self._extend(candidate, step, self.extents[-1])
+        names = " and ".join(claim.better)
+        than = "checkpoint-0" if not self.state.crest else f"the crest of step {self.state.crest}"
+        return f"significantly better than {than} on {names}, confirmed on the reserve"
+
+    def _run_at(self, candidate: Candidate, step: int, extent: Extent) -> Run:
+        return score(
+            candidate,
+            self.suite,
+            self.store,
+            seed=self.recipe.model.seed,
+            extent=extent,
+            training_id=self.training_id,
+            step=step,
+        ).run
+
+    def _run_of(self, step: int) -> Run:
+        judged = self.state.of(step)
+        if judged is None:
+            raise UserError(
+                f"step {step} of this training has no run",
+                file=self.state_path,
+                cure="begin anew with --again",
+            )
+        return runs.require_run(self.store, judged.run_id)
+
+    # -- rolling back ------------------------------------------------------------------------------
+
+    def _roll_back(self, step: int, decisions: list[Decision]) -> int | None:
+        """Apply the next remedy and return the step to go on from; None where none is left."""
+        state = self.state
+        remedies = self.recipe.model.gate.on_fail
+        bounded = state.rollbacks >= self.recipe.model.gate.max_rollbacks
+        remedy = "stop" if bounded else remedies[min(state.failures, len(remedies) - 1)]
+        why = next(
+            decision.verdict.headline
+            for decision in decisions
+            if decision.verdict.outcome is VerdictOutcome.FAIL
+        )
+        judged = Judged(
+            step,
+            state.attempt,
+            decisions[0].candidate.id,
+            "fail",
+            decisions[0].verdict.required_mean_z(),
+            tuple(decision.id for decision in decisions),
+        )
+        target = self._target()
+        state = replace(
+            state.with_judged(judged),
+            attempt=state.attempt + 1,
+            start=target,
+            failures=state.failures + 1,
+            rollbacks=state.rollbacks + 1,
+        )
+        state = self._with_remedy(state, remedy, step, target)
+        detail = {"to": target, "remedy": remedy, "why": why, "verdicts": list(judged.verdicts)}
+        self._event("rolled_back", step=step, detail=detail)
+        # From here on the failed checkpoints belong to an earlier attempt, so that a process
+        # killed before they are moved finds and moves them when it starts again.
+        self._keep_state(state)
+        for found, attempt in list(self.folder.steps()):
+            if found > target and attempt < state.attempt:
+                self.folder.reject(found, attempt)
+        self.reporter.rolled_back(step, target, remedy, why)
+        return None if remedy == "stop" else target
+
+    def _target(self) -> int:
+        steps = [step for step, _ in self.folder.steps() if self.state.of(step) is not None]
+        if self.state.crest:
+            return self.state.crest
+        history = [judged.mean_z for judged in map(self.state.of, steps) if judged is not None]
+        return steps[rollback_target(history)] if steps else 0
+
+    def _with_remedy(
+        self, state: TrainingState, remedy: str, step: int, target: int
+    ) -> TrainingState:
+        every = self.recipe.stage.checkpoint_every
+        if remedy == "skip_data":
+            consumed = self.plan.consumed(state.dropped)
+            return replace(state, dropped=(*state.dropped, consumed[step // every - 1]))
+        if remedy == "reshuffle":
+            again = (target // every, self.recipe.model.data.seed + state.attempt)
+            return replace(state, reshuffles=(*state.reshuffles, again))
+        if remedy == "lower_lr":
+            return replace(state, lr_scale=state.lr_scale * LOWER_LR_BY)
+        return state
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _result(self) -> TrainingResult:
+        state = self.state
+        digest, promoted = None, False
+        registry = Registry(self.workspace, self.store)
+        line = self.recipe.model.line
+        best = self._run_of(state.crest)
+        if state.crest and self.recipe.model.gate.promote and state.status == "finished":
+            judged = state.of(state.crest)
+            assert judged is not None
+            digest = registry.add(
+                self.folder.require(state.crest),
+                training_id=self.training_id,
+                step=state.crest,
+                run_id=judged.run_id,
+            )
+            blessed = registry.blessed(line)
+            if blessed is None or blessed.digest != digest:
+                registry.promote(
+                    line,
+                    digest,
+                    verdict_id=judged.verdicts[0],
+                    actor=f"training {self.training_id}",
+                    reason=f"the crest (step {state.crest}) of {self.recipe.model.name}",
+                )
+                self._event("promoted", step=state.crest, detail={"line": line, "digest": digest})
+            promoted = True
+        return TrainingResult(
+            self.training_id,
+            state.status,
+            state.crest,
+            self._run_of(0),
+            best,
+            digest,
+            promoted,
+            state.rollbacks,
+        )
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        self.store.append(
+            "trainings",
+            [
+                {
+                    "training_id": self.training_id,
+                    "recipe": str(self.recipe.path),
+                    "recipe_digest": self.recipe.digest,
+                    "line": self.recipe.model.line,
+                    "base_digest": self.base.digest,
+                    "config": {
+                        **self.recipe.model.model_dump(mode="json"),
+                        "plan": {"digest": self.plan.digest, "segments": len(self.plan.segments)},
+                    },
+                    "started_at": runs.now(),
+                }
+            ],
+        )
+        self._event("started", step=0, attempt=1)
+        artifacts.write_atomic(
+            self.folder.home / "plan.json", _plan_as_json(self.plan, self.recipe)
+        )
+
+    def _event(
+        self,
+        event: str,
+        *,
+        step: int | None,
+        detail: Mapping[str, Any] | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        self.store.append(
+            "training_events",
+            [
+                {
+                    "training_id": self.training_id,
+                    "event": event,
+                    "step": step,
+                    "attempt": attempt or getattr(getattr(self, "state", None), "attempt", 1),
+                    "detail": dict(detail or {}),
+                    "at": runs.now(),
+                }
+            ],
+        )
+
+    def _keep_state(self, state: TrainingState) -> None:
+        save_state(self.state_path, state)
+        self.state = state
+
+    def _put_away(self) -> None:
+        """Begin anew: the old training's folder stays beside the new one."""
+        number = 1
+        while (target := self.folder.home.with_suffix(f".old{number}")).exists():
+            number += 1
+        self.folder.home.rename(target)
+        self.folder = CheckpointFolder(self.folder.home)
+
+
+def candidate_of(files: ModelFiles, *, name: str, open_: Callable[[], Any]) -> Candidate:
+    """A model in fp32 on this machine's transformers, live or not: both share cached answers."""
+    subject = {"backend": "transformers", "dtype": "float32", "quantisation": None}
+    return Candidate(name, files.digest, subject, open_)
+
+
+def _training_id(recipe: Recipe, base: ModelFiles) -> str:
+    from harness.suite import digest_of
+
+    return f"{recipe.model.name}-{digest_of([recipe.digest, base.digest])[:10]}"
+
+
+def _only_these(policy: GatePolicy, suite: Suite, metrics: Sequence[str]) -> GatePolicy:
+    """The policy with these metrics alone required: the claim that is to be confirmed."""
+    names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
+    roles = {
+        name: replace(policy.of(name), required=name in metrics, advisory=name not in metrics)
+        for name in names
+    }
+    return replace(policy, metrics=roles)
+
+
+def _plan_as_json(plan: DataPlan, recipe: Recipe) -> str:
+    import json
+
+    rows = [[recipe.examples[i].row for i in segment] for segment in plan.segments]
+    body = {"digest": plan.digest, "planned": plan.planned, "segments": rows}
+    return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
+
+
+def _number(value: Any) -> float | None:
+    """A finite float, or None: a gradient norm can be inf, which is no number to keep."""
+    import math
+
+    number = None if value is None else float(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _make_judge(training: GatedTraining) -> Any:
+    from transformers import TrainerCallback
+
+    class Judge(TrainerCallback):  # type: ignore[misc]
+        """Scores in `on_save`: the files are there, and every rank is."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if training.began(state.global_step):
+                control.should_training_stop = True
+            return control
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if training.saved(state.global_step):
+                control.should_training_stop = True
+            return control
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            training.logged(state.global_step, logs or {})
+
+    return Judge()
