@@ -275,7 +275,7 @@ class Store:
                 file=error.filename or self.workspace.home,
                 cure="free some space or fix the folder's permissions, then run it again",
             ) from error
-        except (duckdb.IOException, duckdb.FatalException) as error:
+        except (duckdb.OperationalError, duckdb.FatalException) as error:
             self._forget_connection()
             raise UserError(
                 f"{what}: {str(error).splitlines()[0]}",
