@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.backends.base import (
@@ -79,7 +80,9 @@ class TransformersBackend:
         return min(self._ends, default=0)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        # A lone surrogate, which JSON can carry, is no text that a tokenizer takes.
+        whole = text.encode("utf-8", "replace").decode("utf-8")
+        return tuple(self.tokenizer.encode(whole, add_special_tokens=False))
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         """Through the tokenizer's chat template; a model without one gets the contents, each on
@@ -112,7 +115,11 @@ class TransformersBackend:
                 self._slots = self._try_slots()
             ending = Ending(self._ends, self._text)
             room = Room(self.rows, self.token_budget, self.max_length)
-            yield from Writer(self._causal, ending, room, settings, self._slots).write(possible)
+            writer = Writer(self._causal, ending, room, settings, self._slots)
+            if settings.temperature > 0:
+                yield from writer.write(possible)
+            else:
+                yield from _once_each(writer, possible)
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
         """Log-probabilities as they are ready. What does not fit the model is an error."""
@@ -153,6 +160,14 @@ class TransformersBackend:
 
         with torch.inference_mode():
             return slots_are_sound(self._causal)
+
+
+def _once_each(writer: Writer, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
+    """Greedy answers to one prompt are all the same: write one, and give it to every seed."""
+    counts = {request.id: len(request.seeds) for request in requests}
+    for answer in writer.write([replace(r, seeds=r.seeds[:1]) for r in requests if r.seeds]):
+        for position in range(counts[answer.request_id]):
+            yield replace(answer, position=position)
 
 
 def _refused(request: GenerationRequest, problem: str) -> Iterator[Generation]:
