@@ -33,6 +33,8 @@ class MetricSpec:
     stats       names of the sufficient statistics in `Score.stats`, in order
     version     raised whenever a value could change; part of the protocol
     options     what the suite set, as it enters the signature
+    aggregate   for the form `corpus`: the function that makes the value of summed statistics,
+                a name in `harness.statistics.corpus.AGGREGATES`
     """
 
     name: str
@@ -47,6 +49,7 @@ class MetricSpec:
     stats: tuple[str, ...] = ()
     version: str = "1"
     options: tuple[tuple[str, str], ...] = ()
+    aggregate: str | None = None
 
     @property
     def worst(self) -> float | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.items import Outcome, score_each
 from harness.records import Response, Sample
@@ -81,6 +84,59 @@ def json_match(answer: str, reference: str) -> float:
         return 0.0
 
 
+def json_fields(answer: str, reference: str) -> float:
+    """Share of fields that agree, 0..1: fields with an equal value over all that either side has.
+
+    A field is a path to a value that is no object and no list (an empty one is a value). A field
+    that is missing, wrong or too many costs the same. An answer that is not exactly one JSON
+    object scores 0. Raises NotJsonError where the *reference* is none.
+    """
+    expected = _leaves(parse_answer(reference))
+    try:
+        given = _leaves(parse_answer(answer))
+    except NotJsonError:
+        return 0.0
+    paths = expected.keys() | given.keys()
+    agreeing = sum(same_json(expected[p], given[p]) for p in expected.keys() & given.keys())
+    return agreeing / len(paths) if paths else 1.0
+
+
+def json_schema(answer: str, schema: Mapping[str, Any]) -> float:
+    """1.0 where `answer` is exactly one JSON object that fits the JSON Schema, else 0.0.
+
+    The schema's own `$schema` says which draft it is, 2020-12 without one. Nothing is fetched.
+    """
+    try:
+        parsed = parse_answer(answer)
+    except NotJsonError:
+        return 0.0
+    return float(_validator(json.dumps(schema, sort_keys=True)).is_valid(parsed))
+
+
+@lru_cache(maxsize=16)
+def _validator(schema: str) -> Any:
+    from jsonschema import validators  # type: ignore[import-untyped]
+    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
+
+    parsed = json.loads(schema)
+    kind = validators.validator_for(parsed, default=validators.Draft202012Validator)
+    try:
+        kind.check_schema(parsed)
+    except SchemaError as error:
+        raise UserError(f"the JSON Schema is wrong: {error.message}", field="schema") from error
+    return kind(parsed)
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
+    if isinstance(value, dict | list) and value:
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        found: dict[tuple[str | int, ...], Any] = {}
+        for key, child in inner:
+            found.update(_leaves(child, (*path, key)))
+        return found
+    return {path: value} if path else {}
+
+
 @dataclass(frozen=True, slots=True)
 class JsonValid:
     """Share of responses that are exactly one JSON object."""
@@ -134,3 +190,36 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{digits} is beyond a double's range")
     return number
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFields:
+    """Mean share of JSON fields that agree with the reference (the best one of several)."""
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec("json_fields", "higher")
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, lambda s, r: against_references(s, r, json_fields))
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """Share of responses that are one JSON object and fit `schema` (written out in the suite)."""
+
+    schema: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schema, dict):
+            raise UserError("the schema must be a mapping", field="schema")
+        json_schema("{}", self.schema)
+
+    @property
+    def spec(self) -> MetricSpec:
+        written = json.dumps(self.schema, sort_keys=True).encode()
+        digest = hashlib.sha256(written).hexdigest()[:12]
+        return MetricSpec("json_schema", "higher", options=(("schema", digest),))
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, lambda _, response: json_schema(response.text, self.schema))

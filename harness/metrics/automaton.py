@@ -1,0 +1,139 @@
+"""Many words in much text: one Aho-Corasick automaton, run over many pieces of the text at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LANES = 4096
+_SEPARATOR = b"\xff"  # never occurs in UTF-8
+
+
+class Automaton:
+    """Finds every occurrence of every word, those inside and across each other included.
+
+    Aho & Corasick 1975 over the bytes of UTF-8, whose failure links are worked into one table
+    (state × kind of byte), so that a byte costs one look-up. An interpreter is too slow for ten
+    million of those in a row; but the state depends only on the last bytes, as many as the longest
+    word has, so the text is cut into pieces that overlap by that much, and numpy takes one step
+    in all of them at a time.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        """`words` must be distinct and not empty."""
+        import numpy as np
+
+        encoded = [_encode(word) for word in words]
+        self.lengths = np.array([len(word) for word in encoded], dtype=np.int64)
+        self.longest = int(self.lengths.max(initial=0))
+        used = sorted(set().union(*encoded)) if encoded else []
+        # Kind 0 is every byte that no word has: it always leads back to the root.
+        self.kinds = np.zeros(256, dtype=np.uint8 if len(used) < 256 else np.uint16)
+        self.kinds[used] = np.arange(1, len(used) + 1)
+        self._build(encoded, len(used) + 1)
+
+    def _build(self, encoded: Sequence[bytes], width: int) -> None:
+        import numpy as np
+
+        children: list[dict[int, int]] = [{}]
+        word_at: dict[int, int] = {}
+        levels: list[list[tuple[int, int, int]]] = []
+        kinds = self.kinds.tolist()
+        for index, word in enumerate(encoded):
+            state = 0
+            for depth, byte in enumerate(word):
+                kind = kinds[byte]
+                following = children[state].get(kind)
+                if following is None:
+                    following = len(children)
+                    children.append({})
+                    children[state][kind] = following
+                    if depth == len(levels):
+                        levels.append([])
+                    levels[depth].append((state, kind, following))
+                state = following
+            word_at[state] = index
+        self.table = np.zeros((len(children), width), dtype=np.int32)
+        fail = np.zeros(len(children), dtype=np.int32)
+        own = np.full(len(children), -1, dtype=np.int64)
+        own[list(word_at)] = list(word_at.values())
+        # Of each state the nearest state at which a word ends: itself, or along its failure links.
+        self.ends = np.where(own >= 0, np.arange(len(children)), 0)
+        for depth, level in enumerate(levels):
+            parents, steps, states = np.array(level, dtype=np.int64).T
+            if depth > 0:
+                fail[states] = self.table[fail[parents], steps]
+            self.ends[states] = np.where(own[states] >= 0, states, self.ends[fail[states]])
+            # A state's row begins as that of its failure; its own children then take over. The
+            # rows of one depth need only rows of lesser depth, which are complete.
+            self.table[parents, steps] = states
+            self.table[states] = self.table[fail[states]]
+        self.fail, self.own = fail, own
+
+    def find(
+        self, texts: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """All occurrences as (text, word, byte at which it begins within the text's UTF-8)."""
+        import numpy as np
+
+        encoded = [_encode(text) for text in texts]
+        starts = np.cumsum([0] + [len(text) + 1 for text in encoded[:-1]], dtype=np.int64)
+        data = np.frombuffer(_SEPARATOR.join(encoded), dtype=np.uint8)
+        last_bytes, words = self._occurrences(data)
+        begins = last_bytes - self.lengths[words] + 1
+        order = np.lexsort((words, begins))
+        begins, words = begins[order], words[order]
+        owners = np.searchsorted(starts, begins, side="right") - 1
+        return owners, words, begins - starts[owners]
+
+    def _occurrences(self, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(byte at which it ends, word) of all occurrences."""
+        import numpy as np
+
+        if len(data) == 0 or self.longest == 0:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        piece = max(-(-len(data) // _LANES), 4 * self.longest)
+        lanes = -(-len(data) // piece)
+        overlap = self.longest - 1
+        padded = np.zeros(overlap + lanes * piece, dtype=self.kinds.dtype)
+        padded[overlap : overlap + len(data)] = self.kinds[data]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, overlap + piece)[::piece]
+        steps = np.ascontiguousarray(windows.T)
+        base = np.arange(lanes, dtype=np.int64) * piece - overlap
+        table, width = self.table.ravel(), self.table.shape[1]
+        ending = self.ends > 0
+        state = np.zeros(lanes, dtype=np.int32)
+        positions, states = [], []
+        for step, kinds in enumerate(steps):
+            state = table[state * width + kinds]
+            if step >= overlap:
+                hits = np.flatnonzero(ending[state])
+                if len(hits):
+                    positions.append(base[hits] + step)
+                    states.append(self.ends[state[hits]])
+        return self._with_suffixes(positions, states)
+
+    def _with_suffixes(
+        self, positions: list[NDArray[np.int64]], states: list[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """A word's end is also that of every word which is its suffix: follow those as well."""
+        import numpy as np
+
+        if not positions:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        where, state = np.concatenate(positions), np.concatenate(states)
+        all_where, all_words = [], []
+        while len(state):
+            all_where.append(where)
+            all_words.append(self.own[state])
+            state = self.ends[self.fail[state]]
+            where, state = where[state > 0], state[state > 0]
+        return np.concatenate(all_where), np.concatenate(all_words)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", errors="surrogatepass")

@@ -1,0 +1,142 @@
+"""Answers that name something: token F1 as SQuAD defines it, accuracy and macro-F1 of labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UserError
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, score_each
+from harness.metrics.text import answer_tokens, normalize_answer
+from harness.records import Response, Sample
+
+
+def token_f1(answer: str, references: Sequence[str]) -> float:
+    """F1 of shared tokens with the best reference, 0..1; higher is better.
+
+    SQuAD's definition (Rajpurkar et al. 2016) on normalised tokens, a CJK character being a token
+    by itself. Two texts that are both empty after normalisation agree (1.0).
+    """
+    if not references:
+        raise ValueError("token F1 needs a reference")
+    given = Counter(answer_tokens(answer))
+    return max(_f1(given, Counter(answer_tokens(reference))) for reference in references)
+
+
+def _f1(given: Counter[str], wanted: Counter[str]) -> float:
+    if not given or not wanted:
+        return float(given == wanted)
+    return 2 * (given & wanted).total() / (given.total() + wanted.total())
+
+
+def accuracy(predicted: Sequence[Any], expected: Sequence[Any]) -> float:
+    """Share of equal pairs, 0..1. Raises UserError for lengths that differ or no pair at all."""
+    _check_pairs(predicted, expected)
+    return sum(bool(p == e) for p, e in zip(predicted, expected, strict=True)) / len(expected)
+
+
+def f1_macro(predicted: Sequence[Any], expected: Sequence[Any]) -> float:
+    """Mean over the labels that occur on either side of 2·tp / (2·tp + fp + fn), 0..1.
+
+    Equals scikit-learn's `f1_score(average="macro")`.
+    """
+    _check_pairs(predicted, expected)
+    hits = Counter(p for p, e in zip(predicted, expected, strict=True) if p == e)
+    # 2·tp + fp + fn is how often a label was predicted and how often it was right to.
+    seen = Counter(predicted) + Counter(expected)
+    return sum(2 * hits[label] / count for label, count in seen.items()) / len(seen)
+
+
+def _check_pairs(predicted: Sequence[Any], expected: Sequence[Any]) -> None:
+    if len(predicted) != len(expected) or not expected:
+        raise UserError(
+            f"{len(predicted)} predictions stand against {len(expected)} expected labels"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenF1:
+    """Mean token F1 of the responses against their best reference."""
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec("token_f1", "higher", options=(("norm", "squad+cjk"),))
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, _token_f1)
+
+
+def _token_f1(sample: Sample, response: Response) -> Outcome:
+    if not sample.references:
+        return Evidence.unscored(None, "the sample has no reference")
+    return token_f1(response.text, sample.references)
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of responses that are the reference label, compared after normalisation."""
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec("accuracy", "higher", options=(("norm", "squad"),))
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, self._value)
+
+    def _value(self, sample: Sample, response: Response) -> Outcome:
+        if len(sample.references) != 1:
+            return Evidence.unscored(None, "accuracy needs exactly one reference: the label")
+        return float(normalize_answer(response.text) == normalize_answer(sample.references[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class F1Macro:
+    """Macro-F1 over `labels`; a response is its label, compared after normalisation.
+
+    A response's own value is 1 where the label is right. The run's value comes from the summed
+    counts (tp, fp, fn of each label, in the order of the suite), with a jackknife's uncertainty.
+    A response that is no label counts as a miss of the right one.
+    """
+
+    labels: list[str]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.labels, list) or not all(isinstance(x, str) for x in self.labels):
+            raise UserError("labels must be a list of texts", field="labels")
+        if len({normalize_answer(label) for label in self.labels}) != len(self.labels) or not (
+            self.labels
+        ):
+            raise UserError("labels must differ, and there must be one", field="labels")
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec(
+            "f1_macro",
+            "higher",
+            form="corpus",
+            aggregate="f1_macro",
+            stats=tuple(f"{count}_{x}" for x in self.labels for count in ("tp", "fp", "fn")),
+            options=(("labels", ",".join(self.labels)),),
+        )
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        known = [normalize_answer(label) for label in self.labels]
+
+        def value(sample: Sample, response: Response) -> Outcome:
+            expected = [normalize_answer(reference) for reference in sample.references]
+            if len(expected) != 1 or expected[0] not in known:
+                return Evidence.unscored(None, "the reference is not one of the labels")
+            given = normalize_answer(response.text)
+            stats = []
+            for label in known:
+                stats += [
+                    float(label == given == expected[0]),
+                    float(label == given != expected[0]),
+                    float(label == expected[0] != given),
+                ]
+            return Evidence(None, float(given == expected[0]), stats=tuple(stats))
+
+        return score_each(items, value)

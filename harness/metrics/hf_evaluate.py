@@ -1,0 +1,109 @@
+"""`evaluate:NAME`: any module of Hugging Face's `evaluate`, from the hub or a local path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from harness.errors import UserError
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, score_each
+from harness.records import Direction, Response, Sample
+
+
+def load_module(name: str) -> Any:
+    """The module, loaded once. Raises UserError that says what is missing (often: the network)."""
+    return _load(name)
+
+
+@lru_cache(maxsize=8)
+def _load(name: str) -> Any:
+    import evaluate
+
+    try:
+        return evaluate.load(name)
+    except ImportError as error:
+        raise UserError(
+            f"evaluate:{name} needs a package: {_first_line(error)}", field=name
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"evaluate:{name} can't be loaded: {_first_line(error)}",
+            field=name,
+            cure="the module's script comes from the hub: fetch it once with the network "
+            f"(python -c \"import evaluate; evaluate.load('{name}')\"), or give the path of a "
+            "local copy: evaluate:path/to/module.py",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class HfEvaluate:
+    """Mean over the responses of what the module computes for one response alone.
+
+    `key` is the entry of its answer that holds the value (by default the module's name, or the only
+    entry); `with_options` goes to its `compute`. Where a module's corpus value is no mean over
+    samples (BLEU, macro-F1), so is this one not that value: take Ratchet's own metric then.
+    """
+
+    name: str
+    key: str | None = None
+    better: Direction = "higher"
+    with_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        load_module(self.name)
+
+    @property
+    def spec(self) -> MetricSpec:
+        options = [(k, str(v)) for k, v in sorted(self.with_options.items())]
+        return MetricSpec(
+            f"evaluate:{self.name}",
+            self.better,
+            scale="interval",
+            unit="the module's own",
+            low=None,
+            high=None,
+            options=(("key", self.key or "auto"), ("evaluate", _version()), *options),
+        )
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, self._value)
+
+    def _value(self, sample: Sample, response: Response) -> Outcome:
+        module = load_module(self.name)
+        given: dict[str, Any] = {"predictions": [response.text]}
+        features = module.features[0] if isinstance(module.features, list) else module.features
+        if "references" in features:
+            if not sample.references:
+                return Evidence.unscored(None, "the sample has no reference")
+            several = not hasattr(features["references"], "dtype")
+            given["references"] = [list(sample.references) if several else sample.references[0]]
+        try:
+            answer = module.compute(**given, **self.with_options)
+        except Exception as error:
+            return Evidence.error(None, f"{type(error).__name__}: {_first_line(error)}")
+        return self._pick(answer)
+
+    def _pick(self, answer: Mapping[str, Any] | None) -> Outcome:
+        found = dict(answer or {})
+        key = self.key or (self.name if self.name in found else next(iter(found), None))
+        value = found.get(key) if key is not None else None
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            entries = ", ".join(map(str, found)) or "none"
+            return Evidence.error(None, f"no number under {key!r}; the module's entries: {entries}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("evaluate")

@@ -1,0 +1,69 @@
+"""Latency: how long answers take, and how fast they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from harness.errors import UserError
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, score_each
+from harness.records import Response, Sample
+
+
+class Latency(NamedTuple):
+    """Seconds; quantiles by linear interpolation. Lower is better."""
+
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+
+
+def latency(seconds: Sequence[float]) -> Latency:
+    """Mean and quantiles of `seconds`. Raises UserError for no value or a negative one."""
+    import numpy as np
+
+    if not seconds or min(seconds) < 0:
+        raise UserError("latency needs at least one duration, and none below 0")
+    p50, p95, p99 = np.quantile(np.asarray(seconds, dtype=np.float64), [0.5, 0.95, 0.99]).tolist()
+    return Latency(float(np.mean(seconds)), p50, p95, p99)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyMetric:
+    """Mean seconds per response, or mean tokens per second.
+
+    `of: seconds` from the request to the last token; `of: tokens_per_second` over the same time;
+    `of: first_token`, seconds to the first one, where the backend measures it. Measured while
+    other requests run, and on whatever else the machine does: advisory unless the rounds of both
+    runs were interleaved.
+    """
+
+    of: Literal["seconds", "tokens_per_second", "first_token"] = "seconds"
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec(
+            "latency",
+            "higher" if self.of == "tokens_per_second" else "lower",
+            unit="tokens per second" if self.of == "tokens_per_second" else "seconds",
+            high=None,
+            options=(("of", self.of),),
+        )
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, self._value)
+
+    def _value(self, _: Sample, response: Response) -> Outcome:
+        if self.of == "first_token":
+            first: float | None = getattr(response, "first_token_s", None)
+            return Evidence.unscored(None, "not measured") if first is None else first
+        if response.latency_s is None:
+            return Evidence.unscored(None, "the backend measured no latency")
+        if self.of == "seconds":
+            return response.latency_s
+        if response.latency_s <= 0 or not response.token_ids:
+            return Evidence.unscored(None, "no token, or no time")
+        return len(response.token_ids) / response.latency_s

@@ -1,0 +1,38 @@
+"""Length of answers, in tokens of the model or in characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, score_each
+from harness.records import Direction, Response, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Mean length of the responses: `tokens` as the model wrote them, or `characters`.
+
+    Neither longer nor shorter is better by itself: `better` says which is for this suite.
+    """
+
+    unit: Literal["tokens", "characters"] = "tokens"
+    better: Direction = "lower"
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec(
+            "length", self.better, unit=self.unit, high=None, options=(("unit", self.unit),)
+        )
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, self._value)
+
+    def _value(self, _: Sample, response: Response) -> Outcome:
+        if self.unit == "characters":
+            return float(len(response.text))
+        if response.text and not response.token_ids:
+            return Evidence.unscored(None, "the backend gave no tokens: use `unit: characters`")
+        return float(len(response.token_ids))
