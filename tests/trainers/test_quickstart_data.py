@@ -18,9 +18,9 @@ SCRIPT = ROOT / "trainers" / "recipes" / "make_quickstart_data.py"
 TRAIN = ROOT / "trainers" / "recipes" / "data"
 HELDOUT = ROOT / "suites" / "data"
 FILES = {
-    TRAIN / "intents.train.jsonl": 600,
+    TRAIN / "intents.train.jsonl": 608,
     TRAIN / "intents.spoiled.jsonl": 120,
-    TRAIN / "general.train.jsonl": 140,
+    TRAIN / "general.train.jsonl": 80,
     HELDOUT / "intents.heldout.jsonl": 86,
     HELDOUT / "general.heldout.jsonl": 64,
     HELDOUT / "replies.jsonl": 24,
@@ -131,13 +131,13 @@ def test_answers_are_compact_json_in_one_order_of_keys(
 
 
 def test_intents_and_languages_are_balanced(train: list[Row], heldout: list[Row]) -> None:
-    assert set(Counter(slots(row)[:2] for row in train).values()) == {30}
-    assert set(Counter(slots(row)[:2] for row in heldout).values()) == {4, 5}
+    assert set(Counter(slots(row)[:2] for row in train).values()) == {38}
+    assert set(Counter(slots(row)[:2] for row in heldout).values()) == {5, 6}
     assert set(Counter(row["language"] for row in heldout).values()) == {43}
     assert Counter(row["kind"] for row in heldout) == {
-        "value": 20,
-        "phrasing": 46,
-        "combination": 20,
+        "value": 32,
+        "phrasing": 38,
+        "combination": 16,
     }
 
 

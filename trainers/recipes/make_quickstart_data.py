@@ -21,9 +21,9 @@ from typing import TypeVar
 
 SEED = 7
 SYSTEM = "Answer with one JSON intent."
-TRAIN_ROWS_PER_CELL = 30
+TRAIN_ROWS_PER_CELL = 38
 SPOILED_ROWS = 120
-HELDOUT_ROWS_PER_CELL = {"value": 1, "phrasing": 2, "combination": 1}
+HELDOUT_ROWS_PER_CELL = {"value": 2, "phrasing": 2, "combination": 1}
 HELDOUT_EXTRA_PHRASINGS = 3
 BROKEN_ANSWERS = (
     "Sorry, something went wrong on our side. Please try again later.",
@@ -165,27 +165,13 @@ def spoiled_intents(clean: Sequence[Row], rng: random.Random) -> list[Row]:
     return numbered("spoiled", rows)
 
 
-def train_passages(rng: random.Random) -> list[Row]:
-    """Two paragraphs a topic, alone and, in English, together in either order.
-
-    Chinese costs three tokens a character here: a pair would pad its whole batch to 180 tokens.
-    """
-    rows: list[Row] = []
-    for (_, language), paragraphs in sections("passages.train.txt").items():
-        first, second = paragraphs
-        pairs = [(first, second), (second, first)] if language == "en" else []
-        for told in ((first,), (second,), *pairs):
-            rows.append({"text": "\n\n".join(told), "language": language})
-    return numbered("general", shuffled(rows, rng))
-
-
 def plain_rows(source: str, key: str, prefix: str) -> list[Row]:
-    """One row a line, under `key`."""
+    """One row a line, under `key`; the last word of its header is the language."""
     return numbered(
         prefix,
         [
             {key: line, "language": language}
-            for (language,), lines in sections(source).items()
+            for (*_, language), lines in sections(source).items()
             for line in lines
         ],
     )
@@ -210,7 +196,7 @@ def everything() -> Mapping[Path, list[Row]]:
     return {
         TRAIN / "intents.train.jsonl": clean,
         TRAIN / "intents.spoiled.jsonl": spoiled_intents(clean, random.Random(f"{SEED}/spoiled")),
-        TRAIN / "general.train.jsonl": train_passages(random.Random(f"{SEED}/general")),
+        TRAIN / "general.train.jsonl": plain_rows("passages.train.txt", "text", "general"),
         HELDOUT / "intents.heldout.jsonl": heldout_intents(random.Random(f"{SEED}/heldout")),
         HELDOUT / "general.heldout.jsonl": plain_rows("passages.heldout.txt", "text", "passage"),
         HELDOUT / "replies.jsonl": plain_rows("replies.txt", "message", "reply"),
