@@ -80,11 +80,14 @@ def _p_not_better(
     # Better by x: harm below −x·anchor, which is an allowance of −x.
     demanded = paired.allowance(policy.better_by, 0.0) if theirs.scale == "ratio" else 0.0
     ahead = np.zeros(paired.n) - demanded
-    worst = None if paired.worst is None else paired.worst - float(ahead.min())
     questions = ask(
-        paired.harm, ahead, worst=worst, clusters=paired.clusters, weights=paired.weights
+        paired.harm,
+        ahead,
+        worst_harm=paired.worst,
+        clusters=paired.clusters,
+        weights=paired.weights,
     )
-    return float(questions.within.below)
+    return float(questions.p_within)
 
 
 def _sentence(better: Sequence[str], failed: Sequence[str], by: float) -> str:

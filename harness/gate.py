@@ -87,7 +87,7 @@ class Check:
         return (
             float(q.margin.above),
             float(q.drop.above),
-            float(q.within.below),
+            float(q.p_within),
             float(q.margin.mean),
         )
 
@@ -203,7 +203,7 @@ def _relative(
         paired.harm,
         paired.allowance(margin, floor),
         pass_allowance=paired.allowance(pass_margin, floor) if pass_margin > margin else None,
-        worst=paired.worst_z(pass_margin, floor),
+        worst_harm=paired.worst,
         clusters=paired.clusters,
         weights=paired.weights,
     )

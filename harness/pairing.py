@@ -107,12 +107,6 @@ class Paired:
         rule = log_allowance if self.logarithmic else linear_allowance
         return rule(self.base, margin, floor)
 
-    def worst_z(self, margin: float, floor: float) -> float | None:
-        """The largest z that a sample of this metric could show; None where it has no bound."""
-        if self.worst is None:
-            return None
-        return self.worst - float(self.allowance(margin, floor).min())
-
 
 class MismatchError(Exception):
     """The two runs can't be held against each other here; the message says why."""

@@ -88,7 +88,7 @@ def paired_row(
         df=float(q.margin.df),
         p_worse=float(q.margin.above),
         p_drop=float(q.drop.above),
-        p_within=float(q.within.below),
+        p_within=float(q.p_within),
         p_adjusted=adjusted,
         guarded=bool(q.guarded),
         n=paired.n,
@@ -169,8 +169,12 @@ def _needed(check: Check) -> int | None:
     if not math.isfinite(float(q.within.se)):
         return None
     allowance = float(np.average(paired.allowance(check.pass_margin, check.floor)))
-    sd = float(q.within.se) * math.sqrt(paired.n + bool(q.guarded))
-    return samples_needed(sd, allowance, check.alpha)
+    needed = samples_needed(float(q.within.se) * math.sqrt(paired.n), allowance, check.alpha)
+    if needed is None or not bool(q.guarded) or paired.worst is None or paired.worst <= 0:
+        return needed
+    # Few samples differ, so a drop must be given room to show: (1 − share)^n ≤ alpha.
+    share = min(allowance / paired.worst, 1 - 1e-9)
+    return max(needed, math.ceil(math.log(check.alpha) / math.log1p(-share)))
 
 
 def _moved(paired: Paired, check: Check) -> tuple[Moved, ...]:

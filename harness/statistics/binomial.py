@@ -32,10 +32,11 @@ def share_test(
     """Test a share of responses, given each sample's share over its `responses` (n,).
 
     Exact binomial on an effective number of responses, share·(1−share)/se² with the clustered
-    standard error, at most n·`responses` (Korn & Graubard 1998). Where the share is 0 or 1 that
+    standard error, at most n·`responses` (Korn & Graubard 1998); a number that isn't whole enters
+    the binomial's tail as a beta function. Where the share is 0 or 1 that
     is unknown, and only whole clusters count: 4 clean answers to one prompt are one observation.
     """
-    from scipy.special import bdtr
+    from scipy.special import betainc
 
     p = np.asarray(shares, dtype=float)
     test = t_test(p, clusters=clusters, weights=weights)
@@ -43,12 +44,11 @@ def share_test(
     groups = len(p) if clusters is None else int(clusters.max()) + 1
     size = float(groups)
     if 0 < share < 1 and 0 < se < math.inf:
-        size = min(share * (1 - share) / se**2, float(len(p) * responses))
-    count = max(1, math.floor(size + 1e-9))
-    # A share of an effective number is rarely whole: rounded against either claim.
-    fewest, most = math.floor(share * count + 1e-9), math.ceil(share * count - 1e-9)
-    over = 1 - float(bdtr(fewest - 1, count, limit)) if fewest else 1.0
-    return ShareTest(share, count, over, float(bdtr(most, count, limit)))
+        size = min(share * (1 - share) / se**2 * groups / (groups - 1), float(len(p) * responses))
+    events = share * size
+    over = float(betainc(events, size - events + 1, limit)) if events > 0 else 1.0
+    under = 1 - float(betainc(events + 1, size - events, limit)) if events < size else 1.0
+    return ShareTest(share, size, over, under)
 
 
 def responses_needed(limit: float, alpha: float, *, share: float = 0.0) -> int | None:

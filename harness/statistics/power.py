@@ -32,3 +32,43 @@ def smallest_distance(sd: float, n: int, alpha: float, power: float = POWER) -> 
     if n < 2:
         return math.inf
     return float((stdtrit(n - 1, 1 - alpha) + stdtrit(n - 1, power)) * sd / math.sqrt(n))
+
+
+def visible_drop(
+    sd: float,
+    n: int,
+    level: float,
+    *,
+    margin: float = 0.05,
+    alpha: float = 0.05,
+    tests: int = 1,
+    power: float = POWER,
+    strict: bool = False,
+) -> float:
+    """The smallest drop, as a share of `level`, that fails in `power` of cases at the last look.
+
+    `sd` is one sample's standard deviation of the harm, `tests` the number of gated checks (Holm's
+    first step: alpha/tests). The default rule needs two things, a proven drop and a best estimate
+    beyond the margin; the strict rule needs a drop proven to be beyond the margin. Infinite with
+    fewer than two samples or a level of 0.
+    """
+    from scipy.special import stdtrit
+
+    if n < 2 or level <= 0:
+        return math.inf
+    se = sd / math.sqrt(n)
+    proven = smallest_distance(sd, n, alpha / max(tests, 1), power)
+    if strict:
+        return margin + proven / level
+    beyond = margin * level + float(stdtrit(n - 1, power)) * se
+    return max(proven, beyond) / level
+
+
+def assumed_sd(responses: int = 1, anchor_responses: int = 16, level: float = 0.7) -> float:
+    """The harm's standard deviation of a right-or-wrong metric before anything was scored.
+
+    Assumes that samples differ in difficulty as Beta(2·level, 2·(1 − level)) does, so that a
+    response varies within its sample by 2/3·level·(1 − level). Calibration replaces it.
+    """
+    within = level * (1 - level) * 2 / 3
+    return math.sqrt(within * (1 / max(responses, 1) + 1 / max(anchor_responses, 1)))

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from harness.statistics.bound import chernoff_below
 from harness.statistics.multiplicity import holm
-from harness.statistics.trule import Array, TTest, add_observation, differing, t_test
+from harness.statistics.trule import Array, TTest, add_observation, few_differ, t_test
 
 FailRule = Literal["drop", "strict"]
 """`strict`: fail only where "within the margin" is rejected. `drop`: at the last look also where
@@ -25,15 +26,17 @@ Bools = npt.NDArray[np.bool_]
 class Questions:
     """The three tests of one metric; arrays of shape (...).
 
-    margin  of z: `margin.above` is the p-value of "worse than the margin allows"
-    drop    of the harm: `drop.above` is the p-value of "any drop at all"
-    within  of z, guarded: `within.below` is the p-value of "within the margin"
-    guarded whether the pseudo-sample was added
+    margin   of z: `margin.above` is the p-value of "worse than the margin allows"
+    drop     of the harm: `drop.above` is the p-value of "any drop at all"
+    within   of z at the margin for PASS
+    p_within the p-value of "within the margin": `within.below`, guarded where few samples differ
+    guarded  whether it was
     """
 
     margin: TTest
     drop: TTest
     within: TTest
+    p_within: Array
     guarded: Bools
 
 
@@ -42,37 +45,57 @@ def ask(
     allowance: npt.ArrayLike,
     *,
     pass_allowance: npt.ArrayLike | None = None,
-    worst: npt.ArrayLike | None = None,
+    worst_harm: npt.ArrayLike | None = None,
     clusters: npt.NDArray[np.intp] | None = None,
     weights: npt.ArrayLike | None = None,
 ) -> Questions:
     """Ask the three questions of harm and allowance, shape (..., n).
 
-    `worst` is the metric's worst possible harm minus its allowance. Where fewer than 20 samples
-    differ from the commonest (in z, or in harm, whichever is fewer), the test for PASS gets
-    one more sample with that value: the drop that has not been seen yet. Without it a ceiling of
-    60 perfect anchors passes a true −5% in 19% of trials.
-
+    `worst_harm` (shape (...)) is the largest harm that one sample could show; see `_guard`.
     `pass_allowance` replaces `allowance` for the third question (`margin: auto`).
     """
     d = np.asarray(harm, dtype=float)
-    z = d - np.asarray(allowance, dtype=float)
-    z_pass = z if pass_allowance is None else d - np.asarray(pass_allowance, dtype=float)
-    margin = t_test(z, clusters=clusters, weights=weights)
+    allowed = np.asarray(allowance, dtype=float)
+    for_pass = allowed if pass_allowance is None else np.asarray(pass_allowance, dtype=float)
+    margin = t_test(d - allowed, clusters=clusters, weights=weights)
     drop = t_test(d, clusters=clusters, weights=weights)
-    within = margin if z_pass is z else t_test(z_pass, clusters=clusters, weights=weights)
-    moving = np.minimum(differing(z_pass, clusters=clusters), differing(d, clusters=clusters))
-    guarded = np.asarray((moving < FEW) & (worst is not None))
-    if worst is not None and guarded.any():
-        extra = add_observation(z_pass, worst, clusters=clusters, weights=weights)
-        within = TTest(
-            within.mean,
-            *(
-                np.where(guarded, getattr(extra, name), getattr(within, name))
-                for name in ("se", "t", "df")
-            ),
-        )
-    return Questions(margin, drop, within, guarded)
+    within = margin
+    if pass_allowance is not None:
+        within = t_test(d - for_pass, clusters=clusters, weights=weights)
+    guarded = np.zeros(d.shape[:-1], dtype=bool)
+    p_within = within.below
+    if worst_harm is not None:
+        guarded = few_differ(d, FEW, clusters=clusters)
+        guarded |= few_differ(d - for_pass, FEW, clusters=clusters)
+        if guarded.any():
+            p = _guard(d, for_pass, np.asarray(worst_harm, dtype=float), clusters, weights)
+            p_within = np.where(guarded, np.maximum(p_within, p), p_within)
+    return Questions(margin, drop, within, p_within, guarded)
+
+
+def _guard(
+    harm: Array,
+    allowance: Array,
+    worst: Array,
+    clusters: npt.NDArray[np.intp] | None,
+    weights: npt.ArrayLike | None,
+) -> Array:
+    """P-value of "within the margin" where t would trust a spread that it has hardly seen.
+
+    The larger of two. One more sample at the worst possible z: without it a ceiling of 60 perfect
+    anchors passes a true −5% in 19% of trials. And Hoeffding's bound on the share of the
+    worst harm: t with that one sample is still too sure below .01 or so, where looks and trainings
+    spend their alpha; 100 perfect answers are no better evidence than .95^100 = .006.
+    """
+    w: Any = None if weights is None else np.asarray(weights, dtype=float)
+    room = np.average(np.broadcast_to(allowance, harm.shape), axis=-1, weights=w)
+    lowest = np.broadcast_to(allowance, harm.shape).min(-1)
+    z = harm - allowance
+    extra = add_observation(z, worst - lowest, clusters=clusters, weights=weights).below
+    scale = np.maximum(worst, np.finfo(float).tiny)
+    share = np.clip(harm / scale[..., None], 0.0, 1.0)
+    bound = chernoff_below(share, room / scale, clusters=clusters, weights=weights)
+    return np.asarray(np.where((room > 0) & (worst > 0), np.maximum(extra, bound), extra))
 
 
 @dataclass(frozen=True, slots=True)

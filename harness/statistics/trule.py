@@ -11,7 +11,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 FLAT = 1e-12
-"""A standard error below this share of the largest |z| is rounding, not evidence of precision."""
+"""Relative differences below this are rounding: a spread that small is no evidence of precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def t_test(
         nothing = np.zeros_like(mean)
         return TTest(mean, np.full_like(mean, np.inf), nothing, nothing)
     se = np.sqrt(groups / (groups - 1) * np.square(residuals).sum(-1)) / total
-    flat = se <= FLAT * np.abs(z).max(-1)
+    flat = se <= FLAT * np.abs(mean)
     t = np.where(flat, np.sign(mean) * (groups - 1) / 2, mean / np.where(flat, 1.0, se))
     df = np.where(flat, float(groups), groups - 1.0)
     return TTest(mean, np.where(flat, 0.0, se), t, df)
@@ -101,31 +101,37 @@ def add_observation(
     return t_test(more, clusters=codes, weights=w)
 
 
-def differing(
-    z: npt.ArrayLike, *, clusters: npt.NDArray[np.intp] | None = None
-) -> npt.NDArray[Any]:
-    """How many samples (or clusters with such a sample) differ from the commonest z; shape (...).
+def few_differ(
+    values: npt.ArrayLike, few: int, *, clusters: npt.NDArray[np.intp] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Whether fewer than `few` samples (or clusters) differ from the commonest value; shape (...).
 
-    Values are told apart at 12 significant digits of the largest, so that rounding counts for
-    nothing.
+    Values of shape (..., n) are told apart at 12 digits of the largest, so that rounding counts
+    for nothing. A cluster differs where one of its samples does.
     """
-    z = np.asarray(z, dtype=float)
-    scale = np.maximum(np.abs(z).max(-1, keepdims=True), np.finfo(float).tiny)
-    rounded = np.round(z / scale, 12)
-    ordered = np.sort(rounded, axis=-1)
-    common = _mode(ordered)
-    unlike = rounded != common[..., None]
+    values = np.asarray(values, dtype=float)
+    tolerance = FLAT * np.abs(values).max(-1, keepdims=True)
+    unlike = np.abs(values - _common(values, few, clusters is None)[..., None]) > tolerance
     if clusters is not None:
         unlike = cluster_sums(unlike.astype(float), clusters) > 0
-    return np.asarray(unlike.sum(-1))
+    return np.asarray(unlike.sum(-1) < few)
 
 
-def _mode(ordered: Array) -> Array:
-    """The commonest value along the last axis of a sorted array; the smallest of equals."""
-    n = ordered.shape[-1]
-    index = np.arange(n)
+def _common(values: Array, few: int, one_each: bool) -> Array:
+    """The commonest value along the last axis, as far as `few_differ` needs it.
+
+    If fewer than `few` samples differ from it, it is the majority among any 2·few − 1 of them,
+    and so their median: no need to sort the rest.
+    """
+    enough = 2 * few - 1
+    if one_each and values.shape[-1] >= enough:
+        head = np.partition(values[..., :enough], few - 1, axis=-1)
+        return np.asarray(head[..., few - 1])
+    ordered = np.sort(values, axis=-1)
+    index = np.arange(ordered.shape[-1])
+    tolerance = FLAT * np.abs(ordered).max(-1, keepdims=True)
     starts = np.ones(ordered.shape, dtype=bool)
-    starts[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    first = np.maximum.accumulate(np.where(starts, index, 0), axis=-1)
-    longest = np.argmax(index - first, axis=-1)
+    starts[..., 1:] = ordered[..., 1:] - ordered[..., :-1] > tolerance
+    run = index - np.maximum.accumulate(np.where(starts, index, 0), axis=-1)
+    longest = np.argmax(run, axis=-1)
     return np.asarray(np.take_along_axis(ordered, longest[..., None], axis=-1)[..., 0])

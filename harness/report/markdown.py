@@ -1,0 +1,110 @@
+"""A verdict as Markdown: a pull-request comment, or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.records import VerdictOutcome
+from harness.verdict import MetricVerdict, Verdict
+from harness.wording import allowed_of, change_of, evidence_of, interval_of, number, why
+
+COMMENT_BYTES = 64_000
+"""A comment on GitHub ends at 65,536 bytes; the rest is room for whoever wraps it."""
+
+MARKS = {
+    VerdictOutcome.PASS: "✅",
+    VerdictOutcome.FAIL: "❌",
+    VerdictOutcome.INCONCLUSIVE: "🟡",
+    VerdictOutcome.INCOMPARABLE: "⚪",
+}
+HEADER = (
+    "| metric | anchor | candidate | change | margin | verdict |\n"
+    "| :-- | --: | --: | :-- | --: | :-- |"
+)
+
+
+def to_markdown(
+    verdict: Verdict, *, title: str = "Ratchet", limit: int = COMMENT_BYTES, samples: int = 10
+) -> str:
+    """Headline, table, one sentence a metric, the samples that moved most; at most `limit` bytes.
+
+    What doesn't fit is left out from the end, and said so.
+    """
+    mark = MARKS[verdict.outcome]
+    head = [f"## {mark} {_text(title)}: {verdict.outcome.value}", "", _text(verdict.headline), ""]
+    head += [HEADER, *(_line(row) for row in _ordered(verdict))]
+    level = verdict.rows[0].level if verdict.rows else 0.95
+    head += ["", f"Changes with their {level:.0%} interval. Required metrics are bold."]
+    extra = [_text(sentence) for sentence in (*verdict.reasons, verdict.settle) if sentence]
+    blocks = ["\n".join(head), *extra, *_details(verdict, samples)]
+    return _fitting(blocks, limit)
+
+
+def _ordered(verdict: Verdict) -> list[MetricVerdict]:
+    order = {"required": 0, "watched": 1, "advisory": 2}
+    return sorted(verdict.rows, key=lambda row: order[row.role])
+
+
+def _line(row: MetricVerdict) -> str:
+    name = f"**{_cell(row.name)}**" if row.required else _cell(row.name)
+    word = "waived" if row.arm == "waived" else row.outcome.value
+    word = f"({word})" if row.role == "advisory" else f"{MARKS[row.outcome]} {word}"
+    change = " ".join(part for part in (change_of(row), interval_of(row)) if part)
+    cells = (name, number(row.anchor), number(row.candidate), change, allowed_of(row), word)
+    return f"| {' | '.join(cells)} |"
+
+
+def _details(verdict: Verdict, samples: int) -> Iterable[str]:
+    sentences = "\n".join(f"- {_text(why(row))}" for row in _ordered(verdict))
+    if sentences:
+        yield f"<details><summary>Every metric in words</summary>\n\n{sentences}\n\n</details>"
+    rows = verdict.failing() or tuple(row for row in verdict.rows if row.required)
+    for row in rows:
+        if row.moved and samples:
+            yield _moved(row, samples)
+
+
+def _moved(row: MetricVerdict, samples: int) -> str:
+    lines = [
+        f"<details><summary>{_cell(row.name)}: samples that moved most, of "
+        f"{evidence_of(row)}</summary>",
+        "",
+        "| sample | anchor | candidate | z |",
+        "| :-- | --: | --: | --: |",
+    ]
+    lines += [
+        f"| {_cell(m.id)} | {number(m.anchor)} | {number(m.candidate)} "
+        f"| {number(m.z, signed=True)} |"
+        for m in row.moved[:samples]
+    ]
+    return "\n".join([*lines, "", "</details>"])
+
+
+def _fitting(blocks: list[str], limit: int) -> str:
+    """As many blocks as fit, with a note where some don't."""
+    note = "\n\n_Shortened: `ratchet gate --json` has everything._\n"
+    text = ""
+    for block in blocks:
+        longer = f"{text}\n\n{block}" if text else block
+        if len(longer.encode()) + len(note.encode()) > limit:
+            return (text or _cut(block, limit - len(note.encode()))) + note
+        text = longer
+    return text + "\n"
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` bytes, ending with a whole line."""
+    kept = text.encode()[: max(limit, 0)].decode(errors="ignore")
+    return kept.rpartition("\n")[0] or kept
+
+
+def _text(text: str) -> str:
+    """Plain text that Markdown and HTML leave alone."""
+    for mark in ("\\", "`", "*", "_", "<", "[", "]", "#", "@"):
+        replacement = "&lt;" if mark == "<" else f"\\{mark}"
+        text = text.replace(mark, replacement)
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _text(text).replace("|", "\\|")
