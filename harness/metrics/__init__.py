@@ -28,10 +28,13 @@ _BUILT_IN: Mapping[str, str] = {
     "distinct_n": "harness.metrics.diversity:DistinctN",
     "exact_match": "harness.metrics.exact_match:ExactMatch",
     "f1_macro": "harness.metrics.classification:F1Macro",
+    "factual_consistency": "harness.metrics.similarity:FactualConsistency",
     "json_fields": "harness.metrics.json_answers:JsonFields",
     "json_match": "harness.metrics.json_answers:JsonMatch",
     "json_schema": "harness.metrics.json_answers:JsonSchema",
     "json_valid": "harness.metrics.json_answers:JsonValid",
+    "judge": "harness.metrics.judge:JudgeMetric",
+    "latency": "harness.metrics.latency:LatencyMetric",
     "length": "harness.metrics.length:Length",
     "multiple_choice": "harness.metrics.multiple_choice:MultipleChoice",
     "pass_at_k": "harness.metrics.pass_at_k:PassAtK",
@@ -46,12 +49,14 @@ _BUILT_IN: Mapping[str, str] = {
     "rouge_lsum": "harness.metrics.rouge:RougeLsum",
     "self_bleu": "harness.metrics.self_bleu:SelfBleu",
     "sensitive_words": "harness.metrics.sensitive_words:SensitiveWords",
+    "similarity": "harness.metrics.similarity:Similarity",
     "stereotype_preference": "harness.metrics.bias:StereotypePreference",
     "token_f1": "harness.metrics.classification:TokenF1",
     "toxicity": "harness.metrics.toxicity:Toxicity",
     "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",
+    "web_page": "harness.metrics.web_page:WebPage",
 }
-_FAMILIES: Mapping[str, str] = {}
+_FAMILIES: Mapping[str, str] = {"evaluate": "harness.metrics.hf_evaluate:HfEvaluate"}
 """`evaluate:NAME`: what stands before the colon finds the class, what follows is its first
 argument."""
 

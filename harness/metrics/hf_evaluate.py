@@ -82,7 +82,7 @@ class HfEvaluate:
             given["references"] = [list(sample.references) if several else sample.references[0]]
         try:
             answer = module.compute(**given, **self.with_options)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a module of anybody's may raise anything
             return Evidence.error(None, f"{type(error).__name__}: {_first_line(error)}")
         return self._pick(answer)
 

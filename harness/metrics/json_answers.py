@@ -18,6 +18,8 @@ from harness.records import Response, Sample
 
 _FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\r?\n(.*)\n[ \t]*```", re.DOTALL)
 
+_DEEPEST = 100
+
 
 class NotJsonError(ValueError):
     """The answer is not exactly one JSON object; the message says what is in the way."""
@@ -28,7 +30,7 @@ def parse_answer(answer: str) -> dict[str, Any]:
 
     The whole answer must be that object: whitespace around it and one surrounding ```json fence
     are allowed, a word before or after it is not. Strict as RFC 8259: no NaN or Infinity, no
-    number beyond a double's range, no key twice. Raises NotJsonError.
+    number beyond a double's range, no key twice; at most 100 levels deep. Raises NotJsonError.
     """
     text = answer.strip()
     fenced = _FENCED.fullmatch(text)
@@ -45,6 +47,8 @@ def parse_answer(answer: str) -> dict[str, Any]:
         raise NotJsonError(str(error)) from error
     if not isinstance(parsed, dict):
         raise NotJsonError(f"a JSON {type(parsed).__name__}, not an object")
+    if _deeper_than(parsed, _DEEPEST):
+        raise NotJsonError(f"nested deeper than {_DEEPEST} levels")
     return parsed
 
 
@@ -172,6 +176,16 @@ def against_references(sample: Sample, response: Response, compare: Any) -> Outc
         return max(float(compare(response.text, reference)) for reference in sample.references)
     except NotJsonError as error:
         return Evidence.unscored(None, f"the reference is not one JSON object: {error}")
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels + 1):
+        inner = [child.values() if isinstance(child, dict) else child for child in layer]
+        layer = [x for children in inner for x in children if isinstance(x, dict | list)]
+        if not layer:
+            return False
+    return True
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:

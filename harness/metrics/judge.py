@@ -1,0 +1,214 @@
+"""A model as judge: which of two answers is better by a rubric, asked in both orders."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from harness.backends.base import Backend, Generation, GenerationRequest, GenerationSettings
+from harness.errors import UserError
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, Pair, score_responses
+
+Choice = Literal["left", "right", "tie"]
+
+RUBRIC = (
+    "Judge which answer serves the question better: first whether it is correct and complete, "
+    "then whether it is clear. Length, tone and order of the answers don't count."
+)
+_INSTRUCTION = (
+    "You compare two answers to one question. {rubric}\n"
+    "Think briefly, then end with exactly one of [[A]], [[B]] or [[TIE]] and nothing after it."
+)
+_CASE = "Question:\n{question}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
+_VERDICT = re.compile(r"\[\[(A|B|TIE)\]\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the judge said of one pair.
+
+    `choice` is None where it gave no verdict that can be read, and `problem` says why; two orders
+    that contradict each other are a tie, and not `consistent`. `tokens` is what was spent.
+    """
+
+    choice: Choice | None
+    consistent: bool
+    tokens: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Judge against humans over the pairs that both judged.
+
+    The share of equal choices (0..1), and Cohen's κ (1960; 1 at most, 0 as by chance; None where
+    chance alone would always agree).
+    """
+
+    pairs: int
+    share: float
+    kappa: float | None
+
+
+def judge(
+    questions: Sequence[str],
+    lefts: Sequence[str],
+    rights: Sequence[str],
+    *,
+    backend: Backend,
+    rubric: str = RUBRIC,
+    max_new_tokens: int = 256,
+) -> list[Judged]:
+    """Ask `backend` about each pair of answers twice, each answer standing first once.
+
+    At temperature 0. A verdict counts only if it is the sole one in the reply and ends it. A
+    choice must come out of both orders: left in one and a tie in the other is a tie, and so is a
+    contradiction, which shows that the place decided. Raises UserError for lengths that differ.
+    """
+    if not len(questions) == len(lefts) == len(rights):
+        raise UserError(
+            f"{len(questions)} questions, {len(lefts)} left and {len(rights)} right answers"
+        )
+    system = _INSTRUCTION.format(rubric=rubric)
+    requests = []
+    for row, (question, left, right) in enumerate(zip(questions, lefts, rights, strict=True)):
+        for order, (first, second) in enumerate(((left, right), (right, left))):
+            case = _CASE.format(question=question, first=first, second=second)
+            prompt = backend.encode_chat(
+                [{"role": "system", "content": system}, {"role": "user", "content": case}]
+            )
+            requests.append(GenerationRequest(f"{row}/{order}", prompt, (0,)))
+    settings = GenerationSettings(max_new_tokens=max_new_tokens)
+    replies = {reply.request_id: reply for reply in backend.generate(requests, settings)}
+    prompts = {request.id: len(request.prompt_ids) for request in requests}
+    return [_judged(row, replies, prompts) for row in range(len(questions))]
+
+
+def _judged(row: int, replies: dict[str, Generation], prompts: dict[str, int]) -> Judged:
+    names = (f"{row}/0", f"{row}/1")
+    tokens = sum(prompts[n] + (len(replies[n].token_ids) if n in replies else 0) for n in names)
+    found: list[Choice] = []
+    for name, swapped in zip(names, (False, True), strict=True):
+        reply = replies.get(name)
+        if reply is None or reply.error is not None:
+            return Judged(None, False, tokens, reply.error if reply else "no reply")
+        choice = parse_verdict(reply.text, swapped=swapped)
+        if choice is None:
+            return Judged(None, False, tokens, f"no verdict in {reply.text[-80:]!r}")
+        found.append(choice)
+    first, second = found
+    return Judged(first if first == second else "tie", first == second, tokens)
+
+
+def parse_verdict(reply: str, *, swapped: bool = False) -> Choice | None:
+    """The verdict that ends `reply`; None where there is none, another one, or text after it.
+
+    `swapped` says that the right answer stood first.
+    """
+    verdicts = _VERDICT.findall(reply)
+    if len(verdicts) != 1 or not reply.rstrip().endswith(f"[[{verdicts[0]}]]"):
+        return None
+    if verdicts[0] == "TIE":
+        return "tie"
+    return "left" if (verdicts[0] == "A") != swapped else "right"
+
+
+def agreement(judged: Sequence[Choice | None], human: Sequence[Choice | None]) -> Agreement:
+    """How far judge and humans agree; pairs that either left open are left out.
+
+    Raises UserError for lengths that differ, or where no pair is left.
+    """
+    if len(judged) != len(human):
+        raise UserError(f"{len(judged)} verdicts stand against {len(human)} of humans")
+    both = [(j, h) for j, h in zip(judged, human, strict=True) if j is not None and h is not None]
+    if not both:
+        raise UserError("judge and humans have no pair in common")
+    n = len(both)
+    share = sum(j == h for j, h in both) / n
+    left, right = Counter(j for j, _ in both), Counter(h for _, h in both)
+    chance = sum(left[choice] * right[choice] for choice in left) / n**2
+    return Agreement(n, share, (share - chance) / (1 - chance) if chance < 1 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeMetric:
+    """Win share of the responses over the reference answer: 1 a win, ½ a tie, 0 a loss.
+
+    The judge is the language model `model` (a folder, or a hub id), run on this machine. The
+    statistics hold what was spent in tokens, prompts included, and whether both orders agreed;
+    `price` (money per million tokens) adds the cost. Its agreement with humans is `agreement`'s.
+    """
+
+    model: str
+    rubric: str = RUBRIC
+    max_new_tokens: int = 256
+    price: float = 0.0
+
+    @property
+    def spec(self) -> MetricSpec:
+        import hashlib
+
+        rubric = hashlib.sha256(self.rubric.encode()).hexdigest()[:12]
+        return MetricSpec(
+            "judge",
+            "higher",
+            unit="win share",
+            stats=("tokens", "consistent", "cost"),
+            options=(
+                ("model", self.model),
+                ("rubric", rubric),
+                ("max_new_tokens", str(self.max_new_tokens)),
+            ),
+        )
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_responses(items, self._values)
+
+    def _values(self, pairs: list[Pair]) -> list[Outcome]:
+        usable = [pair for pair in pairs if pair[0].references]
+        judged = iter(
+            judge(
+                [_question(sample.prompt) for sample, _ in usable],
+                [response.text for _, response in usable],
+                [sample.references[0] for sample, _ in usable],
+                backend=_backend(self.model),
+                rubric=self.rubric,
+                max_new_tokens=self.max_new_tokens,
+            )
+            if usable
+            else ()
+        )
+        return [
+            self._evidence(next(judged))
+            if sample.references
+            else Evidence.unscored(None, "the sample has no reference to be judged against")
+            for sample, _ in pairs
+        ]
+
+    def _evidence(self, judged: Judged) -> Evidence:
+        cost = judged.tokens * self.price / 1e6
+        stats = (float(judged.tokens), float(judged.consistent), cost)
+        if judged.choice is None:
+            return Evidence.error(None, f"the judge: {judged.problem}")
+        return Evidence(None, {"left": 1.0, "tie": 0.5, "right": 0.0}[judged.choice], stats=stats)
+
+
+def _question(prompt: Sequence[object]) -> str:
+    turns = [turn for turn in prompt if isinstance(turn, dict)]
+    return "\n\n".join(
+        str(turn.get("content", "")) for turn in turns if turn.get("role") != "system"
+    )
+
+
+@lru_cache(maxsize=1)
+def _backend(model: str) -> Backend:
+    from harness.backends.live import TransformersBackend
+    from harness.models import load, resolve
+    from harness.workspace import Workspace
+
+    return TransformersBackend(*load(resolve(model, Workspace.at())))
