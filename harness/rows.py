@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.pairing import Paired
 from harness.records import VerdictOutcome
-from harness.statistics.power import samples_needed
+from harness.statistics.power import guarded_needed, samples_needed
 from harness.statistics.ratio import fieller, t_interval
 from harness.verdict import Arm, Interval, MetricVerdict, Moved
 
@@ -172,9 +172,9 @@ def _needed(check: Check) -> int | None:
     needed = samples_needed(float(q.within.se) * math.sqrt(paired.n), allowance, check.alpha)
     if needed is None or not bool(q.guarded) or paired.worst is None or paired.worst <= 0:
         return needed
-    # Few samples differ, so a drop must be given room to show: (1 − share)^n ≤ alpha.
-    share = min(allowance / paired.worst, 1 - 1e-9)
-    return max(needed, math.ceil(math.log(check.alpha) / math.log1p(-share)))
+    sd = float(q.within.se) * math.sqrt(paired.n)
+    guarded = guarded_needed(sd, allowance, paired.worst - allowance, check.alpha)
+    return max(needed, guarded or needed)
 
 
 def _moved(paired: Paired, check: Check) -> tuple[Moved, ...]:

@@ -59,7 +59,7 @@ def responses_needed(limit: float, alpha: float, *, share: float = 0.0) -> int |
     """
     from scipy.special import bdtr, ndtri
 
-    if share >= limit or not 0 < limit < 1:
+    if share >= limit * (1 - 1e-6) or not 0 < limit < 1:
         return None
     if share <= 0:
         return math.ceil(math.log(alpha) / math.log1p(-limit))

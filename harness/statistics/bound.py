@@ -1,4 +1,4 @@
-"""A bound that holds at any size and any alpha, for what t can't see: a drop not yet met."""
+"""Bounds that hold at any size and any alpha, for what t can't see: a drop not yet met."""
 
 from __future__ import annotations
 
@@ -35,3 +35,43 @@ def chernoff_below(
     seen = np.clip((x * w).sum(-1) / w.sum(), 0.0, 1.0)
     distance = rel_entr(seen, q) + rel_entr(1 - seen, 1 - q)
     return np.asarray(np.where(seen < q, np.exp(-n * distance), 1.0))
+
+
+STAKES = 10
+"""How many bets are laid side by side: λ from a tenth of the largest one to all of it."""
+
+
+def betting_below(
+    values: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    largest: npt.ArrayLike,
+    *,
+    clusters: npt.NDArray[np.intp] | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Array:
+    """P-value against "the mean of `values` is at least `mean`"; values (..., n) ≤ `largest`.
+
+    One over the average of Π(1 − λ(x_i − mean)) over λ up to 1/(largest − mean): each product is
+    a bet's winnings, 1 at most on average if the claim holds (Waudby-Smith & Ramdas 2024; for
+    means that differ between samples by the inequality of arithmetic and geometric means), so
+    Markov's inequality makes it a p-value. It needs no lower bound, so what improved counts for
+    all that it is worth. `mean` < `largest`; both have shape (...).
+    """
+    x = np.asarray(values, dtype=float)
+    m = np.asarray(mean, dtype=float)[..., None]
+    steps = x - m
+    if weights is not None:
+        steps = steps * np.asarray(weights, dtype=float)
+    sizes: Any = np.ones(x.shape[-1]) if weights is None else np.asarray(weights, dtype=float)
+    if clusters is not None:
+        steps, sizes = cluster_sums(steps, clusters), cluster_sums(sizes, clusters)
+    reach = (np.asarray(largest, dtype=float)[..., None] - m) * sizes.max()
+    with np.errstate(divide="ignore"):
+        wins = [
+            np.log(np.maximum(1 - stake / STAKES * steps / reach, 0.0)).sum(-1)
+            for stake in range(1, STAKES + 1)
+        ]
+    highest = np.maximum(np.max(wins, axis=0), 0.0)
+    average = np.exp(np.array(wins) - highest).mean(0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.minimum(np.exp(-highest - np.log(average)), 1.0))

@@ -22,6 +22,25 @@ def samples_needed(sd: float, distance: float, alpha: float, power: float = POWE
     return max(2, math.ceil((steps * sd / distance) ** 2))
 
 
+def guarded_needed(sd: float, room: float, worst: float, alpha: float) -> int | None:
+    """Samples with which a metric passes where few samples change at all (`rule._guard`).
+
+    Both must agree: t with one more sample at the worst z (`worst` + room is the worst harm), and
+    (1 − room/(worst + room))^n at the 19/20 of alpha that the bound has.
+    """
+    from scipy.special import ndtri
+
+    if room <= 0:
+        return None
+    share = min(room / max(worst + room, room), 1 - 1e-9)
+    n = max(2, math.ceil(math.log(0.95 * alpha) / math.log1p(-share)))
+    # n·room − worst ≥ q·√(n·sd² + worst²), solved for n.
+    q = float(ndtri(1 - alpha))
+    a, b, c = room**2, 2 * room * worst + (q * sd) ** 2, worst**2 * (1 - q**2)
+    by_t = (b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)
+    return max(n, math.ceil(by_t) + 1)
+
+
 def smallest_distance(sd: float, n: int, alpha: float, power: float = POWER) -> float:
     """The distance from its bound that n samples tell in `power` of cases, in the unit of sd.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics.bound import chernoff_below
+from harness.statistics.bound import betting_below, chernoff_below
 from harness.statistics.multiplicity import holm
 from harness.statistics.trule import Array, TTest, add_observation, few_differ, t_test
 
@@ -68,8 +68,11 @@ def ask(
         guarded = few_differ(d, FEW, clusters=clusters)
         guarded |= few_differ(d - for_pass, FEW, clusters=clusters)
         if guarded.any():
-            p = _guard(d, for_pass, np.asarray(worst_harm, dtype=float), clusters, weights)
-            p_within = np.where(guarded, np.maximum(p_within, p), p_within)
+            worst = np.broadcast_to(np.asarray(worst_harm, dtype=float), guarded.shape)[guarded]
+            room = np.broadcast_to(for_pass, d.shape)[guarded]
+            p = _guard(d[guarded], room, worst, clusters, weights)
+            p_within = np.array(p_within)
+            p_within[guarded] = np.maximum(p_within[guarded], p)
     return Questions(margin, drop, within, p_within, guarded)
 
 
@@ -83,19 +86,28 @@ def _guard(
     """P-value of "within the margin" where t would trust a spread that it has hardly seen.
 
     The larger of two. One more sample at the worst possible z: without it a ceiling of 60 perfect
-    anchors passes a true −5% in 19% of trials. And Hoeffding's bound on the share of the
-    worst harm: t with that one sample is still too sure below .01 or so, where looks and trainings
-    spend their alpha; 100 perfect answers are no better evidence than .95^100 = .006.
+    anchors passes a true −5% in 19% of trials. And a bound that needs no spread at all: with that
+    one sample t is still too sure below .01 or so, where looks and trainings spend their alpha,
+    since 100 perfect answers are no better evidence than .95^100 = .006. The bound is Hoeffding's
+    or a bet's, whichever says more; they share alpha 19 to 1.
     """
     w: Any = None if weights is None else np.asarray(weights, dtype=float)
-    room = np.average(np.broadcast_to(allowance, harm.shape), axis=-1, weights=w)
-    lowest = np.broadcast_to(allowance, harm.shape).min(-1)
-    z = harm - allowance
-    extra = add_observation(z, worst - lowest, clusters=clusters, weights=weights).below
-    scale = np.maximum(worst, np.finfo(float).tiny)
+    room = np.average(allowance, axis=-1, weights=w)
+    extra = add_observation(
+        harm - allowance, worst - allowance.min(-1), clusters=clusters, weights=weights
+    ).below
+    bounded = (room > 0) & (worst > room)
+    if not bounded.any():
+        return extra
+    scale = np.where(bounded, worst, 1.0)
+    target = np.where(bounded, room, 0.5)
     share = np.clip(harm / scale[..., None], 0.0, 1.0)
-    bound = chernoff_below(share, room / scale, clusters=clusters, weights=weights)
-    return np.asarray(np.where((room > 0) & (worst > 0), np.maximum(extra, bound), extra))
+    hoeffding = chernoff_below(share, target / scale, clusters=clusters, weights=weights)
+    bet = betting_below(
+        np.minimum(harm, scale[..., None]), target, scale, clusters=clusters, weights=weights
+    )
+    bound = np.minimum(np.minimum(hoeffding / 0.95, bet / 0.05), 1.0)
+    return np.asarray(np.where(bounded, np.maximum(extra, bound), extra))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from harness.errors import UserError
 from harness.statistics.binomial import responses_needed, share_test
-from harness.statistics.bound import chernoff_below
+from harness.statistics.bound import betting_below, chernoff_below
 from harness.statistics.corpus import bleu, f1_macro, pseudo_values, ratio
 from harness.statistics.looks import alpha_at, look_alphas, planned_shares, spent
 from harness.statistics.margins import harm, linear_allowance, log_allowance, z_values
@@ -315,6 +315,34 @@ def test_chernoff_is_never_below_the_binomial(values: list[float], mean: float) 
     shares = [1.0] * hits + [0.0] * (n - hits)
     assert float(chernoff_below(shares, mean)) >= exact * (1 - 1e-9)
     assert 0 <= bound <= 1
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 80), st.floats(0.01, 0.5))
+def test_a_bet_keeps_its_promise_on_three_outcomes(
+    worse: int, better: int, same: int, mean: float
+) -> None:
+    """Every distribution on {−1, 0, 1} with that mean gives this p or less no oftener than p."""
+    values = [1.0] * worse + [-1.0] * better + [0.0] * same
+    p = float(betting_below(values, mean, 1.0))
+    assert 0 <= p <= 1
+    if not worse:
+        assert p >= (1 - mean) ** len(values) * (1 - 1e-9) or better
+
+
+def test_bets_hold_by_simulation_at_small_alpha() -> None:
+    rng = np.random.default_rng(4)
+    for up, down in ((0.05, 0.0), (0.15, 0.10), (0.5, 0.45)):
+        draws = rng.random((20_000, 60))
+        values = (draws < up).astype(float) - (draws > 1 - down)
+        p = betting_below(values, np.full(20_000, 0.05), np.ones(20_000))
+        for alpha in (0.05, 0.01, 0.002):
+            assert (p <= alpha).mean() <= alpha * 1.1
+
+
+def test_what_improved_counts_in_a_bet() -> None:
+    climb = [-1.0] * 18 + [0.0] * 42
+    assert float(betting_below(climb, 0.025, 1.0)) < 1e-4
+    assert float(chernoff_below(np.clip(climb, 0, 1), 0.025)) > 0.2
 
 
 def test_chernoff_of_nothing_seen_is_exact() -> None:
