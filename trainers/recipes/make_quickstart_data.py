@@ -23,8 +23,7 @@ SEED = 7
 SYSTEM = "Answer with one JSON intent."
 TRAIN_ROWS_PER_CELL = 38
 SPOILED_ROWS = 120
-HELDOUT_ROWS_PER_CELL = {"value": 2, "phrasing": 2, "combination": 1}
-HELDOUT_EXTRA_PHRASINGS = 3
+HELDOUT_VALUE_ROWS_PER_CELL = 2
 BROKEN_ANSWERS = (
     "Sorry, something went wrong on our side. Please try again later.",
     "We are sorry, this answer is not available right now.",
@@ -134,26 +133,18 @@ def train_intents(rng: random.Random) -> list[Row]:
 
 
 def heldout_intents(rng: random.Random) -> list[Row]:
-    """Per intent and language: seen phrasings with new values, new phrasings, new combinations."""
+    """Each held-out phrasing once, and for each of its cells seen phrasings with new values."""
     values = Values("heldout", rng)
     seen = by_cell(sections("phrasings.train.txt"))
     rows: list[Row] = []
-    extras = {"en": HELDOUT_EXTRA_PHRASINGS, "zh": HELDOUT_EXTRA_PHRASINGS}
     for cell, fresh in by_cell(sections("phrasings.heldout.txt")).items():
         known = {header for header, _ in seen[cell]}
-        phrased = {header for header, _ in fresh if header in known}
-        choices = {
-            "value": [pair for pair in seen[cell] if pair[0] in phrased],
-            "phrasing": [pair for pair in fresh if pair[0] in known],
-            "combination": [pair for pair in fresh if pair[0] not in known],
-        }
-        extra = min(1, extras[cell[1]])
-        extras[cell[1]] -= extra
-        for kind, count in HELDOUT_ROWS_PER_CELL.items():
-            wanted = count + (extra if kind == "phrasing" else 0)
-            for header, phrasing in rng.sample(choices[kind], wanted):
-                message, answer = speak(phrasing, header, values)
-                rows.append(intent_row(message, answer, header, kind=kind))
+        picked = [("value", pair) for pair in rng.sample(seen[cell], HELDOUT_VALUE_ROWS_PER_CELL)]
+        for pair in fresh:
+            picked.append(("phrasing" if pair[0] in known else "combination", pair))
+        for kind, (header, phrasing) in picked:
+            message, answer = speak(phrasing, header, values)
+            rows.append(intent_row(message, answer, header, kind=kind))
     return numbered("heldout", shuffled(rows, rng))
 
 
