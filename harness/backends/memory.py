@@ -52,8 +52,10 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-i
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         rows, length = self.table.rows, self.table.length
+        # Zeros, for the mask only multiplies what stands in unused places by nothing, and
+        # nothing times NaN is NaN.
         self.keys, self.values = (
-            states.new_empty((rows, states.shape[1], length, states.shape[3]))
+            states.new_zeros((rows, states.shape[1], length, states.shape[3]))
             for states in (key_states, value_states)
         )
         self.is_initialized = True

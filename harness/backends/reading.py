@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +10,8 @@ import torch
 
 from harness.backends.base import LogprobRequest, Logprobs
 from harness.backends.causal import Causal
+
+NOT_FINITE = "a token has no finite log-probability: the model's weights are broken or diverged"
 
 POSITIONS_AT_ONCE = 512
 """How many positions have their logits made at a time."""
@@ -21,7 +24,10 @@ def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> 
         scored = _score(causal, batch)
         elapsed = time.perf_counter() - started
         for request, logprobs in zip(batch, scored, strict=True):
-            yield Logprobs(request.id, logprobs, elapsed)
+            if all(map(math.isfinite, logprobs)):
+                yield Logprobs(request.id, logprobs, elapsed)
+            else:
+                yield Logprobs(request.id, (), elapsed, error=NOT_FINITE)
 
 
 def _batches(requests: Sequence[LogprobRequest], tokens: int) -> Iterator[list[LogprobRequest]]:

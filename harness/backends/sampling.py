@@ -20,7 +20,8 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 
 def choose(logits: Tensor, draws: Sequence[float], settings: GenerationSettings) -> Tensor:
-    """One token id per row of `logits` (rows, vocabulary), any float dtype.
+    """One token id per row of `logits` (rows, vocabulary), any float dtype. A row with NaN in it
+    gets some token: to notice is the caller's business.
 
     Greedy at temperature 0. Otherwise by inverting the cumulative distribution, in the order of
     the vocabulary, at the row's own draw in [0, 1): rounding differences between batch shapes
@@ -60,7 +61,7 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
         if count == size or not bool(below[:, -1].any()):
             break
         count = min(count * 8, size)
-    least = ranked.gather(-1, below.sum(dim=-1, keepdim=True) - 1)
+    least = ranked.gather(-1, below.sum(dim=-1, keepdim=True).clamp(min=1) - 1)
     kept: Tensor = weights.masked_fill(weights < least, 0.0)
     return kept
 

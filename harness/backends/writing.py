@@ -15,6 +15,8 @@ from harness.backends.causal import Causal
 from harness.backends.memory import Lockstep, Memory, Slots
 from harness.backends.sampling import choose, token_logprobs, uniforms
 
+NOT_FINITE = "the model's logits are not finite: its weights are broken, or have diverged"
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -159,7 +161,11 @@ class Writer:
         draws = [row.draws[len(row.tokens)] if row.draws is not None else 0.0 for row in rows]
         ids = choose(logits, draws, self.settings)
         values = token_logprobs(logits, ids).tolist() if self.settings.logprobs else None
+        finite = logits.amax(dim=-1).isfinite().tolist()
         for index, (row, token) in enumerate(zip(rows, ids.tolist(), strict=True)):
+            if not finite[index]:
+                row.finish = "error"
+                continue
             if token in self.ending.tokens:
                 row.finish = "stop"
                 continue
@@ -195,6 +201,10 @@ class Writer:
         return ended
 
     def _generation(self, row: _Row, now: float) -> Generation:
+        if row.finish == "error":
+            return Generation(
+                row.request.id, row.position, (), "", "error", now - row.started, error=NOT_FINITE
+            )
         text = self.ending.text_of(row.tokens)
         cuts = [text.find(stop) for stop in self.settings.stop if stop in text]
         return Generation(

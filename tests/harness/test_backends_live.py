@@ -206,6 +206,22 @@ def test_an_answer_never_outgrows_the_model(tokenizer: Any) -> None:
     assert any(a.finish_reason == "length" and len(a.token_ids) == 5 for a in answers)
 
 
+def test_a_diverged_model_answers_with_errors_never_with_nan(backend: TransformersBackend) -> None:
+    list(backend.generate(_asked(backend, (1,)), GenerationSettings(max_new_tokens=2)))
+    with torch.no_grad():
+        backend.model.model.norm.weight.fill_(float("nan"))
+    for settings in (
+        GenerationSettings(max_new_tokens=4),
+        GenerationSettings(max_new_tokens=4, temperature=1.0, top_p=0.9, top_k=5),
+    ):
+        answers = list(backend.generate(_asked(backend, (1, 2)), settings))
+        assert len(answers) == 2 * len(TEXTS)
+        assert all(a.finish_reason == "error" and "not finite" in (a.error or "") for a in answers)
+    (result,) = backend.logprobs([LogprobRequest("a", (1,), (7, 8))])
+    assert result.error
+    assert result.logprobs == ()
+
+
 @pytest.mark.long
 def test_the_embedded_model_answers_alike_in_any_batch(tmp_path: Path) -> None:
     from harness.models import load, resolve
