@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.items import Outcome, score_each
-from harness.metrics.text import answer_tokens, normalize_answer
+from harness.metrics.text import answer_tokens, normalize_label
 from harness.records import Response, Sample
 
 
@@ -81,7 +81,7 @@ class Accuracy:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("accuracy", "higher", options=(("norm", "squad"),))
+        return MetricSpec("accuracy", "higher", options=(("norm", "label"),))
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, self._value)
@@ -89,7 +89,7 @@ class Accuracy:
     def _value(self, sample: Sample, response: Response) -> Outcome:
         if len(sample.references) != 1:
             return Evidence.unscored(None, "accuracy needs exactly one reference: the label")
-        return float(normalize_answer(response.text) == normalize_answer(sample.references[0]))
+        return float(normalize_label(response.text) == normalize_label(sample.references[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class F1Macro:
     def __post_init__(self) -> None:
         if not isinstance(self.labels, list) or not all(isinstance(x, str) for x in self.labels):
             raise UserError("labels must be a list of texts", field="labels")
-        if len({normalize_answer(label) for label in self.labels}) != len(self.labels) or not (
+        if len({normalize_label(label) for label in self.labels}) != len(self.labels) or not (
             self.labels
         ):
             raise UserError("labels must differ, and there must be one", field="labels")
@@ -123,13 +123,13 @@ class F1Macro:
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        known = [normalize_answer(label) for label in self.labels]
+        known = [normalize_label(label) for label in self.labels]
 
         def value(sample: Sample, response: Response) -> Outcome:
-            expected = [normalize_answer(reference) for reference in sample.references]
+            expected = [normalize_label(reference) for reference in sample.references]
             if len(expected) != 1 or expected[0] not in known:
                 return Evidence.unscored(None, "the reference is not one of the labels")
-            given = normalize_answer(response.text)
+            given = normalize_label(response.text)
             stats = []
             for label in known:
                 stats += [

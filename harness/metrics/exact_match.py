@@ -8,12 +8,13 @@ from typing import Literal
 
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.items import Outcome, score_each
-from harness.metrics.text import normalize_answer
+from harness.metrics.text import normalize_answer, normalize_label
 from harness.records import Response, Sample
 
-Normalization = Literal["squad", "strip", "none"]
+Normalization = Literal["squad", "label", "strip", "none"]
 _NORMALIZE: dict[str, Callable[[str], str]] = {
     "squad": normalize_answer,
+    "label": normalize_label,
     "strip": str.strip,
     "none": str,
 }
@@ -25,8 +26,9 @@ def exact_match(
     """1.0 where `answer` equals one of `references`, else 0.0. Higher is better.
 
     `squad` compares after lower-casing and without punctuation, articles and extra spaces
-    (Rajpurkar et al. 2016; see `text.normalize_answer` for Chinese), `strip` without surrounding
-    whitespace, `none` as written. No reference at all gives 0.0.
+    (Rajpurkar et al. 2016; see `text.normalize_answer` for Chinese), `label` the
+    same with articles kept (for answers like `A`), `strip` without surrounding whitespace, `none`
+    as written. No reference at all gives 0.0.
     """
     change = _NORMALIZE[normalize]
     return float(change(answer) in {change(reference) for reference in references})

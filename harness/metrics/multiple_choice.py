@@ -10,7 +10,7 @@ from typing import Literal
 from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.items import Outcome, score_samples
-from harness.metrics.text import normalize_answer
+from harness.metrics.text import normalize_label
 from harness.records import Response, Sample
 
 Normalize = Literal["none", "tokens", "characters", "bytes"]
@@ -92,9 +92,9 @@ def right_choice(answer: object, choices: Sequence[str]) -> int | None:
         return answer if 0 <= answer < len(choices) else None
     if not isinstance(answer, str):
         return None
-    normalized = [normalize_answer(choice) for choice in choices]
-    if normalize_answer(answer) in normalized:
-        return normalized.index(normalize_answer(answer))
+    normalized = [normalize_label(choice) for choice in choices]
+    if normalize_label(answer) in normalized:
+        return normalized.index(normalize_label(answer))
     letter = answer.strip().upper().rstrip(".)")
     if len(letter) == 1 and 0 <= ord(letter) - ord("A") < len(choices):
         return ord(letter) - ord("A")

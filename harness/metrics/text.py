@@ -54,12 +54,11 @@ def space_cjk(text: str) -> str:
     return _CJK_CHARACTER.sub(r" \1 ", text)
 
 
-def normalize_answer(text: str) -> str:
-    """SQuAD's normalisation of an answer, extended to Chinese.
+def normalize_label(text: str) -> str:
+    """Lower case, without punctuation, single spaces; full-width forms become their usual ones.
 
-    Lower case, no punctuation, no English article, single spaces: on ASCII text exactly the
-    definition of Rajpurkar et al. 2016. Beyond ASCII: full-width forms become their usual ones
-    (NFKC), and all Unicode punctuation goes, so that `“北京。”` equals `北京`.
+    ASCII punctuation goes with its symbols, as SQuAD has it, and so does all of Unicode's
+    punctuation: `“北京。”` equals `北京`.
     """
     text = unicodedata.normalize("NFKC", text).lower()
     kept = "".join(
@@ -67,7 +66,16 @@ def normalize_answer(text: str) -> str:
         for character in text
         if character not in _ASCII_PUNCTUATION and unicodedata.category(character)[0] != "P"
     )
-    return " ".join(_ARTICLE.sub(" ", kept).split())
+    return " ".join(kept.split())
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD's normalisation of an answer, extended to Chinese: a label without English articles.
+
+    On ASCII text exactly the definition of Rajpurkar et al. 2016, so that `A` leaves nothing:
+    where answers are letters, compare labels.
+    """
+    return " ".join(_ARTICLE.sub(" ", normalize_label(text)).split())
 
 
 def answer_tokens(text: str) -> list[str]:

