@@ -28,19 +28,17 @@ BATCH_BYTES = 32 * 2**20
 def drain(connection: duckdb.DuckDBPyConnection, folder: Path, seen: dict[str, int]) -> int:
     """Move all whole lines of all journals into the attached database; returns the rows moved.
 
+    What is appended after it began is left for the next one: it never chases a busy writer.
     `seen` is brought up to date: journal -> its size when it was read to the end.
     """
     moved = 0
     sizes = {path: path.stat().st_size for path in journal.journals(folder)}
     offsets = _offsets(connection)
     for path, size in sizes.items():
-        while True:
-            offset = offsets.get(path.stem, 0)
-            entries = list(journal.read(path, offset, BATCH_BYTES))
-            if not entries:
-                break
+        offset = offsets.get(path.stem, 0)
+        while entries := list(journal.read(path, offset, min(offset + BATCH_BYTES, size))):
             moved += _take_in(connection, entries)
-            offsets[path.stem] = entries[-1].end
+            offset = entries[-1].end
         seen[path.stem] = size
     for gone in seen.keys() - {path.stem for path in sizes}:
         del seen[gone]

@@ -124,8 +124,8 @@ def journals(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
-def read(path: Path, offset: int, limit_bytes: int) -> Iterator[Entry]:
-    """Whole lines from `offset` on, about `limit_bytes` of them.
+def read(path: Path, offset: int, stop: int) -> Iterator[Entry]:
+    """The whole lines that begin at byte `offset` or later, and before byte `stop`.
 
     Raises UserError for a journal whose format this version does not know: to skip it would be
     to answer without its rows.
@@ -138,7 +138,6 @@ def read(path: Path, offset: int, limit_bytes: int) -> Iterator[Entry]:
             check_format(path, header)
             offset = len(header)
         file.seek(offset)
-        stop = offset + limit_bytes
         while offset < stop:
             line = file.readline()
             if not line.endswith(b"\n"):
