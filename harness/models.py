@@ -94,8 +94,13 @@ def load(
     """Load (model, tokenizer). `dtype` is torch's name of one, or "auto"; the model is in eval
     mode. Raises UserError where the files turn out not to be a causal language model's.
     """
+    from pickle import UnpicklingError
+
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    broken = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
     kind = "auto" if dtype == "auto" else getattr(torch, dtype, None)
     if kind is None:
@@ -110,7 +115,7 @@ def load(
                 from peft import PeftModel
 
                 model = PeftModel.from_pretrained(model, files.adapter)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except (*broken, UnpicklingError) as error:
             raise UserError(
                 f"{files.name!r} can't be loaded: {_first_line(error)}",
                 file=files.adapter or files.folder,
