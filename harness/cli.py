@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -39,10 +39,10 @@ class Verbs(TyperGroup):
     def _found() -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=VERBS)}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self._found())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         point = self._found().get(cmd_name)
         if point is None:
             return None
@@ -84,12 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _say(error)
         return BAD_INPUT
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        _say_usage(error)
         return BAD_INPUT
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     except BrokenPipeError:
@@ -139,6 +139,15 @@ def _common_options(words: list[str]) -> tuple[list[str], str | None, bool]:
     return rest, home, debug
 
 
+def _say_usage(error: typer.TyperException) -> None:
+    """A usage error knows how to show itself, with the usage line of its verb."""
+    show = getattr(error, "show", None)
+    if show is None:
+        _say(UserError(error.format_message()))
+    else:
+        show()
+
+
 def _say(error: UserError) -> None:
     from rich.console import Console
     from rich.text import Text
@@ -155,8 +164,8 @@ def _explain_os_error(error: OSError) -> UserError | None:
     import errno
 
     cures = {
-        errno.ENOSPC: "free some space; what was acknowledged is kept, and the same command goes on",
-        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.ENOSPC: "free some space; what was acknowledged is kept; run the same command again",
+        errno.EDQUOT: "the quota is used up; free some space and run the same command again",
         errno.EACCES: "fix the permissions, or choose another folder with --home",
         errno.EPERM: "fix the permissions, or choose another folder with --home",
         errno.EROFS: "the file system is read-only: choose another folder with --home",

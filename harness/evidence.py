@@ -31,8 +31,8 @@ ORDER BY metric, sample_id
 class MetricSummary:
     """One line of a run's table: the metric's value with its 95% interval over samples.
 
-    `scored` of `total` samples have a value; `errors` are those where an answer or a metric
-    failed, `unscored` those that the metric can't judge; `reason` is the commonest of theirs.
+    `scored` of `total` samples have a value; `errors` counts the answers that failed, or that the
+    metric failed on, `unscored` those that it can't judge; `reason` is the commonest of theirs.
     """
 
     metric: str
@@ -154,8 +154,8 @@ def summarise(store: Store, run: Run) -> list[MetricSummary]:
         (row["task"], row["metric"]): row
         for row in store.query(
             "SELECT task, metric, count(DISTINCT sample_id) AS total, "
-            "count(DISTINCT sample_id) FILTER (outcome = 'error') AS errors, "
-            "count(DISTINCT sample_id) FILTER (outcome = 'unscored') AS unscored "
+            "count(*) FILTER (outcome = 'error') AS errors, "
+            "count(*) FILTER (outcome = 'unscored') AS unscored "
             "FROM current_scores WHERE run_id = ? GROUP BY task, metric",
             [run.id],
         )

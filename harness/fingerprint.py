@@ -50,20 +50,25 @@ def protocol_differences(
                 f"{task}: the {'anchor' if a is None else 'candidate'} has no such task"
             )
             continue
-        problems.extend(
-            f"{task}.{field}: anchor {_short(a.get(field))}, candidate {_short(c.get(field))}"
-            for field in MUST_MATCH
-            if a.get(field) != c.get(field)
-        )
+        for field in MUST_MATCH:
+            problems.extend(_differences(f"{task}.{field}", a.get(field), c.get(field)))
     for name in names:
         task, _, metric = name.partition("/")
         a, c = _signature(anchor, task, metric), _signature(candidate, task, metric)
         if a and c and a != c:
             problems.append(f"{name}: anchor computed by {a}, candidate by {c}")
     a, c = anchor.protocol.get("@sampling"), candidate.protocol.get("@sampling")
-    if a != c:
-        problems.append(f"sampling: anchor {_short(a)}, candidate {_short(c)}")
+    problems.extend(_differences("sampling", a, c))
     return problems
+
+
+def _differences(place: str, a: Any, c: Any) -> Iterator[str]:
+    """One line for each innermost field that differs."""
+    if isinstance(a, Mapping) and isinstance(c, Mapping):
+        for key in sorted(a.keys() | c.keys()):
+            yield from _differences(f"{place}.{key}", a.get(key), c.get(key))
+    elif a != c:
+        yield f"{place}: anchor {_short(a)}, candidate {_short(c)}"
 
 
 def part_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

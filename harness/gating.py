@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from harness import runs
 from harness.evidence import metric_scores, planned, planned_responses, slices_of
 from harness.fingerprint import protocol_differences
-from harness.gate import GatePolicy, MetricScores, Verdict, decide
+from harness.gate import GatePolicy, MetricScores, Verdict, decide, improved
 from harness.records import Run, VerdictOutcome
 from harness.runner import Extent
 from harness.store import Store
@@ -24,13 +24,16 @@ Extend = Callable[[Extent], Run]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One verdict, between which runs, after which look, and the id under which it is stored."""
+    """One verdict, between which runs, and the id under which it is stored; `improvement` says what
+    was proven better, where something was.
+    """
 
     id: str
     against: str
     anchor: Run
     candidate: Run
     verdict: Verdict
+    improvement: str | None = None
 
 
 def schedule(looks: Sequence[float]) -> tuple[Extent, ...]:
@@ -162,6 +165,20 @@ def decide_by_looks(
     return [decisions[name] for name in opponents]
 
 
+def decide_once(
+    store: Store, against: str, anchor: Run, candidate: Run, suite: Suite, policy: GatePolicy
+) -> Decision:
+    """One verdict on all evidence that both runs have, and whether improvement is proven."""
+    whole = (Extent(responses=2**20, reserve=1.0),)
+    verdict = compare(store, anchor, candidate, suite, policy, extents=whole, look=1)
+    proven = None
+    if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
+        sides = [evidence_at(store, run, suite, policy, whole[0]) for run in (anchor, candidate)]
+        claim = improved(sides[0], sides[1], policy, today=runs.now().date())
+        proven = claim.sentence if claim else None
+    return keep(store, against, anchor, candidate, verdict, improvement=proven)
+
+
 def keep(
     store: Store,
     against: str,
@@ -170,8 +187,12 @@ def keep(
     verdict: Verdict,
     training_id: str | None = None,
     step: int | None = None,
+    *,
+    improvement: str | None = None,
 ) -> Decision:
-    """Store a verdict with its rows, and give it an id."""
+    """Store a verdict with its rows, and give it an id. An `improvement` that was proven makes
+    it one that a promotion may stand on, even where it is not a `pass`.
+    """
     verdict_id = uuid.uuid4().hex[:16]
     at = runs.now()
     store.append(
@@ -189,7 +210,11 @@ def keep(
                 "looks": verdict.look[1],
                 "headline": verdict.headline,
                 "policy": {"rule": verdict.rule, "alpha": verdict.policy_alpha},
-                "detail": verdict.to_dict(),
+                "detail": {
+                    **verdict.to_dict(),
+                    "promotable": improvement is not None,
+                    "improvement": improvement,
+                },
                 "decided_at": at,
             }
         ],
@@ -215,4 +240,4 @@ def keep(
             for row in verdict.rows
         ],
     )
-    return Decision(verdict_id, against, anchor, candidate, verdict)
+    return Decision(verdict_id, against, anchor, candidate, verdict, improvement)

@@ -1,4 +1,4 @@
-"""One way to name models and runs everywhere: a path or hub id, `run:ID`, `line:NAME`, `bundle:DIR`."""
+"""One way to name models and runs: a path or hub id, `run:ID`, `line:NAME`, `bundle:DIR`."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ def generate(
 
 
 def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:
-    """Batches small enough that little is lost by a crash, large enough that fsync costs nothing."""
+    """Batches so small that a crash loses little, so large that fsync costs nothing."""
     batch: list[Response] = []
     began = time.monotonic()
     try:

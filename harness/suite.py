@@ -23,7 +23,7 @@ from harness.metrics import get_metric
 from harness.metrics.base import Metric, MetricSpec
 from harness.policy import GatePolicyModel
 from harness.records import ResponseKind, Sample
-from harness.yamlfile import YamlDocument, load_yaml, validate
+from harness.yamlfile import Place, YamlDocument, load_yaml, validate
 
 
 class _Strict(BaseModel):
@@ -40,12 +40,12 @@ class PromptModel(_Strict):
 class GenerateModel(_Strict):
     """How answers are sampled; `responses` is K, the answers per sample."""
 
-    max_new_tokens: int = Field(128, ge=1, le=32768)
-    temperature: float = Field(0.0, ge=0, le=10)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    max_new_tokens: int = Field(default=128, ge=1, le=32768)
+    temperature: float = Field(default=0.0, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
     stop: tuple[str, ...] = ()
-    responses: int = Field(1, ge=1, le=1024)
+    responses: int = Field(default=1, ge=1, le=1024)
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -69,7 +69,7 @@ class TaskModel(_Strict):
     prompt: PromptModel | None = None
     text: str | None = None
     reference: str | tuple[str, ...] | None = None
-    generate: GenerateModel = GenerateModel()
+    generate: GenerateModel = Field(default_factory=GenerateModel)
     metrics: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=1)
     reserve: float = Field(0.0, ge=0, le=0.9)
     id: str = "id"
@@ -207,10 +207,10 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     settings = model.generate
     protocol = {
         "data": digest_of([(s.id, s.prompt, s.text, s.references, s.cluster) for s in samples]),
-        "prompt": model.prompt.model_dump() if model.prompt else None,
+        "prompt": model.prompt.model_dump(mode="json") if model.prompt else None,
         "text": model.text,
-        "reference": model.reference,
-        "generate": settings.model_dump() if model.prompt else None,
+        "reference": list(_references_of(model)),
+        "generate": settings.model_dump(mode="json") if model.prompt else None,
         "reserve": model.reserve,
         "metrics": {metric.spec.name: declaration(metric.spec) for metric in metrics},
     }
@@ -231,10 +231,10 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     )
 
 
-def _metrics(model: TaskModel, document: YamlDocument, place: tuple[str, ...]) -> Iterator[Metric]:
+def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator[Metric]:
     seen: set[str] = set()
     for index, entry in enumerate(model.metrics):
-        here = (*place, "metrics", index)
+        here: Place = (*place, "metrics", index)
         if isinstance(entry, dict) and len(entry) != 1:
             raise document.error(
                 "a metric with options is one name and its options",

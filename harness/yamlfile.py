@@ -102,7 +102,10 @@ def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        # A misspelt key is also a missing one: the misspelling says more.
+        details = sorted(
+            error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
+        )
         first = details[0]
         raw = tuple(part for part in first["loc"])
         place = _real_place(raw, document)
@@ -117,10 +120,10 @@ def _real_place(raw: Place, document: YamlDocument) -> Place:
     place: Place = ()
     node: Any = document.data
     for part in raw:
-        if (isinstance(node, dict) and part in node) or (
-            isinstance(node, list) and isinstance(part, int) and part < len(node)
-        ):
+        if isinstance(node, dict) and part in node:
             node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[int(part)]
         elif part is raw[-1] and isinstance(part, str) and isinstance(node, dict):
             return (*place, part)  # a missing key has a name, but no node
         else:

@@ -68,8 +68,8 @@ class CheckpointFolder:
             number += 1
             target = self.rejected / f"{source.name}.attempt{attempt}.{number}"
         source.rename(target)
-        artifacts.fsync_folder(self.kept)
-        artifacts.fsync_folder(self.rejected)
+        artifacts.fsync(self.kept)
+        artifacts.fsync(self.rejected)
         return target
 
     def require(self, step: int) -> Path:

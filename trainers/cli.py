@@ -75,10 +75,7 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    for name in ("accelerate", "trl", "peft"):
+    for name in ("transformers", "accelerate", "trl", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

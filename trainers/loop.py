@@ -15,8 +15,8 @@ from harness import artifacts, runs
 from harness.backends.live import TransformersBackend
 from harness.errors import UserError
 from harness.evidence import metric_scores
-from harness.gate import GatePolicy, improved, per_checkpoint_alpha, rollback_target
-from harness.gating import Decision, decide_by_looks, schedule
+from harness.gate import GatePolicy, Improvement, improved, per_checkpoint_alpha, rollback_target
+from harness.gating import Decision, decide_by_looks, decide_once, schedule
 from harness.models import ModelFiles, load, resolve
 from harness.records import Run, VerdictOutcome
 from harness.registry import Registry
@@ -82,6 +82,8 @@ class GatedTraining:
         gate = recipe.model.gate
         self.looks = gate.on_inconclusive.looks
         self.extents = schedule(self.looks)
+        # The anchor and every crest are scored as far as anything will be held against them.
+        self.whole = Extent(self.extents[-1].responses, reserve=1.0)
         # Every checkpoint is held against two opponents, and retries are planned for as well.
         planned = 2 * (recipe.segments + gate.max_rollbacks)
         self.policy = self.suite.policy.with_alpha(
@@ -182,8 +184,8 @@ class GatedTraining:
         """At the start of `train()`: save and judge what has not been. True: stop at once."""
         self._set_learning_rate()
         if step == 0 and not self.folder.path(0).exists():
-            assert self._trainer is not None
-            self._trainer._save_checkpoint(self._trainer.model, None)
+            trainer: Any = self._trainer
+            trainer._save_checkpoint(trainer.model, None)
             return self.saved(0)
         return False if self.state.is_judged(step) else self.judge(step)
 
@@ -237,7 +239,7 @@ class GatedTraining:
         with untouched_randomness():
             candidate = self._candidate(step)
             if step == 0:
-                run = self._extend(candidate, step, self.extents[-1])
+                run = self._extend(candidate, step, self.whole)
                 self._keep_state(
                     self.state.with_judged(Judged(0, self.state.attempt, run.id, "anchor"))
                 )
@@ -313,7 +315,7 @@ class GatedTraining:
         state = self.state.with_judged(judged)
         if outcome == "held":
             self._event("held", step=step)
-        sentence = self._is_new_crest(candidate, step, decisions[0].anchor)
+        sentence = self._is_new_crest(candidate, step)
         if sentence:
             state = replace(state, crest=step, failures=0)
             self._event("crest", step=step, detail={"why": sentence})
@@ -321,58 +323,39 @@ class GatedTraining:
         self._keep_state(state)
         return False
 
-    def _is_new_crest(self, candidate: Candidate, step: int, anchor: Run) -> str | None:
-        """Why this checkpoint is significantly better than the crest, confirmed on samples (or
-        answers) that took no part in the claim; None where it isn't.
+    def _is_new_crest(self, candidate: Candidate, step: int) -> str | None:
+        """Why this checkpoint is significantly better than the crest; None where it isn't.
+
+        The claim is made on the first look's samples at the checkpoint's share of alpha, and
+        confirmed at alpha on reserve samples, which took no part in choosing it: a lucky score
+        would otherwise become the bar for all that follow.
         """
-        crest = self._run_of(self.state.crest) if self.state.crest else anchor
-        run = self._run_at(candidate, step, self.extents[0])
-        alpha = self.policy.alpha
-
-        def evidence(which: Run, reserve: bool) -> Mapping[str, Any]:
-            only = {
-                task.name: [sample.id for sample in task.samples if sample.reserve == reserve]
-                for task in self.suite.tasks
-                if not reserve or any(sample.reserve for sample in task.samples)
-            }
-            return metric_scores(self.store, which, policy=self.policy, only=only)
-
-        claim = improved(
-            evidence(crest, False),
-            evidence(run, False),
-            self.policy,
-            alpha=alpha,
-            today=runs.now().date(),
-        )
+        crest = self._run_of(self.state.crest)
+        reserves = any(sample.reserve for task in self.suite.tasks for sample in task.samples)
+        run = self._extend(candidate, step, self.extents[0])
+        claim = self._improved(crest, run, self.policy, reserve=False)
         if not claim:
             return None
-        if any(sample.reserve for task in self.suite.tasks for sample in task.samples):
-            run = self._extend(candidate, step, Extent(self.extents[-1].responses, reserve=1.0))
-            confirmed = improved(
-                evidence(crest, True),
-                evidence(run, True),
-                _only_these(self.policy, self.suite, claim.better),
-                alpha=alpha,
-                today=runs.now().date(),
-            )
-            if not confirmed:
+        # A crest is an opponent from now on, so it is scored as far as any look will go.
+        run = self._extend(candidate, step, self.whole)
+        if reserves:
+            again = _only_these(self.suite.policy, self.suite, claim.better)
+            if not self._improved(crest, run, again, reserve=True):
                 return None
-        else:
-            self._extend(candidate, step, self.extents[-1])
         names = " and ".join(claim.better)
         than = "checkpoint-0" if not self.state.crest else f"the crest of step {self.state.crest}"
-        return f"significantly better than {than} on {names}, confirmed on the reserve"
+        confirmed = ", confirmed on the reserve" if reserves else ""
+        return f"significantly better than {than} on {names}{confirmed}"
 
-    def _run_at(self, candidate: Candidate, step: int, extent: Extent) -> Run:
-        return score(
-            candidate,
-            self.suite,
-            self.store,
-            seed=self.recipe.model.seed,
-            extent=extent,
-            training_id=self.training_id,
-            step=step,
-        ).run
+    def _improved(self, crest: Run, run: Run, policy: GatePolicy, *, reserve: bool) -> Improvement:
+        """Whether `run` is proven better, on the reserve samples alone or on all the others."""
+        only = {
+            task.name: [sample.id for sample in task.samples if sample.reserve == reserve]
+            for task in self.suite.tasks
+            if not reserve or any(sample.reserve for sample in task.samples)
+        }
+        sides = [metric_scores(self.store, one, policy=policy, only=only) for one in (crest, run)]
+        return improved(sides[0], sides[1], policy, today=runs.now().date())
 
     def _run_of(self, step: int) -> Run:
         judged = self.state.of(step)
@@ -451,39 +434,65 @@ class GatedTraining:
     def _result(self) -> TrainingResult:
         state = self.state
         digest, promoted = None, False
-        registry = Registry(self.workspace, self.store)
-        line = self.recipe.model.line
-        best = self._run_of(state.crest)
-        if state.crest and self.recipe.model.gate.promote and state.status == "finished":
-            judged = state.of(state.crest)
-            assert judged is not None
-            digest = registry.add(
-                self.folder.require(state.crest),
-                training_id=self.training_id,
-                step=state.crest,
-                run_id=judged.run_id,
-            )
-            blessed = registry.blessed(line)
-            if blessed is None or blessed.digest != digest:
-                registry.promote(
-                    line,
-                    digest,
-                    verdict_id=judged.verdicts[0],
-                    actor=f"training {self.training_id}",
-                    reason=f"the crest (step {state.crest}) of {self.recipe.model.name}",
-                )
-                self._event("promoted", step=state.crest, detail={"line": line, "digest": digest})
-            promoted = True
+        if state.crest and state.status == "finished" and self.recipe.model.gate.promote:
+            digest, promoted = self._promote(state.crest)
         return TrainingResult(
             self.training_id,
             state.status,
             state.crest,
             self._run_of(0),
-            best,
+            self._run_of(state.crest),
             digest,
             promoted,
             state.rollbacks,
         )
+
+    def _promote(self, step: int) -> tuple[str, bool]:
+        """Offer the crest to the line: a first one stands on its verdict against checkpoint-0, a
+        later one must pass against what is blessed, or be proven better.
+        """
+        judged, line = self.state.of(step), self.recipe.model.line
+        assert judged is not None
+        registry = Registry(self.workspace, self.store)
+        digest = registry.add(
+            self.folder.require(step),
+            training_id=self.training_id,
+            step=step,
+            run_id=judged.run_id,
+        )
+        blessed = registry.blessed(line)
+        if blessed is not None and blessed.digest == digest:
+            return digest, True
+        rival = self._run_of(0)
+        if blessed is not None:
+            if blessed.run_id is None:
+                self.reporter.say(
+                    f"Not promoted: what {line} serves now has no run to compare with."
+                )
+                return digest, False
+            rival = runs.require_run(self.store, blessed.run_id)
+        decision = decide_once(
+            self.store,
+            "anchor" if blessed is None else f"line:{line}",
+            rival,
+            self._run_of(step),
+            self.suite,
+            self.suite.policy,
+        )
+        passed = decision.verdict.outcome is VerdictOutcome.PASS or decision.improvement
+        if not passed:
+            self.reporter.say(f"Not promoted to {line}: {decision.verdict.headline}")
+            return digest, False
+        registry.promote(
+            line,
+            digest,
+            verdict_id=decision.id,
+            actor=f"training {self.training_id}",
+            reason=f"the crest (step {step}) of {self.recipe.model.name}",
+            run_id=judged.run_id,
+        )
+        self._event("promoted", step=step, detail={"line": line, "digest": digest})
+        return digest, True
 
     # -- records -----------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ def load_recipe(path: str | Path) -> Recipe:
                 ("data", "mix", index, "segments"),
             )
         examples.extend(_examples(index, source, document))
-    _every_segment_has_data(model, segments, document)
+    _every_segment_has_data(model, document)
     return Recipe(document.path, model, tuple(examples), suite)
 
 
@@ -219,11 +219,11 @@ def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) 
     return Example(index, row, prompt, templates.render(source.completion, fields))
 
 
-def _every_segment_has_data(model: RecipeModel, segments: int, document: YamlDocument) -> None:
-    for segment in range(1, segments + 1):
-        if not any(s.segments is None or segment in s.segments for s in model.data.mix):
-            raise document.error(
-                f"segment {segment} of {segments} has no data",
-                ("data", "mix"),
-                cure="leave `segments` out of one source, or name that segment in one",
-            )
+def _every_segment_has_data(model: RecipeModel, document: YamlDocument) -> None:
+    """Segments that replace a dropped one are drawn from the sources that take part everywhere."""
+    if all(source.segments is not None for source in model.data.mix):
+        raise document.error(
+            "no source takes part in every segment",
+            ("data", "mix"),
+            cure="leave `segments` out of one source",
+        )

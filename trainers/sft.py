@@ -111,7 +111,8 @@ def make_trainer(
 ) -> Trainer:
     """TRL's SFT trainer, with the plan's order and without anything that writes on its own."""
     import torch
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     stage = recipe.stage
     gpu = torch.cuda.is_available()

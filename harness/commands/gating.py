@@ -167,10 +167,10 @@ def _write(
         text = json.dumps(decision.verdict.to_dict(), ensure_ascii=False, indent=1)
         write_atomic(json_file, text + "\n")
     if markdown is not None:
-        from harness.report.markdown import render_markdown
+        from harness.report.markdown import to_markdown
 
-        write_atomic(markdown, render_markdown(decision.verdict))
+        write_atomic(markdown, to_markdown(decision.verdict))
     if junit is not None:
-        from harness.report.junit import render_junit
+        from harness.report.junit import to_junit
 
-        write_atomic(junit, render_junit(decision.verdict))
+        write_atomic(junit, to_junit(decision.verdict))

@@ -154,63 +154,56 @@ def runs(
     with Store(workspace) as store:
         rows = store.query(
             f"""
-            SELECT r.run_id, r.model, r.suite, r.sample_limit, r.training_id, r.step, r.started_at,
-                   (SELECT arg_max(event, at) FROM run_events e WHERE e.run_id = r.run_id) AS state
+            SELECT run_id, model, suite, sample_limit, training_id, step, started_at,
+                   (SELECT arg_max(event, "at") FROM run_events e
+                    WHERE e.run_id = r.run_id) AS state
             FROM runs r WHERE {where} ORDER BY started_at DESC LIMIT ?
             """,
             [*(value for _, value in given), last],
         )
-        values = _main_scores(store, [row["run_id"] for row in rows])
+        values = {row["run_id"]: _values(store, row["run_id"]) for row in rows}
     console = Console()
     if as_json:
         import json
 
         for row in rows:
-            line = {**row, "scores": values.get(row["run_id"], {})}
+            line = {**row, "scores": values[row["run_id"]]}
             console.out(json.dumps(line, ensure_ascii=False, default=str), highlight=False)
         return
     _show_runs(rows, values, console)
 
 
-def _main_scores(store: Store, run_ids: list[str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for row in store.query(
-        "SELECT * FROM run_summary WHERE run_id IN (SELECT unnest(?::VARCHAR[])) "
-        "ORDER BY task, metric",
-        [run_ids],
-    ):
-        found.setdefault(row["run_id"], {})[f"{row['task']}/{row['metric']}"] = row["mean"]
-    return found
+def _values(store: Store, run_id: str) -> dict[str, float | None]:
+    from harness.evidence import summarise
+    from harness.runs import require_run
+
+    return {line.metric: line.value for line in summarise(store, require_run(store, run_id))}
 
 
 def _show_runs(
-    rows: list[dict[str, Any]], values: dict[str, dict[str, Any]], console: Console
+    rows: list[dict[str, Any]], values: dict[str, dict[str, float | None]], console: Console
 ) -> None:
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     if not rows:
         console.print("No runs yet. `ratchet score MODEL --suite FILE` makes one.")
         return
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in ("run", "model", "suite", "when", "state"):
-        table.add_column(name, no_wrap=name in ("run", "when"))
-    table.add_column("scores (mean)", overflow="fold")
     for row in rows:
-        scores = values.get(row["run_id"], {})
-        listed = ", ".join(
-            f"{name} {value:.3g}" for name, value in scores.items() if value is not None
+        limit = f", {row['sample_limit']} samples a task" if row["sample_limit"] else ""
+        when = f"{row['started_at']:%Y-%m-%d %H:%M}"
+        console.print(
+            Text.assemble(
+                (f"run:{row['run_id']}", "bold"),
+                f"  {row['model']}  on {row['suite']}{limit}  {when}  {row['state'] or 'begun'}",
+            )
         )
-        limit = f" ({row['sample_limit']} a task)" if row["sample_limit"] else ""
-        table.add_row(
-            row["run_id"],
-            Text(row["model"]),
-            row["suite"] + limit,
-            f"{row['started_at']:%m-%d %H:%M}",
-            row["state"] or "begun",
-            Text(listed),
-        )
-    console.print(table)
+        listed = [
+            f"{name} {value:.4g}"
+            for name, value in values[row["run_id"]].items()
+            if value is not None
+        ]
+        console.print(Padding(Text(" · ".join(listed), "dim"), (0, 0, 0, 4)))
 
 
 def show_report(report: RunReport, store: Store, console: Console) -> None:
@@ -235,32 +228,30 @@ def show_run(run: Run, store: Store, console: Console) -> None:
 
     from harness.evidence import summarise
 
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("95% interval", justify="right")
+    lines = summarise(store, run)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95% interval", justify="right", no_wrap=True)
+    table.add_column("scored", justify="right", no_wrap=True)
     table.add_column("unit", style="dim")
-    table.add_column("scored", justify="right")
-    table.add_column("not scored")
-    for line in summarise(store, run):
-        missing = [
-            f"{count} {word}"
-            for count, word in ((line.errors, "errors"), (line.unscored, "unscored"))
-            if count
-        ]
-        why = f"{', '.join(missing)}: {line.reason}" if missing else ""
+    for line in lines:
         table.add_row(
             ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
             "–" if line.value is None else f"{line.value:.4g}",
-            "–" if line.low is None else f"{line.low:.4g} to {line.high:.4g}",
-            line.unit,
+            "–" if line.low is None else f"{line.low:.3g} – {line.high:.3g}",
             f"{line.scored} of {line.total}",
-            Text(why, style="yellow"),
+            line.unit,
         )
     console.print(table)
-    console.print(
-        Text(f"run:{run.id}  {run.model}  {run.suite}  model {run.model_digest[:12]}", "dim")
-    )
+    for line in lines:
+        for count, word in ((line.errors, "failed"), (line.unscored, "unscored")):
+            if count:
+                noun = "answer" if count == 1 else "answers"
+                said = f"{line.metric}: {count} {noun} {word}: {line.reason}"
+                console.print(Text(said, "yellow"))
+    digest = run.model_digest[:12]
+    console.print(Text(f"run:{run.id}  {run.model}  {run.suite}  model {digest}", "dim"))
 
 
 def _show_missing(

@@ -1,0 +1,114 @@
+"""The data plan: decided up front, weights kept, a dropped segment leaves the head as it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from tests.trainers.worlds import write_world
+from trainers.plan import make_plan, reshuffled
+from trainers.recipe import Recipe, load_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("plan")
+    return load_recipe(write_world(folder, Path("nowhere")))
+
+
+def edited(folder: Path, **data: object) -> Path:
+    path = write_world(folder, Path("nowhere"))
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw["data"].update(data)
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def test_a_plan_is_the_same_each_time(recipe: Recipe) -> None:
+    assert make_plan(recipe, spare=2) == make_plan(recipe, spare=2)
+    assert make_plan(recipe, spare=2).digest != make_plan(recipe, spare=3).digest
+
+
+def test_a_source_takes_part_in_its_segments_alone(recipe: Recipe) -> None:
+    plan = make_plan(recipe, spare=3)
+    rubbish = [sum(recipe.examples[i].source == 1 for i in segment) for segment in plan.segments]
+    assert rubbish[2] == 12
+    assert [n for i, n in enumerate(rubbish) if i != 2] == [0] * 6
+
+
+def test_every_row_is_used_once_before_any_is_used_again(recipe: Recipe) -> None:
+    plan = make_plan(recipe, spare=0)
+    used = Counter(i for s in plan.segments for i in s if recipe.examples[i].source == 0)
+    rows = sum(example.source == 0 for example in recipe.examples)
+    assert len(used) == rows
+    assert set(used.values()) <= {1, 2}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(dropped=st.sets(st.integers(1, 7), max_size=3))
+def test_dropping_keeps_the_length_and_the_head(recipe: Recipe, dropped: set[int]) -> None:
+    plan = make_plan(recipe, spare=3)
+    whole, left = plan.indices(), plan.indices(dropped)
+    assert len(left) == len(whole) == 48
+    head = 12 * (min(dropped, default=8) - 1)
+    assert left[:head] == whole[:head]
+    assert not set(plan.consumed(dropped)) & dropped
+
+
+def test_reshuffling_moves_the_tail_alone(recipe: Recipe) -> None:
+    plan = make_plan(recipe, spare=1)
+    again = reshuffled(plan, after=2, seed=9)
+    assert again.segments[:2] == plan.segments[:2]
+    assert again.segments[2:] != plan.segments[2:]
+    assert Counter(i for s in again.segments for i in s) == Counter(
+        i for s in plan.segments for i in s
+    )
+
+
+def test_weights_are_kept_in_every_segment(tmp_path: Path) -> None:
+    mix = [
+        {"source": "good.jsonl", "weight": 3, "text": "{{ text }}"},
+        {"source": "rubbish.jsonl", "weight": 1, "text": "{{ text }}"},
+    ]
+    loaded = load_recipe(edited(tmp_path, mix=mix))
+    for segment in make_plan(loaded, spare=1).segments:
+        assert Counter(loaded.examples[i].source for i in segment) == {0: 9, 1: 3}
+
+
+@pytest.mark.parametrize(
+    ("mix", "says"),
+    [
+        ([{"source": "good.jsonl", "weight": 1}], "either `prompt`"),
+        ([{"source": "none.jsonl", "weight": 1, "text": "{{ text }}"}], "not there"),
+        ([{"source": "good.jsonl", "weight": 1, "text": "{{ body }}"}], "'body' is undefined"),
+        (
+            [{"source": "good.jsonl", "weight": 1, "text": "{{ text }}", "segments": [9]}],
+            "none is number 9",
+        ),
+        (
+            [{"source": "good.jsonl", "weight": 1, "text": "{{ text }}", "segments": [1]}],
+            "every segment",
+        ),
+        ([{"source": "good.jsonl", "weight": 0, "text": "{{ text }}"}], "greater than 0"),
+        ([], "at least 1 item"),
+    ],
+)
+def test_data_that_cannot_be_planned_is_refused(
+    tmp_path: Path, mix: list[dict[str, object]], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        load_recipe(edited(tmp_path, mix=mix))
+
+
+def test_steps_must_end_on_a_checkpoint(tmp_path: Path) -> None:
+    path = write_world(tmp_path, Path("nowhere"))
+    path.write_text(path.read_text(encoding="utf-8").replace("steps: 12", "steps: 13"), "utf-8")
+    with pytest.raises(UserError, match="multiple of checkpoint_every") as caught:
+        load_recipe(path)
+    assert caught.value.line is not None
