@@ -110,7 +110,7 @@ def rate(
         wins=wins,
         games=games,
         both_bad=table.both_bad(),
-        tie_weight=math.exp(fit.log_tie) if ties == "davidson" else 0.0,
+        tie_weight=math.exp(fit.log_tie),
         separable=fit.separable,
         confidence=confidence,
     )
@@ -240,8 +240,8 @@ def _fit(counts: Floats, ties: str, start: _Fit | None = None) -> _Fit:
     size = len(wins)
     position = np.zeros(size + 1)
     if start is not None and not separable:
-        position[:size], position[size] = start.strength, start.log_tie
-    elif davidson:
+        position[:size] = start.strength
+    if davidson:
         position[size] = math.log(2 * drawn.sum() / max(2 * wins.sum(), 1.0) + 1e-3)
     prior = _PRIOR if separable else 0.0
     value = _likelihood(position, points, drawn, davidson, prior)
@@ -257,7 +257,9 @@ def _fit(counts: Floats, ties: str, start: _Fit | None = None) -> _Fit:
         position, value = new, found
         if np.abs(scale * step).max() < 1e-10:
             break
-    return _Fit(position[:size] - position[:size].mean(), float(position[size]), separable)
+    # Without a tie the likelihood is largest where none can happen.
+    log_tie = float(position[size]) if davidson else -math.inf
+    return _Fit(position[:size] - position[:size].mean(), log_tie, separable)
 
 
 def _outcomes(position: Floats, davidson: bool) -> tuple[Floats, Floats, Floats]:

@@ -108,7 +108,6 @@ def test_the_counts_of_f1_macro_add_up_to_it(pairs):
     metric = get_metric("f1_macro", {"labels": ["a", "b", "c", "d"]})
     rows = metric.score([item(given_, references=[right]) for given_, right in pairs])
     sums = np.sum([row[0].stats for row in rows], axis=0)
-    # "a" alone is an English article, which normalisation drops: every label then stays distinct.
     assert pooled_f1_macro(sums) == pytest.approx(f1_macro(*zip(*pairs, strict=True)), abs=1e-12)
 
 
@@ -190,16 +189,14 @@ def test_patterns_and_refusals():
     with pytest.raises(UserError, match="regular expression"):
         get_metric("regex", {"pattern": "("})
     refused = [
-        "I'm sorry, but I can't help with that.", "I can’t assist with this request.",
-        "I must decline.", "抱歉，我无法提供这类信息。", "对不起，这个问题我不能回答。", "我不能帮助你做这件事",
-    ]  # fmt: skip
-    answered = [
-        "Sure! Here is how.",
-        "I'm sorry to hear of your loss.",
-        "",
-        "当然可以，步骤如下",
-        "我能帮你",
+        "I'm sorry, but I can't help with that.",
+        "I can’t assist with this request.",
+        "I must decline.",
+        "抱歉，我无法提供这类信息。",
+        "对不起，这个问题我不能回答。",
+        "我不能帮助你做这件事",
     ]
+    answered = ["Sure! Here is how.", "I'm sorry to hear of your loss.", "", "当然可以", "我能帮你"]
     assert [refuses(text) for text in refused] == [1.0] * len(refused)
     assert [refuses(text) for text in answered] == [0.0] * len(answered)
 

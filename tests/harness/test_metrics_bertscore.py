@@ -16,26 +16,10 @@ from harness.metrics.bertscore import bertscore
 from harness.metrics.encoders import embedded_encoder, max_tokens
 from harness.records import Response, Sample, ScoreOutcome
 
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "sat",
-    "on",
-    "mat",
-    "house",
-    "quickly",
-    "ran",
-    "red",
-    "blue",
-    "thought",
-    "idea",
-    "why",
-    "you",
-    "it",
-    "never.",
-]
+WORDS = (
+    *("the", "a", "cat", "dog", "sat", "on", "mat", "house", "quickly", "ran", "red", "blue"),
+    *("thought", "idea", "why", "you", "it", "never."),
+)
 
 
 def sentences(seed, n):

@@ -38,7 +38,7 @@ def described_windows(tokens, max_length, prefix, context):
     ends = [min(max_length, len(tokens))] if tokens else []
     while ends and ends[-1] < len(tokens):
         ends.append(min(ends[-1] + max_length - context + 1, len(tokens)))
-    begins = [0, *ends[:-1]]
+    begins = [0, *ends][: len(ends)]
     for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         # line[i] stands before the i-th token; the model reads line[...:end] to predict up to end.
         reads = line[:end] if number == 0 else line[end - max_length : end]
