@@ -17,7 +17,7 @@ class TemplateError(ValueError):
 
 
 def _as_text(value: Any) -> Any:
-    """Objects and lists become compact JSON: Python's repr is no answer that a model should give."""
+    """Objects and lists become compact JSON: no model should be asked for a Python repr."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return value

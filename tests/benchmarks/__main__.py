@@ -1,0 +1,71 @@
+"""`make bench`: every speed as a ratio against a named peer timed in the same run.
+
+Writes docs/benchmarks.md. `--quick` uses small sizes and writes nothing; names of topics
+(`store`, `lm_eval` …) choose some of them, whose rows then replace the old ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from datetime import date
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
+ROWS = HERE.parents[1] / "docs" / "benchmarks.json"
+COLUMNS = ("what", "ours", "peer", "ratio", "goal", "note")
+
+
+def main() -> None:
+    """Run the chosen topics and write the page."""
+    topics = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("topics", nargs="*", choices=[*topics, []], default=topics)
+    parser.add_argument("--quick", action="store_true")
+    chosen = parser.parse_args()
+    kept = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
+    for topic in chosen.topics or topics:
+        print(f"== {topic}", flush=True)
+        rows = importlib.import_module(f"tests.benchmarks.bench_{topic}").run(quick=chosen.quick)
+        for row in rows:
+            print("  " + " | ".join(str(row.get(column, "")) for column in COLUMNS), flush=True)
+        kept[topic] = {"on": str(date.today()), "machine": _machine(), "rows": rows}
+        if not chosen.quick:
+            ROWS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            PAGE.write_text(_page(kept), encoding="utf-8")
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
+def _page(kept: dict[str, dict[str, object]]) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; one topic by `.venv/bin/python -m tests.benchmarks TOPIC`. Each",
+        "row is a ratio against a named peer that was timed in the same run, interleaved, medians.",
+        "Absolute times are this machine's; the ratio is what carries over.",
+    ]
+    for topic, result in sorted(kept.items()):
+        lines += ["", f"## {topic}", "", f"{result['on']}, {result['machine']}.", ""]
+        lines += ["| what | ours | peer | ratio | goal | note |", "| --- | --- | --- | --- | --- | --- |"]
+        rows = result["rows"]
+        assert isinstance(rows, list)
+        for row in rows:
+            cells = [_cell(row.get(column, "")) for column in COLUMNS]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    main()
