@@ -1,0 +1,264 @@
+"""Metrics with a model or a parser inside: similarity, entailment, judge, evaluate, web pages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.backends.scripted import ScriptedBackend
+from harness.errors import UserError
+from harness.metrics import get_metric
+from harness.metrics.base import MetricItem
+from harness.metrics.encoders import embedded_encoder
+from harness.metrics.judge import agreement, judge, parse_verdict
+from harness.metrics.latency import latency
+from harness.metrics.similarity import embed, entailment, similarity
+from harness.metrics.toxicity import toxicity
+from harness.metrics.web_page import check_page
+from harness.records import Response, Sample, ScoreOutcome
+
+
+def item(*texts, references=(), latency_s=None, token_ids=()):
+    sample = Sample("s", "t", references=tuple(references))
+    return MetricItem(
+        sample,
+        tuple(
+            Response(
+                "k", "s", "t", "generation", i, 0, text, latency_s=latency_s, token_ids=token_ids
+            )
+            for i, text in enumerate(texts)
+        ),
+    )
+
+
+TEXTS = ["a cat sat on the mat", "the stock market fell", "", "\ud800 \x00", "word " * 20_000, "!"]
+
+
+def test_embeddings_are_those_of_sentence_transformers():
+    library = pytest.importorskip("sentence_transformers")
+    model = library.SentenceTransformer(str(embedded_encoder()), device="cpu")
+    theirs = model.encode(TEXTS[:3], normalize_embeddings=True)
+    np.testing.assert_allclose(embed(TEXTS[:3]), theirs, atol=1e-5)
+
+
+def test_embeddings_do_not_depend_on_the_batch():
+    together = embed(TEXTS)
+    alone = np.concatenate([embed([text]) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+
+
+def test_similarity_is_symmetric_and_knows_what_is_near():
+    here = similarity(TEXTS, TEXTS[::-1])
+    np.testing.assert_allclose(here, similarity(TEXTS[::-1], TEXTS), atol=1e-6)
+    near, far = similarity(["a cat sat on the mat"] * 2, ["the cat is on a mat", TEXTS[1]])
+    assert near > 0.7 > 0.3 > far
+    metric = get_metric("similarity")
+    best, unread, bare = (
+        row[0]
+        for row in metric.score(
+            [
+                item("a cat sat", references=["stocks fell", "a cat sat"]),
+                item("猫坐着", references=["猫坐着"]),
+                item("a cat"),
+            ]
+        )
+    )
+    assert best.value == pytest.approx(1.0, abs=1e-6)
+    assert unread.outcome is bare.outcome is ScoreOutcome.UNSCORED
+    assert metric.spec.scale == "interval"
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A small random BERT with named labels and the embedded encoder's vocabulary."""
+
+    def make(*labels):
+        import torch
+        from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+        torch.manual_seed(0)
+        folder = tmp_path / "-".join(labels)
+        tokenizer = AutoTokenizer.from_pretrained(str(embedded_encoder()))
+        config = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=16, max_position_embeddings=64, initializer_range=1.0,
+            id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
+        )  # fmt: skip
+        tokenizer.model_max_length = int(1e30)
+        tokenizer.save_pretrained(folder)
+        BertForSequenceClassification(config).save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+def test_a_classifier_by_path_is_called_directly(classifier):
+    from transformers import pipeline
+
+    folder = classifier("neutral", "toxic")
+    texts = ["a cat", "something else entirely", "你好", "x " * 30]
+    pipe = pipeline("text-classification", model=folder, top_k=None, device="cpu")
+    theirs = [
+        next(label["score"] for label in labels if label["label"] == "toxic")
+        for labels in pipe(texts)
+    ]
+    np.testing.assert_allclose(toxicity(texts, classifier=folder), theirs, atol=1e-5)
+    assert toxicity(["x " * 5000, "\ud800"], classifier=folder).shape == (2,)
+    (evidence,) = get_metric("toxicity", {"classifier": folder}).score([item("你好")])[0]
+    assert evidence.outcome is ScoreOutcome.SCORED
+    with pytest.raises(UserError, match="none is toxic"):
+        toxicity(["x"], classifier=classifier("happy", "sad"))
+
+
+def test_entailment_reads_the_reference_first(classifier):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = classifier("contradiction", "neutral", "entailment")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        logits = model(**tokenizer("it rains", "it is wet", return_tensors="pt")).logits
+    expected = logits.softmax(-1)[0, 2].item()
+    assert entailment(["it is wet"], ["it rains"], model=folder)[0] == pytest.approx(
+        expected, abs=1e-6
+    )
+    metric = get_metric("factual_consistency", {"model": folder})
+    (evidence,) = metric.score([item("it is wet", references=["it rains"])])[0]
+    assert evidence.value == pytest.approx(expected, abs=1e-6)
+
+
+def says(rule):
+    """A judge that applies `rule(first answer, second answer)` to what stands in the prompt."""
+
+    def answer(prompt, _):
+        case = prompt[prompt.rindex("Answer A:") :]
+        first, second = case.removeprefix("Answer A:").split("Answer B:")
+        return rule(first.strip().split("\n")[0], second.strip().split("\n")[0])
+
+    return ScriptedBackend(answer)
+
+
+def test_a_judge_is_asked_in_both_orders():
+    longer = says(lambda a, b: "so [[A]]" if len(a) > len(b) else "[[B]]")
+    found = judge(["q", "q"], ["a longer one", "x"], ["short", "the long"], backend=longer)
+    assert [one.choice for one in found] == ["left", "right"]
+    assert all(one.consistent and one.tokens > 0 for one in found)
+    assert longer.calls == 4
+
+
+def test_a_judge_that_looks_at_the_place_says_nothing():
+    (found,) = judge(["q"], ["a"], ["b"], backend=says(lambda a, b: "[[A]]"))
+    assert (found.choice, found.consistent) == ("tie", False)
+
+
+@pytest.mark.parametrize(
+    "reply", ["", "A", "[[A]] and [[B]]", "[[A]] is better", "[[a]]", "[[C]]", "[[A]][[A]]"]
+)
+def test_a_verdict_that_cannot_be_read_is_none(reply):
+    assert parse_verdict(reply) is None
+    (found,) = judge(["q"], ["a"], ["b"], backend=says(lambda a, b: reply))
+    assert found.choice is None
+    assert "no verdict" in found.problem
+
+
+def test_verdicts_by_side():
+    assert parse_verdict("Because.\n[[A]]\n") == "left"
+    assert parse_verdict("[[A]]", swapped=True) == "right"
+    assert parse_verdict("[[TIE]]", swapped=True) == "tie"
+
+
+def test_agreement_with_humans():
+    from sklearn.metrics import cohen_kappa_score
+
+    judged = ["left", "right", "tie", "left", None, "right", "left"]
+    human = ["left", "left", "tie", "left", "left", "right", None]
+    found = agreement(judged, human)
+    assert (found.pairs, found.share) == (5, pytest.approx(0.8))
+    pairs = [(j, h) for j, h in zip(judged, human, strict=True) if j and h]
+    assert found.kappa == pytest.approx(cohen_kappa_score(*zip(*pairs, strict=True)))
+    assert agreement(["tie"], ["tie"]).kappa is None
+    with pytest.raises(UserError, match="in common"):
+        agreement([None], ["tie"])
+
+
+GOOD = """<!DOCTYPE html><html lang="en"><head><title>T</title>
+<style>a { color: red } @media print { b { margin: 0 } }</style></head><body>
+<h1 id="top">Hi</h1><h2>More</h2><a href="#top">up</a><a href="#">top</a>
+<img src="x.png" alt=""><label for="q">Q</label><input id="q"></body></html>"""
+
+
+def test_a_good_page_passes_and_each_fault_costs_its_kind():
+    assert check_page(GOOD).score == 1.0
+    assert check_page(f"Here you are:\n```html\n{GOOD}\n```\nEnjoy.").score == 1.0
+    faults = {
+        "parse_errors": GOOD.replace("</h1>", "</h4></p>"),
+        "css_errors": GOOD.replace("color: red", "color red"),
+        "structure": GOOD.replace("<title>T</title>", "<title> </title>"),
+        "dead_references": GOOD.replace('href="#top"', 'href="#gone"'),
+    }
+    for kind, page in faults.items():
+        report = check_page(page)
+        assert getattr(report, kind), kind
+        assert report.score == 0.75, (kind, report)
+
+
+def test_parse_errors_are_those_of_html5lib():
+    import html5lib
+
+    page = "<p>hi<b></p><table><div></table>"
+    parser = html5lib.HTMLParser()
+    parser.parse(page)
+    assert len(check_page(page).parse_errors) == len(parser.errors) > 0
+
+
+@pytest.mark.parametrize("text", ["", "just words", "\x00", "\ud800", "你好" * 1000])
+def test_a_text_that_is_no_page(text):
+    assert check_page(text).score == 0.0
+
+
+def test_latency():
+    found = latency([1.0, 2.0, 3.0, 4.0])
+    assert (found.mean, found.p50) == (2.5, 2.5)
+    assert found.p99 == pytest.approx(np.quantile([1, 2, 3, 4], 0.99))
+    one = item("x", latency_s=2.0, token_ids=(1, 2, 3))
+    assert get_metric("latency").score([one])[0][0].value == 2.0
+    speed = get_metric("latency", {"of": "tokens_per_second"})
+    assert speed.score([one])[0][0].value == 1.5
+    assert speed.spec.direction == "higher"
+    assert get_metric("latency").score([item("x")])[0][0].outcome is ScoreOutcome.UNSCORED
+
+
+MODULE = """
+import datasets
+import evaluate
+
+class Same(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="", citation="", inputs_description="",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references):
+        same = [p == r for p, r in zip(predictions, references)]
+        return {"same": sum(same) / len(same)}
+"""
+
+
+def test_a_module_of_evaluate_by_path(tmp_path):
+    path = tmp_path / "same.py"
+    path.write_text(MODULE)
+    metric = get_metric(f"evaluate:{path}", {"key": "same"})
+    rows = metric.score([item("a", "b", references=["a"]), item("a")])
+    assert [one.value for one in rows[0]] == [1.0, 0.0]
+    assert rows[1][0].outcome is ScoreOutcome.UNSCORED
+
+
+def test_a_module_that_is_missing_says_so(tmp_path):
+    with pytest.raises(UserError, match="can't be loaded") as caught:
+        get_metric(f"evaluate:{tmp_path / 'gone.py'}")
+    assert "local copy" in caught.value.cure
