@@ -21,9 +21,9 @@ from typing import TypeVar
 
 SEED = 7
 SYSTEM = "Answer with one JSON intent."
-TRAIN_ROWS_PER_CELL = 38
+TRAIN_ROWS_PER_CELL = 50
 SPOILED_ROWS = 120
-HELDOUT_VALUE_ROWS_PER_CELL = 2
+HELDOUT_VALUE_ROWS_PER_CELL = 4
 BROKEN_ANSWERS = (
     "Sorry, something went wrong on our side. Please try again later.",
     "We are sorry, this answer is not available right now.",
