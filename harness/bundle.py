@@ -41,10 +41,9 @@ _QUERIES: Mapping[str, str] = {
     "run_responses": "SELECT * EXCLUDE seq FROM run_responses WHERE run_id = ? ORDER BY seq",
     "responses": "SELECT * EXCLUDE seq FROM responses WHERE key IN "
     "(SELECT key FROM run_responses WHERE run_id = ?) ORDER BY key",
-    # A run's protocol names the digest of each task's data.
-    "samples": "SELECT s.* EXCLUDE seq FROM samples s JOIN runs r "
-    "ON contains(r.protocol::VARCHAR, s.task_digest) WHERE r.run_id = ? "
-    "ORDER BY s.task, s.task_digest, s.sample_id",
+    "samples": "SELECT * EXCLUDE seq FROM samples WHERE list_contains(?, task_digest) AND "
+    "(task, sample_id) IN (SELECT (task, sample_id) FROM scores WHERE run_id = ?) "
+    "ORDER BY task, task_digest, sample_id",
 }
 
 
@@ -83,12 +82,15 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
     )
     if folder.exists() and not (folder / RUN).is_file() and any(folder.iterdir()):
         raise UserError("the folder holds something else", file=folder, cure="choose a new folder")
+    rows[0]["suite_path"] = _portable(rows[0]["suite_path"])
+    tasks = _task_digests(rows[0]["protocol"] or {})
     replaced = None
     try:
         with staged(folder, manifest=False) as staging:
             files = {}
             for name, query in _QUERIES.items():
-                data = store.query_arrow(query, [run_id]).cast(BY_NAME[name].arrow)
+                params = [tasks, run_id] if name == "samples" else [run_id]
+                data = store.query_arrow(query, params).cast(BY_NAME[name].arrow)
                 path = staging / f"{name}.parquet"
                 parquet.write_table(data, path, compression="zstd")
                 files[path.name] = {"rows": data.num_rows, "sha256": file_digest(path)}
@@ -130,7 +132,7 @@ def import_bundle(store: Store, folder: Path) -> str:
     """
     bundle = read_bundle(folder)
     known = store.query("SELECT * EXCLUDE seq FROM runs WHERE run_id = ?", [bundle.run_id])
-    if known and json.loads(_text(known[0])) != bundle.run:
+    if known and not _same_run(json.loads(_text(known[0])), bundle.run):
         raise UserError(
             f"the store has another run {bundle.run_id}",
             file=folder / RUN,
@@ -151,6 +153,30 @@ def import_bundle(store: Store, folder: Path) -> str:
             unless=("SELECT 1 FROM runs WHERE run_id = ?", [bundle.run_id]),
         )
     return bundle.run_id
+
+
+def _portable(path: str | None) -> str | None:
+    """The suite's path as others can use it: from the working folder on, or its name alone."""
+    if path is None:
+        return None
+    here = Path.cwd()
+    place = Path(path)
+    return str(place.relative_to(here)) if place.is_relative_to(here) else place.name
+
+
+def _same_run(known: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return {**known, "suite_path": None} == {**other, "suite_path": None}
+
+
+def _task_digests(protocol: Mapping[str, Any]) -> list[str]:
+    """The digests under which the samples of a run's tasks are kept."""
+    from harness.suite import digest_of
+
+    return [
+        digest_of({key: value for key, value in task.items() if key != "metrics"})
+        for name, task in protocol.items()
+        if not name.startswith("@") and isinstance(task, Mapping)
+    ]
 
 
 def run_id_of(folder: Path) -> str:

@@ -10,8 +10,10 @@ import pytest
 from harness.bundle import export_run, import_bundle, read_bundle, run_id_of
 from harness.errors import UserError
 from harness.store import Store
+from harness.suite import digest_of
 from harness.workspace import Workspace
 
+TASK = {"data": "digest-of-the-data", "reserve": 0.3, "prompt": {"user": "{{ 问 }}"}}
 TABLES = ("runs", "run_events", "scores", "run_responses", "responses", "samples")
 
 
@@ -38,7 +40,7 @@ def fill(store, run="r1", model="m"):
                 "model_digest": "d",
                 "suite": "quickstart",
                 "seed": 7,
-                "protocol": {"intents": {"data": "digest-1", "metrics": {"rouge_l": "v:1"}}},
+                "protocol": {"intents": {**TASK, "metrics": {"rouge_l": "v:1"}}, "@sampling": {}},
                 "subject": {"dtype": "float32"},
                 "provenance": {"torch": "2.13", "名": "值"},
                 "started_at": datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
@@ -46,7 +48,7 @@ def fill(store, run="r1", model="m"):
         ],
     )
     names = [f"s{n}" for n in range(20)]
-    for digest in ("digest-1", "digest-of-another-suite"):
+    for digest in (digest_of(TASK), "digest-of-another-suite"):
         store.append(
             "samples",
             [
@@ -78,7 +80,7 @@ def content(store):
     found = {}
     for table in TABLES:
         name = "current_scores" if table == "scores" else table
-        where = "WHERE task_digest = 'digest-1'" if table == "samples" else ""
+        where = f"WHERE task_digest = '{digest_of(TASK)}'" if table == "samples" else ""
         found[table] = store.query(f"SELECT * EXCLUDE seq FROM {name} {where} ORDER BY ALL")
     return found
 
@@ -87,6 +89,17 @@ def test_there_and_back_is_exact(store, elsewhere, tmp_path):
     folder = export_run(store, "r1", tmp_path / "bundle")
     assert import_bundle(elsewhere, folder) == "r1"
     assert content(elsewhere) == content(store)
+
+
+def test_a_bundle_names_no_path_of_the_machine_it_was_made_on(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row = {"protocol": {}, "suite_path": str(tmp_path / "suites" / "a.yaml")}
+    store.append("runs", [row | {"run_id": "inside"}])
+    store.append("runs", [row | {"run_id": "outside", "suite_path": "/far/away/b.yaml"}])
+    for run, expected in (("inside", "suites/a.yaml"), ("outside", "b.yaml")):
+        folder = export_run(store, run, tmp_path / run)
+        assert read_bundle(folder).run["suite_path"] == expected
+        assert import_bundle(store, folder) == run
 
 
 def test_importing_twice_changes_nothing(store, elsewhere, tmp_path):
@@ -122,7 +135,7 @@ def test_run_json_is_for_reading(store, tmp_path):
 def test_a_bundle_is_read_without_a_store(store, tmp_path):
     bundle = read_bundle(export_run(store, "r1", tmp_path / "bundle"))
     assert bundle.run_id == "r1"
-    assert bundle.run["protocol"]["intents"]["data"] == "digest-1"
+    assert bundle.run["protocol"]["intents"]["data"] == "digest-of-the-data"
     assert bundle.scores.num_rows == bundle.responses.num_rows == bundle.samples.num_rows == 20
     assert bundle.events[0]["event"] == "finished"
 
