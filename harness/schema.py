@@ -122,6 +122,19 @@ class Table:
         return pyarrow.Table.from_arrays(arrays, schema=self.arrow)
 
 
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables as `docs/store.md` shows them."""
+    parts = []
+    for table in tables:
+        key = f" A second row of one ({', '.join(table.key)}) is ignored." if table.key else ""
+        rows = [f"| {c.name} | {c.type} | {c.meaning} |" for c in table.columns]
+        parts.append(
+            f"### {table.name}\n{table.meaning}{key}\n\n"
+            "| column | type | what it holds |\n| --- | --- | --- |\n" + "\n".join(rows)
+        )
+    return "\n\n".join(parts) + "\n"
+
+
 def utc(moment: datetime) -> datetime:
     """The same moment as a naive UTC datetime, which is how the file keeps time."""
     return moment.astimezone(UTC).replace(tzinfo=None)
