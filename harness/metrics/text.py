@@ -34,6 +34,8 @@ def detect_language(text: str) -> str | None:
 
     A text without any letter is `en`, because every tokenizer reads it alike.
     """
+    if text.isascii():
+        return "en"
     letters = len(_LETTER.findall(text))
     if letters == 0:
         return "en"
