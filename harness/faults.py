@@ -23,8 +23,11 @@ LABELS = (
     "mid-promotion",
     "mid-rollback",
     "mid-import",
+    "before-judgement",
+    "before-rollback",
+    "mid-rejection",
 )
-"""Every point there is."""
+"""The points of the store, the artifacts and the registry; each trainer has some of its own."""
 
 _passages = 0
 

@@ -213,7 +213,7 @@ TABLES: tuple[Table, ...] = (
             ),
             _c("step", "INTEGER", "optimizer steps so far"),
             _c("attempt", "INTEGER", "0, and one more after each roll back"),
-            _c("detail", "JSON", "digest, verdict_id, reason, to_step, ..."),
+            _c("detail", "JSON", "rolled_back: to (step), why, remedy, verdicts; others as fits"),
             _c("at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
@@ -392,9 +392,9 @@ VIEWS: Mapping[str, str] = {
     """,
     "rollbacks": """
         SELECT e.training_id, t.recipe, e.step AS failed_step, e.attempt,
-            try_cast(e.detail ->> '$.to_step' AS INTEGER) AS back_to_step,
-            e.detail ->> '$.reason' AS reason,
-            e.detail ->> '$.verdict_id' AS verdict_id,
+            try_cast(e.detail ->> '$.to' AS INTEGER) AS back_to_step,
+            e.detail ->> '$.why' AS why, e.detail ->> '$.remedy' AS remedy,
+            from_json(e.detail -> '$.verdicts', '["VARCHAR"]') AS verdict_ids,
             e."at" AS happened_at, e.seq
         FROM training_events e LEFT JOIN trainings t USING (training_id)
         WHERE e.event = 'rolled_back'

@@ -78,7 +78,7 @@ def add_training(store):
         "verdict_metrics",
         [{"verdict_id": "v", "metric": "json_match", "required": True, "outcome": "fail"}],
     )
-    detail = {"to_step": 8, "reason": "json_match fell", "verdict_id": "v"}
+    detail = {"to": 8, "why": "json_match fell", "remedy": "skip_data", "verdicts": ["v"]}
     store.append(
         "training_events",
         [{"training_id": "t", "event": "rolled_back", "step": 16, "attempt": 1, "detail": detail}],
@@ -97,8 +97,8 @@ def test_each_query_answers_in_plain_duckdb(database, title, sql):
 
 def test_the_rollback_is_read_from_its_view(database):
     with duckdb.connect(str(database), read_only=True) as plain:
-        sql = "SELECT failed_step, back_to_step, reason, verdict_id FROM rollbacks"
-        assert plain.execute(sql).fetchall() == [(16, 8, "json_match fell", "v")]
+        sql = "SELECT failed_step, back_to_step, why, remedy, verdict_ids FROM rollbacks"
+        assert plain.execute(sql).fetchall() == [(16, 8, "json_match fell", "skip_data", ["v"])]
 
 
 def test_the_page_has_every_table_and_column():
