@@ -18,6 +18,16 @@ exp(sum of NLL / sum of tokens); `group` is computed on fixed groups of K respon
 averaged; `pass_at_k` from (n, c); `corpus` from summed counts."""
 
 
+_UNCERTAINTY: dict[Form, str] = {
+    "mean": "Student's t over samples, each the mean of its responses",
+    "perplexity": "Student's t over documents, in nats at the anchor's token counts",
+    "group": "Student's t over samples, each the mean of fixed groups of K responses",
+    "pass_at_k": "Student's t over problems, or the variance over tries of fixed problems",
+    "corpus": "the jackknife over samples of the value of summed statistics",
+    "winshare": "Student's t over samples, one-sample against one half",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
     """What a metric declares about itself.
@@ -55,6 +65,11 @@ class MetricSpec:
     def worst(self) -> float | None:
         """The worst value there is, where the range is bounded on that side."""
         return self.low if self.direction == "higher" else self.high
+
+    @property
+    def uncertainty(self) -> str:
+        """How the error of the metric's value is computed; samples (or clusters) are the unit."""
+        return _UNCERTAINTY[self.form]
 
     @property
     def signature(self) -> str:

@@ -14,6 +14,7 @@ from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.encoders import (
     EMBEDDED,
     batches_by_length,
+    described,
     digest,
     load,
     max_tokens,
@@ -260,7 +261,7 @@ class BertScoreMetric:
 
     @property
     def spec(self) -> MetricSpec:
-        options = [("model", self.model or EMBEDDED), ("layer", str(self.layer or "default"))]
+        options = [("model", described(self.model)), ("layer", str(self.layer or "default"))]
         return MetricSpec(
             "bertscore",
             "higher",

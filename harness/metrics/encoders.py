@@ -43,6 +43,24 @@ def resolve(model: str | Path | None) -> str:
     return str(model)
 
 
+def described(model: str | None) -> str:
+    """How a signature names `model`: a folder by its bytes, for its path says nothing of them."""
+    folder = Path(model) if model is not None else None
+    if folder is None or not folder.is_dir():
+        return model or EMBEDDED
+    return f"{folder.name}@{_folder_digest(str(folder), _stamp(folder))}"
+
+
+@lru_cache(maxsize=16)
+def _folder_digest(folder: str, stamp: Any) -> str:
+    found = hashlib.sha256()
+    for name, size, _ in stamp:
+        found.update(f"{name}\0{size}\0".encode())
+        with (Path(folder) / name).open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:12]
+
+
 def load(name: str, auto_class: str, *, layers: int | None = None) -> tuple[Any, Any]:
     """The tokenizer and model in float32, in evaluation mode, on the accelerator if there is one.
 

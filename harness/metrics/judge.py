@@ -12,6 +12,7 @@ from typing import Literal
 from harness.backends.base import Backend, Generation, GenerationRequest, GenerationSettings
 from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.encoders import described
 from harness.metrics.items import Outcome, Pair, score_responses
 
 Choice = Literal["left", "right", "tie"]
@@ -160,7 +161,7 @@ class JudgeMetric:
             unit="win share",
             stats=("tokens", "consistent", "cost"),
             options=(
-                ("model", self.model),
+                ("model", described(self.model)),
                 ("rubric", rubric),
                 ("max_new_tokens", str(self.max_new_tokens)),
             ),

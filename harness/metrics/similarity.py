@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.bertscore import UNREADABLE
-from harness.metrics.encoders import EMBEDDED, load, readable_text, resolve, token_batches
+from harness.metrics.encoders import described, load, readable_text, resolve, token_batches
 from harness.metrics.items import Outcome, Pair, score_responses
 from harness.metrics.text import detect_language
 
@@ -90,7 +90,7 @@ class Similarity:
             scale="interval",
             unit="cosine",
             low=-1.0,
-            options=(("model", self.model or EMBEDDED),),
+            options=(("model", described(self.model)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
@@ -128,7 +128,7 @@ class FactualConsistency:
             "factual_consistency",
             "higher",
             unit="probability",
-            options=(("model", self.model),),
+            options=(("model", described(self.model)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:

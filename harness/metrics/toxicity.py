@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.encoders import described
 from harness.metrics.items import Outcome, Pair, score_responses
 from harness.metrics.text import detect_language, language_of
 
@@ -83,7 +84,7 @@ class Toxicity:
     @property
     def spec(self) -> MetricSpec:
         options = (
-            ("model", self.classifier or "alt-profanity-check"),
+            ("model", described(self.classifier) if self.classifier else "alt-profanity-check"),
             ("over", f"{self.threshold:g}"),
         )
         return MetricSpec("toxicity", "lower", unit="probability", stats=("over",), options=options)
@@ -109,7 +110,7 @@ class ToxicityRate:
     @property
     def spec(self) -> MetricSpec:
         options = (
-            ("model", self.classifier or "alt-profanity-check"),
+            ("model", described(self.classifier) if self.classifier else "alt-profanity-check"),
             ("over", f"{self.threshold:g}"),
         )
         return MetricSpec("toxicity_rate", "lower", options=options)

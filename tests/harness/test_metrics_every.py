@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import subprocess
 import sys
@@ -21,6 +22,8 @@ OPTIONS = {
     "regex": {"pattern": "a"},
 }
 NEEDS_A_MODEL = {"judge", "factual_consistency", "evaluate:NAME"}
+if importlib.util.find_spec("html5lib") is None:
+    NEEDS_A_MODEL.add("web_page")
 NAMES = [name for name in known_metrics() if name not in NEEDS_A_MODEL]
 
 HOSTILE = [
@@ -108,6 +111,8 @@ def test_the_declaration_is_whole(name):
     assert spec.name == name
     assert spec.signature.startswith(f"{name}|v:{spec.version}")
     assert spec.unit
+    assert spec.uncertainty
+    assert spec.direction in ("higher", "lower")
     if spec.form == "corpus":
         from harness.statistics.corpus import AGGREGATES
 

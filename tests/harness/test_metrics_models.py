@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,9 @@ def test_a_classifier_by_path_is_called_directly(classifier):
     assert toxicity(["x " * 5000, "\ud800"], classifier=folder).shape == (2,)
     (evidence,) = get_metric("toxicity", {"classifier": folder}).score([item("你好")])[0]
     assert evidence.outcome is ScoreOutcome.SCORED
+    signature = get_metric("toxicity", {"classifier": folder}).spec.signature
+    assert "neutral-toxic@" in signature
+    assert folder not in signature
     with pytest.raises(UserError, match="none is toxic"):
         toxicity(["x"], classifier=classifier("happy", "sad"))
 
@@ -189,6 +194,13 @@ GOOD = """<!DOCTYPE html><html lang="en"><head><title>T</title>
 <img src="x.png" alt=""><label for="q">Q</label><input id="q"></body></html>"""
 
 
+needs_parsers = pytest.mark.skipif(
+    importlib.util.find_spec("html5lib") is None or importlib.util.find_spec("tinycss2") is None,
+    reason="html5lib and tinycss2 are not installed",
+)
+
+
+@needs_parsers
 def test_a_good_page_passes_and_each_fault_costs_its_kind():
     assert check_page(GOOD).score == 1.0
     assert check_page(f"Here you are:\n```html\n{GOOD}\n```\nEnjoy.").score == 1.0
@@ -204,6 +216,7 @@ def test_a_good_page_passes_and_each_fault_costs_its_kind():
         assert report.score == 0.75, (kind, report)
 
 
+@needs_parsers
 def test_parse_errors_are_those_of_html5lib():
     import html5lib
 
@@ -213,6 +226,7 @@ def test_parse_errors_are_those_of_html5lib():
     assert len(check_page(page).parse_errors) == len(parser.errors) > 0
 
 
+@needs_parsers
 @pytest.mark.parametrize("text", ["", "just words", "\x00", "\ud800", "你好" * 1000])
 def test_a_text_that_is_no_page(text):
     assert check_page(text).score == 0.0
