@@ -168,7 +168,8 @@ def scored_twice(
         counts=_counts(paired, second),
         margin=policy.margin_of(metric),
         floor=floor or 0.0,
-        worst=paired.worst,
+        worst_harm=None if paired.known is None else float(paired.known.worst_harm),
+        best_gain=0.0 if paired.known is None else float(paired.known.best_gain),
         clusters=paired.clusters,
         weights=paired.weights,
     )

@@ -83,7 +83,7 @@ def _p_not_better(
     questions = ask(
         paired.harm,
         ahead,
-        worst_harm=paired.worst,
+        known=paired.known,
         clusters=paired.clusters,
         weights=paired.weights,
     )

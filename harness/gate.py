@@ -85,8 +85,8 @@ class Check:
         if q is None:
             return 1.0, 1.0, 1.0, 0.0
         return (
-            float(q.margin.above),
-            float(q.drop.above),
+            float(q.p_worse),
+            float(q.p_drop),
             float(q.p_within),
             float(q.margin.mean),
         )
@@ -203,7 +203,7 @@ def _relative(
         paired.harm,
         paired.allowance(margin, floor),
         pass_allowance=paired.allowance(pass_margin, floor) if pass_margin > margin else None,
-        worst_harm=paired.worst,
+        known=paired.known,
         clusters=paired.clusters,
         weights=paired.weights,
     )

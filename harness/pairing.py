@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.records import Direction
-from harness.statistics.margins import Array, harm, linear_allowance, log_allowance, worst_harm
+from harness.statistics.guard import Range
+from harness.statistics.margins import Array, harm, linear_allowance, log_allowance
 
 Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "winshare"]
 Slices = Mapping[str, str] | Mapping[str, Mapping[str, str]]
@@ -91,7 +92,7 @@ class Paired:
     clusters: npt.NDArray[np.intp] | None = None
     weights: Array | None = None
     variance: tuple[Array, Array] | None = None
-    worst: float | None = None
+    known: Range | None = None
     lost: int = 0
 
     @property
@@ -146,11 +147,6 @@ def pair(
     elif candidate.scale == "ratio" and min(values[0].min(), values[1].min()) < 0:
         raise MismatchError("a value below 0 has no relative margin: declare the scale `interval`")
     a, c = values
-    bound = candidate.worst
-    if candidate.form == "corpus":
-        bound = None
-    elif bound is None and candidate.scale == "ratio" and candidate.direction == "higher":
-        bound = 0.0
     return Paired(
         ids=ids,
         anchor=a,
@@ -162,8 +158,29 @@ def pair(
         clusters=clusters,
         weights=weights,
         variance=_variance(ids, anchor, candidate),
-        worst=None if bound is None else worst_harm(a, bound, candidate.direction),
+        known=_range(a, c, anchor, candidate),
         lost=lost,
+    )
+
+
+def _range(a: Array, c: Array, anchor: MetricScores, candidate: MetricScores) -> Range | None:
+    """The metric's bounds, as far as it has any; a ratio scale ends at 0, a share at 1."""
+    if candidate.form == "corpus":
+        return None
+    low, high = min(a.min(), c.min()), max(a.max(), c.max())
+    ratio, upward = candidate.scale == "ratio", candidate.direction == "higher"
+    is_share = ratio and high <= 1
+    worst, best = candidate.worst, candidate.best if candidate.best is not None else anchor.best
+    if worst is None and ratio:
+        worst = 0.0 if upward else None
+    if best is None:
+        best = (1.0 if is_share else high) if upward else (0.0 if ratio else low)
+    if worst is None:
+        return None
+    sign = 1.0 if upward else -1.0
+    better = sign * a
+    return Range.of(
+        better, sign * c, float(better.max() - sign * worst), float(sign * best - better.min())
     )
 
 

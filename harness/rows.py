@@ -86,8 +86,8 @@ def paired_row(
         se=_finite(q.margin.se),
         t=float(q.margin.t),
         df=float(q.margin.df),
-        p_worse=float(q.margin.above),
-        p_drop=float(q.drop.above),
+        p_worse=float(q.p_worse),
+        p_drop=float(q.p_drop),
         p_within=float(q.p_within),
         p_adjusted=adjusted,
         guarded=bool(q.guarded),
@@ -170,10 +170,10 @@ def _needed(check: Check) -> int | None:
         return None
     allowance = float(np.average(paired.allowance(check.pass_margin, check.floor)))
     needed = samples_needed(float(q.within.se) * math.sqrt(paired.n), allowance, check.alpha)
-    if needed is None or not bool(q.guarded) or paired.worst is None or paired.worst <= 0:
+    if needed is None or not bool(q.guarded) or paired.known is None:
         return needed
     sd = float(q.within.se) * math.sqrt(paired.n)
-    guarded = guarded_needed(sd, allowance, paired.worst - allowance, check.alpha)
+    guarded = guarded_needed(sd, allowance, float(paired.known.worst_harm) - allowance, check.alpha)
     return max(needed, guarded or needed)
 
 

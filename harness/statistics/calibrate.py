@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.statistics import rule
+from harness.statistics.guard import Range
 from harness.statistics.trule import Array
 
 STEP = 0.005
@@ -23,7 +24,7 @@ class Twice:
     anchor_half, candidate_half  the standard deviation of an anchor's and a candidate's value
             over fresh responses, measured by the two scorings' difference
     counts  responses behind a value that is a share of right answers; 0 where it is none
-    worst   the worst harm that one sample can show; None where it has no bound
+    worst_harm, best_gain  the largest harm and gain that one sample can show; None: no bound
     """
 
     metric: str
@@ -36,7 +37,8 @@ class Twice:
     counts: int = 0
     margin: float = 0.05
     floor: float = 0.0
-    worst: float | None = None
+    worst_harm: float | None = None
+    best_gain: float = 0.0
     clusters: np.ndarray | None = None
     weights: Array | None = None
 
@@ -81,10 +83,14 @@ class Twice:
     def ask(self, harm: Array, base: Array, margin: float | None = None) -> rule.Questions:
         """The gate's three questions of every trial, at δ or at another margin."""
         allowance = self.allowance(base, self.margin if margin is None else margin)
+        known = None
+        if self.worst_harm is not None:
+            better = base if self.higher else -base
+            known = Range.of(better, better - harm, self.worst_harm, self.best_gain)
         return rule.ask(
             harm,
             allowance,
-            worst_harm=None if self.worst is None else np.full(harm.shape[:-1], self.worst),
+            known=known,
             clusters=self.clusters,
             weights=self.weights,
         )
@@ -92,7 +98,7 @@ class Twice:
     def p_values(self, rng: np.random.Generator, trials: int, drop: float = 0.0) -> Array:
         """(4, trials): p of worse, of any drop, of within, and mean z."""
         q = self.ask(*self.draw(rng, trials, drop))
-        return np.array([q.margin.above, q.drop.above, q.p_within, q.margin.mean])
+        return np.array([q.p_worse, q.p_drop, q.p_within, q.margin.mean])
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +190,7 @@ def _run_fails(
             harm = harm + sign * (fixed - base)
             base = np.broadcast_to(fixed, base.shape)
         q = metric.ask(harm, base)
-        found.append([q.margin.above, q.drop.above, q.p_within, q.margin.mean])
+        found.append([q.p_worse, q.p_drop, q.p_within, q.margin.mean])
     return bool(_decide(np.array(found), alpha / length, fail_rule).failed.any())
 
 

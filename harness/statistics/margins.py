@@ -19,7 +19,6 @@ documents, z > 0 says exactly that perplexity grew by more than the factor (1+δ
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,9 +56,3 @@ def z_values(
     return np.asarray(
         harm(anchor, candidate, direction) - linear_allowance(anchor, margin, floor), dtype=float
     )
-
-
-def worst_harm(base: npt.ArrayLike, worst: float, direction: Direction) -> float:
-    """The largest harm that one sample could show: from the best anchor value seen to `worst`."""
-    values: Any = np.asarray(base, dtype=float)
-    return float(values.max() - worst) if direction == "higher" else float(worst - values.min())

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.statistics import looks, rule
+from harness.statistics.guard import Range
 from harness.statistics.margins import harm, linear_allowance
 from harness.statistics.trule import Array
 
@@ -108,11 +109,16 @@ def judge(
 ) -> rule.Decisions:
     """Decide every trial of higher-is-better metrics in [0, 1]; arrays (trials, metrics, n)."""
     allowance = linear_allowance(anchor, margin, floor)
-    worst = anchor.max(-1) if guard else None
-    q = rule.ask(harm(anchor, candidate, "higher"), allowance, worst_harm=worst, clusters=clusters)
+    known = Range(anchor, candidate, anchor.max(-1), 1 - anchor.min(-1))
+    q = rule.ask(
+        harm(anchor, candidate, "higher"),
+        allowance,
+        known=known if guard else None,
+        clusters=clusters,
+    )
     return rule.apply_rule(
-        q.margin.above,
-        q.drop.above,
+        q.p_worse,
+        q.p_drop,
         q.p_within,
         q.margin.mean,
         alpha=alpha,
