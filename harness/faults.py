@@ -27,7 +27,7 @@ LABELS = (
     "before-rollback",
     "mid-rejection",
 )
-"""The points of the store, the artifacts and the registry; each trainer has some of its own."""
+"""Every point there is: of the store, the artifacts and the registry, then of the trainers."""
 
 _passages = 0
 

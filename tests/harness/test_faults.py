@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -205,7 +206,7 @@ def killer(tmp_path):
 def kill_many(killer, random_kills, seed):
     """One kill or more at every label, then `random_kills` at random moments."""
     chance = random.Random(seed)
-    for place, label in enumerate(LABELS):
+    for place, label in enumerate(REACHED_BY):
         if label in ("mid-create", "mid-migration"):
             continue  # they happen once in a workspace's life, and have tests of their own
         passage = chance.randint(1, 2)
@@ -216,6 +217,12 @@ def kill_many(killer, random_kills, seed):
         order = {"kill_after_s": chance.uniform(0.01, 0.4)}
         assert killer.run(1000 * seed + 100 + number, **order)["killed"]
         killer.check()
+
+
+def test_every_point_of_the_harness_is_among_those():
+    sources = "".join(path.read_text() for path in (ROOT / "harness").glob("*.py"))
+    marked = set(re.findall(r'fault_point\("([a-z-]+)"\)', sources))
+    assert marked <= REACHED_BY.keys() <= set(LABELS)
 
 
 def test_kills_at_every_label_and_at_random_moments(killer):

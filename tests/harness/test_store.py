@@ -91,7 +91,7 @@ values = st.fixed_dictionaries(
 
 
 @given(rows=st.lists(values, min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_values_come_back_as_they_went_in(rows, tmp_path_factory):
     workspace = Workspace.at(tmp_path_factory.mktemp("any"))
     with Store(workspace) as store:
