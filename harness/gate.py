@@ -27,7 +27,7 @@ from harness.requirements import Requirement, requirements
 from harness.rows import incomparable_row, paired_row, requirement_row
 from harness.statistics.looks import alpha_at
 from harness.statistics.margins import Array
-from harness.statistics.rule import Decisions, Questions, apply_rule, ask
+from harness.statistics.rule import Decisions, Questions, apply_rule, ask, ask_fixed_set
 from harness.verdict import Arm, MetricVerdict, Moved, Verdict
 from harness.wording import headline, settles
 
@@ -199,14 +199,11 @@ def _relative(
         floor = default_floor(paired, margin) if floor is None else floor
         margin = pass_margin = 0.0
     floor = floor or 0.0
-    questions = ask(
-        paired.harm,
-        paired.allowance(margin, floor),
-        pass_allowance=paired.allowance(pass_margin, floor) if pass_margin > margin else None,
-        known=paired.known,
-        clusters=paired.clusters,
-        weights=paired.weights,
-    )
+    wide = paired.allowance(pass_margin, floor) if pass_margin > margin else None
+    try:
+        questions = _questions(paired, policy.of(metric), theirs, margin, floor, wide)
+    except MismatchError as reason:
+        return replace(check, problem=str(reason))
     return replace(
         check,
         paired=paired,
@@ -214,6 +211,38 @@ def _relative(
         pass_margin=pass_margin,
         floor=floor,
         questions=questions,
+    )
+
+
+def _questions(
+    paired: Paired,
+    own: MetricPolicy,
+    scores: MetricScores,
+    margin: float,
+    floor: float,
+    wide: Array | None,
+) -> Questions:
+    allowance = paired.allowance(margin, floor)
+    if own.fixed_set:
+        if paired.variance is None:
+            raise MismatchError("a claim about these samples only needs each sample's variance")
+        ours, theirs = paired.variance
+        sign = -1.0 if scores.direction == "higher" else 1.0
+        return ask_fixed_set(
+            paired.harm,
+            allowance,
+            ours + theirs,
+            (1 + sign * margin) ** 2 * ours + theirs,
+            pass_allowance=wide,
+            weights=paired.weights,
+        )
+    return ask(
+        paired.harm,
+        allowance,
+        pass_allowance=wide,
+        known=paired.known,
+        clusters=paired.clusters,
+        weights=paired.weights,
     )
 
 

@@ -45,7 +45,8 @@ class MetricPolicy:
     rate_at_most    share of the candidate's responses over the metric's threshold
     rate_over       that threshold, where the run carries no rates of its own
     by              a field of the samples: each of its values is held by itself as well
-    fixed_set       claim these samples only: the standard error comes from the responses
+    fixed_set       claim these samples only: the standard error comes from each sample's variance
+                    over its responses (Pass@k needs at least 2k of them)
     waiver          a reason, and until when
     """
 

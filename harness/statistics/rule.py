@@ -11,7 +11,7 @@ import numpy.typing as npt
 from harness.statistics import guard
 from harness.statistics.guard import Range
 from harness.statistics.multiplicity import holm
-from harness.statistics.trule import Array, TTest, t_test
+from harness.statistics.trule import Array, TTest, fixed_set_test, t_test
 
 FailRule = Literal["drop", "strict"]
 """`strict`: fail only where "within the margin" is rejected. `drop`: at the last look also where
@@ -82,6 +82,28 @@ def ask(
             p = guard.p_unseen_gain(for_all[0], 0 * room, for_all[1], clusters, w)
             p_drop = guard.instead(p_drop, rare, np.maximum(p_drop[rare], p))
     return Questions(margin, drop, within, p_worse, p_drop, p_within, guarded)
+
+
+def ask_fixed_set(
+    harm: npt.ArrayLike,
+    allowance: npt.ArrayLike,
+    variance_harm: npt.ArrayLike,
+    variance_z: npt.ArrayLike,
+    *,
+    pass_allowance: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Questions:
+    """The three questions about these samples only; shapes (n,), variances over fresh responses.
+
+    z = harm − δ·a − ε varies by (1−δ)²·var(a) + var(c), the harm by var(a) + var(c).
+    """
+    d, allowed = np.asarray(harm, dtype=float), np.asarray(allowance, dtype=float)
+    for_pass = allowed if pass_allowance is None else np.asarray(pass_allowance, dtype=float)
+    margin = fixed_set_test(d - allowed, variance_z, weights=weights)
+    drop = fixed_set_test(d, variance_harm, weights=weights)
+    within = fixed_set_test(d - for_pass, variance_z, weights=weights)
+    plain = np.zeros(d.shape[:-1], dtype=bool)
+    return Questions(margin, drop, within, margin.above, drop.above, within.below, plain)
 
 
 @dataclass(frozen=True, slots=True)

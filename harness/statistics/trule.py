@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+MANY = 10**6
 FLAT = 1e-12
 """Relative differences below this are rounding: a spread that small is no evidence of precision."""
 
@@ -103,6 +104,25 @@ def t_test(
     cubes = np.einsum("...i,...i->...", squares, residuals)
     skew = np.where(flat, 0.0, groups**0.5 * cubes / np.where(flat, 1.0, spread) ** 1.5)
     return TTest(mean, np.where(flat, 0.0, se), t, df, skew)
+
+
+def fixed_set_test(
+    z: npt.ArrayLike, variance: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
+) -> TTest:
+    """Test the mean of z, shape (n,), for these samples only: nothing is claimed of others.
+
+    `variance` is that of each z over fresh responses, so se² = Σ w²·variance / W². Normal: its
+    degrees of freedom are the responses', of which there are many. Without any variance nothing
+    is tested: both p-values are 1 (df 0).
+    """
+    z, v = np.asarray(z, dtype=float), np.asarray(variance, dtype=float)
+    w: Any = np.ones(z.shape[-1]) if weights is None else np.asarray(weights, dtype=float)
+    mean = np.asarray((z * w).sum(-1) / w.sum())
+    se = np.asarray(np.sqrt((v * w**2).sum(-1)) / w.sum())
+    known = se > 0
+    t = np.where(known, mean / np.where(known, se, 1.0), 0.0)
+    df = np.where(known, float(MANY), 0.0)
+    return TTest(mean, se, t, df, np.zeros_like(mean))
 
 
 def add_observation(

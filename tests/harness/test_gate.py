@@ -351,6 +351,27 @@ def test_weights_weigh() -> None:
     assert row.change == pytest.approx(-0.5)
 
 
+def test_a_fixed_set_claims_only_these_samples() -> None:
+    rng = np.random.default_rng(6)
+    chance = rng.beta(0.5, 0.5, 80)
+
+    def passed(k: int) -> MetricScores:
+        share = rng.binomial(k, chance) / k
+        spread = {f"s{i:05d}": float(p * (1 - p) / (k - 1)) for i, p in enumerate(share)}
+        return dataclasses.replace(scores(share, form="pass_at_k"), variance=spread)
+
+    ours, theirs = {"c/pass@1": passed(64)}, {"c/pass@1": passed(64)}
+    policy = GatePolicy(metrics={"c/pass@1": MetricPolicy(fixed_set=True)})
+    row = decide(ours, theirs, policy).rows[0]
+    variance = [run["c/pass@1"].variance or {} for run in (ours, theirs)]
+    expected = math.sqrt(
+        sum(0.95**2 * variance[0][i] + variance[1][i] for i in variance[0]) / 80**2
+    )
+    assert row.se == pytest.approx(expected)
+    bare = {"c/pass@1": dataclasses.replace(theirs["c/pass@1"], variance=None)}
+    assert decide(ours, bare, policy).outcome is INCOMPARABLE
+
+
 # --- what can't be compared -----------------------------------------------------------------
 
 
