@@ -15,6 +15,7 @@ from harness import artifacts, runs
 from harness.backends.live import TransformersBackend
 from harness.errors import UserError
 from harness.evidence import metric_scores
+from harness.faults import fault_point
 from harness.gate import GatePolicy, Improvement, improved, per_checkpoint_alpha, rollback_target
 from harness.gating import Decision, decide_by_looks, decide_once, schedule
 from harness.models import ModelFiles, load, resolve
@@ -193,6 +194,7 @@ class GatedTraining:
         """After the Trainer has written a checkpoint: commit and judge it. True: roll back."""
         self.folder.commit(step, attempt=self.state.attempt, base=self.recipe.model.base)
         self._event("checkpoint", step=step)
+        fault_point("before-judgement")
         return self.judge(step)
 
     def logged(self, step: int, logs: Mapping[str, float]) -> None:
@@ -398,10 +400,12 @@ class GatedTraining:
         )
         state = self._with_remedy(state, remedy, step, target)
         detail = {"to": target, "remedy": remedy, "why": why, "verdicts": list(judged.verdicts)}
+        fault_point("before-rollback")
         self._event("rolled_back", step=step, detail=detail)
         # From here on the failed checkpoints belong to an earlier attempt, so that a process
         # killed before they are moved finds and moves them when it starts again.
         self._keep_state(state)
+        fault_point("mid-rejection")
         for found, attempt in list(self.folder.steps()):
             if found > target and attempt < state.attempt:
                 self.folder.reject(found, attempt)

@@ -1,0 +1,105 @@
+"""SIGKILL at labelled points and at random moments: the same command goes on to the same end.
+
+Only processes that this test started are killed, by themselves or by their PID.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import file_digest, verify
+from harness.faults import FAULT_VARIABLE
+from tests.trainers.worlds import write_world
+
+COMMAND = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
+ROOT = Path(__file__).parents[2]
+
+
+def start(folder: Path, fault: str | None = None) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if fault:
+        environment[FAULT_VARIABLE] = fault
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home")]
+    with (folder / "out.txt").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *words], env=environment, stdout=out, stderr=out
+        )
+
+
+def finish(folder: Path) -> tuple[dict[str, object], str]:
+    """Run to the end; returns the training's state and the last checkpoint's digest."""
+    assert start(folder).wait(timeout=240) == 0, (folder / "out.txt").read_text(errors="replace")
+    [home] = (folder / "home" / "trainings").iterdir()
+    kept = home / "checkpoints"
+    assert all(verify(step) == [] for step in kept.iterdir())
+    state = json.loads((home / "state.json").read_text(encoding="utf-8"))
+    return state, file_digest(kept / "step-000012" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path
+) -> tuple[dict[str, object], str]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_world(folder, tiny_llama)
+    return finish(folder)
+
+
+def assert_the_same(
+    found: tuple[dict[str, object], str], wanted: tuple[dict[str, object], str], folder: Path
+) -> None:
+    assert found[1] == wanted[1]
+    for key in ("status", "crest", "dropped", "rollbacks", "attempt"):
+        assert found[0][key] == wanted[0][key]
+    blessed = folder / "home" / "lines" / "tiny" / "blessed"
+    assert (blessed / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "before-judgement:3",
+        "before-rollback",
+        pytest.param("mid-checkpoint:2", marks=pytest.mark.long),
+        pytest.param("before-rename:4", marks=pytest.mark.long),
+        pytest.param("mid-rejection", marks=pytest.mark.long),
+        pytest.param("before-judgement:1", marks=pytest.mark.long),
+        pytest.param("mid-promotion", marks=pytest.mark.long),
+        pytest.param("mid-append:40", marks=pytest.mark.long),
+        pytest.param("mid-drain:5", marks=pytest.mark.long),
+    ],
+)
+def test_killed_at_a_labelled_point(
+    tmp_path: Path, tiny_llama: Path, undisturbed: tuple[dict[str, object], str], fault: str
+) -> None:
+    write_world(tmp_path, tiny_llama)
+    assert start(tmp_path, fault).wait(timeout=240) == -9
+    assert_the_same(finish(tmp_path), undisturbed, tmp_path)
+
+
+@pytest.mark.long
+def test_killed_at_random_moments(
+    tmp_path: Path, tiny_llama: Path, undisturbed: tuple[dict[str, object], str]
+) -> None:
+    """Killed again and again, later each time, until it gets through by itself."""
+    write_world(tmp_path, tiny_llama)
+    chance = random.Random(20261122)
+    kills = 0
+    for _ in range(25):
+        process = start(tmp_path)
+        try:
+            assert process.wait(timeout=chance.uniform(2, 14)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert kills >= 3
+    assert_the_same(finish(tmp_path), undisturbed, tmp_path)
