@@ -33,9 +33,10 @@ _MODEL_SUFFIXES = {
     ".py",  # a model's own code
 }  # fmt: skip
 _NOT_THE_MODEL = {
-    MANIFEST, "training_args.bin", "trainer_state.json", "optimizer.bin", "optimizer.pt",
-    "scheduler.pt", "scheduler.bin", "rng_state.pth", "scaler.pt",
+    MANIFEST, "ratchet.json", "training_args.bin", "trainer_state.json", "optimizer.bin", "optimizer.pt",
+    "scheduler.pt", "scheduler.bin", "scaler.pt", "zero_to_fp32.py",
 }  # fmt: skip
+_STATE_OF_TRAINING = ("rng_state", "global_step", ".")
 
 
 def file_digest(path: Path) -> str:
@@ -47,15 +48,15 @@ def file_digest(path: Path) -> str:
 def model_files(folder: Path) -> list[Path]:
     """The files that decide what a model says, sorted by relative name.
 
-    Weights, adapter, configuration, tokenizer, template and the model's own code; not the
-    optimizer's state, logs, manifests, or anything hidden.
+    Weights, adapter, configuration, tokenizer, template and the model's own code; not the state
+    of a training (optimizer, random numbers, DeepSpeed's shards), manifests, or anything hidden.
     """
     return [
         path
         for path in _files(folder)
         if path.suffix in _MODEL_SUFFIXES
         and path.name not in _NOT_THE_MODEL
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not any(part.startswith(_STATE_OF_TRAINING) for part in path.relative_to(folder).parts)
     ]
 
 

@@ -96,6 +96,7 @@ class Journal:
         self.size += len(line)
 
     def close(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked child may have the file open too
         os.close(self._file)
 
 

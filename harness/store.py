@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _CLOSING_TIMEOUT_S = 5.0
 
+_PARENTS: list[object] = []
+"""Connections that a forked child inherited: to destroy one would wait for threads that the
+child does not have."""
+
 
 class Store:
     """Appends and queries, safe for threads, for processes, and for being killed.
@@ -67,7 +71,7 @@ class Store:
             target = self._journal_in_use()
             try:
                 target.append(table, encoded)
-            except OSError:
+            except BaseException:  # Ctrl-C as well: nothing may follow half a line
                 self._leave_journal()
                 raise
 
@@ -172,6 +176,7 @@ class Store:
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
+            _PARENTS.append(self._connection)
             self._born()
 
     def _journal_in_use(self) -> journal.Journal:
@@ -220,11 +225,12 @@ class Store:
         patience = patience or Patience(self._lock_timeout_s, self._on_wait)
         if write:
             self.workspace.ensure()
-        with self._database_lock, self._said_plainly("the store can't be opened"):
-            with self._attached(write, patience) as connection:
-                yield connection
-            if write:
-                drain.remove_finished(self.workspace, self._drained)
+        with (
+            self._database_lock,
+            self._said_plainly("the store can't be opened"),
+            self._attached(write, patience) as connection,
+        ):
+            yield connection
 
     @contextlib.contextmanager
     def _attached(self, write: bool, patience: Patience) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -246,6 +252,8 @@ class Store:
             finally:
                 if not database.detach(connection):
                     self._forget_connection()
+                elif write:
+                    drain.remove_finished(self.workspace, self._drained)
 
     def _drain(self, connection: duckdb.DuckDBPyConnection) -> int:
         with self._said_plainly("the journals can't be drained"):

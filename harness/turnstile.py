@@ -65,6 +65,8 @@ class Turnstile:
                 os.pwrite(file, b"%-20d" % os.getpid(), 0)
             yield
         finally:
+            # By name: a child forked meanwhile has the file open too, and would keep the lock.
+            fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
     def _holder(self) -> str:

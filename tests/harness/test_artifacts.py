@@ -115,7 +115,9 @@ def test_the_digest_is_of_names_and_bytes_and_nothing_else(files, tmp_path_facto
         return folder
 
     one, other = written(files), written(reversed(list(files)))
-    (other / "optimizer.pt").write_bytes(b"not the model")
+    (other / "global_step8").mkdir()
+    for name in ("optimizer.pt", "rng_state_0.pth", "ratchet.json", "global_step8/shard.pt"):
+        (other / name).write_bytes(b"not the model")
     (other / ".hidden.json").write_bytes(b"not the model")
     (other / "README.md").write_bytes(b"not the model")
     assert artifacts.digest_of_folder(one) == artifacts.digest_of_folder(other)

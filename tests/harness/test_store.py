@@ -256,13 +256,18 @@ def test_threads_share_one_store(store):
     assert found == {"n": 80, "different": 80}
 
 
+def append_and_query(store):
+    store.append("training_steps", [step(1, "child")])
+    assert store.query("SELECT count(*) AS n FROM training_steps") == [{"n": 2}]
+
+
 def test_a_forked_child_writes_a_journal_of_its_own(store, workspace):
     store.append("training_steps", [step(1, "parent")])
-    child = multiprocessing.get_context("fork").Process(
-        target=store.append, args=("training_steps", [step(1, "child")])
-    )
+    store.drain()
+    child = multiprocessing.get_context("fork").Process(target=append_and_query, args=(store,))
     child.start()
     child.join()
+    assert child.exitcode == 0
     store.append("training_steps", [step(2, "parent")])
     found = store.query("SELECT training_id, step FROM training_steps ORDER BY ALL")
     assert [(row["training_id"], row["step"]) for row in found] == [

@@ -20,6 +20,7 @@ import pytest
 from harness import database, journal
 from harness.errors import UserError
 from harness.store import Store
+from harness.turnstile import Patience
 from harness.workspace import Workspace
 
 COUNT = "SELECT count(*) AS n FROM training_steps"
@@ -408,4 +409,50 @@ def test_a_failed_append_leaves_the_journal_and_the_next_one_works(workspace, mo
         {"step": 1},
         {"step": 3},
     ]
+    store.close()
+
+
+@pytest.mark.parametrize("passage", [1, 2])
+def test_an_interrupted_append_spoils_nothing_that_follows(workspace, monkeypatch, passage):
+    store = Store(workspace)
+    store.append("training_steps", [step(1)])
+    writes = []
+    write = journal._write
+
+    def interrupted(file, data):
+        writes.append(data)
+        if len(writes) == passage:
+            raise KeyboardInterrupt
+        return write(file, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.append("training_steps", [step(2)])
+    store.append("training_steps", [step(3)])
+    assert store.query("SELECT step FROM training_steps ORDER BY step") == [
+        {"step": 1},
+        {"step": 3},
+    ]
+    assert store.problems() == []
+    store.close()
+
+
+def test_a_lock_is_not_inherited_by_a_child_forked_while_it_is_held(workspace):
+    store = Store(workspace)
+    store.append("training_steps", [step(1)])
+    done = os.pipe()
+    with store._turnstile.pass_through(Patience(1.0, None)):
+        child = os.fork()
+        if child == 0:
+            os.read(done[0], 1)
+            os._exit(0)
+    try:
+        with Store(workspace, lock_timeout_s=2.0) as other:
+            assert other.query(COUNT) == [{"n": 1}]
+    finally:
+        os.write(done[1], b"x")
+        os.waitpid(child, 0)
+        for end in done:
+            os.close(end)
     store.close()
