@@ -33,8 +33,8 @@ _MODEL_SUFFIXES = {
     ".py",  # a model's own code
 }  # fmt: skip
 _NOT_THE_MODEL = {
-    MANIFEST, "ratchet.json", "training_args.bin", "trainer_state.json", "optimizer.bin", "optimizer.pt",
-    "scheduler.pt", "scheduler.bin", "scaler.pt", "zero_to_fp32.py",
+    MANIFEST, "ratchet.json", "training_args.bin", "trainer_state.json", "optimizer.bin",
+    "optimizer.pt", "scheduler.pt", "scheduler.bin", "scaler.pt", "zero_to_fp32.py",
 }  # fmt: skip
 _STATE_OF_TRAINING = ("rng_state", "global_step", ".")
 
