@@ -1,0 +1,329 @@
+"""Against lm-eval's `hf` backend: the same model, data, dtype and threads, taking turns.
+
+lm-eval lives in a virtual environment of its own (`.venv-bench`), made here on first use, and
+answers from a process that has its model loaded before the clock starts. It gets batches of 8,
+as in the examples of its own README (its default is 1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PEER_VENV = ROOT / ".venv-bench"
+PEER_BATCH = 8
+THREADS = 2
+NEW_TOKENS = 48
+RESPONSES = 4
+TEMPERATURE = 0.8
+STOP = "<|im_end|>"
+
+
+def run(quick: bool = False) -> list[dict[str, object]]:
+    """Rows of (what, ours, peer, ratio, goal, note); `quick` does a quarter of it, once."""
+    import torch
+
+    from harness.backends.live import TransformersBackend
+    from harness.models import load, resolve
+    from harness.workspace import Workspace
+
+    torch.set_num_threads(THREADS)
+    python = _peer_python()
+    files = resolve("smollm2-135m-instruct", Workspace.at())
+    backend = TransformersBackend(*load(files))
+    rounds = 1 if quick else 3
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        mixed = _items(backend, 16 if quick else 64, 12 if quick else 48)
+        alike = {**mixed, "documents": _passages()[: len(mixed["documents"])]}
+        rows = _in_process(backend, python, files.folder, mixed, alike, place, rounds)
+        return rows + _whole(python, files.folder, mixed, place, rows, 1 if quick else 2)
+
+
+def _in_process(
+    backend: Any,
+    python: Path,
+    folder: Path,
+    mixed: dict[str, Any],
+    alike: dict[str, Any],
+    place: Path,
+    rounds: int,
+) -> list[dict[str, object]]:
+    rows = []
+    for name, items, goal in (("mixed lengths", mixed, "0.35"), ("one length", alike, "none")):
+        documents = items["documents"]
+        with _peer(python, folder, items, place) as ask:
+            ours, theirs = _in_turns(
+                lambda docs=documents: _our_likelihoods(backend, docs),
+                lambda ask=ask: ask("perplexity"),
+                rounds,
+            )
+        a, b = (_word_perplexity(documents, side["values"]) for side in (ours, theirs))
+        assert math.isclose(a, b, rel_tol=1e-4), f"word perplexity {a} and {b}"
+        row = _row(f"perplexity, {len(documents)} documents of {name}", ours, theirs, goal)
+        rows.append({**row, "note": f"word perplexity {a:.4f} and {b:.4f}"})
+    with _peer(python, folder, mixed, place) as ask:
+        ours, theirs = _in_turns(
+            lambda: _our_answers(backend, mixed), lambda: ask("generate"), rounds
+        )
+    what = f"generation, {len(mixed['prompts'])} prompts x {RESPONSES} x {NEW_TOKENS} tokens"
+    note = f"{ours['tokens']} and {theirs['tokens']} tokens written, temperature {TEMPERATURE}"
+    return [*rows, {**_row(what, ours, theirs, "0.5"), "note": note}]
+
+
+def _whole(
+    python: Path,
+    folder: Path,
+    items: dict[str, Any],
+    place: Path,
+    measured: list[dict[str, object]],
+    rounds: int,
+) -> list[dict[str, object]]:
+    """A fresh process each, from its start to its end; and ours live inside a training."""
+    suite = _our_suite(items, place)
+    tasks = _their_tasks(items, place)
+    ours, theirs = _in_turns(
+        lambda: _timed(_our_command(folder, suite, place)),
+        lambda: _timed(_their_command(python, folder, tasks)),
+        rounds,
+    )
+    fresh = _row("one more checkpoint, a fresh process each", ours, theirs, "1/3")
+    live_seconds = sum(float(str(measured[i]["ours"]).split()[0]) for i in (0, 2))
+    live = _row("one more checkpoint, live in training", {"seconds": live_seconds}, theirs, "1/3")
+    return [
+        {**fresh, "note": "ratchet score against lm_eval; start, load, both tasks"},
+        {**live, "note": "the model is loaded already; lm-eval needs a process"},
+    ]
+
+
+def _in_turns(
+    ours: Callable[[], dict[str, Any]], theirs: Callable[[], dict[str, Any]], rounds: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Results of the last round, with the median of the seconds over all rounds."""
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    sides = list(zip(*pairs, strict=True))
+    medians = [statistics.median(result["seconds"] for result in side) for side in sides]
+    a, b = ({**side[-1], "seconds": m} for side, m in zip(sides, medians, strict=True))
+    return a, b
+
+
+def _row(what: str, ours: dict[str, Any], theirs: dict[str, Any], goal: str) -> dict[str, object]:
+    return {
+        "what": what,
+        "ours": f"{ours['seconds']:.1f} s",
+        "peer": f"{theirs['seconds']:.1f} s (lm-eval hf, batches of {PEER_BATCH})",
+        "ratio": ours["seconds"] / theirs["seconds"],
+        "goal": f"<= {goal}" if goal != "none" else "none: nothing is padded by either",
+    }
+
+
+def _our_likelihoods(backend: Any, documents: list[str]) -> dict[str, Any]:
+    from harness.backends.base import LogprobRequest
+
+    started = time.perf_counter()
+    prefix = (backend.prefix_token_id,)
+    requests = [
+        LogprobRequest(str(i), prefix, backend.encode(text)) for i, text in enumerate(documents)
+    ]
+    sums = {result.request_id: sum(result.logprobs) for result in backend.logprobs(requests)}
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "values": [sums[str(i)] for i in range(len(documents))]}
+
+
+def _our_answers(backend: Any, items: dict[str, Any]) -> dict[str, Any]:
+    from harness.backends.base import GenerationRequest, GenerationSettings
+
+    started = time.perf_counter()
+    settings = GenerationSettings(max_new_tokens=NEW_TOKENS, temperature=TEMPERATURE)
+    requests = [
+        GenerationRequest(
+            str(i), backend.encode(prompt), tuple(range(i * 100, i * 100 + RESPONSES))
+        )
+        for i, prompt in enumerate(items["prompts"])
+    ]
+    answers = list(backend.generate(requests, settings))
+    return {
+        "seconds": time.perf_counter() - started,
+        "tokens": sum(len(answer.token_ids) for answer in answers),
+    }
+
+
+def _word_perplexity(documents: list[str], log_likelihoods: list[float]) -> float:
+    """exp(-sum of log-likelihoods / number of words), as lm-eval defines words."""
+    words = sum(len(re.split(r"\s+", text)) for text in documents)
+    return math.exp(-sum(log_likelihoods) / words)
+
+
+def _passages() -> list[str]:
+    lines = (ROOT / "suites/data/general.heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+def _items(backend: Any, documents: int, prompts: int) -> dict[str, Any]:
+    """Documents of one to eight passages, as lengths of texts are spread; and chat prompts."""
+    chance = random.Random(7)
+    passages = _passages()
+    sizes = [min(8, max(1, round(chance.lognormvariate(0.7, 0.7)))) for _ in range(documents)]
+    replies = (ROOT / "suites/data/replies.jsonl").read_text(encoding="utf-8").splitlines()
+    messages = [json.loads(line)["message"] for line in replies]
+    messages += [f"{message} Please explain in detail." for message in messages]
+    return {
+        "documents": [" ".join(chance.sample(passages, size)) for size in sizes],
+        "messages": messages[:prompts],
+        "prompts": [
+            backend.tokenizer.apply_chat_template(
+                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+            )
+            for message in messages[:prompts]
+        ],
+        "responses": RESPONSES,
+        "new_tokens": NEW_TOKENS,
+        "temperature": TEMPERATURE,
+        "stop": STOP,
+    }
+
+
+def _peer_python() -> Path:
+    python = PEER_VENV / "bin/python"
+    done = PEER_VENV / ".installed"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(PEER_VENV)], check=True)
+        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        torch = version("torch").split("+")[0]
+        subprocess.run([*install, f"torch=={torch}"], check=True)
+        pinned = f"transformers=={version('transformers')}"
+        subprocess.run([*install, "lm-eval[hf]==0.4.13", pinned], check=True)
+        done.touch()
+    return python
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(THREADS),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@contextmanager
+def _peer(
+    python: Path, folder: Path, items: dict[str, Any], place: Path
+) -> Iterator[Callable[[str], dict[str, Any]]]:
+    data = place / "items.json"
+    data.write_text(json.dumps(items), encoding="utf-8")
+    script = Path(__file__).with_name("lm_eval_peer.py")
+    command = [str(python), str(script), str(folder), str(data), str(PEER_BATCH), str(THREADS)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=_environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(what: str) -> dict[str, Any]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(what, file=process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(process.stdout.readline())
+        return answer
+
+    try:
+        assert json.loads(process.stdout.readline())["ready"]
+        yield ask
+    finally:
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+def _timed(command: list[str]) -> dict[str, Any]:
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return {"seconds": seconds}
+
+
+def _our_suite(items: dict[str, Any], place: Path) -> Path:
+    _write_lines(place / "documents.jsonl", "text", items["documents"])
+    _write_lines(place / "messages.jsonl", "message", items["messages"])
+    suite = place / "bench.yaml"
+    suite.write_text(
+        "name: bench\ntasks:\n"
+        "  documents: {data: documents.jsonl, text: '{{ text }}', metrics: [perplexity]}\n"
+        "  answers:\n    data: messages.jsonl\n    prompt: {user: '{{ message }}'}\n"
+        f"    generate: {{responses: {RESPONSES}, temperature: {TEMPERATURE}, "
+        f"max_new_tokens: {NEW_TOKENS}}}\n    metrics: [json_valid]\n",
+        encoding="utf-8",
+    )
+    return suite
+
+
+def _our_command(folder: Path, suite: Path, place: Path) -> list[str]:
+    # A home of its own each time: nothing is remembered, neither digests nor answers.
+    home = tempfile.mkdtemp(dir=place)
+    program = "from harness.cli import main; main()"
+    score = ["score", str(folder), "--suite", str(suite), "--dtype", "float32", "--device", "cpu"]
+    return [sys.executable, "-c", program, "--home", home, *score]
+
+
+def _their_tasks(items: dict[str, Any], place: Path) -> Path:
+    tasks = place / "tasks"
+    tasks.mkdir()
+    shared = "dataset_path: json\ntest_split: test\n"
+    (tasks / "documents.yaml").write_text(
+        f"task: bench_documents\n{shared}"
+        f"dataset_kwargs: {{data_files: {{test: {place / 'documents.jsonl'}}}}}\n"
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\n"
+        "metric_list: [{metric: word_perplexity}]\n",
+        encoding="utf-8",
+    )
+    (tasks / "answers.yaml").write_text(
+        f"task: bench_answers\n{shared}"
+        f"dataset_kwargs: {{data_files: {{test: {place / 'messages.jsonl'}}}}}\n"
+        "output_type: generate_until\ndoc_to_text: '{{message}}'\ndoc_to_target: ''\n"
+        f"repeats: {RESPONSES}\n"
+        f"generation_kwargs: {{until: ['{STOP}'], max_gen_toks: {NEW_TOKENS}, do_sample: true, "
+        f"temperature: {TEMPERATURE}}}\nmetric_list: [{{metric: bypass}}]\n",
+        encoding="utf-8",
+    )
+    return tasks
+
+
+def _their_command(python: Path, folder: Path, tasks: Path) -> list[str]:
+    return [
+        str(python), "-m", "lm_eval", "--model", "hf",
+        "--model_args", f"pretrained={folder},dtype=float32",
+        "--tasks", "bench_documents,bench_answers", "--include_path", str(tasks),
+        "--device", "cpu", "--batch_size", str(PEER_BATCH), "--apply_chat_template",
+    ]  # fmt: skip
+
+
+def _write_lines(path: Path, field: str, values: list[str]) -> None:
+    lines = [json.dumps({"id": f"i{n}", field: value}) for n, value in enumerate(values)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for row in run(quick="--quick" in sys.argv):
+        print(row)
