@@ -68,7 +68,6 @@ class Killer:
         self.workspace = Workspace.at(folder / ".ratchet")
         self.log = folder / "log.jsonl"
         self.log.touch()
-        self.kills = 0
         self._set_up(folder)
         self.program = start_program()
 
@@ -98,9 +97,7 @@ class Killer:
         }
         program.stdin.write(json.dumps(order) + "\n")
         program.stdin.flush()
-        answer = json.loads(program.stdout.readline())
-        self.kills += answer["killed"]
-        return answer
+        return json.loads(program.stdout.readline())
 
     @contextlib.contextmanager
     def another_program(self):
@@ -203,20 +200,51 @@ def killer(tmp_path):
     made.close()
 
 
-def kill_many(killer, random_kills, seed):
-    """One kill or more at every label, then `random_kills` at random moments."""
+def kill_at_labels(killer, seed):
+    """A kill at every label; returns how many."""
     chance = random.Random(seed)
-    for place, label in enumerate(REACHED_BY):
-        if label in ("mid-create", "mid-migration"):
-            continue  # they happen once in a workspace's life, and have tests of their own
+    # Those two happen once in a workspace's life, and have tests of their own.
+    labels = [label for label in REACHED_BY if label not in ("mid-create", "mid-migration")]
+    for place, label in enumerate(labels):
         passage = chance.randint(1, 2)
         order = {"only": REACHED_BY[label], "acts": 40, "fault": f"{label}:{passage}"}
         assert killer.run(1000 * seed + place, **order)["killed"], label
         killer.check()
-    for number in range(random_kills):
+    return len(labels)
+
+
+def kill_at_random(killer, seed, kills):
+    """One process at a time, killed at some moment; returns how many."""
+    chance = random.Random(seed)
+    for number in range(kills):
         order = {"kill_after_s": chance.uniform(0.01, 0.4)}
         assert killer.run(1000 * seed + 100 + number, **order)["killed"]
         killer.check()
+    return kills
+
+
+def kill_a_crowd(killer, seed, rounds):
+    """Three processes that work at the same time, each killed at some moment."""
+    chance = random.Random(seed)
+    with killer.another_program() as second, killer.another_program() as third:
+        for number in range(rounds):
+            answers = []
+
+            def work(program, place, seconds, answers=answers, number=number):
+                place += 1000 * seed + 500 + 10 * number
+                answers.append(killer.run(place, program=program, kill_after_s=seconds))
+
+            crowd = [
+                threading.Thread(target=work, args=(program, place, chance.uniform(0.05, 0.6)))
+                for place, program in enumerate((killer.program, second, third))
+            ]
+            for thread in crowd:
+                thread.start()
+            for thread in crowd:
+                thread.join()
+            assert [answer["killed"] for answer in answers] == [True] * 3
+            killer.check()
+    return 3 * rounds
 
 
 def test_every_point_of_the_harness_is_among_those():
@@ -226,17 +254,22 @@ def test_every_point_of_the_harness_is_among_those():
 
 
 def test_kills_at_every_label_and_at_random_moments(killer):
-    kill_many(killer, 28, seed=1)
-    assert killer.kills == 36
+    kills = kill_at_labels(killer, seed=1)
+    kills += kill_at_random(killer, 1, kills=16)
+    kills += kill_a_crowd(killer, 1, rounds=4)
+    assert kills == 36  # and four more in the tests below
     assert len(killer.said()["ack rows"]) > 20
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_hundreds_of_kills(killer):
+    kills = 0
     for seed in range(2, 6):
-        kill_many(killer, 42, seed)
-    assert killer.kills == 200
+        kills += kill_at_labels(killer, seed)
+        kills += kill_at_random(killer, seed, kills=27)
+        kills += kill_a_crowd(killer, seed, rounds=5)
+    assert kills == 200
 
 
 def test_a_kill_while_the_database_is_made(tmp_path):
