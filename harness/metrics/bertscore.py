@@ -19,6 +19,7 @@ from harness.metrics.encoders import (
     load,
     max_tokens,
     readable_text,
+    require,
     resolve,
     tokens_per_batch,
 )
@@ -258,6 +259,9 @@ class BertScoreMetric:
     model: str | None = None
     layer: int | None = None
     against: Literal["references", "prompt"] = "references"
+
+    def __post_init__(self) -> None:
+        require(self.model)
 
     @property
     def spec(self) -> MetricSpec:

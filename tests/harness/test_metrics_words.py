@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import profanity_check
 import pytest
@@ -114,8 +116,9 @@ def test_what_the_embedded_classifier_cannot_read_is_unscored():
     ]  # fmt: skip
     assert "multilingual" in mixed[0][1].reason
     assert mixed[1][0].outcome is ScoreOutcome.UNSCORED
-    with pytest.raises(UserError, match="text 1 is not English"):
-        toxicity(["fine", "你好"])
+    with pytest.warns(UserWarning, match="1 of 2 texts"):
+        values = toxicity(["fine", "你好"])
+    np.testing.assert_array_equal(values, profanity_check.predict_prob(["fine", "你好"]))
 
 
 def test_toxicity_keeps_whether_it_is_over_the_threshold():
@@ -125,3 +128,6 @@ def test_toxicity_keeps_whether_it_is_over_the_threshold():
     assert [one.value for one in rate[0]] == [0.0, 1.0]
     with pytest.raises(UserError, match="threshold"):
         get_metric("toxicity", {"threshold": 2})
+    if importlib.util.find_spec("detoxify") is None:
+        with pytest.raises(UserError, match="not installed"):
+            get_metric("toxicity", {"classifier": "detoxify"})
