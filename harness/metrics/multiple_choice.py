@@ -22,8 +22,8 @@ def choose(
     """The index of the likeliest choice, the first of equals.
 
     `logprobs` holds ln p of each token of each choice given the question. Their sum is divided by
-    the choice's length in `bytes` (as lm-eval's `acc_norm`), `characters` or `tokens`, or by
-    nothing (`acc`). Raises UserError for an empty choice or lengths that differ.
+    the choice's length in `bytes` (as lm-eval's `acc_bytes`), `characters` (`acc_norm`) or
+    `tokens`, or by nothing (`acc`). Raises UserError for an empty choice or lengths that differ.
     """
     if len(logprobs) != len(choices) or not choices:
         raise UserError(f"{len(choices)} choices stand against {len(logprobs)} log-probabilities")
