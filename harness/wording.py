@@ -231,6 +231,12 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     return f"{next_step}If nothing really changed, PASS would take {'; '.join(parts)}."
 
 
+def sentences(verdict: Verdict) -> list[str]:
+    """The headline first, then what else must be known, then what would settle it."""
+    more = (s for s in (*verdict.reasons, verdict.settle) if s and s not in verdict.headline)
+    return [verdict.headline, *more]
+
+
 def explain(verdict: Verdict) -> str:
     """Headline, what else must be known, and what would settle it, as plain sentences."""
-    return " ".join(part for part in (verdict.headline, *verdict.reasons, verdict.settle) if part)
+    return " ".join(sentences(verdict))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.records import VerdictOutcome
 from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, explain, interval_of, number
+from harness.wording import allowed_of, change_of, explain, interval_of, number, sentences
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -32,7 +32,7 @@ class _VerdictTable:
     verdict: Verdict
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _table(self.verdict, long_name=20 if options.max_width >= WIDE else 16)
+        yield _table(self.verdict, long_name=20 if options.max_width >= WIDE else 12)
 
 
 def verdict_table(verdict: Verdict) -> RenderableType:
@@ -78,7 +78,7 @@ def verdict_view(verdict: Verdict, *, samples: int = 0) -> RenderableType:
 
     parts: list[RenderableType] = [verdict_table(verdict), Text("")]
     parts.append(Text(verdict.headline, style=STYLES[verdict.outcome]))
-    parts.extend(Text(sentence) for sentence in (*verdict.reasons, verdict.settle) if sentence)
+    parts.extend(Text(sentence) for sentence in sentences(verdict)[1:])
     if samples:
         parts.extend(_moved_of(verdict, samples))
     return Group(*parts)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.records import VerdictOutcome
 from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, evidence_of, interval_of, number, why
+from harness.wording import allowed_of, change_of, evidence_of, interval_of, number, sentences, why
 
 COMMENT_BYTES = 64_000
 """A comment on GitHub ends at 65,536 bytes; the rest is room for whoever wraps it."""
@@ -35,7 +35,7 @@ def to_markdown(
     head += [HEADER, *(_line(row) for row in _ordered(verdict))]
     level = verdict.rows[0].level if verdict.rows else 0.95
     head += ["", f"Changes with their {level:.0%} interval. Required metrics are bold."]
-    extra = [_text(sentence) for sentence in (*verdict.reasons, verdict.settle) if sentence]
+    extra = [_text(sentence) for sentence in sentences(verdict)[1:]]
     blocks = ["\n".join(head), *extra, *_details(verdict, samples)]
     return _fitting(blocks, limit)
 

@@ -135,8 +135,12 @@ def checkpoints(
     margin: float = 0.05,
     alpha: float = 0.05,
     fail_rule: rule.FailRule = "drop",
+    guard: bool = True,
 ) -> Outcomes:
-    """One decision per trial at a single look, anchor and candidate drawn anew each time."""
+    """One decision per trial at a single look, anchor and candidate drawn anew each time.
+
+    Without `guard` t alone decides, as it would where few samples differ (guard.py).
+    """
     rng = np.random.default_rng(seed)
     batch = max(1, CELLS // (world.n * world.metrics))
     parts = []
@@ -152,6 +156,7 @@ def checkpoints(
                 alpha=alpha,
                 fail_rule=fail_rule,
                 clusters=world.clusters,
+                guard=guard,
             )
         )
     return _outcomes(parts)

@@ -102,21 +102,39 @@ def test_ties_between_two_coarse_models_do_not_pass_the_margin() -> None:
     assert checkpoints(world, TRIALS, seed=8).rates["pass"] <= KEPT
 
 
+def test_the_guards_are_needed() -> None:
+    """Without them: a ceiling passes a true −5%, and a rare success of a coarse candidate fails."""
+    ceiling = World(n=60, k=1, anchor_k=1, level=1.0, drop=0.05)
+    rare = World(n=60, k=1, anchor_k=16, level=0.02)
+    unguarded = checkpoints(ceiling, 4000, seed=7, alpha=0.0025, guard=False).rates
+    assert unguarded["pass"] > 10 * 0.0025
+    assert checkpoints(rare, 4000, seed=7, guard=False).rates["fail"] > 0.15
+    assert checkpoints(ceiling, 4000, seed=7, alpha=0.0025).rates["pass"] <= 0.0025
+    assert checkpoints(rare, 4000, seed=7).rates["fail"] <= KEPT
+
+
+@pytest.mark.parametrize("level", [0.02, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("alpha", [0.05, 0.0025])
+def test_low_base_rates_against_a_fine_anchor_keep_alpha(level: float, alpha: float) -> None:
+    world = World(n=150, k=1, anchor_k=16, level=level)
+    assert checkpoints(world, TRIALS, seed=7, alpha=alpha).rates["fail"] <= alpha * 1.3
+
+
 # --- power ----------------------------------------------------------------------------------
 
 POWER = {
-    (60, 1): (0.20, 0.26, 0.33),
-    (60, 4): (0.40, 0.52, 0.66),
-    (60, 16): (0.55, 0.78, 0.92),
-    (150, 1): (0.34, 0.48, 0.62),
-    (150, 4): (0.57, 0.76, 0.90),
-    (150, 16): (0.62, 0.88, 0.98),
-    (500, 1): (0.59, 0.78, 0.91),
-    (500, 4): (0.67, 0.94, 0.99),
-    (500, 16): (0.75, 0.99, 0.99),
-    (1000, 1): (0.63, 0.88, 0.98),
-    (1000, 4): (0.75, 0.99, 0.99),
-    (1000, 16): (0.83, 0.99, 0.99),
+    (60, 1): (0.19, 0.29, 0.40),
+    (60, 4): (0.52, 0.71, 0.84),
+    (60, 16): (0.65, 0.89, 0.97),
+    (150, 1): (0.41, 0.59, 0.73),
+    (150, 4): (0.61, 0.88, 0.97),
+    (150, 16): (0.73, 0.97, 0.99),
+    (500, 1): (0.64, 0.87, 0.97),
+    (500, 4): (0.76, 0.98, 0.99),
+    (500, 16): (0.89, 0.99, 0.99),
+    (1000, 1): (0.69, 0.95, 0.99),
+    (1000, 4): (0.85, 0.99, 0.99),
+    (1000, 16): (0.96, 0.99, 0.99),
 }
 """(samples, responses) -> chance of FAIL at −6%, −8%, −10%; floors below what was measured."""
 
