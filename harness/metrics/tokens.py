@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from harness.errors import UserError
@@ -24,7 +24,11 @@ def tokenize_all(texts: Sequence[str], tokenizer: str) -> list[list[str]]:
             for start in range(0, len(texts), _BLOCK)
             for tokens in _tokenize_13a(texts[start : start + _BLOCK])
         ]
-    tokenize = sacrebleu_tokenizer(tokenizer)
+    return _one_by_one(texts, tokenizer)
+
+
+def _one_by_one(texts: Sequence[str], tokenizer: str) -> list[list[str]]:
+    tokenize = _uncached(sacrebleu_tokenizer(tokenizer))
     return [tokenize(text.rstrip()).split() for text in texts]
 
 
@@ -42,17 +46,18 @@ def sacrebleu_tokenizer(name: str) -> Any:
 
 
 def _tokenize_13a(texts: Sequence[str]) -> list[list[str]]:
-    tokenize = sacrebleu_tokenizer("13a")
     if any(_BETWEEN in text for text in texts):
-        return [tokenize(text.rstrip()).split() for text in texts]
-    # Past sacrebleu's own caches, which would keep every joined block alive.
-    tokenize._post_tokenizer = _uncached(tokenize._post_tokenizer)
+        return _one_by_one(texts, "13a")
     joined = f" {_BETWEEN} ".join(text.rstrip() for text in texts)
-    tokens = _uncached(tokenize)(joined)
+    tokens = _uncached(sacrebleu_tokenizer("13a"))(joined)
     return [part.split() for part in tokens.split(_BETWEEN)]
 
 
-def _uncached(tokenizer: Any) -> Any:
+def _uncached(tokenizer: Any) -> Callable[[str], str]:
+    """The tokenizer without sacrebleu's caches, which would keep 65,536 texts alive, of any size."""
+    inner = getattr(tokenizer, "_post_tokenizer", None)
+    if inner is not None:
+        tokenizer._post_tokenizer = _uncached(inner)
     call: Any = type(tokenizer).__call__
-    inner = getattr(call, "__wrapped__", call)
-    return lambda line: inner(tokenizer, line)
+    plain = getattr(call, "__wrapped__", call)
+    return lambda line: str(plain(tokenizer, line))
