@@ -49,7 +49,8 @@ class Calibration:
     false_rollback      chance that one unchanged checkpoint fails, at the policy's alpha
     false_rollback_run  that any of `run_length` unchanged checkpoints does, alpha split over them
     bare_rule           what the bare comparison of means would do to one unchanged checkpoint
-    passes              chance that an unchanged checkpoint passes as a whole
+    passes              chance that an unchanged checkpoint passes as a whole; None where a
+                        required metric could not be simulated
     """
 
     metrics: tuple[MetricCalibration, ...]
@@ -57,7 +58,7 @@ class Calibration:
     false_rollback_run: float
     run_length: int
     bare_rule: float
-    passes: float
+    passes: float | None
     alpha: float
     trials: int
     runs: int

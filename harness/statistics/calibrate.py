@@ -108,7 +108,7 @@ class Rates:
     false_rollback: float
     false_rollback_run: float
     bare_rule: float
-    passes: float
+    passes: float | None
     power: Mapping[str, Mapping[float, float]]
     pass_rate: Mapping[str, float]
     trials: int
@@ -138,7 +138,8 @@ def rates(
     trials = int(np.clip(cells // 4 // (size * (1 + len(drops))), 100, trials))
     null = np.array([metric.p_values(rng, trials) for metric in metrics])
     decided = _decide(null, alpha, fail_rule)
-    must = [metric.metric in required for metric in metrics]
+    must = np.array([metric.metric in required for metric in metrics])
+    judged = set(required) <= {metric.metric for metric in metrics} and must.any()
     power = {
         metric.metric: {
             drop: _caught(null, i, metric.p_values(rng, trials, drop), alpha, fail_rule)
@@ -152,7 +153,7 @@ def rates(
         false_rollback=float(decided.failed.any(-1).mean()),
         false_rollback_run=float(np.mean(lost)),
         bare_rule=float((null[:, 3] > 0).any(0).mean()),
-        passes=float(decided.passed[:, must].all(-1).mean()),
+        passes=float(decided.passed[:, must].all(-1).mean()) if judged else None,
         power=power,
         pass_rate={m.metric: float(decided.passed[:, i].mean()) for i, m in enumerate(metrics)},
         trials=trials,
