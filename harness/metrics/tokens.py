@@ -54,7 +54,7 @@ def _tokenize_13a(texts: Sequence[str]) -> list[list[str]]:
 
 
 def _uncached(tokenizer: Any) -> Callable[[str], str]:
-    """The tokenizer without sacrebleu's caches, which would keep 65,536 texts alive, of any size."""
+    """The tokenizer without its caches, which would keep 65,536 texts alive, of any size."""
     inner = getattr(tokenizer, "_post_tokenizer", None)
     if inner is not None:
         tokenizer._post_tokenizer = _uncached(inner)
