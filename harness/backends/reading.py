@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -19,9 +20,21 @@ POSITIONS_AT_ONCE = 512
 
 def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> Iterator[Logprobs]:
     """Score requests that fit the model; `tokens` bounds a batch, its padding included."""
-    for batch in _batches(requests, tokens):
+    batches = deque(_batches(requests, tokens))
+    while batches:
+        batch = batches.popleft()
         started = time.perf_counter()
-        scored = _score(causal, batch)
+        try:
+            scored = _score(causal, batch)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if len(batch) > 1:
+                half = len(batch) // 2
+                batches.extendleft([batch[half:], batch[:half]])
+                continue
+            elapsed = time.perf_counter() - started
+            yield Logprobs(batch[0].id, (), elapsed, error="out of memory with this text alone")
+            continue
         elapsed = time.perf_counter() - started
         for request, logprobs in zip(batch, scored, strict=True):
             if all(map(math.isfinite, logprobs)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from harness.backends.memory import Lockstep, Memory, Slots
 from harness.backends.sampling import choose, token_logprobs, uniforms
 
 NOT_FINITE = "the model's logits are not finite: its weights are broken, or have diverged"
+OUT_OF_MEMORY = "out of memory with this answer alone: use a smaller model, dtype or max_new_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +75,51 @@ class Writer:
 
     def write(self, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
         """Answers to requests whose prompts fit, in the order in which they end."""
-        queue = self._jobs(requests)
+        queue = deque(self._jobs([(r, tuple(range(len(r.seeds)))) for r in requests]))
         while queue or self._rows:
-            # The grad mode is thread-wide: it must not be left on while the caller has the turn.
-            with torch.inference_mode():
-                if self._wants_more(queue):
-                    self._admit(queue)
-                else:
-                    self._step()
-                ended = self._sweep()
+            try:
+                # The grad mode is thread-wide: it must not be left on in the caller's turn.
+                with torch.inference_mode():
+                    if self._wants_more(queue):
+                        self._admit(queue)
+                    else:
+                        self._step()
+                    ended = self._sweep()
+            except torch.OutOfMemoryError:
+                ended = self._retreat(queue)
             yield from ended
 
-    def _jobs(self, requests: Sequence[GenerationRequest]) -> deque[_Job]:
-        """Longest first, so that a batch holds like with like."""
+    def _retreat(self, queue: deque[_Job]) -> list[Generation]:
+        """Begin again with half the room. An answer depends on its seed alone, so that nothing
+        but time is lost. An answer that has all the room and still too little is an error.
+        """
+        now = time.perf_counter()
+        lost, self._rows, self._memory = self._rows, [], None
+        torch.cuda.empty_cache()
+        if len(lost) <= 1:
+            for row in lost:
+                row.finish = "error"
+            return [self._generation(row, now, OUT_OF_MEMORY) for row in lost]
+        half = max(1, len(lost) // 2)
+        self.room = replace(self.room, rows=half)
+        waiting = [(job.request, job.positions) for job in queue]
+        waiting += [(row.request, (row.position,)) for row in lost]
+        queue.clear()
+        queue.extend(self._jobs(waiting))
+        return []
+
+    def _jobs(self, wanted: Sequence[tuple[GenerationRequest, tuple[int, ...]]]) -> list[_Job]:
+        """Jobs that fit the room, longest first, so that a batch holds like with like."""
+        together: dict[str, tuple[GenerationRequest, list[int]]] = {}
+        for request, positions in wanted:
+            together.setdefault(request.id, (request, []))[1].extend(positions)
         jobs = []
-        for request in requests:
+        for request, each in together.values():
             need = min(len(request.prompt_ids) + self.settings.max_new_tokens, self.room.max_length)
             width = max(1, min(self.room.rows, self.room.tokens // need))
-            for start in range(0, len(request.seeds), width):
-                positions = tuple(range(start, min(start + width, len(request.seeds))))
-                jobs.append(_Job(request, positions, need))
-        jobs.sort(key=lambda job: (-len(job.request.prompt_ids), job.request.id))
-        return deque(jobs)
+            for start in range(0, len(each), width):
+                jobs.append(_Job(request, tuple(each[start : start + width]), need))
+        return sorted(jobs, key=lambda job: (-len(job.request.prompt_ids), job.request.id))
 
     def _wants_more(self, queue: deque[_Job]) -> bool:
         if not queue:
@@ -131,8 +155,8 @@ class Writer:
             source += [len(prompts)] * len(job.positions)
             prompts.append(job.request.prompt_ids)
             fresh += [self._row(job, position, started) for position in job.positions]
-        states = self._memory.admit(prompts, source)
         self._rows += fresh
+        states = self._memory.admit(prompts, source)
         self._extend(fresh, states)
 
     def _fits(self, job: _Job, head: _Job, rows: int, prompts: int) -> bool:
@@ -200,10 +224,10 @@ class Writer:
         self._rows = [self._rows[index] for index in order]
         return ended
 
-    def _generation(self, row: _Row, now: float) -> Generation:
+    def _generation(self, row: _Row, now: float, problem: str = NOT_FINITE) -> Generation:
         if row.finish == "error":
             return Generation(
-                row.request.id, row.position, (), "", "error", now - row.started, error=NOT_FINITE
+                row.request.id, row.position, (), "", "error", now - row.started, error=problem
             )
         text = self.ending.text_of(row.tokens)
         cuts = [text.find(stop) for stop in self.settings.stop if stop in text]

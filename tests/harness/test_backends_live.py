@@ -222,6 +222,38 @@ def test_a_diverged_model_answers_with_errors_never_with_nan(backend: Transforme
     assert result.logprobs == ()
 
 
+def test_too_little_memory_costs_time_and_no_answer(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.backends.causal import Causal
+
+    settings = GenerationSettings(max_new_tokens=12, temperature=1.0)
+    requests = _asked(backend, (1, 2, 3))
+    texts = [LogprobRequest(str(i), (1,), backend.encode(t)) for i, t in enumerate(TEXTS)]
+    expected = _answers(backend, requests, settings)
+    read = {r.request_id: r.logprobs for r in backend.logprobs(texts)}
+    states = Causal.states
+
+    def cramped(limit: int) -> None:
+        def limited(self: Causal, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+            if ids.shape[0] > limit:
+                raise torch.OutOfMemoryError("no memory")
+            return states(self, ids, **arguments)
+
+        monkeypatch.setattr(Causal, "states", limited)
+
+    cramped(2)
+    assert _answers(backend, requests, settings) == expected
+    assert all(
+        r.logprobs == pytest.approx(read[r.request_id], abs=1e-5) for r in backend.logprobs(texts)
+    )
+    cramped(0)
+    answers = list(backend.generate(requests, settings))
+    assert len(answers) == len(expected)
+    assert all("out of memory" in (a.error or "") for a in answers)
+    assert all("out of memory" in (r.error or "") for r in backend.logprobs(texts))
+
+
 @pytest.mark.long
 def test_the_embedded_model_answers_alike_in_any_batch(tmp_path: Path) -> None:
     from harness.models import load, resolve
