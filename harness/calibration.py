@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.pairing import MetricScores, MismatchError, Paired, pair
 from harness.policy import DEFAULT_POLICY, GatePolicy, Role
 from harness.statistics.calibrate import Rates, Twice, auto_margin, rates
-from harness.statistics.power import samples_needed, visible_drop
+from harness.statistics.power import assumed_sd, samples_needed, visible_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +247,25 @@ def _responses_needed(
     if spare <= 0 or per_response == 0:
         return None
     return max(1, math.ceil(per_response / spare))
+
+
+def visible_before_scoring(
+    n: int,
+    *,
+    responses: int = 1,
+    anchor_responses: int = 16,
+    margin: float = 0.05,
+    alpha: float = 0.05,
+    tests: int = 1,
+    level: float = 0.7,
+) -> float:
+    """The smallest drop that n samples would show in 80% of cases, before anything was scored.
+
+    A share of the anchor's value, for a right-or-wrong metric at `level` among `tests` gated ones;
+    what `ratchet suites check` prints and holds against the margin. Calibration measures it.
+    """
+    sd = math.hypot(
+        assumed_sd(responses, anchor_responses, level),
+        math.sqrt(level * margin * (1 - margin) / max(responses, 1)),
+    )
+    return visible_drop(sd, n, level, margin=margin, alpha=alpha, tests=tests)

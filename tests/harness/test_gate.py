@@ -567,6 +567,19 @@ def test_no_improvement_with_a_failure_beside_it() -> None:
     assert found.failed == ("a/y",)
 
 
+@pytest.mark.parametrize("n", [60, 150, 400])
+def test_a_lucky_coarse_candidate_is_no_improvement_on_a_fine_anchor(n: int) -> None:
+    """64 responses say .98 of the anchor; one right answer each of the candidate says less."""
+    rng = np.random.default_rng(n)
+    alpha, wrong = 0.01, 0
+    for _ in range(300):
+        chance = rng.beta(49, 1, n)
+        ours = {"a/x": scores(rng.binomial(64, chance) / 64)}
+        theirs = {"a/x": scores(rng.random(n) < chance)}
+        wrong += bool(improved(ours, theirs, alpha=alpha))
+    assert wrong <= 300 * alpha + 4
+
+
 def test_better_by_asks_for_more() -> None:
     ours, theirs = {"a/x": right(500, 1000)}, {"a/x": right(550, 1000)}
     assert improved(ours, theirs)

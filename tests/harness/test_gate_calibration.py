@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from harness.calibration import Calibration, calibrate
+from harness.calibration import Calibration, calibrate, visible_before_scoring
 from harness.errors import UserError
 from harness.gate import GatePolicy, MetricPolicy, MetricScores, decide
 from harness.records import VerdictOutcome
+from harness.statistics.simulate import World, checkpoints
 
 CHANCE = np.random.default_rng(1).beta(1.4, 0.6, 150)
 NAME = "task/match"
@@ -125,3 +126,10 @@ def test_what_cannot_be_calibrated_is_named() -> None:
     found = calibrate({**first, "r/wins": wins}, {**scored(4, 2), "r/wins": wins}, trials=100)
     assert "win" in found.skipped["r/wins"]
     assert found.passes is None
+
+
+@pytest.mark.parametrize(("n", "k"), [(60, 4), (150, 4), (500, 4), (500, 16)])
+def test_what_is_visible_before_scoring_is_then_seen(n: int, k: int) -> None:
+    drop = visible_before_scoring(n, responses=k, anchor_responses=16)
+    world = World(n=n, k=k, anchor_k=16, level=0.7, spread=2.0, drop=drop)
+    assert checkpoints(world, 1500, seed=1).rates["fail"] == pytest.approx(0.8, abs=0.1)

@@ -138,14 +138,14 @@ def test_few_differ_counts_clusters() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=25))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_holm_is_statsmodels(p: list[float]) -> None:
     reference = multipletests(p, method="holm")[1]
     assert np.allclose(holm(p), reference)
 
 
 def test_holm_works_along_the_last_axis() -> None:
-    p = RNG.uniform(size=(5, 7, 4))
+    p = RNG.uniform(size=(2, 3, 4))
     rows = np.array([multipletests(row, method="holm")[1] for row in p.reshape(-1, 4)])
     assert np.allclose(holm(p), rows.reshape(p.shape))
     assert holm(np.empty((3, 0))).shape == (3, 0)
