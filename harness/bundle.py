@@ -80,8 +80,7 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
     summary = store.query(
         "SELECT * EXCLUDE run_id FROM run_summary WHERE run_id = ? ORDER BY task, metric", [run_id]
     )
-    if folder.exists() and not (folder / RUN).is_file() and any(folder.iterdir()):
-        raise UserError("the folder holds something else", file=folder, cure="choose a new folder")
+    _refuse_a_foreign(folder)
     rows[0]["suite_path"] = _portable(rows[0]["suite_path"])
     tasks = _task_digests(rows[0]["protocol"] or {})
     replaced = None
@@ -223,6 +222,18 @@ def _read_table(folder: Path, name: str, files: Mapping[str, Any]) -> pyarrow.Ta
         return parquet.read_table(path).cast(BY_NAME[name].arrow)
     except (pyarrow.ArrowException, ValueError) as error:
         raise _refused(path, "can't be read") from error
+
+
+def _refuse_a_foreign(folder: Path) -> None:
+    """Only a bundle may be replaced: whatever else is in the folder is somebody's work."""
+    own = {RUN, *(f"{name}.parquet" for name in _QUERIES)}
+    foreign = [p.name for p in folder.iterdir() if p.name not in own] if folder.is_dir() else []
+    if foreign or folder.is_file():
+        raise UserError(
+            f"{folder.name} holds something else: {', '.join(sorted(foreign)[:3]) or 'a file'}",
+            file=folder,
+            cure="choose a new folder",
+        )
 
 
 def _make_way(folder: Path) -> Path | None:

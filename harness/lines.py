@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,34 @@ def bless(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> Blessed:
     blessed = current(folder)
     assert blessed is not None
     return blessed
+
+
+def earlier(history: Sequence[Blessed], line: str, to: str | None = None) -> Blessed:
+    """The version that a roll back goes to: the one before, or the last one of digest `to`.
+
+    `history` is oldest first. Raises UserError where there is none.
+    """
+    if not history:
+        raise UserError(f"nothing was ever promoted on {line}")
+    if to is None:
+        by_number = {version.number: version for version in history}
+        previous = history[-1].previous
+        if previous is None or previous not in by_number:
+            raise UserError(
+                f"{line} has no version before {history[-1].digest[:12]}",
+                cure="name one with --to DIGEST; `ratchet history` lists them",
+            )
+        return by_number[previous]
+    found = [v for v in history[:-1] if len(to) >= 6 and v.digest.startswith(to)]
+    found = [v for v in found if v.digest != history[-1].digest]
+    if not found:
+        raise UserError(
+            f"{to!r} was never blessed on {line}, or is blessed now",
+            cure="`ratchet history` lists what was; `ratchet promote` blesses something new",
+        )
+    if len({version.digest for version in found}) > 1:
+        raise UserError(f"{to!r} begins more than one digest", cure="give more digits")
+    return found[-1]
 
 
 def problems(folder: Path) -> list[str]:

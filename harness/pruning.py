@@ -22,6 +22,12 @@ _STOOD_ON = """
         SELECT 1 FROM training_events e
         WHERE e.training_id = c.training_id AND e.event = 'finished'
     )
+    UNION
+    SELECT digest, 'added since the last promotion: it may be waiting for its own'
+    FROM checkpoints
+    WHERE event = 'added' AND seq > (
+        SELECT coalesce(max(seq), 0) FROM checkpoints WHERE event IN ('promoted', 'rolled_back')
+    )
 """
 
 

@@ -64,7 +64,9 @@ class Registry:
                 artifacts.set_aside(place, "; ".join(artifacts.verify(place)))
             if not place.exists():
                 self._take_in(folder, place, digest)
-        self._tell(digest, "added", training_id=training_id, step=step, run_id=run_id)
+            provenance = {"training_id": training_id, "step": step, "run_id": run_id}
+            if not self._has_heard(digest, provenance):
+                self._tell(digest, "added", **provenance)
         return digest
 
     def path(self, digest: str) -> Path:
@@ -155,7 +157,7 @@ class Registry:
         folder = self._line(line)
         with self._locked():
             history = lines.versions(folder)
-            target = _target(history, line, to)
+            target = lines.earlier(history, line, to)
             problems = artifacts.verify(target.path)
             if problems:
                 raise UserError(
@@ -232,7 +234,8 @@ class Registry:
 
         Kept, however old: the last `keep` blessed digests of every line; anchors and crests
         (what any verdict was held against, or a committed baseline names); what an unfinished
-        training made. Raises UserError for a `keep` below 1.
+        training made; what was added since the last promotion. Raises UserError for a `keep`
+        below 1.
         """
         if keep < 1:
             raise UserError("--keep must be at least 1: a blessed checkpoint is never deleted")
@@ -312,6 +315,15 @@ class Registry:
                 cure='only --override "reason" promotes it, and the reason is kept for ever',
             )
 
+    def _has_heard(self, digest: str, provenance: dict[str, Any]) -> bool:
+        """Whether the last that was said of this checkpoint is that it came from there."""
+        rows = self._store.query(
+            "SELECT event, training_id, step, run_id FROM checkpoints WHERE digest = ? "
+            "AND event IN ('added', 'pruned') ORDER BY seq DESC LIMIT 1",
+            [digest],
+        )
+        return rows == [{"event": "added", **provenance}]
+
     def _added(self, digest: str) -> dict[str, Any]:
         """What was last said when the checkpoint was added; a run's word before none."""
         rows = self._store.query(
@@ -375,30 +387,6 @@ def who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _target(history: list[Blessed], line: str, to: str | None) -> Blessed:
-    if not history:
-        raise UserError(f"nothing was ever promoted on {line}")
-    if to is None:
-        by_number = {version.number: version for version in history}
-        previous = history[-1].previous
-        if previous is None or previous not in by_number:
-            raise UserError(
-                f"{line} has no version before {history[-1].digest[:12]}",
-                cure="name one with --to DIGEST; `ratchet history` lists them",
-            )
-        return by_number[previous]
-    found = [v for v in history[:-1] if len(to) >= 6 and v.digest.startswith(to)]
-    found = [v for v in found if v.digest != history[-1].digest]
-    if not found:
-        raise UserError(
-            f"{to!r} was never blessed on {line}, or is blessed now",
-            cure="`ratchet history` lists what was; `ratchet promote` blesses something new",
-        )
-    if len({version.digest for version in found}) > 1:
-        raise UserError(f"{to!r} begins more than one digest", cure="give more digits")
-    return found[-1]
 
 
 def _against_baseline(blessed: Blessed, baselines: Path | None) -> list[str]:

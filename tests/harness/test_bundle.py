@@ -206,9 +206,11 @@ def test_another_run_under_the_same_id_is_refused(store, elsewhere, tmp_path):
 
 def test_export_replaces_a_bundle_and_nothing_else(store, tmp_path):
     folder = export_run(store, "r1", tmp_path / "bundle")
-    (folder / "left-over.txt").write_text("")
-    export_run(store, "r1", folder)
-    assert not (folder / "left-over.txt").exists()
+    (folder / "scores.parquet").write_bytes(b"torn")
+    assert read_bundle(export_run(store, "r1", folder)).scores.num_rows == 20
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"something else: notes\.txt"):
+        export_run(store, "r1", folder)
     work = tmp_path / "work"
     work.mkdir()
     (work / "thesis.tex").write_text("")

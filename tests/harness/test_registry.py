@@ -69,6 +69,13 @@ def test_a_checkpoint_is_its_bytes(registry, workspace, add):
     assert not (folder / "optimizer.pt").exists()
 
 
+def test_adding_the_same_again_is_told_once(registry, store, add):
+    for _ in range(2):
+        digest = add("a", run_id="r")
+    told = store.query("SELECT digest, run_id FROM checkpoints WHERE event = 'added'")
+    assert told == [{"digest": digest, "run_id": "r"}]
+
+
 def test_a_damaged_checkpoint_is_set_aside_when_its_bytes_come_again(registry, workspace, add):
     digest = add("a")
     (registry.path(digest) / "adapter_config.json").write_text("{ }")
@@ -242,18 +249,19 @@ def test_verify_names_a_difference_from_the_committed_baseline(registry, store, 
 
 
 def test_prune_shows_first_and_keeps_what_is_stood_on(registry, store, add, decide, tmp_path):
-    blessed = [add(word) for word in "abcd"]
-    for digest in blessed:
-        registry.promote(LINE, digest, override="x")
-    anchor = add("anchor", run_id="r-anchor")
-    decide("v", anchor_run="r-anchor")
-    running = add("running", training_id="t-running", step=8)
     store.append("trainings", [{"training_id": "t-running"}, {"training_id": "t-done"}])
     store.append("training_events", [{"training_id": "t-done", "event": "finished"}])
     done = add("done", training_id="t-done", step=8)
+    running = add("running", training_id="t-running", step=8)
+    anchor = add("anchor", run_id="r-anchor")
+    decide("v", anchor_run="r-anchor")
     baseline = add("baseline", run_id="r-base")
     store.append("runs", [{"run_id": "r-base", "protocol": {}}])
     export_run(store, "r-base", tmp_path / "baselines" / LINE)
+    blessed = [add(word) for word in "abcd"]
+    for digest in blessed:
+        registry.promote(LINE, digest, override="x")
+    waiting = add("waiting")
 
     shown = registry.prune(baselines=tmp_path / "baselines")
     assert {digest for digest, _ in shown.freed} == {blessed[0], done}
@@ -262,7 +270,7 @@ def test_prune_shows_first_and_keeps_what_is_stood_on(registry, store, add, deci
 
     freed = registry.prune(dry_run=False, baselines=tmp_path / "baselines")
     assert freed == shown
-    for digest in (*blessed[1:], anchor, running, baseline):
+    for digest in (*blessed[1:], anchor, running, baseline, waiting):
         assert artifacts.verify(registry.path(digest)) == []
     with pytest.raises(UserError):
         registry.path(done)
