@@ -20,7 +20,10 @@ LineOption = Annotated[str, typer.Option("--line", "-l", help="The line.", show_
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for the record.")]
 BaselinesOption = Annotated[
     Path | None,
-    typer.Option("--baselines", help="The folder of committed bundles, one per line."),
+    typer.Option(
+        "--baselines",
+        help="The folder of committed bundles, one per line. Default: ./baselines if it is there.",
+    ),
 ]
 
 
@@ -40,7 +43,8 @@ def promote(
     reason: ReasonOption = None,
     baselines: BaselinesOption = None,
 ) -> None:
-    """Bless a checkpoint. With --baselines, its run's bundle is written there for review."""
+    """Bless a checkpoint, and write its run's bundle under baselines/ for review."""
+    baselines = _baselines(baselines)
     with _open() as (store, registry, console):
         folder = Path(checkpoint)
         digest = registry.add(folder) if folder.is_dir() else registry.path(checkpoint).name
@@ -105,7 +109,7 @@ def verify(
 ) -> None:
     """Check pointers, every byte of the checkpoints, and the journals. Exits 1 if any is wrong."""
     with _open() as (store, registry, console):
-        problems = registry.verify(line, baselines=baselines) + store.problems()
+        problems = registry.verify(line, baselines=_baselines(baselines)) + store.problems()
         for problem in problems:
             console.print(f"✗ {problem}", markup=False, highlight=False, soft_wrap=True)
         if problems:
@@ -124,7 +128,7 @@ def prune(
     from rich.table import Table
 
     with _open() as (_, registry, console):
-        found = registry.prune(keep=keep, dry_run=not yes, baselines=baselines)
+        found = registry.prune(keep=keep, dry_run=not yes, baselines=_baselines(baselines))
         table = Table("checkpoint", "MB", "")
         for digest, size in found.freed:
             table.add_row(digest[:12], f"{size / 1e6:.1f}", "freed" if yes else "would be freed")
@@ -135,6 +139,11 @@ def prune(
         console.print(f"{len(found.freed)} checkpoints, {found.bytes / 1e6:.1f} MB {done}")
         if found.freed and not yes:
             console.print(f"do it: ratchet prune --keep {keep} --yes")
+
+
+def _baselines(named: Path | None) -> Path | None:
+    usual = Path("baselines")
+    return named or (usual if usual.is_dir() else None)
 
 
 @contextmanager

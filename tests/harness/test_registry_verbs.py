@@ -100,8 +100,9 @@ def test_a_promotion_writes_the_bundle_for_review(home, models, tmp_path, capsys
     with Store(home) as store:
         store.append("runs", [{"run_id": "r", "protocol": {}}])
         Registry(home, store).add(home.home.parent / "model-a", run_id="r")
-    words = ["promote", models[0], "--line", "bot", "--baselines", "baselines"]
-    code, said = ratchet(capsys, *words)
+    (tmp_path / "baselines").mkdir()
+    code, said = ratchet(capsys, "promote", models[0], "--line", "bot")
     assert (code, "bundle for review" in said) == (0, True)
     assert (tmp_path / "baselines" / "bot" / "run.json").is_file()
-    assert ratchet(capsys, "verify", "--baselines", "baselines")[0] == 0
+    assert ratchet(capsys, "verify")[0] == 0
+    assert ratchet(capsys, "verify", "--baselines", "elsewhere")[0] == 0
