@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -143,6 +145,8 @@ def prune(
 
 def _baselines(named: Path | None) -> Path | None:
     usual = Path("baselines")
+    if named is not None and not named.is_dir():
+        raise UserError("there is no such folder of baselines", file=named)
     return named or (usual if usual.is_dir() else None)
 
 
