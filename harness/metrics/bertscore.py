@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.errors import UserError
+from harness.metrics import embedding_store
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.encoders import (
     EMBEDDED,
@@ -65,8 +66,9 @@ def bertscore(
     without tokens scores 0; one that is longer than the encoder reads is cut.
 
     Embeddings of texts are kept in memory (at most 512 MiB, the least recently used go first)
-    under the bytes of the encoder and the text, so references are embedded once for all
-    checkpoints of a training. Raises UserError where the lengths differ or the model is missing.
+    under the bytes of the encoder and the text; those of the references also in the workspace,
+    where there is one. So references are embedded once for all checkpoints. Raises UserError
+    where the lengths differ or the model is missing.
     """
     import numpy as np
 
@@ -81,6 +83,7 @@ def bertscore(
     flat = [reference for group in groups for reference in group]
     owners = [row for row, group in enumerate(groups) for _ in group]
     weigh = _idf_weights(encoder, flat) if idf else encoder.plain_weights
+    encoder.recall(sorted(set(flat)))
     texts = dict.fromkeys([*candidates, *flat])
     embedded = dict(zip(texts, encoder.embed(list(texts)), strict=True))
     scores = _match(
@@ -133,6 +136,17 @@ class _Encoder:
                 _CACHE.put((self.key, text), embedded)
         return [found[text] for text in texts]
 
+    def recall(self, texts: Sequence[str]) -> None:
+        """Embed `texts`, or take what an earlier process saved of exactly these."""
+        if all((self.key, text) in _CACHE.entries for text in texts):
+            return
+        stored = embedding_store.load(self.key, texts)
+        if stored is None:
+            embedding_store.save(self.key, texts, self.embed(texts))
+            return
+        for text, (ids, vectors) in zip(texts, stored, strict=True):
+            _CACHE.put((self.key, text), _Embedded(ids, vectors))
+
     def _compute(self, texts: Sequence[str]) -> Iterator[tuple[str, _Embedded]]:
         import torch
 
@@ -167,6 +181,8 @@ class _Cache:
         return self.entries.get(key)
 
     def put(self, key: tuple[str, str], value: _Embedded) -> None:
+        if key in self.entries:
+            self.held -= self.entries.pop(key).vectors.nbytes
         self.entries[key] = value
         self.held += value.vectors.nbytes
         while self.held > self.limit and len(self.entries) > 1:

@@ -173,6 +173,7 @@ def _cut(model: Any, layers: int, name: str) -> None:
 def digest(tokenizer: Any, model: Any) -> str:
     """SHA-256 over the bytes of the weights and the tokenizer: what an embedding depends on."""
     found = hashlib.sha256(model.config.to_json_string().encode())
+    found.update(str(max_tokens(tokenizer, model)).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     found.update((backend.to_str() if backend is not None else repr(tokenizer)).encode())
     for key, tensor in model.state_dict().items():

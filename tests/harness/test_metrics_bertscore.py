@@ -22,6 +22,11 @@ WORDS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "no-workspace"))
+
+
 def sentences(seed, n):
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(3, 25))) for _ in range(n)]
@@ -92,6 +97,32 @@ def test_references_are_embedded_once(monkeypatch):
     fresh = sentences(10, 6)
     bertscore(fresh, references)
     assert set(computed) == set(fresh)
+
+
+def test_references_are_kept_in_the_workspace_for_another_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path))
+    candidates, references = sentences(11, 6), [*sentences(12, 5), "\ud800"]
+    module._CACHE.entries.clear()
+    first = bertscore(candidates, references)
+    (saved,) = (tmp_path / "cache" / "embeddings").rglob("*.safetensors")
+    module._CACHE.entries.clear()
+    encoder = module._encoder(None, None)
+    monkeypatch.setattr(encoder, "_compute", lambda texts: pytest.fail("embedded again"))
+    encoder.recall(sorted(set(references)))
+    monkeypatch.undo()
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path))
+    for again, before in zip(bertscore(candidates, references), first, strict=True):
+        np.testing.assert_allclose(again, before, atol=1e-6)
+    saved.write_bytes(b"torn")
+    module._CACHE.entries.clear()
+    np.testing.assert_allclose(bertscore(candidates, references).f1, first.f1, atol=1e-6)
+
+
+def test_without_a_workspace_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "none"))
+    module._CACHE.entries.clear()
+    bertscore(["a cat"], ["a dog"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_huge_sentinel_length_is_no_limit():

@@ -32,6 +32,13 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_workspace(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RATCHET_HOME", str(tmp_path_factory.mktemp("empty") / "no-workspace"))
+        yield
+
+
 def item(key, texts, references=("ref", '{"a": 1}'), error_at=None, kind="generation"):
     return MetricItem(
         Sample(key, "t", text="some text", references=tuple(references), fields={"answer": 0}),

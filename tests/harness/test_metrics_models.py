@@ -20,6 +20,13 @@ from harness.metrics.web_page import check_page
 from harness.records import Response, Sample, ScoreOutcome
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_workspace(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RATCHET_HOME", str(tmp_path_factory.mktemp("empty") / "no-workspace"))
+        yield
+
+
 def item(*texts, references=(), latency_s=None, token_ids=()):
     sample = Sample("s", "t", references=tuple(references))
     return MetricItem(
