@@ -8,11 +8,13 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
 import zlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -378,8 +380,9 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_cannot_be_written(worksp
         return "appended"
 
     # The temporary folder of root lets nobody else in.
-    parents = [p for p in workspace.home.parents if p.stat().st_uid == os.getuid()]
-    modes = {p: p.stat().st_mode for p in parents if p.as_posix().startswith("/tmp/")}
+    top = Path(tempfile.gettempdir())
+    parents = [p for p in workspace.home.parents if p.is_relative_to(top) and p != top]
+    modes = {path: path.stat().st_mode for path in parents}
     for path, mode in modes.items():
         path.chmod(mode | 0o055)
     try:
