@@ -109,8 +109,9 @@ class Store:
         """
         with self._reading() as connection, _refused(sql):
             cursor = connection.execute(sql, _parameters(params))
-            names = [str(column[0]) for column in cursor.description]
-            readers = [drain.reader(str(column[1])) for column in cursor.description]
+            described = cursor.description or ()
+            names = [str(column[0]) for column in described]
+            readers = [drain.reader(str(column[1])) for column in described]
             return [
                 {n: r(v) for n, r, v in zip(names, readers, row, strict=True)}
                 for row in cursor.fetchall()
