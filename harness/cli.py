@@ -85,13 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(error)
         return BAD_INPUT
     except typer.Exit as stop:
-        return stop.exit_code
+        # Typer turns Ctrl-C into this one, and says nothing.
+        return _interrupted() if stop.exit_code == INTERRUPTED else stop.exit_code
     except typer.TyperException as error:
         _say_usage(error)
         return BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # The reader went away (`ratchet runs | head`): Python must not complain while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,6 +137,11 @@ def _common_options(words: list[str]) -> tuple[list[str], str | None, bool]:
             rest.append(word)
         position += 1
     return rest, home, debug
+
+
+def _interrupted() -> int:
+    print("\ninterrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
+    return INTERRUPTED
 
 
 def _say_usage(error: typer.TyperException) -> None:

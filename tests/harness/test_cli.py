@@ -142,7 +142,9 @@ def test_a_worse_model_fails(
         main(["gate", str(tiny_llama), "--against", str(other), *words]),
     }
     assert codes == {0, 1}
-    assert "FAIL: read/perplexity" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "FAIL" in said, said
+    assert "read/perplexity" in said, said
 
 
 def test_a_crash_of_ours_is_4_and_leaves_a_log(
@@ -208,3 +210,14 @@ def test_suites_check_shows_a_prompt(
     assert "user: Capital of France?" in said
     assert "tokens with the chat template" in said
     assert "required: read/perplexity" in said
+
+
+def test_an_interruption_says_that_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.suite.load_suite", interrupted)
+    assert main(["score", "x", "--suite", "s.yaml"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
