@@ -107,6 +107,8 @@ class Store:
         Moments come back with UTC as their zone, and JSON columns as Python objects. Raises
         UserError for SQL that DuckDB refuses, or when the file can't be had in time.
         """
+        if not sql.strip():
+            raise UserError("the query is empty")
         with self._reading() as connection, _refused(sql):
             cursor = connection.execute(sql, _parameters(params))
             described = cursor.description or ()

@@ -137,7 +137,10 @@ def test_unknown_tables_and_bad_sql_are_told_plainly(store):
         store.query("SELECT no_such_column FROM runs")
     with pytest.raises(UserError, match="refused"):
         store.query("SELEC 1")
+    with pytest.raises(UserError, match="empty"):
+        store.query(" ")
     assert store.query("SELECT 1 AS one") == [{"one": 1}]
+    assert store.query("SET VARIABLE a = 1") == []
 
 
 def test_queries_cannot_write(store):
