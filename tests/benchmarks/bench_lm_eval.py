@@ -94,8 +94,8 @@ def _whole(
     suite = _our_suite(items, place)
     tasks = _their_tasks(items, place)
     ours, theirs = _in_turns(
-        lambda: _timed(_our_command(folder, suite, place)),
-        lambda: _timed(_their_command(python, folder, tasks)),
+        lambda: _timed(_our_command(folder, suite, place), place),
+        lambda: _timed(_their_command(python, folder, tasks), place),
         rounds,
     )
     fresh = _row("one more checkpoint, a fresh process each", ours, theirs, "<= 1/3")
@@ -254,9 +254,11 @@ def _peer(
         process.wait(timeout=60)
 
 
-def _timed(command: list[str]) -> dict[str, Any]:
+def _timed(command: list[str], place: Path) -> dict[str, Any]:
+    # lm-eval reads its data through `datasets`, which would keep a copy in the user's home.
+    environment = {**_environment(), "HF_DATASETS_CACHE": str(place / "datasets")}
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -303,7 +305,7 @@ def _their_tasks(items: dict[str, Any], place: Path) -> Path:
         "output_type: generate_until\ndoc_to_text: '{{message}}'\ndoc_to_target: ''\n"
         f"repeats: {RESPONSES}\n"
         f"generation_kwargs: {{until: ['{STOP}'], max_gen_toks: {NEW_TOKENS}, do_sample: true, "
-        f"temperature: {TEMPERATURE}}}\nmetric_list: [{{metric: bypass}}]\n",
+        f"temperature: {TEMPERATURE}}}\nmetric_list: [{{metric: exact_match}}]\n",
         encoding="utf-8",
     )
     return tasks
