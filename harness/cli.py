@@ -78,15 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = typer.main.get_command(app).main(
             args=words, prog_name="ratchet", standalone_mode=False
         )
-        return outcome if isinstance(outcome, int) else 0
+        code = outcome if isinstance(outcome, int) else 0
+        # Typer turns Ctrl-C into this one, and says nothing.
+        return _interrupted() if code == INTERRUPTED else code
     except UserError as error:
         if debug:
             traceback.print_exc()
         _say(error)
         return BAD_INPUT
     except typer.Exit as stop:
-        # Typer turns Ctrl-C into this one, and says nothing.
-        return _interrupted() if stop.exit_code == INTERRUPTED else stop.exit_code
+        return stop.exit_code
     except typer.TyperException as error:
         _say_usage(error)
         return BAD_INPUT
