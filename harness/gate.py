@@ -6,28 +6,27 @@ The rule is set out in docs/gate.md; each step's mathematics lives in harness/st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 
+from harness.checks import Check, Scores, absolute_checks, all_checks
 from harness.crest import Improvement, improved, per_checkpoint_alpha, rollback_target
-from harness.pairing import MetricScores, MismatchError, Paired, pair
+from harness.pairing import MetricScores
 from harness.policy import (
     DEFAULT_POLICY,
     GatePolicy,
     MetricPolicy,
-    Role,
     Waiver,
     policy_from_mapping,
 )
 from harness.records import VerdictOutcome
-from harness.requirements import Requirement, requirements
 from harness.rows import incomparable_row, paired_row, requirement_row
 from harness.statistics.looks import alpha_at
 from harness.statistics.margins import Array
-from harness.statistics.rule import Decisions, Questions, apply_rule, ask, ask_fixed_set
+from harness.statistics.rule import Decisions, apply_rule
 from harness.verdict import Arm, MetricVerdict, Moved, Verdict
 from harness.wording import headline, settles
 
@@ -48,48 +47,8 @@ __all__ = [
     "rollback_target",
 ]
 
-Scores = Mapping[str, MetricScores]
-
 PASS, FAIL = VerdictOutcome.PASS, VerdictOutcome.FAIL
 INCONCLUSIVE, INCOMPARABLE = VerdictOutcome.INCONCLUSIVE, VerdictOutcome.INCOMPARABLE
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One row before it is decided: what is asked, and the evidence or why there is none."""
-
-    metric: str
-    role: Role
-    scores: MetricScores | None
-    label: str | None = None
-    paired: Paired | None = None
-    margin: float = 0.0
-    pass_margin: float = 0.0
-    floor: float = 0.0
-    alpha: float = 0.05
-    questions: Questions | None = None
-    requirement: Requirement | None = None
-    problem: str = ""
-    waiver: Waiver | None = None
-
-    @property
-    def gated(self) -> bool:
-        return self.role != "advisory" and self.waiver is None
-
-    @property
-    def p_values(self) -> tuple[float, float, float, float]:
-        """The p of "worse", of "any drop", of "within", and mean z; 1, 1, 1, 0 without evidence."""
-        if self.requirement is not None:
-            return self.requirement.p_broken, 1.0, self.requirement.p_kept, 0.0
-        q = self.questions
-        if q is None:
-            return 1.0, 1.0, 1.0, 0.0
-        return (
-            float(q.p_worse),
-            float(q.p_drop),
-            float(q.p_within),
-            float(q.margin.mean),
-        )
 
 
 def decide(
@@ -109,7 +68,7 @@ def decide(
     exist; evidence that is missing, mismatched or not finite makes the verdict `incomparable`.
     """
     alpha = alpha_at(look, policy.alpha, policy.looks if look[1] > 1 else None)
-    checks = list(_checks(anchor, candidate, policy, alpha, today))
+    checks = list(all_checks(anchor, candidate, policy, alpha, today))
     if policy.rule == "point":
         rows = [_point_row(check) for check in checks]
     else:
@@ -125,7 +84,7 @@ def requirements_only(
     checks = [
         check
         for metric, role in policy.roles(list(candidate)).items()
-        for check in _absolute(metric, role, candidate[metric], policy, policy.alpha, today, None)
+        for check in absolute_checks(metric, role, candidate[metric], policy, policy.alpha, today)
     ]
     rows = _decided(checks, policy, policy.alpha, last=True)
     verdict = _verdict(rows, checks, policy, policy.alpha, (1, 1), today)
@@ -138,146 +97,6 @@ def requirements_only(
             reasons=(said,),
         )
     return replace(verdict, reasons=(said, *verdict.reasons))
-
-
-def _checks(
-    anchor: Scores, candidate: Scores, policy: GatePolicy, alpha: float, today: date | None
-) -> Iterator[Check]:
-    named = [m for m, own in policy.metrics.items() if "/" in m and not own.advisory]
-    fresh = [m for m in candidate if m not in anchor and candidate[m].form == "winshare"]
-    metrics = list(dict.fromkeys([*anchor, *fresh, *named]))
-    for metric, role in policy.roles(metrics).items():
-        ours, theirs = anchor.get(metric), candidate.get(metric)
-        waiver = _waiver(policy.of(metric), today)
-        if theirs is None:
-            whose = "candidate" if ours is not None else "anchor and the candidate"
-            problem = f"the {whose} doesn't have this metric"
-            yield Check(metric, role, ours, problem=problem, waiver=waiver)
-            continue
-        for label, only in _slices(policy.of(metric), theirs):
-            if isinstance(only, str):
-                yield Check(metric, role, theirs, problem=only, waiver=waiver)
-                continue
-            relative = _relative(metric, role, ours, theirs, policy, waiver, label, only)
-            yield replace(relative, alpha=alpha)
-            yield from _absolute(metric, role, theirs, policy, alpha, today, label, only)
-
-
-def _slices(
-    own: MetricPolicy, scores: MetricScores
-) -> Iterator[tuple[str | None, frozenset[str] | str | None]]:
-    """All samples, then each slice; a string instead of sample ids says what is wrong."""
-    yield None, None
-    if own.by is None:
-        return
-    labels = scores.labels(own.by)
-    if labels is None:
-        yield None, f"the samples have no field {own.by!r} to slice by"
-        return
-    for label in sorted(set(labels.values())):
-        yield label, frozenset(i for i, name in labels.items() if name == label)
-
-
-def _relative(
-    metric: str,
-    role: Role,
-    ours: MetricScores | None,
-    theirs: MetricScores,
-    policy: GatePolicy,
-    waiver: Waiver | None,
-    label: str | None,
-    only: frozenset[str] | None,
-) -> Check:
-    check = Check(metric, role, theirs, label=label, waiver=waiver)
-    try:
-        paired = pair(ours, theirs, error_share=policy.error_share, only=only)
-    except MismatchError as reason:
-        return replace(check, problem=str(reason))
-    margin, pass_margin = policy.margin_of(metric), policy.pass_margin_of(metric)
-    floor = policy.of(metric).floor
-    if theirs.scale == "interval":
-        floor = default_floor(paired, margin) if floor is None else floor
-        margin = pass_margin = 0.0
-    floor = floor or 0.0
-    wide = paired.allowance(pass_margin, floor) if pass_margin > margin else None
-    try:
-        questions = _questions(paired, policy.of(metric), theirs, margin, floor, wide)
-    except MismatchError as reason:
-        return replace(check, problem=str(reason))
-    return replace(
-        check,
-        paired=paired,
-        margin=margin,
-        pass_margin=pass_margin,
-        floor=floor,
-        questions=questions,
-    )
-
-
-def _questions(
-    paired: Paired,
-    own: MetricPolicy,
-    scores: MetricScores,
-    margin: float,
-    floor: float,
-    wide: Array | None,
-) -> Questions:
-    allowance = paired.allowance(margin, floor)
-    if own.fixed_set:
-        if paired.variance is None:
-            raise MismatchError("a claim about these samples only needs each sample's variance")
-        ours, theirs = paired.variance
-        sign = -1.0 if scores.direction == "higher" else 1.0
-        return ask_fixed_set(
-            paired.harm,
-            allowance,
-            ours + theirs,
-            (1 + sign * margin) ** 2 * ours + theirs,
-            pass_allowance=wide,
-            weights=paired.weights,
-        )
-    return ask(
-        paired.harm,
-        allowance,
-        pass_allowance=wide,
-        known=paired.known,
-        clusters=paired.clusters,
-        weights=paired.weights,
-    )
-
-
-def default_floor(paired: Paired, margin: float) -> float:
-    """ε of an interval scale that names none: δ standard deviations of the anchor's samples.
-
-    Without a zero there is nothing to take 5% of; the spread of the anchor is the one unit that
-    survives a shift and a stretch of the scale.
-    """
-    return margin * float(np.std(paired.anchor, ddof=1)) if paired.n > 1 else 0.0
-
-
-def _absolute(
-    metric: str,
-    role: Role,
-    scores: MetricScores,
-    policy: GatePolicy,
-    alpha: float,
-    today: date | None,
-    label: str | None,
-    only: frozenset[str] | None = None,
-) -> Iterator[Check]:
-    own = policy.of(metric)
-    check = Check(metric, role, scores, label=label, waiver=_waiver(own, today))
-    try:
-        found = requirements(scores, own, alpha=alpha, error_share=policy.error_share, only=only)
-    except MismatchError as reason:
-        yield replace(check, problem=str(reason))
-        return
-    for requirement in found:
-        yield replace(check, requirement=requirement)
-
-
-def _waiver(own: MetricPolicy, today: date | None) -> Waiver | None:
-    return own.waiver if own.waiver is not None and own.waiver.holds_on(today) else None
 
 
 def _decided(

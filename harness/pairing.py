@@ -151,7 +151,7 @@ def pair(
         ids=ids,
         anchor=a,
         candidate=c,
-        harm=harm(a, c, candidate.direction),
+        harm=_snapped(harm(a, c, candidate.direction), a, c),
         base=a,
         anchor_value=_mean(a, weights),
         candidate_value=_mean(c, weights),
@@ -202,7 +202,7 @@ def _perplexity(
         ids=ids,
         anchor=values[0],
         candidate=values[1],
-        harm=harm(ours[:, 0], theirs[:, 0], "lower"),
+        harm=_snapped(harm(ours[:, 0], theirs[:, 0], "lower"), ours[:, 0], theirs[:, 0]),
         base=tokens,
         anchor_value=per_token[0],
         candidate_value=per_token[1],
@@ -210,6 +210,12 @@ def _perplexity(
         clusters=clusters,
         lost=lost,
     )
+
+
+def _snapped(difference: Array, a: Array, c: Array) -> Array:
+    """Differences in the last digits are rounding, and rounding may not prove anything."""
+    noise = np.abs(difference) <= 1e-12 * np.maximum(np.abs(a), np.abs(c))
+    return np.asarray(np.where(noise, 0.0, difference))
 
 
 def _even(candidate: MetricScores) -> MetricScores:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from harness.checks import Check
 from harness.pairing import Paired
 from harness.records import VerdictOutcome
 from harness.statistics.power import guarded_needed, samples_needed
 from harness.statistics.ratio import fieller, t_interval
 from harness.verdict import Arm, Interval, MetricVerdict, Moved
-
-if TYPE_CHECKING:
-    from harness.gate import Check
 
 LEVEL = 0.95
 MOVED = 10

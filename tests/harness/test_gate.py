@@ -326,6 +326,21 @@ def test_a_baseline_of_zero_is_as_good_as_any() -> None:
     assert decide(zero, many, policy).outcome is FAIL
 
 
+def test_rounding_proves_nothing() -> None:
+    ours, theirs = {"a/x": scores([0.1 + 0.2] * 100)}, {"a/x": scores([0.3] * 100)}
+    for one, other in ((ours, theirs), (theirs, ours)):
+        assert decide(one, other).rows[0].change == pytest.approx(0)
+        assert decide(one, other).rows[0].p_drop == 0.5
+        assert not improved(one, other)
+
+
+def test_labels_of_other_tasks_are_no_slices() -> None:
+    labels = {"language": {**dict.fromkeys(right(1, 60).values, "zh"), "elsewhere": "fr"}}
+    run = {MATCH: dataclasses.replace(right(60, 60), slices=labels)}
+    policy = GatePolicy(metrics={MATCH: MetricPolicy(by="language")})
+    assert [row.slice for row in decide(run, run, policy).rows] == [None, "zh"]
+
+
 def test_two_samples_decide_nothing() -> None:
     assert decide({"a/x": right(2, 2)}, {"a/x": right(0, 2)}).outcome is INCONCLUSIVE
     assert decide({"a/x": right(1, 1)}, {"a/x": right(1, 1)}).outcome is INCONCLUSIVE
