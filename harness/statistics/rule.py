@@ -76,10 +76,10 @@ def ask(
         rare = guard.gain_is_rare(known, clusters)
         if rare.any():
             room = np.average(allowed[rare], axis=-1, weights=w)
-            for_all = d[rare], known.best_gain[rare]
-            p = guard.p_unseen_gain(for_all[0], room, for_all[1], clusters, w)
+            gain = known.best_gain[rare]
+            p = guard.p_unseen_gain(d[rare], room, gain, clusters, w)
             p_worse = guard.instead(p_worse, rare, np.maximum(p_worse[rare], p))
-            p = guard.p_unseen_gain(for_all[0], 0 * room, for_all[1], clusters, w)
+            p = guard.p_unseen_gain(d[rare], np.zeros_like(room), gain, clusters, w)
             p_drop = guard.instead(p_drop, rare, np.maximum(p_drop[rare], p))
     return Questions(margin, drop, within, p_worse, p_drop, p_within, guarded)
 
