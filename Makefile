@@ -33,11 +33,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two workers, one thread each: threads of two workers on two cores would wait for each other.
 test: lint
-	$(BIN)/python -m pytest -m 'not long' -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not long' -n 2
 
 test-all: lint
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

@@ -107,13 +107,14 @@ def _scores(
         errors=sum(bool(row["errors"]) for row in rows),
         total=sum(bool(row["scored"] or row["errors"]) for row in rows),
         unit=declared["unit"],
+        aggregate=declared.get("aggregate"),
     )
 
 
 def planned(suite: Suite, extent: Extent, *, limit: int | None, seed: int) -> dict[str, list[str]]:
     """The sample ids of each task that an extent takes."""
     return {
-        task.name: [sample.id for sample in samples_in(task, limit, seed, extent)]
+        task.name: [sample.id for sample in samples_in(suite, task, limit, seed, extent)]
         for task in suite.tasks
     }
 
@@ -121,7 +122,7 @@ def planned(suite: Suite, extent: Extent, *, limit: int | None, seed: int) -> di
 def planned_responses(suite: Suite, extent: Extent) -> dict[str, int]:
     """How many answers a sample has in each task at that extent."""
     return {
-        task.name: task.responses * (extent.responses if task.sampled else 1)
+        task.name: task.responses * (extent.of(suite, task).responses if task.sampled else 1)
         for task in suite.tasks
     }
 

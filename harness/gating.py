@@ -47,6 +47,7 @@ def schedule(looks: Sequence[float]) -> tuple[Extent, ...]:
         Extent(
             responses=max(1, round(share / first)),
             reserve=0.0 if last == first else (share - first) / (last - first),
+            gated_only=True,
         )
         for share in looks
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -295,7 +296,9 @@ def quiet_libraries() -> Iterator[None]:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     logging.disable_progress_bar()
     try:
-        yield
+        # The conversion of GGUF draws a bar of its own, on whatever standard error is just then.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         if shown:
             logging.enable_progress_bar()

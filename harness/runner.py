@@ -54,10 +54,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much evidence: each sampled task's K times `responses`, and a share of the reserve."""
+    """How much evidence: each sampled task's K times `responses`, and a share of the reserve.
+
+    With `gated_only`, tasks that can stop nobody stay at their first look.
+    """
 
     responses: int = 1
     reserve: float = 0.0
+    gated_only: bool = False
+
+    def of(self, suite: Suite, task: Task) -> Extent:
+        """This extent as it applies to one task."""
+        return self if not self.gated_only or suite.is_gated(task) else Extent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +242,13 @@ def _announce(
     return run
 
 
-def samples_in(task: Task, limit: int | None, seed: int, extent: Extent) -> tuple[Sample, ...]:
+def samples_in(
+    suite: Suite, task: Task, limit: int | None, seed: int, extent: Extent
+) -> tuple[Sample, ...]:
     """The samples that an extent takes: all but the reserve, and then a share of the reserve."""
     first = tuple(sample for sample in task.samples if not sample.reserve)
     reserve = [sample for sample in task.samples if sample.reserve]
-    taken = round(len(reserve) * min(max(extent.reserve, 0.0), 1.0))
+    taken = round(len(reserve) * min(max(extent.of(suite, task).reserve, 0.0), 1.0))
     return (*limited(first, limit, seed), *reserve[:taken])
 
 
@@ -255,8 +265,8 @@ def _plan(
         settings = task.protocol["generate"]
         for kind in task.kinds:
             sampled = kind == "generation" and task.settings.temperature > 0
-            count = task.responses * (extent.responses if sampled else 1)
-            for sample in samples_in(task, limit, seed, extent):
+            count = task.responses * (extent.of(suite, task).responses if sampled else 1)
+            for sample in samples_in(suite, task, limit, seed, extent):
                 asked = {
                     "generation": [list(sample.prompt), settings],
                     "reference": [list(sample.prompt), sample.references],

@@ -147,6 +147,13 @@ class Suite:
     def digest(self) -> str:
         return digest_of(self.protocol)
 
+    def is_gated(self, task: Task) -> bool:
+        """Whether any of the task's metrics can stop a candidate: more of it may then settle one."""
+        names = [f"{task.name}/{metric.spec.name}" for metric in task.metrics]
+        every = [f"{t.name}/{metric.spec.name}" for t, metric in self.metrics()]
+        roles = self.policy.roles(every)
+        return any(roles[name] != "advisory" for name in names)
+
     def metrics(self) -> Iterator[tuple[Task, Metric]]:
         for task in self.tasks:
             for metric in task.metrics:
@@ -167,6 +174,7 @@ def declaration(spec: MetricSpec) -> dict[str, Any]:
         "low": spec.low,
         "high": spec.high,
         "stats": list(spec.stats),
+        "aggregate": spec.aggregate,
     }
 
 

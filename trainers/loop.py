@@ -84,7 +84,7 @@ class GatedTraining:
         self.looks = gate.on_inconclusive.looks
         self.extents = schedule(self.looks)
         # The anchor and every crest are scored as far as anything will be held against them.
-        self.whole = Extent(self.extents[-1].responses, reserve=1.0)
+        self.whole = Extent(self.extents[-1].responses, reserve=1.0, gated_only=True)
         # Every checkpoint is held against two opponents, and retries are planned for as well.
         planned = 2 * (recipe.segments + gate.max_rollbacks)
         self.policy = self.suite.policy.with_alpha(
