@@ -137,13 +137,11 @@ def _check(classifier: str | None, threshold: float) -> None:
 def _score(
     pairs: list[Pair], classifier: str | None, outcome: Callable[[float], Outcome]
 ) -> list[Outcome]:
-    # A Chinese sample answered in English can be read; one declared to be French can't.
+    # A sample declared to be Chinese is left out even where it was answered in English: which
+    # samples have a value must not depend on the model, or two runs could not be paired.
     readable = [
         classifier is not None
-        or (
-            detect_language(response.text) == "en"
-            and language_of(sample, response.text) in ("en", "zh")
-        )
+        or (detect_language(response.text) == "en" and language_of(sample, response.text) == "en")
         for sample, response in pairs
     ]
     texts = [response.text for (_, response), ok in zip(pairs, readable, strict=True) if ok]
