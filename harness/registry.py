@@ -372,7 +372,7 @@ class Registry:
             verdict_id=version.verdict_id,
             actor=version.actor,
             reason=version.override or version.reason,
-            at=version.at,
+            happened_at=version.at,
             detail={
                 "version": version.number,
                 "previous": version.previous,

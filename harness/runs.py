@@ -46,7 +46,7 @@ def save_run(store: Store, run: Run, *, draw: int, suite_path: str) -> None:
 
 def save_event(store: Store, run_id: str, event: str, detail: dict[str, Any]) -> None:
     """`finished`, `failed`, `interrupted` or `rescored`, with what there is to say about it."""
-    store.append("run_events", [{"run_id": run_id, "event": event, "detail": detail, "at": now()}])
+    store.append("run_events", [{"run_id": run_id, "event": event, "detail": detail, "happened_at": now()}])
 
 
 def find_run(store: Store, run_id: str) -> Run | None:

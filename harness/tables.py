@@ -1,7 +1,6 @@
 """Every table and view of the store. `docs/store.md` is this file, with queries.
 
 All tables are appended to and never changed. All moments are UTC. JSON columns hold objects.
-`at` is a word of DuckDB's grammar: write it `"at"` or with its table, `e.at`.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ TABLES: tuple[Table, ...] = (
             _c("run_id", "VARCHAR", "the run", required=True),
             _c("event", "VARCHAR", "finished, failed, interrupted or rescored", required=True),
             _c("detail", "JSON", "counts, reason"),
-            _c("at", "TIMESTAMP", "UTC", now=True),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
     Table(
@@ -214,7 +213,7 @@ TABLES: tuple[Table, ...] = (
             _c("step", "INTEGER", "optimizer steps so far"),
             _c("attempt", "INTEGER", "0, and one more after each roll back"),
             _c("detail", "JSON", "rolled_back: to (step), why, remedy, verdicts; others as fits"),
-            _c("at", "TIMESTAMP", "UTC", now=True),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
     Table(
@@ -229,7 +228,7 @@ TABLES: tuple[Table, ...] = (
             _c("learning_rate", "DOUBLE", "as applied"),
             _c("epoch", "DOUBLE", "passes over the data so far"),
             _c("tokens", "BIGINT", "tokens seen so far"),
-            _c("at", "TIMESTAMP", "UTC", now=True),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
     Table(
@@ -247,7 +246,7 @@ TABLES: tuple[Table, ...] = (
             _c("actor", "VARCHAR", "who did it"),
             _c("reason", "VARCHAR", "why, in words; an override's reason"),
             _c("detail", "JSON", "version of the line, previous digest, override"),
-            _c("at", "TIMESTAMP", "UTC", now=True),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
     Table(
@@ -274,7 +273,7 @@ TABLES: tuple[Table, ...] = (
             _c("rater", "VARCHAR", "the rater concerned, if one is"),
             _c("config", "JSON", "runs compared, overlap, gold, questionnaire, budget, consent"),
             _c("reason", "VARCHAR", "why"),
-            _c("at", "TIMESTAMP", "UTC", now=True),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
     Table(
@@ -386,7 +385,7 @@ VIEWS: Mapping[str, str] = {
         SELECT r.run_id, r.model, r.suite, r.training_id, r.step, r.started_at,
             coalesce(e.event, 'unfinished') AS status, e.happened_at
         FROM runs r LEFT JOIN (
-            SELECT run_id, arg_max(event, seq) AS event, max_by(run_events."at", seq) AS happened_at
+            SELECT run_id, arg_max(event, seq) AS event, max_by(run_events.happened_at, seq) AS happened_at
             FROM run_events GROUP BY run_id
         ) e USING (run_id)
     """,
@@ -395,14 +394,14 @@ VIEWS: Mapping[str, str] = {
             try_cast(e.detail ->> '$.to' AS INTEGER) AS back_to_step,
             e.detail ->> '$.why' AS why, e.detail ->> '$.remedy' AS remedy,
             from_json(e.detail -> '$.verdicts', '["VARCHAR"]') AS verdict_ids,
-            e."at" AS happened_at, e.seq
+            e.happened_at, e.seq
         FROM training_events e LEFT JOIN trainings t USING (training_id)
         WHERE e.event = 'rolled_back'
     """,
     "line_history": """
         SELECT c.line, c.digest, c.event, c.actor, c.reason, c.verdict_id,
             v.outcome AS verdict, v.headline, c.run_id, c.training_id, c.step,
-            c."at" AS happened_at, c.seq
+            c.happened_at, c.seq
         FROM checkpoints c LEFT JOIN verdicts v USING (verdict_id)
         WHERE c.event IN ('promoted', 'rolled_back')
     """,

@@ -212,7 +212,7 @@ class GatedTraining:
                     "learning_rate": logs.get("learning_rate"),
                     "epoch": logs.get("epoch"),
                     "tokens": None,
-                    "at": runs.now(),
+                    "happened_at": runs.now(),
                 }
             ],
         )
@@ -540,7 +540,7 @@ class GatedTraining:
                     "step": step,
                     "attempt": attempt or getattr(getattr(self, "state", None), "attempt", 1),
                     "detail": dict(detail or {}),
-                    "at": runs.now(),
+                    "happened_at": runs.now(),
                 }
             ],
         )

@@ -155,7 +155,7 @@ def runs(
         rows = store.query(
             f"""
             SELECT run_id, model, suite, sample_limit, training_id, step, started_at,
-                   (SELECT arg_max(event, "at") FROM run_events e
+                   (SELECT arg_max(event, e.happened_at) FROM run_events e
                     WHERE e.run_id = r.run_id) AS state
             FROM runs r WHERE {where} ORDER BY started_at DESC LIMIT ?
             """,
