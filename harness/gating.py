@@ -130,12 +130,13 @@ def decide_by_looks(
     training_id: str | None = None,
     step: int | None = None,
     on_look: Callable[[int, int, Extent], None] = lambda look, of, extent: None,
+    notes: Mapping[str, str] | None = None,
 ) -> list[Decision]:
     """Hold a candidate against every opponent ("anchor", "crest"), look by look.
 
     A look ends the loop when some opponent's verdict is `fail` or `incomparable`, or when no
-    verdict is open. Every verdict that was reached is stored; the last one per opponent is
-    returned, in the order of the opponents.
+    verdict is open. Every verdict that was reached is stored, with the `notes` of its caller; the
+    last one per opponent is returned, in the order of the opponents.
     """
     extents = schedule(looks)
     policy = replace(policy, looks=tuple(looks))
@@ -156,7 +157,7 @@ def decide_by_looks(
                 extents=extents,
                 look=look,
                 earlier=decisions[name].verdict if name in decisions else None,
-            )
+            ).with_note(**(notes or {}))
             decisions[name] = keep(store, name, anchor, candidate, verdict, training_id, step)
         outcomes = {name: decisions[name].verdict.outcome for name in open_names}
         open_names = [n for n in open_names if outcomes[n] is VerdictOutcome.INCONCLUSIVE]
@@ -167,7 +168,14 @@ def decide_by_looks(
 
 
 def decide_once(
-    store: Store, against: str, anchor: Run, candidate: Run, suite: Suite, policy: GatePolicy
+    store: Store,
+    against: str,
+    anchor: Run,
+    candidate: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    *,
+    notes: Mapping[str, str] | None = None,
 ) -> Decision:
     """One verdict on all evidence that both runs have, and whether improvement is proven."""
     whole = (Extent(responses=2**20, reserve=1.0),)
@@ -177,6 +185,7 @@ def decide_once(
         sides = [evidence_at(store, run, suite, policy, whole[0]) for run in (anchor, candidate)]
         claim = improved(sides[0], sides[1], policy, today=runs.now().date())
         proven = claim.sentence if claim else None
+    verdict = verdict.with_note(**(notes or {}))
     return keep(store, against, anchor, candidate, verdict, improvement=proven)
 
 
@@ -194,6 +203,31 @@ def keep(
     """Store a verdict with its rows, and give it an id. An `improvement` that was proven makes
     it one that a promotion may stand on, even where it is not a `pass`.
     """
+    verdict_id = keep_verdict(
+        store,
+        against,
+        anchor.id,
+        candidate.id,
+        verdict,
+        training_id,
+        step,
+        improvement=improvement,
+    )
+    return Decision(verdict_id, against, anchor, candidate, verdict, improvement)
+
+
+def keep_verdict(
+    store: Store,
+    against: str,
+    anchor_run: str | None,
+    candidate_run: str,
+    verdict: Verdict,
+    training_id: str | None = None,
+    step: int | None = None,
+    *,
+    improvement: str | None = None,
+) -> str:
+    """`keep` by the runs' ids alone, of which the anchor's is None for the first of a line."""
     verdict_id = uuid.uuid4().hex[:16]
     at = runs.now()
     store.append(
@@ -203,8 +237,8 @@ def keep(
                 "verdict_id": verdict_id,
                 "outcome": verdict.outcome.value,
                 "against": against,
-                "anchor_run": anchor.id,
-                "candidate_run": candidate.id,
+                "anchor_run": anchor_run,
+                "candidate_run": candidate_run,
                 "training_id": training_id,
                 "step": step,
                 "look": verdict.look[0],
@@ -241,4 +275,4 @@ def keep(
             for row in verdict.rows
         ],
     )
-    return Decision(verdict_id, against, anchor, candidate, verdict, improvement)
+    return verdict_id

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +13,13 @@ from harness.commands.scoring import DeviceOption, DtypeOption, bars
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.gate import GatePolicy
     from harness.gating import Decision, Extend
     from harness.records import Run
+    from harness.runner import Extent
+    from harness.store import Store
     from harness.suite import Suite
+    from harness.workspace import Workspace
 
 
 def gate(
@@ -29,10 +34,21 @@ def gate(
         Path | None,
         typer.Option("--suite", "-s", help="The suite; a run brings its own.", show_default=False),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            help="A YAML file with a `gate:` block, instead of the suite's.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Show the ten samples that moved most.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the verdict here as JSON.")
     ] = None,
@@ -42,59 +58,90 @@ def gate(
     junit: Annotated[
         Path | None, typer.Option("--junit", help="Write the verdict here as JUnit XML.")
     ] = None,
+    summary: Annotated[
+        bool,
+        typer.Option("--summary", help="On GitHub: step summary, outputs and annotations."),
+    ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
     """Hold a candidate against an anchor. Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable."""
     from rich.console import Console
 
-    from harness.gating import decide_by_looks
-    from harness.naming import Hardware
     from harness.store import Store
     from harness.workspace import Workspace
 
     console = Console()
     workspace = Workspace.at().ensure()
     with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
-        parties = _Parties(
-            workspace, store, console, suite, Hardware.choose(device, dtype), seed, limit
-        )
-        anchor, loaded = parties.party(against), parties.suite_for(candidate, against)
-        looks = loaded.policy.looks or (1.0,)
-        with bars(console) as progress:
-            parties.progress = progress
-            decision = decide_by_looks(
-                parties.extend(candidate, loaded),
-                {"anchor": anchor or parties.extend(against, loaded)},
-                loaded,
-                store,
-                loaded.policy,
-                looks=looks if parties.scores_models else looks[:1],
-            )[0]
-    _show(decision, console)
+        parties = _Parties(workspace, store, console, suite, policy, (device, dtype), seed, limit)
+        stored = parties.party(candidate), parties.party(against)
+        if stored[0] is not None and stored[1] is not None:
+            decision = _decide_stored(parties, stored[1], stored[0])
+        else:
+            decision = _decide(parties, candidate, against)
+    _show(decision, console, samples=10 if samples else 0)
     _write(decision, json_file, markdown, junit)
+    if summary:
+        _tell_github(decision, console)
     raise typer.Exit(decision.verdict.outcome.exit_code)
 
 
+def _decide(parties: _Parties, candidate: str, against: str) -> Decision:
+    """Score what is missing on either side, look by look."""
+    from harness.calibrations import calibrated
+    from harness.gating import decide_by_looks
+
+    suite = parties.suite_for(candidate, against)
+    policy, notes = calibrated(parties.store, suite.digest, parties.policy_for(suite))
+    looks = policy.looks or (1.0,)
+    with bars(parties.console) as progress:
+        parties.progress = progress
+        return decide_by_looks(
+            parties.extend(candidate, suite),
+            {"anchor": parties.party(against) or parties.extend(against, suite)},
+            suite,
+            parties.store,
+            policy,
+            looks=looks,
+            notes=notes,
+            on_look=parties.on_look,
+        )[0]
+
+
+def _decide_stored(parties: _Parties, anchor: Run, candidate: Run) -> Decision:
+    """Both runs are here, with all their samples: no suite and no model is needed."""
+    from harness.calibrations import calibrated
+    from harness.stored import decide_stored
+
+    policy, said = parties.policy_of_runs(anchor, candidate)
+    policy, notes = calibrated(parties.store, anchor.suite_digest, policy)
+    notes = {"policy": said, **notes}
+    return decide_stored(parties.store, "anchor", anchor, candidate, policy, notes=notes)
+
+
+@dataclass
 class _Parties:
     """The two sides of a comparison, each a stored run or a model that is scored as needed."""
 
-    def __init__(self, workspace, store, console, suite, hardware, seed, limit) -> None:  # type: ignore[no-untyped-def]
-        self.workspace = workspace
-        self.store = store
-        self.console: Console = console
-        self.suite: Path | None = suite
-        self.hardware = hardware
-        self.seed: int = seed
-        self.limit: int | None = limit
-        self.progress = lambda stage, done, total: None
-        self.scores_models = False
+    workspace: Workspace
+    store: Store
+    console: Console
+    suite: Path | None
+    policy: Path | None
+    hardware: tuple[str, str]
+    seed: int
+    limit: int | None
+    progress: Any = field(default=lambda stage, done, total: None)
+    known: dict[str, Run | None] = field(default_factory=dict)
 
     def party(self, name: str) -> Run | None:
         """The stored run of that name; None where it names a model."""
         from harness.naming import find_named_run
 
-        return find_named_run(name, self.store)
+        if name not in self.known:
+            self.known[name] = find_named_run(name, self.store)
+        return self.known[name]
 
     def suite_for(self, *names: str) -> Suite:
         from harness.errors import UserError
@@ -109,20 +156,45 @@ class _Parties:
                 return load_suite(suite_of(run, self.store))
         raise UserError("on which suite?", field="--suite", cure="name it with --suite FILE")
 
+    def policy_for(self, suite: Suite) -> GatePolicy:
+        from harness.stored import read_policy
+
+        names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
+        return suite.policy if self.policy is None else read_policy(self.policy, names)
+
+    def policy_of_runs(self, anchor: Run, candidate: Run) -> tuple[GatePolicy, str]:
+        """A named file's policy, else that of the suite the anchor was scored on if that is
+        here, else the default; and a word on which it is.
+        """
+        from harness.errors import UserError
+        from harness.gate import GatePolicy
+        from harness.naming import suite_of
+        from harness.stored import metrics_of, read_policy
+
+        path = self.policy or self.suite
+        if path is not None:
+            return read_policy(path, metrics_of(anchor)), f"of {path.name}"
+        for run in (anchor, candidate):
+            try:
+                path = suite_of(run, self.store)
+            except UserError:
+                continue
+            return read_policy(path, metrics_of(anchor)), f"of {path.name}"
+        return GatePolicy(), "the default: every metric required, margin 5%"
+
     def extend(self, name: str, suite: Suite) -> Extend:
         """Scores the model of that name as far as a look asks; a stored run stays as it is."""
-        from harness.naming import open_model
+        from harness.naming import Hardware, open_model
         from harness.runner import score
 
         run = self.party(name)
         if run is not None:
             return lambda extent: run
-        self.scores_models = True
         model = open_model(
             name,
             self.workspace,
             self.store,
-            hardware=self.hardware,
+            hardware=Hardware.choose(*self.hardware),
             say=lambda text: self.console.print(text, style="dim", markup=False),
         )
         return lambda extent: (
@@ -137,12 +209,21 @@ class _Parties:
             ).run
         )
 
+    def on_look(self, look: int, looks: int, extent: Extent) -> None:
+        if looks > 1:
+            self.console.print(
+                f"Look {look} of {looks}: {extent.responses} × the sampled answers, "
+                f"{extent.reserve:.0%} of the reserve",
+                style="dim",
+                highlight=False,
+            )
 
-def _show(decision: Decision, console: Console) -> None:
+
+def _show(decision: Decision, console: Console, *, samples: int) -> None:
     from rich.text import Text
 
     from harness.fingerprint import part_differences
-    from harness.report.console import explain, verdict_table
+    from harness.report.console import verdict_view
 
     anchor, candidate = decision.anchor, decision.candidate
     console.print(Text(f"{candidate.model} (run:{candidate.id})", style="bold"))
@@ -152,8 +233,9 @@ def _show(decision: Decision, console: Console) -> None:
     changed = part_differences(anchor.fingerprint.provenance, candidate.fingerprint.provenance)
     for difference in changed:
         console.print(Text(f"  warning: provenance differs: {difference}", style="yellow"))
-    console.print(verdict_table(decision.verdict))
-    console.print(Text(explain(decision.verdict)))
+    console.print(verdict_view(decision.verdict, samples=samples))
+    for name, note in decision.verdict.notes.items():
+        console.print(Text(f"{name}: {note}", style="dim"))
 
 
 def _write(
@@ -162,10 +244,9 @@ def _write(
     from harness.artifacts import write_atomic
 
     if json_file is not None:
-        import json
+        from harness.report.document import to_json
 
-        text = json.dumps(decision.verdict.to_dict(), ensure_ascii=False, indent=1)
-        write_atomic(json_file, text + "\n")
+        write_atomic(json_file, to_json(decision.verdict) + "\n")
     if markdown is not None:
         from harness.report.markdown import to_markdown
 
@@ -174,3 +255,24 @@ def _write(
         from harness.report.junit import to_junit
 
         write_atomic(junit, to_junit(decision.verdict))
+
+
+def _tell_github(decision: Decision, console: Console) -> None:
+    """Into the files that a workflow's step is given; elsewhere there is nobody to tell."""
+    import os
+
+    from harness.report.github import annotate, outputs, step_summary
+
+    summary, variables = os.environ.get("GITHUB_STEP_SUMMARY"), os.environ.get("GITHUB_OUTPUT")
+    if summary is None and variables is None:
+        console.print("--summary: this is no step of a GitHub workflow", style="dim")
+        return
+    for line in annotate(decision.verdict):
+        console.out(line, highlight=False)
+    for name, text in (
+        (summary, step_summary(decision.verdict)),
+        (variables, outputs(decision.verdict)),
+    ):
+        if name is not None:
+            with Path(name).open("a", encoding="utf-8") as file:
+                file.write(text)

@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.metrics.base import Metric
+    from harness.runner import Extent
     from harness.suite import Suite, Task
 
 suites = typer.Typer(help="Look at suites without scoring anything.", no_args_is_help=True)
@@ -108,3 +110,68 @@ def _show_gate(suite: Suite, console: Console) -> None:
         held = [name for name in names if roles[name] == role]
         if held:
             console.print(Text(f"  {role}: {', '.join(held)}"))
+    _show_power(suite, [name for name in names if roles[name] != "advisory"], console)
+
+
+def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
+    """The smallest drop that each gated metric shows at 80% power, before anything is scored."""
+    from rich.text import Text
+
+    from harness.gating import schedule
+
+    last = schedule(suite.policy.looks or (1.0,))[-1]
+    console.print(Text("\nsmallest drop that FAILs in 80% of cases, before scoring:", style="bold"))
+    later = []
+    for task, metric in suite.metrics():
+        name = f"{task.name}/{metric.spec.name}"
+        if name not in gated:
+            continue
+        if not _like_a_share(metric):
+            later.append(name)
+            continue
+        drop, n, responses = _visible(suite, task, last, len(gated), suite.policy.margin_of(name))
+        margin = suite.policy.margin_of(name)
+        said = f"  {name}: {_percent(drop)} with {n} samples × {responses}"
+        if drop > margin:
+            said += f" -- above the margin of {margin:.1%}: smaller drops will often go unseen"
+        console.print(Text(said, style="yellow" if drop > margin else ""))
+    if later:
+        console.print(Text(f"  {', '.join(later)}: `ratchet calibrate` measures it", "dim"))
+    console.print(
+        Text(
+            "  taken as right or wrong and 70% right; sampled anchors with 16 answers", style="dim"
+        )
+    )
+
+
+def _like_a_share(metric: Metric) -> bool:
+    """Whether right-or-wrong answers stand for it: a share of which more is better."""
+    spec = metric.spec
+    whole = (spec.low, spec.high) == (0.0, 1.0)
+    return whole and spec.direction == "higher" and spec.scale == "ratio" and spec.form != "corpus"
+
+
+def _visible(
+    suite: Suite, task: Task, extent: Extent, tests: int, margin: float
+) -> tuple[float, int, int]:
+    """The drop, the samples (or clusters) that it takes part with, and the answers to each."""
+    from harness.calibration import visible_before_scoring
+    from harness.evidence import planned_responses
+    from harness.runner import samples_in
+
+    samples = samples_in(suite, task, None, 0, extent)
+    n = len({sample.cluster or f"\0{sample.id}" for sample in samples})
+    responses = planned_responses(suite, extent)[task.name] if task.sampled else 1
+    drop = visible_before_scoring(
+        n,
+        responses=responses,
+        anchor_responses=max(16, responses) if task.sampled else 1,
+        margin=margin,
+        alpha=suite.policy.alpha,
+        tests=tests,
+    )
+    return drop, n, responses
+
+
+def _percent(drop: float) -> str:
+    return f"{drop:.1%}" if drop < 1 else "no drop at all"
