@@ -186,6 +186,6 @@ def _headline(result: TrainingResult) -> str:
 def _shortest(path: Path) -> str:
     """Relative to here where that is shorter."""
     try:
-        return str(path.absolute().relative_to(Path.cwd()))
+        return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
