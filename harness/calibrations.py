@@ -32,7 +32,7 @@ class Stored:
         """What a verdict says of it."""
         found = self.detail
         return (
-            f"calibration {self.id} of {self.at:%Y-%m-%d}: an unchanged model fails in "
+            f"{self.id} of {self.at:%Y-%m-%d}: an unchanged model fails in "
             f"{self.false_rollback:.1%} of cases, and in {found['false_rollback_run']:.1%} of "
             f"trainings of {found['run_length']} checkpoints"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from harness.commands.scoring import DeviceOption, DtypeOption, ModelName, Suite
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from harness.calibration import Calibration, MetricCalibration
     from harness.records import Run
@@ -67,6 +70,8 @@ def calibrate(
             say=lambda text: console.print(text, style="dim", markup=False),
         )
         extents = _extents(loaded, anchor_responses)
+        # Two scorings, one loading.
+        candidate = replace(candidate, open=cache(candidate.open))
         scored: list[Run] = []
         for draw, extent in enumerate(extents):
             with bars(console) as progress:
@@ -103,8 +108,6 @@ def calibrate(
 
 def _extents(suite: Suite, anchor_responses: int) -> tuple[Extent, Extent]:
     """What the gate would hold at its last look; the anchor may have more answers."""
-    from dataclasses import replace
-
     from harness.gating import schedule
 
     last = schedule(suite.policy.looks or (1.0,))[-1]
@@ -128,19 +131,18 @@ def _say_greedy(suite: Suite, console: Console) -> None:
 
 
 def show_calibration(found: Calibration, console: Console) -> None:
-    """The suite as a whole, then a row for each gated metric."""
-    from rich.table import Table
+    """What is caught, what an unchanged model meets, and what would help; a row each metric."""
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("metric", overflow="fold")
-    names = [f"−{drop:.0%}" for drop in DROPS]
-    columns = ("n × K", *names, "seen at 80%", "passes", "auto", "samples", "responses")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    caught = _table("chance of FAIL at", *(f"−{drop:.0%}" for drop in DROPS), "80% at", "n × K")
+    needs = _table("unchanged model", "passes", "auto margin", "samples", "responses")
     for metric in found.metrics:
-        table.add_row(Text(metric.metric), *_cells(metric))
-    console.print(table)
+        drops = [_share(metric.power[drop]) for drop in DROPS]
+        size = f"{metric.n} × {metric.responses}"
+        caught.add_row(Text(metric.metric), *drops, _visible(metric), size)
+        needs.add_row(Text(metric.metric), *_needs(metric))
+    console.print(caught)
+    console.print(needs)
     for name, why in found.skipped.items():
         console.print(Text(f"not calibrated: {name}: {why}", "yellow"))
     console.print(
@@ -161,13 +163,22 @@ def show_calibration(found: Calibration, console: Console) -> None:
         _explain(metric, console)
 
 
-def _cells(metric: MetricCalibration) -> list[str]:
-    import math
+def _table(first: str, *columns: str) -> Table:
+    from rich.table import Table
 
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(first, overflow="fold", min_width=20)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _visible(metric: MetricCalibration) -> str:
+    return f"−{metric.visible:.1%}" if metric.visible < 1 else "never"
+
+
+def _needs(metric: MetricCalibration) -> list[str]:
     return [
-        f"{metric.n} × {metric.responses}",
-        *(_share(metric.power[drop]) for drop in DROPS),
-        f"−{metric.visible:.1%}" if math.isfinite(metric.visible) else "never",
         _share(metric.pass_rate),
         "–" if metric.auto_margin is None else f"{metric.auto_margin:.1%}",
         "–" if metric.samples_needed is None else f"{metric.samples_needed:,}",

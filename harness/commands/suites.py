@@ -133,7 +133,7 @@ def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
         margin = suite.policy.margin_of(name)
         said = f"  {name}: {_percent(drop)} with {n} samples × {responses}"
         if drop > margin:
-            said += f" -- above the margin of {margin:.1%}: smaller drops will often go unseen"
+            said += f", above the margin of {margin:.1%}: smaller drops often go unseen"
         console.print(Text(said, style="yellow" if drop > margin else ""))
     if later:
         console.print(Text(f"  {', '.join(later)}: `ratchet calibrate` measures it", "dim"))
