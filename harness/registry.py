@@ -188,6 +188,11 @@ class Registry:
         """Every version of a line, oldest first."""
         return lines.versions(self._line(line))
 
+    def run_of(self, digest: str) -> str | None:
+        """The run that scored this checkpoint, as far as it was said when it was added."""
+        run_id = self._added(digest).get("run_id")
+        return str(run_id) if run_id else None
+
     def latest_verdict(self, digest: str) -> str | None:
         """The last verdict on the run that scored this checkpoint, if there is one."""
         rows = self._store.query(

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.scoring import DeviceOption, DtypeOption
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.lines import Blessed
+    from harness.promotion import Confirmation
     from harness.registry import Registry
     from harness.store import Store
+    from harness.suite import Suite
 
 LineOption = Annotated[str, typer.Option("--line", "-l", help="The line.", show_default=False)]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for the record.")]
@@ -34,30 +37,71 @@ def promote(
         str, typer.Argument(help="A digest, the beginning of one, or a model's folder.")
     ],
     line: LineOption,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            "--suite", "-s", help="Decide on this suite. Default: the one it was scored on."
+        ),
+    ] = None,
     verdict: Annotated[
         str | None,
-        typer.Option("--verdict", help="The verdict it stands on. Default: its run's latest."),
+        typer.Option("--verdict", help="Stand on this verdict, and don't decide once more."),
     ] = None,
     override: Annotated[
         str | None,
         typer.Option("--override", help="Promote without a pass; the reason is kept for ever."),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            min=0,
+            max=1,
+            help="What the line may lose in all since version 1. Default: the margin, once.",
+        ),
+    ] = None,
     reason: ReasonOption = None,
     baselines: BaselinesOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
 ) -> None:
-    """Bless a checkpoint, and write its run's bundle under baselines/ for review."""
+    """Decide once more on fresh answers, bless, and write the bundle under baselines/ for review.
+
+    The first of a line is asked for the suite's absolute requirements only.
+    """
     baselines = _baselines(baselines)
     with _open() as (store, registry, console):
         folder = Path(checkpoint)
         digest = registry.add(folder) if folder.is_dir() else registry.path(checkpoint).name
+        before = registry.blessed(line)
+        if before is not None and before.digest == digest:
+            _show(console, before, "blessed already")
+            return
+        loaded = None if verdict else _suite_of(store, registry, suite, digest, before)
+        confirmed = None
+        if verdict is not None and not override:
+            _check_verdict(store, registry, line, digest, verdict, console)
+        if loaded is not None:
+            confirmed = _confirm(
+                store, registry, console, line, digest, loaded, budget, (device, dtype)
+            )
+            if confirmed.refused and not override:
+                _refuse(confirmed, console)
         blessed = registry.promote(
             line,
             digest,
-            verdict_id=verdict or registry.latest_verdict(digest),
-            override=override,
+            verdict_id=confirmed.verdict_id
+            if confirmed is not None
+            else verdict or registry.latest_verdict(digest),
+            # Where nothing is wrong there is nothing to override, and the history must not say so.
+            override=None if confirmed is not None and not confirmed.refused else override,
             reason=reason,
+            run_id=confirmed.run.id if confirmed is not None else None,
+            expect=before.digest if before is not None else None,
         )
         _show(console, blessed, "blessed")
+        if confirmed is None and loaded is None and before is None and verdict is None:
+            console.print("no suite is known: no requirement was asked", style="yellow")
         if baselines is not None and blessed.run_id is not None:
             from harness.bundle import export_run
 
@@ -65,6 +109,102 @@ def promote(
             console.print(f"bundle for review: {place}", markup=False, highlight=False)
         elif baselines is not None:
             console.print("no bundle: this checkpoint was never scored", style="yellow")
+        elif blessed.run_id is not None:
+            console.print("no bundle was written: name a folder with --baselines", style="dim")
+
+
+def _suite_of(
+    store: Store, registry: Registry, named: Path | None, digest: str, before: Blessed | None
+) -> Suite | None:
+    """The suite to decide on: the named one, else the candidate's run's, else the blessed one's."""
+    from harness.naming import suite_of
+    from harness.runs import find_run
+    from harness.suite import load_suite
+
+    if named is not None:
+        return load_suite(named)
+    for run_id in (registry.run_of(digest), before.run_id if before is not None else None):
+        run = find_run(store, run_id) if run_id else None
+        if run is None:
+            continue
+        rows = store.query("SELECT suite_path FROM runs WHERE run_id = ?", [run.id])
+        if rows[0]["suite_path"]:
+            return load_suite(suite_of(run, store))
+    return None
+
+
+def _confirm(
+    store: Store,
+    registry: Registry,
+    console: Console,
+    line: str,
+    digest: str,
+    suite: Suite,
+    budget: float | None,
+    hardware: tuple[str, str],
+) -> Confirmation:
+    from dataclasses import replace
+    from functools import cache
+
+    from rich.text import Text
+
+    from harness.commands.scoring import bars
+    from harness.naming import Hardware, open_model
+    from harness.promotion import confirm
+    from harness.report.console import verdict_view
+    from harness.runner import Candidate
+    from harness.workspace import Workspace
+
+    chosen = Hardware.choose(*hardware)
+
+    def opened(of: str) -> Candidate:
+        place = str(registry.path(of))
+        model = open_model(place, Workspace.at(), store, hardware=chosen)
+        return replace(model, name=f"{line} {of[:12]}", open=cache(model.open))
+
+    with bars(console) as progress:
+        found = confirm(
+            registry, store, line, digest, suite, opened, budget=budget, progress=progress
+        )
+    for note in found.notes:
+        console.print(Text(f"decided once more, on {note}", "dim"))
+    console.print(verdict_view(found.verdict))
+    if found.root is not None:
+        said = found.root.verdict.headline
+        console.print(Text(f"against version 1, for all promotions together: {said}"))
+    return found
+
+
+def _check_verdict(
+    store: Store, registry: Registry, line: str, digest: str, verdict: str, console: Console
+) -> None:
+    """Refuse another checkpoint's verdict, and one that spends more than the line has left."""
+    from harness.models import resolve
+    from harness.promotion import check_verdict
+    from harness.workspace import Workspace
+
+    def model_digest(of: str) -> str | None:
+        try:
+            return resolve(str(registry.path(of)), Workspace.at()).digest
+        except UserError:
+            return None
+
+    root = check_verdict(registry, store, line, digest, verdict, model_digest)
+    if root is not None and root.verdict.failed:
+        console.print("not promoted: against version 1 of the line it fails", style="bold red")
+        console.print(root.verdict.headline, markup=False)
+        raise typer.Exit(1)
+
+
+def _refuse(confirmed: Confirmation, console: Console) -> None:
+    """Say why not, and exit as the verdict does; a budget that is spent is a FAIL."""
+    from rich.text import Text
+
+    console.print(Text(f"not promoted: {confirmed.refused}", "bold red"))
+    console.print('only --override "reason" promotes it, and the reason is kept for ever')
+    root_failed = confirmed.root is not None and confirmed.root.verdict.failed
+    code = confirmed.verdict.exit_code
+    raise typer.Exit(1 if root_failed and code in (0, 2) else code)
 
 
 def rollback(
