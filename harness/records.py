@@ -66,7 +66,8 @@ class Response:
     `reference` they are the given words and `logprobs` holds the natural logarithm of each
     token's probability given all before it. `index` runs over the K responses of one sample,
     `draw` is 0 unless a fresh draw was asked for. `key` is the content address under which the
-    response is cached. `latency_s` is seconds from the request's start to its last token.
+    response is cached. `latency_s` is seconds from the request's start to its last token,
+    `first_token_s` to its first; None where there is none, or the backend doesn't measure it.
     `error` says why there is no answer; the text is then empty.
     """
 
@@ -82,6 +83,7 @@ class Response:
     finish_reason: str = "stop"
     latency_s: float | None = None
     error: str | None = None
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,6 +370,7 @@ def _generations(backend: Backend, group: Sequence[_Wanted], seed: int) -> Itera
             logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
             latency_s=answer.latency_s,
+            first_token_s=answer.first_token_s,
             error=answer.error,
         )
 

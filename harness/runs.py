@@ -46,7 +46,9 @@ def save_run(store: Store, run: Run, *, draw: int, suite_path: str) -> None:
 
 def save_event(store: Store, run_id: str, event: str, detail: dict[str, Any]) -> None:
     """`finished`, `failed`, `interrupted` or `rescored`, with what there is to say about it."""
-    store.append("run_events", [{"run_id": run_id, "event": event, "detail": detail, "happened_at": now()}])
+    store.append(
+        "run_events", [{"run_id": run_id, "event": event, "detail": detail, "happened_at": now()}]
+    )
 
 
 def find_run(store: Store, run_id: str) -> Run | None:
@@ -149,6 +151,7 @@ def save_responses(store: Store, responses: Iterable[Response], *, model_digest:
             "logprobs": None if response.logprobs is None else list(response.logprobs),
             "finish_reason": response.finish_reason,
             "latency_s": response.latency_s,
+            "first_token_s": response.first_token_s,
             "error": response.error,
             "created_at": at,
         }
@@ -267,6 +270,7 @@ def _response(row: dict[str, Any]) -> Response:
         logprobs=None if row["logprobs"] is None else tuple(row["logprobs"]),
         finish_reason=row["finish_reason"],
         latency_s=row["latency_s"],
+        first_token_s=row["first_token_s"],
         error=row["error"],
     )
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from harness.schema import Column, Table
 
-VERSION = 1
+VERSION = 2
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    2: ("ALTER TABLE responses ADD COLUMN first_token_s DOUBLE",),
+}
 """Statements that lead from version n - 1 to n, under the key n."""
 
 
@@ -77,6 +79,7 @@ TABLES: tuple[Table, ...] = (
             ),
             _c("finish_reason", "VARCHAR", "stop, length or error"),
             _c("latency_s", "DOUBLE", "seconds from the request's start to its last token"),
+            _c("first_token_s", "DOUBLE", "seconds to its first token; NULL where not measured"),
             _c("error", "VARCHAR", "why there is no answer; NULL where there is one"),
             _c("created_at", "TIMESTAMP", "when it was generated, UTC", now=True),
         ),
@@ -385,7 +388,7 @@ VIEWS: Mapping[str, str] = {
         SELECT r.run_id, r.model, r.suite, r.training_id, r.step, r.started_at,
             coalesce(e.event, 'unfinished') AS status, e.happened_at
         FROM runs r LEFT JOIN (
-            SELECT run_id, arg_max(event, seq) AS event, max_by(run_events.happened_at, seq) AS happened_at
+            SELECT run_id, arg_max(event, seq) AS event, max_by(happened_at, seq) AS happened_at
             FROM run_events GROUP BY run_id
         ) e USING (run_id)
     """,

@@ -34,6 +34,7 @@ class Generation:
 
     `token_ids` exclude the end-of-turn token; `text` has special tokens removed and ends before
     a stop string. `finish_reason`: `stop`, `length` or `error` (then `error` says why).
+    `latency_s` is seconds to the last token, `first_token_s` to the first, where it is measured.
     """
 
     request_id: str
@@ -44,6 +45,7 @@ class Generation:
     latency_s: float
     logprobs: tuple[float, ...] | None = None
     error: str | None = None
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

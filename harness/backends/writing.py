@@ -46,6 +46,7 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: str | None = None
+    first_token_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -186,13 +187,17 @@ class Writer:
         ids = choose(logits, draws, self.settings)
         values = token_logprobs(logits, ids).tolist() if self.settings.logprobs else None
         finite = logits.amax(dim=-1).isfinite().tolist()
-        for index, (row, token) in enumerate(zip(rows, ids.tolist(), strict=True)):
+        chosen = ids.tolist()
+        now = time.perf_counter()  # after `tolist`, which waits for the device
+        for index, (row, token) in enumerate(zip(rows, chosen, strict=True)):
             if not finite[index]:
                 row.finish = "error"
                 continue
             if token in self.ending.tokens:
                 row.finish = "stop"
                 continue
+            if not row.tokens:
+                row.first_token_s = now - row.started
             row.tokens.append(token)
             if values is not None:
                 row.logprobs.append(values[index])
@@ -239,6 +244,7 @@ class Writer:
             finish_reason=row.finish or "length",
             latency_s=now - row.started,
             logprobs=tuple(row.logprobs) if self.settings.logprobs else None,
+            first_token_s=row.first_token_s,
         )
 
 

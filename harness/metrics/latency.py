@@ -58,8 +58,9 @@ class LatencyMetric:
 
     def _value(self, _: Sample, response: Response) -> Outcome:
         if self.of == "first_token":
-            first: float | None = getattr(response, "first_token_s", None)
-            return Evidence.unscored(None, "not measured") if first is None else first
+            if response.first_token_s is None:
+                return Evidence.unscored(None, "no token, or the backend measured no time to it")
+            return response.first_token_s
         if response.latency_s is None:
             return Evidence.unscored(None, "the backend measured no latency")
         if self.of == "seconds":

@@ -51,6 +51,11 @@ def test_every_seed_of_every_request_is_answered_once(backend: Backend) -> None:
     ]
     assert all(a.error is None and a.finish_reason in ("stop", "length") for a in answers)
     assert all(len(a.token_ids) <= 12 and a.latency_s >= 0 for a in answers)
+    assert all(0 <= a.first_token_s <= a.latency_s for a in answers if a.first_token_s is not None)
+    if not isinstance(backend, ScriptedBackend):
+        assert [bool(a.token_ids) for a in answers] == [
+            a.first_token_s is not None for a in answers
+        ]
 
 
 def test_an_answer_depends_on_its_prompt_and_seed_alone(backend: Backend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,6 +250,11 @@ def test_latency():
     assert speed.score([one])[0][0].value == 1.5
     assert speed.spec.direction == "higher"
     assert get_metric("latency").score([item("x")])[0][0].outcome is ScoreOutcome.UNSCORED
+    first = get_metric("latency", {"of": "first_token"})
+    timed = MetricItem(one.sample, (replace(one.responses[0], first_token_s=0.5),))
+    known, unknown = first.score([timed, one])
+    assert known[0].value == 0.5
+    assert unknown[0].outcome is ScoreOutcome.UNSCORED
 
 
 MODULE = """

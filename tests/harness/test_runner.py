@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness import runs
+from harness.backends.base import Generation
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import UserError
 from harness.evidence import metric_scores, summarise
@@ -117,6 +118,27 @@ def test_an_error_is_a_row_with_a_reason_and_is_asked_again(tmp_path: Path, stor
     assert values(store, again.run)["ask/exact_match"] == 1.0
 
 
+class Timed(ScriptedBackend):
+    """A quarter of a second to the first token of every answer."""
+
+    def generate(self, *asked: Any) -> Iterator[Generation]:
+        for answer in super().generate(*asked):
+            yield replace(answer, first_token_s=0.25)
+
+
+def test_the_time_to_the_first_token_is_kept(tmp_path: Path, store: Store) -> None:
+    path = suite_yaml(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("- self_bleu", "- latency: {of: first_token}"), encoding="utf-8")
+    backend = Timed()
+    timed = Candidate("timed", "digest", backend.subject, lambda: backend)
+    run = score(timed, load_suite(path), store).run
+    assert values(store, run)["talk/latency"] == 0.25
+    kept = {answer.kind: answer.first_token_s for answer in runs.run_responses(store, run.id)}
+    assert kept == {"generation": 0.25, "reference": None, "text": None}
+    assert values(store, rescore(run, load_suite(path), store).run)["talk/latency"] == 0.25
+
+
 def test_limit_and_reserve_and_more_responses_extend_a_run(tmp_path: Path, store: Store) -> None:
     path = suite_yaml(tmp_path)
     text = path.read_text(encoding="utf-8").replace(
@@ -219,12 +241,7 @@ def test_long_texts_are_read_in_windows_that_add_up(tmp_path: Path, store: Store
     )
     seen: list[int] = []
 
-    def ones(context: str, target: str) -> list[float]:
-        seen.append(len(target.encode()))
-        return [-1.0] * len(target.encode())
-
-    candidate, backend = scripted()
-    backend = ScriptedBackend(logprobs=lambda c, t: [-1.0] * 10_000, max_length=100)
+    candidate, _ = scripted()
 
     class Even(ScriptedBackend):
         def logprobs(self, requests: Sequence[Any]) -> Any:

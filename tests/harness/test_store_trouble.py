@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness import database, journal
+from harness import database, journal, tables
 from harness.errors import UserError
 from harness.store import Store
 from harness.turnstile import Patience
@@ -187,17 +187,38 @@ def test_a_database_of_a_newer_version_is_left_alone(workspace):
 def test_an_older_schema_is_migrated_by_whoever_comes_first(workspace, monkeypatch):
     abandoned_journal(workspace)
     assert count(workspace) == 3
-    monkeypatch.setattr(database, "VERSION", 3)
+    now = database.VERSION
+    monkeypatch.setattr(database, "VERSION", now + 2)
     monkeypatch.setattr(
         database,
         "MIGRATIONS",
-        {2: ("ALTER TABLE runs ADD COLUMN note VARCHAR",), 3: ("CREATE TABLE more (a INTEGER)",)},
+        {
+            now + 1: ("ALTER TABLE runs ADD COLUMN note VARCHAR",),
+            now + 2: ("CREATE TABLE more (a INTEGER)",),
+        },
     )
     with Store(workspace) as store:
         assert store.query(COUNT) == [{"n": 3}]
         assert store.query("SELECT note FROM runs") == []
         found = store.query("SELECT version FROM schema_version ORDER BY version")
-        assert [row["version"] for row in found] == [1, 2, 3]
+        assert [row["version"] for row in found] == [now, now + 1, now + 2]
+
+
+def test_a_store_of_version_1_learns_the_time_to_the_first_token(workspace):
+    workspace.ensure()
+    with duckdb.connect(str(workspace.database)) as plain:
+        old = [table.sql.replace('"first_token_s" DOUBLE, ', "") for table in tables.TABLES]
+        for statement in (*tables.HOUSEKEEPING, *old):
+            plain.execute(statement)
+        plain.execute("INSERT INTO schema_version VALUES (1, now()::TIMESTAMP)")
+        plain.execute("INSERT INTO responses (key, latency_s, seq) VALUES ('old', 1.0, 0)")
+    with Store(workspace) as store:
+        store.append("responses", [{"key": "new", "latency_s": 1.0, "first_token_s": 0.25}])
+        found = store.query("SELECT key, first_token_s FROM responses ORDER BY seq")
+    assert found == [
+        {"key": "old", "first_token_s": None},
+        {"key": "new", "first_token_s": 0.25},
+    ]
 
 
 def test_whoever_holds_the_file_is_named_and_appends_go_on(workspace):
