@@ -85,12 +85,8 @@ def _lines(path: Path) -> Iterator[_Line]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             _check_header(path, reader.fieldnames or ())
-            while True:
-                start = reader.line_num + 1
-                row = next(reader, None)
-                if row is None:
-                    return
-                yield _line(path, start, row)
+            for row in reader:
+                yield _line(path, reader.line_num, row)
     except FileNotFoundError as error:
         raise UserError("there is no such file", file=path) from error
     except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
