@@ -148,7 +148,7 @@ class Suite:
         return digest_of(self.protocol)
 
     def is_gated(self, task: Task) -> bool:
-        """Whether any of the task's metrics can stop a candidate: more of it may then settle one."""
+        """Whether any of its metrics can stop a candidate, so that more of it may settle one."""
         names = [f"{task.name}/{metric.spec.name}" for metric in task.metrics]
         every = [f"{t.name}/{metric.spec.name}" for t, metric in self.metrics()]
         roles = self.policy.roles(every)
@@ -251,7 +251,7 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
             )
         name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
         try:
-            metric = get_metric(_beside(name, document), options)
+            metric = get_metric(_beside(name, document), _options_beside(options, document))
         except UserError as error:
             raise document.error(error.what, here, cure=error.cure) from None
         spec = metric.spec
@@ -283,6 +283,16 @@ def _beside(name: str, document: YamlDocument) -> str:
     """A metric of the user's own, `file.py:Class`, is found relative to the suite."""
     file, separator, attribute = name.partition(".py:")
     return f"{document.path.parent / file}.py:{attribute}" if separator else name
+
+
+def _options_beside(options: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
+    """An option that is a path (`./words.txt`, `../model`) is relative to the suite, too."""
+    return {
+        key: str((document.path.parent / value).resolve())
+        if isinstance(value, str) and value.startswith(("./", "../"))
+        else value
+        for key, value in options.items()
+    }
 
 
 def _references_of(model: TaskModel) -> tuple[str, ...]:

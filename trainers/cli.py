@@ -116,8 +116,8 @@ def _show_plan(recipe: Recipe) -> None:
     console.print(
         Text(
             f"  {recipe.segments + 1} checkpoints are scored on {recipe.suite.path} "
-            f"({len(list(recipe.suite.metrics()))} metrics); at most {gate.max_rollbacks} rollbacks: "
-            f"{', '.join(gate.on_fail)}"
+            f"({len(list(recipe.suite.metrics()))} metrics); at most {gate.max_rollbacks} "
+            f"rollbacks: {', '.join(gate.on_fail)}"
         )
     )
 

@@ -210,7 +210,9 @@ def _examples(index: int, source: SourceModel, document: YamlDocument) -> list[E
 def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) -> Example:
     if source.text is not None:
         return Example(index, row, text=templates.render(source.text, fields))
-    assert source.prompt is not None and source.completion is not None  # the model has seen to it
+    # SourceModel has seen to both.
+    assert source.prompt is not None
+    assert source.completion is not None
     user = {"role": "user", "content": templates.render(source.prompt.user, fields)}
     prompt: tuple[dict[str, str], ...] = (user,)
     if source.prompt.system is not None:

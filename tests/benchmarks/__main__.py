@@ -53,7 +53,7 @@ def _page(kept: dict[str, dict[str, object]]) -> str:
     ]
     for topic, result in sorted(kept.items()):
         lines += ["", f"## {topic}", "", f"{result['on']}, {result['machine']}.", ""]
-        lines += ["| what | ours | peer | ratio | goal | note |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += ["| " + " | ".join(COLUMNS) + " |", "| --- " * len(COLUMNS) + "|"]
         rows = result["rows"]
         assert isinstance(rows, list)
         for row in rows:

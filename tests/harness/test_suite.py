@@ -167,3 +167,11 @@ def test_a_limit_does_not_take_the_first_ones() -> None:
     samples = tuple(Sample(str(i), "t") for i in range(40))
     assert limited(samples, 10, 0) != samples[:10]
     assert limited(samples, 10, 0) != limited(samples, 10, 1)
+
+
+def test_an_option_that_is_a_path_is_relative_to_the_suite(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("answer 1\n", encoding="utf-8")
+    options = "metrics: [sensitive_words: {file: ./words.txt}]"
+    path = write(tmp_path, TASK.replace("metrics: [exact_match]", options))
+    [metric] = load_suite(path).task("sums").metrics
+    assert metric.spec.name == "sensitive_words"

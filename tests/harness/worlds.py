@@ -12,7 +12,7 @@ import yaml
 from harness.backends.scripted import ScriptedBackend
 from harness.runner import Candidate
 
-CAPITALS = {"France": "Paris", "Peru": "Lima", "中国": "北京", "Japan": "Tokyo", "Chad": "N'Djamena"}
+CAPITALS = {"France": "Paris", "Peru": "Lima", "中国": "北京", "Japan": "Tokyo", "Chad": "Faya"}
 
 
 def write_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> Path:
