@@ -1,0 +1,165 @@
+"""Stage one: answers. Those that are known come from the cache, the others from the backend."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from harness import runs
+from harness.backends.base import Backend, GenerationRequest, LogprobRequest
+from harness.metrics.perplexity import rolling_windows
+from harness.planning import Candidate, Wanted, seed_of
+from harness.records import Response, ResponseKind
+from harness.store import Store
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much is done, and of how much."""
+
+FLUSH_EVERY_S = 1.0
+FLUSH_EVERY_ROWS = 64
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+def generate(
+    candidate: Candidate,
+    wanted: Sequence[Wanted],
+    store: Store,
+    seed: int,
+    progress: Progress = silent,
+) -> tuple[dict[str, Response], int]:
+    """Stage one: answers for everything wanted, from the cache where they are known.
+
+    Returns the answers by key, and how many of them had to be asked for.
+    """
+    known = runs.cached_responses(store, [want.key for want in wanted])
+    missing = [want for want in wanted if want.key not in known]
+    if not missing:
+        return known, 0
+    backend = candidate.open()
+    groups: dict[tuple[str, ResponseKind], list[Wanted]] = defaultdict(list)
+    for want in missing:
+        groups[want.task.name, want.kind].append(want)
+    for (name, kind), group in groups.items():
+        stage = f"{'generate' if kind == 'generation' else 'read'} {name}"
+        progress(stage, 0, len(group))
+        answers = (
+            _generations(backend, group, seed)
+            if kind == "generation"
+            else _likelihoods(backend, group)
+        )
+        done = 0
+        for batch in _in_flushes(answers):
+            runs.save_responses(store, batch, model_digest=candidate.digest)
+            known.update((response.key, response) for response in batch)
+            done += len(batch)
+            progress(stage, done, len(group))
+    return known, len(missing)
+
+
+def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:
+    """Batches so small that a crash loses little, so large that fsync costs nothing."""
+    batch: list[Response] = []
+    began = time.monotonic()
+    try:
+        for answer in answers:
+            batch.append(answer)
+            if len(batch) >= FLUSH_EVERY_ROWS or time.monotonic() - began >= FLUSH_EVERY_S:
+                yield batch
+                batch, began = [], time.monotonic()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if batch:
+            yield batch  # what was answered before the interruption is kept
+        raise
+    if batch:
+        yield batch
+
+
+def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterator[Response]:
+    by_sample: dict[str, list[Wanted]] = defaultdict(list)
+    for want in group:
+        by_sample[want.sample.id].append(want)
+    requests = [
+        GenerationRequest(
+            id=sample_id,
+            prompt_ids=backend.encode_chat(wants[0].sample.prompt),
+            seeds=tuple(
+                seed_of(seed, want.task.name, sample_id, want.index, want.draw) for want in wants
+            ),
+        )
+        for sample_id, wants in by_sample.items()
+    ]
+    for answer in backend.generate(requests, group[0].task.settings):
+        want = by_sample[answer.request_id][answer.position]
+        yield Response(
+            key=want.key,
+            sample_id=want.sample.id,
+            task=want.task.name,
+            kind=want.kind,
+            index=want.index,
+            draw=want.draw,
+            text=answer.text,
+            token_ids=answer.token_ids,
+            logprobs=answer.logprobs,
+            finish_reason=answer.finish_reason,
+            latency_s=answer.latency_s,
+            first_token_s=answer.first_token_s,
+            error=answer.error,
+        )
+
+
+def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response]:
+    """Log-probabilities of given texts; a text longer than the model's window goes in pieces."""
+    pieces: dict[str, list[LogprobRequest]] = {}
+    wants: dict[str, Wanted] = {}
+    for want in group:
+        wants[want.key] = want
+        pieces[want.key] = [
+            LogprobRequest(f"{want.key}#{number}", context, target)
+            for number, (context, target) in enumerate(_windows(backend, want))
+        ]
+    results: dict[str, dict[int, tuple[tuple[float, ...], float, str | None]]] = defaultdict(dict)
+    for key in [key for key, parts in pieces.items() if not parts]:
+        yield _likelihood(wants[key], pieces[key], {})
+    for part in backend.logprobs([part for parts in pieces.values() for part in parts]):
+        key, _, number = part.request_id.rpartition("#")
+        results[key][int(number)] = (part.logprobs, part.latency_s, part.error)
+        if len(results[key]) == len(pieces[key]):
+            yield _likelihood(wants[key], pieces[key], results.pop(key))
+
+
+def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    if want.kind == "reference":
+        target = backend.encode(want.sample.references[want.index])
+        return [(backend.encode_chat(want.sample.prompt), target)] if target else []
+    token_ids = backend.encode(want.sample.text or "")
+    windows = rolling_windows(token_ids, backend.max_length, backend.prefix_token_id)
+    return [(tuple(context), tuple(target)) for context, target in windows]
+
+
+def _likelihood(
+    want: Wanted,
+    parts: Sequence[LogprobRequest],
+    results: Mapping[int, tuple[tuple[float, ...], float, str | None]],
+) -> Response:
+    given = want.sample.text if want.kind == "text" else want.sample.references[want.index]
+    errors = [error for _, _, error in results.values() if error]
+    return Response(
+        key=want.key,
+        sample_id=want.sample.id,
+        task=want.task.name,
+        kind=want.kind,
+        index=want.index,
+        draw=want.draw,
+        text=given or "",
+        token_ids=tuple(token for part in parts for token in part.target_ids),
+        logprobs=tuple(value for number in sorted(results) for value in results[number][0]),
+        latency_s=sum(latency for _, latency, _ in results.values()),
+        error=errors[0] if errors else None,
+        finish_reason="error" if errors else "stop",
+    )
