@@ -248,6 +248,22 @@ def test_lm_eval_of_today_writes_what_is_read_here(
     assert codes == {0, 1}
 
 
+def test_a_waiver_holds_until_its_last_day(
+    home: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (
+        run_named(ratchet(capsys, "import", "lm-eval", LM_EVAL / side)[1]) for side in "ab"
+    )
+    for expires, code in (("2999-12-31", 2), ("2020-01-01", 1)):
+        waiver = f"{{waiver: {{reason: a known regression, expires: {expires}}}}}"
+        Path("p.yaml").write_text(
+            f"metrics:\n  word_perplexity: {waiver}\n  byte_perplexity: {waiver}\n"
+        )
+        got, said = ratchet(capsys, "gate", second, "--against", first, "--policy", "p.yaml")
+        assert got == code, said
+        assert ("is waived: a known regression" if code == 2 else "has ended") in said
+
+
 # Inspect.
 
 
