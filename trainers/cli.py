@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from harness.store import Store
     from harness.workspace import Workspace
     from trainers.console import ConsoleReporter
-    from trainers.loop import TrainingResult
     from trainers.recipe import Recipe
+    from trainers.reporter import TrainingResult
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
 

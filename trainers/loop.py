@@ -7,27 +7,29 @@ bit-exact (docs/training.md says what that took).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from harness import artifacts, runs
 from harness.backends.live import TransformersBackend
 from harness.errors import UserError
-from harness.evidence import metric_scores
 from harness.faults import fault_point
-from harness.gate import GatePolicy, Improvement, improved, per_checkpoint_alpha, rollback_target
+from harness.gate import per_checkpoint_alpha, rollback_target
 from harness.gating import Decision, decide_by_looks, decide_once, schedule
 from harness.models import ModelFiles, load, resolve
 from harness.records import Run, VerdictOutcome
 from harness.registry import Registry
-from harness.runner import Candidate, Extent, RunReport, score
+from harness.runner import Candidate, Extent, score
 from harness.store import Store
-from harness.suite import Suite
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder, untouched_randomness
-from trainers.plan import DataPlan, make_plan, reshuffled
+from trainers.crest import CrestRule
+from trainers.log import TrainingLog
+from trainers.plan import make_plan, reshuffled
 from trainers.recipe import Recipe
+from trainers.reporter import Reporter, TrainingResult
 from trainers.sft import adapted, make_trainer, tokenised
 from trainers.state import Judged, TrainingState, load_state, save_state
 
@@ -35,38 +37,6 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 LOWER_LR_BY = 0.5
-
-
-class Reporter(Protocol):
-    """Who is told what happens; the console's is `trainers.console.ConsoleReporter`."""
-
-    def say(self, text: str) -> None: ...
-
-    def train_step(self, step: int, of: int, loss: float | None) -> None: ...
-
-    def progress(self, stage: str, done: int, total: int) -> None: ...
-
-    def scored(self, step: int, report: RunReport) -> None: ...
-
-    def verdict(self, step: int, decision: Decision) -> None: ...
-
-    def crest(self, step: int, sentence: str) -> None: ...
-
-    def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the crest."""
-
-    training_id: str
-    status: str
-    crest_step: int
-    first: Run
-    best: Run
-    digest: str | None
-    promoted: bool
-    rollbacks: int
 
 
 class GatedTraining:
@@ -90,11 +60,13 @@ class GatedTraining:
         self.policy = self.suite.policy.with_alpha(
             per_checkpoint_alpha(self.suite.policy.alpha, planned)
         )
+        self.crest_rule = CrestRule(store, self.suite, self.policy, self.extents[0], self.whole)
         self.base = resolve(recipe.model.base, workspace, say=reporter.say)
         self.plan = make_plan(recipe, spare=gate.max_rollbacks)
         self.training_id = _training_id(recipe, self.base)
         self.folder = CheckpointFolder(workspace.trainings / self.training_id)
         self.state_path = self.folder.home / "state.json"
+        self.log = TrainingLog(store, self.training_id)
         self._trainer: Trainer | None = None
         self._failed: tuple[int, list[Decision]] | None = None
 
@@ -107,9 +79,10 @@ class GatedTraining:
         state = load_state(self.state_path)
         if state is None:
             state = TrainingState(self.training_id, self.plan.digest)
-            self._announce()
+            self.log.announce(self.recipe, self.base.digest, self.plan)
+            artifacts.write_atomic(self.folder.home / "plan.json", self._plan_as_json())
         elif state.status == "running":
-            self._event("resumed", step=None, detail={"attempt": state.attempt})
+            self.log.event("resumed", attempt=state.attempt, step=None)
             self.reporter.say("Going on where this training was stopped.")
         self.state = state
         self._keep_state(state)
@@ -198,25 +171,9 @@ class GatedTraining:
         return self.judge(step)
 
     def logged(self, step: int, logs: Mapping[str, float]) -> None:
-        if "loss" not in logs:
-            return
-        self.store.append(
-            "training_steps",
-            [
-                {
-                    "training_id": self.training_id,
-                    "step": step,
-                    "attempt": self.state.attempt,
-                    "loss": logs.get("loss"),
-                    "grad_norm": _number(logs.get("grad_norm")),
-                    "learning_rate": logs.get("learning_rate"),
-                    "epoch": logs.get("epoch"),
-                    "tokens": None,
-                    "happened_at": runs.now(),
-                }
-            ],
-        )
-        self.reporter.train_step(step, self.recipe.stage.steps, logs.get("loss"))
+        if "loss" in logs:
+            self.log.step(step, self.state.attempt, logs)
+            self.reporter.train_step(step, self.recipe.stage.steps, logs["loss"])
 
     def _set_learning_rate(self) -> None:
         """The recipe's rate times the remedies' scale. Setting `args.learning_rate` would do
@@ -317,47 +274,17 @@ class GatedTraining:
         state = self.state.with_judged(judged)
         if outcome == "held":
             self._event("held", step=step)
-        sentence = self._is_new_crest(candidate, step)
-        if sentence:
+        better = self.crest_rule.proven_better(
+            self._run_of(state.crest), lambda extent: self._extend(candidate, step, extent)
+        )
+        if better:
+            than = "checkpoint-0" if not state.crest else f"the crest of step {state.crest}"
+            sentence = f"significantly better than {than} on {better}"
             state = replace(state, crest=step, failures=0)
             self._event("crest", step=step, detail={"why": sentence})
             self.reporter.crest(step, sentence)
         self._keep_state(state)
         return False
-
-    def _is_new_crest(self, candidate: Candidate, step: int) -> str | None:
-        """Why this checkpoint is significantly better than the crest; None where it isn't.
-
-        The claim is made on the first look's samples at the checkpoint's share of alpha, and
-        confirmed at alpha on reserve samples, which took no part in choosing it: a lucky score
-        would otherwise become the bar for all that follow.
-        """
-        crest = self._run_of(self.state.crest)
-        reserves = any(sample.reserve for task in self.suite.tasks for sample in task.samples)
-        run = self._extend(candidate, step, self.extents[0])
-        claim = self._improved(crest, run, self.policy, reserve=False)
-        if not claim:
-            return None
-        # A crest is an opponent from now on, so it is scored as far as any look will go.
-        run = self._extend(candidate, step, self.whole)
-        if reserves:
-            again = _only_these(self.suite.policy, self.suite, claim.better)
-            if not self._improved(crest, run, again, reserve=True):
-                return None
-        names = " and ".join(claim.better)
-        than = "checkpoint-0" if not self.state.crest else f"the crest of step {self.state.crest}"
-        confirmed = ", confirmed on the reserve" if reserves else ""
-        return f"significantly better than {than} on {names}{confirmed}"
-
-    def _improved(self, crest: Run, run: Run, policy: GatePolicy, *, reserve: bool) -> Improvement:
-        """Whether `run` is proven better, on the reserve samples alone or on all the others."""
-        only = {
-            task.name: [sample.id for sample in task.samples if sample.reserve == reserve]
-            for task in self.suite.tasks
-            if not reserve or any(sample.reserve for sample in task.samples)
-        }
-        sides = [metric_scores(self.store, one, policy=policy, only=only) for one in (crest, run)]
-        return improved(sides[0], sides[1], policy, today=runs.now().date())
 
     def _run_of(self, step: int) -> Run:
         judged = self.state.of(step)
@@ -500,50 +427,15 @@ class GatedTraining:
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _announce(self) -> None:
-        self.store.append(
-            "trainings",
-            [
-                {
-                    "training_id": self.training_id,
-                    "recipe": str(self.recipe.path),
-                    "recipe_digest": self.recipe.digest,
-                    "line": self.recipe.model.line,
-                    "base_digest": self.base.digest,
-                    "config": {
-                        **self.recipe.model.model_dump(mode="json"),
-                        "plan": {"digest": self.plan.digest, "segments": len(self.plan.segments)},
-                    },
-                    "started_at": runs.now(),
-                }
-            ],
-        )
-        self._event("started", step=0, attempt=1)
-        artifacts.write_atomic(
-            self.folder.home / "plan.json", _plan_as_json(self.plan, self.recipe)
-        )
-
     def _event(
-        self,
-        event: str,
-        *,
-        step: int | None,
-        detail: Mapping[str, Any] | None = None,
-        attempt: int | None = None,
+        self, event: str, *, step: int | None, detail: Mapping[str, Any] | None = None
     ) -> None:
-        self.store.append(
-            "training_events",
-            [
-                {
-                    "training_id": self.training_id,
-                    "event": event,
-                    "step": step,
-                    "attempt": attempt or getattr(getattr(self, "state", None), "attempt", 1),
-                    "detail": dict(detail or {}),
-                    "happened_at": runs.now(),
-                }
-            ],
-        )
+        self.log.event(event, attempt=self.state.attempt, step=step, detail=detail)
+
+    def _plan_as_json(self) -> str:
+        rows = [[self.recipe.examples[i].row for i in segment] for segment in self.plan.segments]
+        body = {"digest": self.plan.digest, "planned": self.plan.planned, "segments": rows}
+        return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 
     def _keep_state(self, state: TrainingState) -> None:
         save_state(self.state_path, state)
@@ -568,32 +460,6 @@ def _training_id(recipe: Recipe, base: ModelFiles) -> str:
     from harness.suite import digest_of
 
     return f"{recipe.model.name}-{digest_of([recipe.digest, base.digest])[:10]}"
-
-
-def _only_these(policy: GatePolicy, suite: Suite, metrics: Sequence[str]) -> GatePolicy:
-    """The policy with these metrics alone required: the claim that is to be confirmed."""
-    names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
-    roles = {
-        name: replace(policy.of(name), required=name in metrics, advisory=name not in metrics)
-        for name in names
-    }
-    return replace(policy, metrics=roles)
-
-
-def _plan_as_json(plan: DataPlan, recipe: Recipe) -> str:
-    import json
-
-    rows = [[recipe.examples[i].row for i in segment] for segment in plan.segments]
-    body = {"digest": plan.digest, "planned": plan.planned, "segments": rows}
-    return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
-
-
-def _number(value: Any) -> float | None:
-    """A finite float, or None: a gradient norm can be inf, which is no number to keep."""
-    import math
-
-    number = None if value is None else float(value)
-    return number if number is not None and math.isfinite(number) else None
 
 
 def _make_judge(training: GatedTraining) -> Any:

@@ -14,8 +14,9 @@ from harness.registry import Registry
 from harness.store import Store
 from harness.workspace import Workspace
 from tests.trainers.worlds import write_world
-from trainers.loop import GatedTraining, TrainingResult
+from trainers.loop import GatedTraining
 from trainers.recipe import load_recipe
+from trainers.reporter import TrainingResult
 from trainers.state import TrainingState, save_state
 
 
