@@ -7,7 +7,7 @@ and what is blessed is never held against answers that it was itself chosen by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from harness import runs
@@ -17,11 +17,12 @@ from harness.evidence import metric_scores
 from harness.gate import GatePolicy, Verdict, requirements_only
 from harness.gating import Decision, decide_once, keep_verdict, schedule
 from harness.lines import Blessed
+from harness.naming import suite_of
 from harness.records import Run, VerdictOutcome
 from harness.registry import Registry
 from harness.runner import Candidate, Progress, RunReport, score, silent
 from harness.store import Store
-from harness.stored import decide_stored
+from harness.stored import decide_stored, metrics_of, read_policy
 from harness.suite import Suite
 
 Opened = Callable[[str], Candidate]
@@ -161,26 +162,40 @@ def check_verdict(
     if not rows:
         raise UserError(f"there is no verdict {verdict_id!r}", field="--verdict")
     candidate = runs.find_run(store, rows[0]["candidate_run"])
-    _require_about(candidate, registry.run_of(digest), model_digest(digest), verdict_id, "this")
+    mine = {model_digest(digest), _model_of(store, registry.run_of(digest))}
+    _require_about(candidate, mine, verdict_id, "this")
     history = registry.history(line)
     if not history:
         return None
     before, root = history[-1], history[0]
     anchor = runs.find_run(store, rows[0]["anchor_run"] or "")
-    _require_about(anchor, before.run_id, model_digest(before.digest), verdict_id, "the blessed")
+    blessed = {model_digest(before.digest), _model_of(store, before.run_id)}
+    _require_about(anchor, blessed, verdict_id, "the blessed")
     kept = runs.find_run(store, root.run_id) if root.run_id else None
     if root.digest in (before.digest, digest) or kept is None or candidate is None:
         return None
-    policy = GatePolicy()
+    policy = _policy_of(candidate, store)
     notes = {"budget": f"against version 1 ({root.digest[:12]}), for all promotions together"}
     return decide_stored(store, "root", kept, candidate, policy, notes=notes)
 
 
+def _policy_of(run: Run, store: Store) -> GatePolicy:
+    """That of the suite a run was scored on; the default where the file is not here."""
+    try:
+        return read_policy(suite_of(run, store), metrics_of(run))
+    except UserError:
+        return GatePolicy()
+
+
+def _model_of(store: Store, run_id: str | None) -> str | None:
+    run = runs.find_run(store, run_id) if run_id else None
+    return run.model_digest if run is not None else None
+
+
 def _require_about(
-    run: Run | None, known: str | None, model_digest: str | None, verdict_id: str, what: str
+    run: Run | None, models: Collection[str | None], verdict_id: str, what: str
 ) -> None:
-    about = run is not None and (run.id == known or run.model_digest == model_digest)
-    if not about:
+    if run is None or run.model_digest not in models:
         raise UserError(
             f"verdict {verdict_id} is not about {what} checkpoint",
             field="--verdict",

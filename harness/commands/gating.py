@@ -81,6 +81,12 @@ def gate(
         else:
             decision = _decide(parties, candidate, against)
     _show(decision, console, samples=10 if samples else 0)
+    j, looks = decision.verdict.look
+    console.print(
+        f"spent: {parties.generated} answers generated, look {j} of {looks}",
+        style="dim",
+        highlight=False,
+    )
     _write(decision, json_file, markdown, junit)
     if summary:
         _tell_github(decision, console)
@@ -134,6 +140,7 @@ class _Parties:
     limit: int | None
     progress: Any = field(default=lambda stage, done, total: None)
     known: dict[str, Run | None] = field(default_factory=dict)
+    generated: int = 0
 
     def party(self, name: str) -> Run | None:
         """The stored run of that name; None where it names a model."""
@@ -197,8 +204,9 @@ class _Parties:
             hardware=Hardware.choose(*self.hardware),
             say=lambda text: self.console.print(text, style="dim", markup=False),
         )
-        return lambda extent: (
-            score(
+
+        def scored(extent: Extent) -> Run:
+            report = score(
                 model,
                 suite,
                 self.store,
@@ -206,8 +214,11 @@ class _Parties:
                 limit=self.limit,
                 extent=extent,
                 progress=self.progress,
-            ).run
-        )
+            )
+            self.generated += report.generated
+            return report.run
+
+        return scored
 
     def on_look(self, look: int, looks: int, extent: Extent) -> None:
         if looks > 1:

@@ -100,8 +100,11 @@ def promote(
             expect=before.digest if before is not None else None,
         )
         _show(console, blessed, "blessed")
-        if confirmed is None and loaded is None and before is None and verdict is None:
-            console.print("no suite is known: no requirement was asked", style="yellow")
+        if confirmed is None and verdict is None:
+            console.print(
+                "not decided once more: no suite is known, name one with --suite FILE",
+                style="yellow",
+            )
         if baselines is not None and blessed.run_id is not None:
             from harness.bundle import export_run
 

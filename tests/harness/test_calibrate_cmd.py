@@ -64,6 +64,7 @@ def test_a_calibration_is_printed_stored_and_cited(
     verdict = json.loads(report.read_text(encoding="utf-8"))
     assert stored.id in verdict["notes"]["calibration"]
     assert "an unchanged model fails in" in said
+    assert "spent: 0 answers generated, look 1 of 1" in said
     frozen = {row["metric"]: row["pass_margin"] for row in verdict["rows"]}
     for name, margin in stored.frozen.items():
         assert frozen[name] == pytest.approx(margin)

@@ -210,3 +210,25 @@ def test_another_checkpoints_verdict_promotes_nothing(
         third = line.checkpoint(range(0, 200))
     code = main(["promote", third, "--line", "bot", "--verdict", passed])
     assert (code, "is not about this" in capsys.readouterr().err) == (3, True)
+
+
+def test_a_verdict_of_elsewhere_is_stood_on_within_the_roots_budget(
+    tmp_path: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store(home.ensure()) as store:
+        line = Line(tmp_path, store, question_suite(tmp_path))
+        for wrong in (0, 8, 16):
+            line.bless(line.checkpoint(range(0, wrong)))
+        verdicts = {}
+        for wrong in (17, 24):
+            digest = line.checkpoint(range(0, wrong))
+            found = line.confirm(digest)
+            line.registry.add(tmp_path / f"model-0-{wrong}", run_id=found.run.id)
+            assert found.verdict.passed
+            verdicts[digest] = found.verdict_id
+    codes = []
+    for digest, verdict in reversed(verdicts.items()):
+        codes.append(main(["promote", digest, "--line", "bot", "--verdict", verdict]))
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("against version 1 of the line it fails" in said) == (codes[-1] == 1), said
+    assert codes == [1, 0]
