@@ -221,14 +221,18 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     ]
     if not open_rows:
         return "Mark at least one metric as required."
-    parts = [
+    sentences = [] if last else ["The next look adds evidence."]
+    needs = [
         f"about {row.needed:,} {'responses' if row.requirement else 'samples'} for {row.name}"
-        if row.needed
-        else f"no number of samples for {row.name}, whose margin is 0"
         for row in open_rows[:3]
+        if row.needed
     ]
-    next_step = "" if last else "The next look adds evidence. "
-    return f"{next_step}If nothing really changed, PASS would take {'; '.join(parts)}."
+    if needs:
+        sentences.append(f"If nothing really changed, PASS would take {'; '.join(needs)}.")
+    stuck = [row.name for row in open_rows[:3] if not row.needed]
+    if stuck:
+        sentences.append(f"With a margin of 0 only a gain can pass: {', '.join(stuck)}.")
+    return " ".join(sentences)
 
 
 def sentences(verdict: Verdict) -> list[str]:
