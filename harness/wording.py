@@ -221,18 +221,18 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     ]
     if not open_rows:
         return "Mark at least one metric as required."
-    sentences = [] if last else ["The next look adds evidence."]
+    said = [] if last else ["The next look adds evidence."]
     needs = [
         f"about {row.needed:,} {'responses' if row.requirement else 'samples'} for {row.name}"
         for row in open_rows[:3]
         if row.needed
     ]
     if needs:
-        sentences.append(f"If nothing really changed, PASS would take {'; '.join(needs)}.")
+        said.append(f"If nothing really changed, PASS would take {'; '.join(needs)}.")
     stuck = [row.name for row in open_rows[:3] if not row.needed]
     if stuck:
-        sentences.append(f"With a margin of 0 only a gain can pass: {', '.join(stuck)}.")
-    return " ".join(sentences)
+        said.append(f"With a margin of 0 only a gain can pass: {', '.join(stuck)}.")
+    return " ".join(said)
 
 
 def sentences(verdict: Verdict) -> list[str]:
