@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness import artifacts, runs
 from harness.backends.live import TransformersBackend
+from harness.calibrations import calibrated
 from harness.errors import UserError
 from harness.faults import fault_point
 from harness.gate import per_checkpoint_alpha, rollback_target
 from harness.gating import Decision, decide_by_looks, decide_once, schedule
 from harness.models import ModelFiles, load, resolve
+from harness.promotion import confirm
 from harness.records import Run, VerdictOutcome
 from harness.registry import Registry
 from harness.runner import Candidate, Extent, score
@@ -57,9 +60,8 @@ class GatedTraining:
         self.whole = Extent(self.extents[-1].responses, reserve=1.0, gated_only=True)
         # Every checkpoint is held against two opponents, and retries are planned for as well.
         planned = 2 * (recipe.segments + gate.max_rollbacks)
-        self.policy = self.suite.policy.with_alpha(
-            per_checkpoint_alpha(self.suite.policy.alpha, planned)
-        )
+        policy, _ = calibrated(store, self.suite.digest, self.suite.policy)
+        self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
         self.crest_rule = CrestRule(store, self.suite, self.policy, self.extents[0], self.whole)
         self.base = resolve(recipe.model.base, workspace, say=reporter.say)
         self.plan = make_plan(recipe, spare=gate.max_rollbacks)
@@ -394,36 +396,54 @@ class GatedTraining:
         blessed = registry.blessed(line)
         if blessed is not None and blessed.digest == digest:
             return digest, True
-        rival = self._run_of(0)
-        if blessed is not None:
-            if blessed.run_id is None:
-                self.reporter.say(
-                    f"Not promoted: what {line} serves now has no run to compare with."
-                )
-                return digest, False
-            rival = runs.require_run(self.store, blessed.run_id)
-        decision = decide_once(
-            self.store,
-            "anchor" if blessed is None else f"line:{line}",
-            rival,
-            self._run_of(step),
-            self.suite,
-            self.suite.policy,
-        )
-        passed = decision.verdict.outcome is VerdictOutcome.PASS or decision.improvement
-        if not passed:
-            self.reporter.say(f"Not promoted to {line}: {decision.verdict.headline}")
+        if blessed is None:
+            verdict_id, refused = self._first_promotion(step)
+        else:
+            verdict_id, refused = self._later_promotion(registry, digest)
+        if refused:
+            self.reporter.say(f"Not promoted to {line}: {refused}")
             return digest, False
         registry.promote(
             line,
             digest,
-            verdict_id=decision.id,
+            verdict_id=verdict_id,
             actor=f"training {self.training_id}",
             reason=f"the crest (step {step}) of {self.recipe.model.name}",
             run_id=judged.run_id,
+            expect=blessed.digest if blessed is not None else None,
         )
         self._event("promoted", step=step, detail={"line": line, "digest": digest})
         return digest, True
+
+    def _first_promotion(self, step: int) -> tuple[str, str]:
+        """The verdict that a line's first version stands on, and why it must not be promoted."""
+        decision = decide_once(
+            self.store, "anchor", self._run_of(0), self._run_of(step), self.suite, self.suite.policy
+        )
+        passed = decision.verdict.outcome is VerdictOutcome.PASS or decision.improvement
+        return decision.id, "" if passed else decision.verdict.headline
+
+    def _later_promotion(self, registry: Registry, digest: str) -> tuple[str, str]:
+        """Decided once more on fresh answers, against what is blessed and the first version."""
+
+        def opened(of: str) -> Candidate:
+            files = resolve(str(registry.path(of)), self.workspace)
+            name = f"{self.recipe.model.line} {of[:12]}"
+            return candidate_of(
+                files, name=name, open_=cache(lambda: TransformersBackend(*load(files)))
+            )
+
+        found = confirm(
+            registry,
+            self.store,
+            self.recipe.model.line,
+            digest,
+            self.suite,
+            opened,
+            seed=self.recipe.model.seed,
+            progress=self.reporter.progress,
+        )
+        return found.verdict_id, found.refused
 
     # -- records -----------------------------------------------------------------------------------
 

@@ -221,6 +221,28 @@ def _interrupting_at_step(step: int) -> Any:
     return Interrupting()
 
 
+def test_a_later_training_must_pass_against_what_is_blessed(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    """A shorter training of the same line is held against the longer one, on fresh answers."""
+    _, first, workspace = train(tmp_path, tiny_llama, spoiled=False)
+    path = tmp_path / "recipe.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("steps: 12", "steps: 3"), encoding="utf-8")
+    reporter = Quiet()
+    with Store(workspace) as store:
+        result = GatedTraining(load_recipe(path), workspace, store, reporter).run()
+        history = Registry(workspace, store).history("tiny")
+        held = store.query("SELECT outcome FROM verdicts WHERE against = 'line:tiny'")
+    assert result.crest_step == 3
+    assert not result.promoted
+    assert [version.number for version in history] == [1]
+    assert [row["outcome"] for row in held] == ["fail"]
+    [(said,)] = [words for words in reporter.of("say") if "Not promoted" in words[0]]
+    assert "texts/perplexity" in said
+    assert first.training_id != result.training_id
+
+
 def test_an_adapter_for_modules_that_are_not_there_is_refused(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
