@@ -34,7 +34,10 @@ STOP = "<|im_end|>"
 
 
 def run(quick: bool = False) -> list[dict[str, object]]:
-    """Rows of (what, ours, peer, ratio, goal, note); `quick` does a quarter of it, once."""
+    """Rows of (what, ours, peer, ratio, goal, note); `quick` does a quarter of it, once.
+
+    RATCHET_BENCH_ROUNDS says how often each side is timed, three times by default.
+    """
     import torch
 
     from harness.backends.live import TransformersBackend
@@ -45,12 +48,12 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     python = _peer_python()
     files = resolve("smollm2-135m-instruct", Workspace.at())
     backend = TransformersBackend(*load(files))
-    rounds = 1 if quick else 3
+    rounds = 1 if quick else int(os.environ.get("RATCHET_BENCH_ROUNDS", "3"))
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         mixed = _items(backend, 16 if quick else 64, 12 if quick else 48)
         rows = _in_process(backend, python, files.folder, mixed, place, rounds)
-        return rows + _whole(python, files.folder, mixed, place, rows, 1 if quick else 2)
+        return rows + _whole(python, files.folder, mixed, place, rows, min(rounds, 2))
 
 
 def _in_process(
