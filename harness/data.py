@@ -84,6 +84,36 @@ def _parquet(path: Path) -> list[tuple[int, Row]]:
     return list(enumerate(table.to_pylist(), start=1))
 
 
+def read_hub(name: str) -> list[tuple[int, Row]]:
+    """Rows of a hub dataset, `hub:owner/name[:config][:split]` (split `test` where none is named).
+
+    A folder stands for a dataset too. Raises UserError where it can't be had, offline included.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    place, config, split = _hub_parts(name)
+    try:
+        dataset = load_dataset(place, config, split=split)
+    except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"the dataset {place!r} (split {split!r}) can't be had: {reason}",
+            cure="check its name, config and split, go online once, or give a JSONL file",
+        ) from None
+    rows = [(number, dict(row)) for number, row in enumerate(dataset, start=1)]
+    if not rows:
+        raise UserError(f"the dataset {place!r} (split {split!r}) has no rows")
+    return rows
+
+
+def _hub_parts(name: str) -> tuple[str, str | None, str]:
+    place, *rest = name.removeprefix("hub:").split(":")
+    config = rest[0] if len(rest) == 2 else None
+    return place, config or None, rest[-1] if rest else "test"
+
+
 def row_id(row: Row) -> str:
     """A stable id for a row that brings none: a digest of its content."""
     canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness import templates
 from harness.backends.base import GenerationSettings
-from harness.data import Row, read_rows, row_id
+from harness.data import Row, read_hub, read_rows, row_id
 from harness.errors import UserError
 from harness.gate import GatePolicy
 from harness.metrics import get_metric
@@ -204,13 +204,7 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     place = ("tasks", name)
     metrics = tuple(_metrics(model, document, place))
     _check_templates(model, document, place)
-    data_path = (document.path.parent / model.data).resolve()
-    if not data_path.exists():
-        raise document.error(
-            f"the data file is not there: {model.data}",
-            (*place, "data"),
-            cure=f"paths are relative to the suite: {data_path.parent} has no {data_path.name}",
-        )
+    data_path = _data_path(model.data, document, place)
     samples = _samples(name, model, data_path, document)
     settings = model.generate
     protocol = {
@@ -279,6 +273,19 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
         yield metric
 
 
+def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
+    if data.startswith("hub:"):
+        return Path(data)
+    path = (document.path.parent / data).resolve()
+    if not path.exists():
+        raise document.error(
+            f"the data file is not there: {data}",
+            (*place, "data"),
+            cure=f"paths are relative to the suite: {path.parent} has no {path.name}",
+        )
+    return path
+
+
 def _beside(name: str, document: YamlDocument) -> str:
     """A metric of the user's own, `file.py:Class`, is found relative to the suite."""
     file, separator, attribute = name.partition(".py:")
@@ -320,7 +327,7 @@ def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str,
 def _samples(
     name: str, model: TaskModel, data_path: Path, document: YamlDocument
 ) -> tuple[Sample, ...]:
-    rows = read_rows(data_path)
+    rows = read_hub(model.data) if model.data.startswith("hub:") else read_rows(data_path)
     lines: dict[str, int] = {}
     samples = []
     for line, row in rows:

@@ -175,3 +175,26 @@ def test_an_option_that_is_a_path_is_relative_to_the_suite(tmp_path: Path) -> No
     path = write(tmp_path, TASK.replace("metrics: [exact_match]", options))
     [metric] = load_suite(path).task("sums").metrics
     assert metric.spec.name == "sensitive_words"
+
+
+def test_a_dataset_is_read_as_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "set").mkdir()
+    rows = [{"id": "a", "q": "1+1?", "answer": "2"}, {"id": "b", "q": "二加二？", "answer": "4"}]
+    write_jsonl(tmp_path / "set" / "test.jsonl", rows)
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    path = tmp_path / "suite.yaml"
+    path.write_text(TASK.replace("rows.jsonl", f"hub:{tmp_path / 'set'}:test"), encoding="utf-8")
+    from_hub = load_suite(path)
+    path.write_text(TASK, encoding="utf-8")
+    assert from_hub.digest == load_suite(path).digest
+
+
+def test_a_dataset_that_cannot_be_had_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    path = write(tmp_path, TASK.replace("rows.jsonl", "hub:nobody/nothing-of-the-kind"))
+    with pytest.raises(UserError, match="can't be had") as caught:
+        load_suite(path)
+    assert "go online once" in str(caught.value.cure)
