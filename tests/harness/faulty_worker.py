@@ -130,11 +130,13 @@ class Worker:
         self.store.close()
 
 
-def migrate_to_two():
+def migrate_to_the_next():
+    version = database.VERSION + 1
     for module in (database, journal):
-        module.VERSION = 2
+        module.VERSION = version
     statements = [f"ALTER TABLE runs ADD COLUMN note_{n} VARCHAR" for n in range(5)]
-    database.MIGRATIONS = {2: (*statements, "CREATE TABLE more AS SELECT * FROM training_steps")}
+    statements.append("CREATE TABLE more AS SELECT * FROM training_steps")
+    database.MIGRATIONS = {**database.MIGRATIONS, version: tuple(statements)}
 
 
 def child(order):
@@ -143,7 +145,7 @@ def child(order):
         if order.get("fault"):
             os.environ[FAULT_VARIABLE] = order["fault"]
         if order.get("migrate"):
-            migrate_to_two()
+            migrate_to_the_next()
         Worker(order).work()
         code = 0
     except UserError as error:

@@ -25,6 +25,7 @@ from harness.bundle import export_run
 from harness.faults import LABELS
 from harness.registry import Registry
 from harness.store import Store
+from harness.tables import VERSION
 from harness.workspace import Workspace
 
 LINE = "line"
@@ -292,7 +293,7 @@ def test_a_kill_in_mid_migration(killer, passage):
     assert killer.run(3, migrate=True, only=["append", "query"], acts=3)["status"] == 0
     with duckdb.connect(str(killer.workspace.database), read_only=True) as plain:
         versions = plain.execute("SELECT version FROM schema_version ORDER BY 1").fetchall()
-        assert versions == [(1,), (2,)]
+        assert versions == [(VERSION,), (VERSION + 1,)]
         plain.execute("SELECT note_4 FROM runs").fetchall()
         [(rows,)] = plain.execute("SELECT count(*) FROM training_steps").fetchall()
     assert rows >= len([r for rows in killer.said()["ack rows"] for r in rows])
