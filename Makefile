@@ -35,10 +35,10 @@ lint: setup
 
 # Two workers, one thread each: threads of two workers on two cores would wait for each other.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not long' -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not long' -n 2
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
