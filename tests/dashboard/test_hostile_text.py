@@ -1,0 +1,44 @@
+"""Characters that hide or reorder are shown; everything that people write stays as it is."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.hostile import visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "␛[31mred␛[0m"),
+        ("safe\u202egnp.exe", "safe⟦RLO⟧gnp.exe"),
+        ("a\u2066b\u2069", "a⟦LRI⟧b⟦PDI⟧"),
+        ("null\x00 bell\x07 del\x7f csi\x9b", "null␀ bell␇ del␡ csi⟦U+009B⟧"),
+        ("pass\u200bword\ufeff", "pass⟦ZWSP⟧word⟦BOM⟧"),
+        ("over\rwrite\r\nnext", "over␍write\nnext"),
+        ("hid\U000e0041den", "hid⟦U+E0041⟧den"),
+        ("\ud800", "⟦U+D800⟧"),
+    ],
+)
+def test_what_hides_is_named(text, shown):
+    assert visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["plain\ttext\n", "你好，世界", "مرحبا", "नमस्ते क्‍ष", "می‌خواهم", "👩‍👩‍👧 ❤️", "<b>&amp;"]
+)
+def test_writing_stays(text):
+    assert visible(text) == text
+
+
+@given(st.text())
+def test_nothing_is_left_that_moves_or_hides(text):
+    shown = visible(text)
+    assert visible(shown) == shown
+    for character in shown:
+        assert unicodedata.category(character) != "Cc" or character in "\n\t"
+        assert unicodedata.bidirectional(character) not in {
+            "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI",
+        }  # fmt: skip
