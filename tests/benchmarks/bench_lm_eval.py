@@ -23,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-PEER_VENV = ROOT / ".venv-bench"
+from tests.benchmarks.peers import ROOT, python_of
+
 PEER_BATCH = 8
 THREADS = 2
 NEW_TOKENS = 48
@@ -46,6 +46,8 @@ def run(quick: bool = False) -> list[dict[str, object]]:
 
     torch.set_num_threads(THREADS)
     python = _peer_python()
+    if python is None:
+        return []
     files = resolve("smollm2-135m-instruct", Workspace.at())
     backend = TransformersBackend(*load(files))
     rounds = 1 if quick else int(os.environ.get("RATCHET_BENCH_ROUNDS", "3"))
@@ -199,18 +201,12 @@ def _items(backend: Any, documents: int, prompts: int) -> dict[str, Any]:
     }
 
 
-def _peer_python() -> Path:
-    python = PEER_VENV / "bin/python"
-    done = PEER_VENV / ".installed"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEER_VENV)], check=True)
-        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        torch = version("torch").split("+")[0]
-        subprocess.run([*install, f"torch=={torch}"], check=True)
-        pinned = f"transformers=={version('transformers')}"
-        subprocess.run([*install, "lm-eval[hf]==0.4.13", pinned], check=True)
-        done.touch()
-    return python
+def _peer_python() -> Path | None:
+    return python_of(
+        "bench",
+        (f"torch=={version('torch').split('+')[0]}",),
+        ("lm-eval[hf]==0.4.13", f"transformers=={version('transformers')}"),
+    )
 
 
 def _environment() -> dict[str, str]:

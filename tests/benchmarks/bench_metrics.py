@@ -12,7 +12,6 @@ import os
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.peers import python_of
+
 Row = dict[str, object]
 
 
@@ -77,7 +77,7 @@ def self_bleu_against_fast_bleu(n: int, rounds: int) -> list[Row]:
     from harness.metrics.self_bleu import self_bleu
     from harness.metrics.tokens import tokenize_all
 
-    python = _peer_environment("fast-bleu")
+    python = python_of("fast-bleu", ("fast-bleu",))
     if python is None:
         return []
     texts = _texts(n, seed=2)
@@ -303,22 +303,6 @@ def _interleaved(
         taken, peer_result = _timed(peer)
         theirs.append(taken)
     return (statistics.median(mine), own_result), (statistics.median(theirs), peer_result)
-
-
-def _peer_environment(package: str) -> str | None:
-    """The Python of a virtual environment that has `package`, made on first use."""
-    folder = ROOT / f".venv-{package}"
-    python = folder / "bin" / "python"
-    stamp = folder / ".installed"
-    try:
-        if not stamp.exists():
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", package], check=True)
-            stamp.touch()
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"  {package} can't be installed, its row is left out: {error}", flush=True)
-        return None
-    return str(python)
 
 
 def _row(what: str, ours: float, peer: float, name: str, ratio: float, goal: str, note: str) -> Row:

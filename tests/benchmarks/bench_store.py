@@ -1,8 +1,6 @@
 """How fast the store is, each as a ratio against a named peer in the same run.
 
-`ratio` is ours over the peer's, in the unit of the row. MLflow lives in a virtual environment of
-its own (`pip install mlflow`): RATCHET_BENCH_MLFLOW names its Python; without it that row is left
-out.
+`ratio` is ours over the peer's, in the unit of the row.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MLFLOW_VARIABLE = "RATCHET_BENCH_MLFLOW"
 ROOT = Path(__file__).parents[2]
 
 TABLE = "training_steps"
@@ -30,17 +27,18 @@ GATE = "SELECT task, metric, sample_id, value, stats FROM current_scores WHERE r
 
 def run(quick: bool = False) -> list[dict[str, object]]:
     """All rows. `quick` takes a tenth of the data and says so in the notes."""
+    from tests.benchmarks.peers import python_of
+
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             *one_row_commits(Path(folder), seconds=1.5 if quick else 5.0, rounds=1 if quick else 3),
             bulk(Path(folder), rows=100_000 if quick else 1_000_000, rounds=3),
             gate_query(Path(folder), runs=1_000 if quick else 10_000),
         ]
-        mlflow = os.environ.get(MLFLOW_VARIABLE)
+        # The skinny package logs to SQLite by the same code, without the server and its UI.
+        mlflow = python_of("mlflow", ("mlflow-skinny", "sqlalchemy", "alembic"))
         if mlflow is not None:
             rows.append(against_mlflow(mlflow, Path(folder), seconds=1.5 if quick else 4.0))
-        else:
-            rows[-1]["note"] = f"{rows[-1]['note']}; without {MLFLOW_VARIABLE} MLflow is left out"
     if quick:
         rows = [row | {"note": f"{row['note']}; quick: a tenth of the data"} for row in rows]
     return rows
@@ -269,14 +267,14 @@ print(json.dumps(latencies))
 """
 
 
-def against_mlflow(python: str, folder: Path, seconds: float) -> dict[str, object]:
+def against_mlflow(python: Path, folder: Path, seconds: float) -> dict[str, object]:
     """One writer, one metric a call."""
     what = "one writer logging one metric a call, rows/s"
     rates: dict[str, list[float]] = {"ours": [], "mlflow": []}
     for number in range(3):
         home = str(folder / f"alone-{number}")
         alone = [sys.executable, __file__, "ours-writer", home, "0", "0", str(seconds)]
-        theirs = [python, "-c", _MLFLOW, str(folder / f"mlflow-{number}.db"), str(seconds)]
+        theirs = [str(python), "-c", _MLFLOW, str(folder / f"mlflow-{number}.db"), str(seconds)]
         for side, command in (("ours", alone), ("mlflow", theirs)):
             environment = {**os.environ, "PYTHONPATH": str(ROOT) if side == "ours" else ""}
             said = subprocess.run(
