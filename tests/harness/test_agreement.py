@@ -1,0 +1,103 @@
+"""Agreement coefficients against scikit-learn, statsmodels and the `krippendorff` package."""
+
+import krippendorff as peer
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats.inter_rater import fleiss_kappa
+
+from harness.errors import UserError
+from harness.statistics.agreement import cohen, fleiss, krippendorff
+
+RNG = np.random.default_rng(5)
+
+
+def raters(units, people, *, noise=0.4, missing=0.0, values=5):
+    """(people, units) of numbers 0..values-1 around a truth, with holes as NaN."""
+    truth = RNG.integers(0, values, units)
+    out = np.where(
+        RNG.random((people, units)) < noise, RNG.integers(0, values, (people, units)), truth
+    ).astype(float)
+    out[RNG.random((people, units)) < missing] = np.nan
+    return out
+
+
+def as_units(table):
+    return [{who: int(v) for who, v in enumerate(column) if not np.isnan(v)} for column in table.T]
+
+
+@pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
+def test_cohen_is_scikit_learns(weights, noise):
+    a, b = raters(120, 2, noise=noise).astype(int).tolist()
+    ours = cohen(a, b, weights=weights, order=range(5))
+    theirs = cohen_kappa_score(
+        a, b, weights=None if weights == "none" else weights, labels=list(range(5))
+    )
+    assert ours.value == pytest.approx(theirs, abs=1e-12)
+    assert ours.low < ours.value < ours.high
+
+
+@pytest.mark.parametrize("people", [2, 3, 7])
+def test_fleiss_is_statsmodels(people):
+    table = raters(80, people, noise=0.5)
+    counts = np.stack([(table == v).sum(axis=0) for v in range(5)], axis=1)
+    assert fleiss(counts).value == pytest.approx(fleiss_kappa(counts), abs=1e-12)
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_alpha_is_the_packages(level, missing):
+    table = raters(100, 4, noise=0.5, missing=missing)
+    ours = krippendorff(as_units(table), level=level)
+    theirs = peer.alpha(reliability_data=table, level_of_measurement=level)
+    assert ours.value == pytest.approx(theirs, abs=1e-12)
+
+
+def test_alpha_of_votes_takes_words():
+    units = [{"ann": "left", "bo": "left"}, {"ann": "tie", "bo": "right"}] * 20
+    names = {"left": 0, "right": 1, "tie": 2}
+    table = np.array([[names[u[who]] for u in units] for who in ("ann", "bo")], dtype=float)
+    theirs = peer.alpha(reliability_data=table, level_of_measurement="nominal")
+    assert krippendorff(units).value == pytest.approx(theirs, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
+def test_coefficients_stay_in_range_and_forget_names(pairs):
+    a, b = zip(*pairs, strict=True)
+    for found in (
+        cohen(a, b, bootstraps=20),
+        krippendorff([{"a": x, "b": y} for x, y in pairs], bootstraps=20),
+    ):
+        assert found.value is None or found.value <= 1
+    renamed = cohen([f"v{x}" for x in a], [f"v{y}" for y in b], bootstraps=0)
+    assert renamed.value == cohen(a, b, bootstraps=0).value
+
+
+def test_the_interval_covers_the_truth():
+    """95% intervals of kappa over fresh samples of 100 units hold the value of a huge one."""
+    truth = cohen(*raters(100_000, 2, noise=0.3).astype(int).tolist(), bootstraps=0).value
+    samples = [cohen(*raters(100, 2, noise=0.3).astype(int).tolist(), bootstraps=300)
+               for _ in range(150)]  # fmt: skip
+    covered = sum(s.low <= truth <= s.high for s in samples)
+    assert 0.88 * 150 <= covered <= 150
+
+
+def test_nothing_to_say_is_none_not_zero():
+    assert cohen(["a"] * 5, ["a"] * 5).value is None
+    assert fleiss([[3, 0]] * 4).value is None
+    assert krippendorff([{"ann": "left"}]).value is None
+    assert krippendorff([]).units == 0
+    assert not krippendorff([]).reliable
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(UserError, match="stand against"):
+        cohen([1], [1, 2])
+    with pytest.raises(UserError, match="ratings"):
+        fleiss([[2, 0], [1, 0]])
+    with pytest.raises(UserError, match="none of"):
+        cohen([1], [9], order=[1, 2])
