@@ -9,11 +9,12 @@ from collections.abc import Mapping
 
 from harness.schema import Column, Table
 
-VERSION = 2
+VERSION = 3
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     2: ("ALTER TABLE responses ADD COLUMN first_token_s DOUBLE",),
+    3: ("DROP VIEW IF EXISTS current_votes",),  # made anew: comments come after their votes
 }
 """Statements that lead from version n - 1 to n, under the key n."""
 
@@ -272,7 +273,12 @@ TABLES: tuple[Table, ...] = (
         "Rating sessions: how they were set up and what became of them.",
         (
             _c("session_id", "VARCHAR", "the session", required=True),
-            _c("event", "VARCHAR", "created, paused, closed, excluded, ...", required=True),
+            _c(
+                "event",
+                "VARCHAR",
+                "created, invited, revoked, consented, excluded, readmitted or closed",
+                required=True,
+            ),
             _c("rater", "VARCHAR", "the rater concerned, if one is"),
             _c("config", "JSON", "runs compared, overlap, gold, questionnaire, budget, consent"),
             _c("reason", "VARCHAR", "why"),
@@ -297,7 +303,7 @@ TABLES: tuple[Table, ...] = (
             _c("right_key", "VARCHAR", "response shown on the right"),
             _c("left_model", "VARCHAR", "digest of the model on the left"),
             _c("right_model", "VARCHAR", "digest of the model on the right"),
-            _c("choice", "VARCHAR", "left, right, tie, both_bad, skip or undo"),
+            _c("choice", "VARCHAR", "left, right, tie, both_bad, skip, undo or comment"),
             _c("undoes", "VARCHAR", "the vote that an undo takes back"),
             _c("dimension", "VARCHAR", "what was asked"),
             _c("dwell_ms", "DOUBLE", "milliseconds the pair was visible, pauses left out"),
@@ -409,8 +415,18 @@ VIEWS: Mapping[str, str] = {
         WHERE c.event IN ('promoted', 'rolled_back')
     """,
     "current_votes": """
-        SELECT * FROM votes v
-        WHERE choice NOT IN ('undo', 'skip')
+        SELECT v.* REPLACE (coalesce(v.comment, c.comment) AS comment)
+        FROM votes v LEFT JOIN votes c ON c.vote_id = v.vote_id || '/comment'
+        WHERE v.choice NOT IN ('undo', 'skip', 'comment')
             AND NOT EXISTS (SELECT 1 FROM votes u WHERE u.undoes = v.vote_id)
+    """,
+    "counted_votes": """
+        SELECT v.* FROM current_votes v
+        WHERE NOT EXISTS (
+            SELECT 1 FROM rating_sessions e
+            WHERE e.event IN ('excluded', 'readmitted')
+                AND e.session_id = v.session_id AND e.rater = v.rater
+            GROUP BY e.session_id, e.rater HAVING arg_max(e.event, e.seq) = 'excluded'
+        )
     """,
 }
