@@ -43,6 +43,7 @@ _BUILT_IN: Mapping[str, str] = {
     "reference_nll": "harness.metrics.reference_nll:ReferenceNll",
     "refusal": "harness.metrics.pattern:Refusal",
     "regex": "harness.metrics.pattern:Regex",
+    "reward_model": "harness.metrics.reward_model:RewardModel",
     "rouge_1": "harness.metrics.rouge:Rouge1",
     "rouge_2": "harness.metrics.rouge:Rouge2",
     "rouge_l": "harness.metrics.rouge:RougeL",

@@ -21,7 +21,7 @@ OPTIONS = {
     "json_schema": {"schema": {"type": "object"}},
     "regex": {"pattern": "a"},
 }
-NEEDS_A_MODEL = {"judge", "factual_consistency", "evaluate:NAME"}
+NEEDS_A_MODEL = {"judge", "factual_consistency", "reward_model", "evaluate:NAME"}
 if importlib.util.find_spec("html5lib") is None:
     NEEDS_A_MODEL.add("web_page")
 NAMES = [name for name in known_metrics() if name not in NEEDS_A_MODEL]

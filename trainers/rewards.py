@@ -1,0 +1,348 @@
+"""Rewards as a weighted mixture: each component computed, checked and reported by itself.
+
+Every component lies in 0 to 1 (but a reward model's with `scale: none`), so that weights mean
+what they say. The functions have the shape that TRL calls, and PPO calls the same ones.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness import templates
+from harness.errors import UserError
+from trainers.safety import Safety, SafetyModel
+
+if TYPE_CHECKING:
+    from harness.metrics.base import Metric
+
+__all__ = ["RewardMixture", "RewardModelSpec", "RewardTable", "SafetyModel", "load_rewards"]
+
+Function = Callable[..., "list[float | None]"]
+Values = Callable[["Answers"], Sequence["float | None"]]
+
+
+class RewardModelSpec(BaseModel):
+    """One component of the mixture.
+
+    kind       `model` (a sequence classifier at `path`: a folder, a hub id, or `stage:NAME`),
+               `length` (1 within `shortest` to `longest` characters, falling to 0 at twice as far
+               out), `function` (`path` is FILE.py:NAME, called with prompts and completions), or
+               the name of any metric of one value per answer within bounds: json_valid, regex,
+               toxicity, similarity, json_match …; its worst value is 0 and its best 1
+    name       what it is logged as; its kind where nothing is said
+    weight     its share in the sum
+    reference  a template over the row's columns, for metrics that compare
+    options    the metric's own
+    scale      of a reward model: `sigmoid` of its output, or the output itself
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    weight: float = Field(default=1.0, gt=0)
+    path: str | None = None
+    scale: Literal["sigmoid", "none"] = "sigmoid"
+    reference: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    shortest: int = Field(default=0, ge=0)
+    longest: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _what_the_kind_needs(self) -> Self:
+        if self.kind in ("model", "function") and self.path is None:
+            raise ValueError(f"a reward of kind `{self.kind}` needs a `path`")
+        if self.kind == "length" and self.longest is None and not self.shortest:
+            raise ValueError("a reward of kind `length` needs `shortest` or `longest`")
+        if self.longest is not None and self.longest < self.shortest:
+            raise ValueError("`longest` is less than `shortest`")
+        return self
+
+    @property
+    def label(self) -> str:
+        return self.name or self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A batch as a component sees it: chat prompts, plain answers, and each row's columns."""
+
+    prompts: tuple[tuple[Mapping[str, str], ...], ...]
+    texts: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTable:
+    """What a batch earned: the weighted sum per answer, and each component's values."""
+
+    total: tuple[float, ...]
+    parts: Mapping[str, tuple[float | None, ...]]
+
+    def figures(self) -> dict[str, float]:
+        """Means by TRL's names: `reward`, and `rewards/NAME/mean` where a value was given."""
+        means = {"reward": sum(self.total) / len(self.total)}
+        for name, values in self.parts.items():
+            known = [value for value in values if value is not None]
+            if known:
+                means[f"rewards/{name}/mean"] = sum(known) / len(known)
+        return means
+
+
+@dataclass(frozen=True, slots=True)
+class RewardMixture:
+    """Components in the recipe's order; `functions` and `weights` are what TRL is given."""
+
+    names: tuple[str, ...]
+    functions: tuple[Function, ...]
+    weights: tuple[float, ...]
+    safety: Safety | None = None
+
+    def score(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> RewardTable:
+        """Sum of weight times value per answer. A component that says None of an answer takes no
+        part in its sum, as in TRL; UserError where none has anything to say of it.
+        """
+        found = [f(prompts=prompts, completions=completions, **columns) for f in self.functions]
+        total = []
+        for values in zip(*found, strict=True):
+            known = [(w, v) for w, v in zip(self.weights, values, strict=True) if v is not None]
+            if not known:
+                raise UserError(
+                    f"no reward ({', '.join(self.names)}) has a value for an answer",
+                    field="rewards",
+                    cure="add a component that judges every answer, such as length",
+                )
+            total.append(sum(w * v for w, v in known))
+        parts = {name: tuple(values) for name, values in zip(self.names, found, strict=True)}
+        return RewardTable(tuple(total), parts)
+
+
+def load_rewards(
+    recipe: Any,
+    stage: Any,
+    *,
+    stage_folder: Callable[[str], Path] | None = None,
+) -> RewardMixture:
+    """The mixture of a recipe's stage; `stage_folder` finds the model that an earlier stage of that
+    name made. Raises UserError for what can't be had or computed.
+    """
+    specs: Sequence[RewardModelSpec] = stage.model.rewards
+    folder = Path(recipe.path).parent
+    if not specs:
+        raise UserError(
+            f"the stage {stage.model.trainer} has no rewards",
+            file=recipe.path,
+            field="stages.rewards",
+            cure="add `rewards: [{kind: json_valid, weight: 1}]`",
+        )
+    names = [spec.label for spec in specs]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double:
+        raise UserError(
+            f"two rewards are named {double!r}",
+            file=recipe.path,
+            field="stages.rewards",
+            cure="give one of them a `name`",
+        )
+
+    def place(path: str) -> str:
+        if path.startswith("stage:"):
+            if stage_folder is None:
+                raise UserError(f"no stage's model can be had here: {path}", field="stages.rewards")
+            return str(stage_folder(path.removeprefix("stage:")))
+        return str(folder / path) if (folder / path.partition(":")[0]).exists() else path
+
+    functions = tuple(checked(spec.label, _values(spec, place)) for spec in specs)
+    safety = getattr(stage.model, "safety", None)
+    return RewardMixture(
+        tuple(names),
+        functions,
+        tuple(spec.weight for spec in specs),
+        Safety(safety, folder) if safety is not None else None,
+    )
+
+
+def checked(name: str, values: Values) -> Function:
+    """`values` in TRL's shape: called with prompts, completions and columns by name; the answer
+    has one finite number, or None, per completion, or it is a UserError that names the reward.
+    """
+
+    def call(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> Any:
+        answers = _answers(prompts, completions, columns)
+        found = list(values(answers))
+        if len(found) != len(answers.texts):
+            raise UserError(
+                f"the reward {name!r} gave {len(found)} values for {len(answers.texts)} answers",
+                field=f"rewards.{name}",
+                cure="return one number, or None, per answer",
+            )
+        for index, value in enumerate(found):
+            if value is not None and not math.isfinite(value):
+                raise UserError(
+                    f"the reward {name!r} is {value} for the answer {answers.texts[index][:60]!r}",
+                    field=f"rewards.{name}",
+                    cure="return a finite number, or None where there is nothing to judge",
+                )
+        return [None if value is None else float(value) for value in found]
+
+    call.__name__ = name
+    return call
+
+
+def _answers(
+    prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
+) -> Answers:
+    per_row = {
+        key: column
+        for key, column in columns.items()
+        if isinstance(column, Sequence)
+        and not isinstance(column, str)
+        and len(column) == len(completions)
+    }
+    rows = [{key: column[i] for key, column in per_row.items()} for i in range(len(completions))]
+    chats = tuple(
+        ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
+        for prompt in prompts
+    )
+    texts = tuple(c if isinstance(c, str) else str(c[-1]["content"]) for c in completions)
+    return Answers(chats, texts, tuple(rows))
+
+
+def _values(spec: RewardModelSpec, place: Callable[[str], str]) -> Values:
+    if spec.kind == "length":
+        return lambda answers: [length_reward(text, spec) for text in answers.texts]
+    if spec.kind == "model":
+        return _by_model(place(str(spec.path)), spec.scale)
+    if spec.kind == "function":
+        return _by_function(place(str(spec.path)), spec.label)
+    return _by_metric(spec)
+
+
+def length_reward(text: str, spec: RewardModelSpec) -> float:
+    """1 within the bounds, in characters; beyond, less by the relative distance, 0 at the least."""
+    size = len(text)
+    if size < spec.shortest:
+        return size / spec.shortest
+    if spec.longest is not None and size > spec.longest:
+        return max(0.0, 2 - size / spec.longest)
+    return 1.0
+
+
+def _by_model(path: str, scale: str) -> Values:
+    from harness.metrics.encoders import require
+    from harness.metrics.reward_model import reward
+
+    require(path)
+
+    def values(answers: Answers) -> list[float]:
+        logits = reward(answers.prompts, answers.texts, model=path)
+        if scale == "none":
+            return [float(value) for value in logits]
+        return [0.5 * (1 + math.tanh(value / 2)) for value in logits.tolist()]
+
+    return values
+
+
+def _by_function(path: str, name: str) -> Values:
+    file, _, attribute = path.rpartition(":")
+    if not Path(file).is_file():
+        raise UserError(
+            f"the reward {name!r} has no file {file or path!r}",
+            field=f"rewards.{name}",
+            cure="write `path: FILE.py:FUNCTION`, relative to the recipe",
+        )
+    module_spec = importlib.util.spec_from_file_location(f"ratchet_reward_{name}", file)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        function = getattr(module, attribute)
+    except Exception as error:
+        raise UserError(
+            f"the reward {name!r} can't be loaded: {type(error).__name__}: {error}", file=file
+        ) from error
+
+    def values(answers: Answers) -> Sequence[float | None]:
+        columns = {key: [row[key] for row in answers.rows] for key in (answers.rows or ({},))[0]}
+        try:
+            found: Sequence[float | None] = function(
+                prompts=list(answers.prompts), completions=list(answers.texts), **columns
+            )
+            return list(found)
+        except Exception as error:
+            raise UserError(
+                f"the reward {name!r} failed: {type(error).__name__}: {error}", file=file
+            ) from error
+
+    return values
+
+
+def _by_metric(spec: RewardModelSpec) -> Values:
+    from harness.metrics import get_metric
+
+    metric = get_metric(spec.kind, spec.options)
+    about = metric.spec
+    if about.needs != "generation" or about.per != "response":
+        raise UserError(
+            f"the metric {spec.kind} judges no single answer, so it can't be a reward",
+            field=f"rewards.{spec.label}",
+            cure="take a metric of one value per response",
+        )
+    if about.low is None or about.high is None:
+        raise UserError(
+            f"the metric {spec.kind} has no smallest and largest value, so it can't be weighted",
+            field=f"rewards.{spec.label}",
+            cure="`kind: length` rewards a length, `kind: model` a reward model's opinion",
+        )
+    low, high = about.low, about.high
+    best, worst = (high, low) if about.direction == "higher" else (low, high)
+    return lambda answers: [
+        None if value is None else (value - worst) / (best - worst)
+        for value in _measured(metric, spec, answers)
+    ]
+
+
+def _measured(metric: Metric, spec: RewardModelSpec, answers: Answers) -> list[float | None]:
+    from harness.metrics.base import MetricItem
+    from harness.records import Response, Sample, ScoreOutcome
+
+    items = []
+    for index, (prompt, text, row) in enumerate(
+        zip(answers.prompts, answers.texts, answers.rows, strict=True)
+    ):
+        name = str(index)
+        references = (_reference(spec, row),) if spec.reference is not None else ()
+        sample = Sample(name, "reward", row, prompt, references=references)
+        response = Response(name, name, "reward", "generation", 0, 0, text)
+        items.append(MetricItem(sample, (response,)))
+    found: list[float | None] = []
+    for [evidence] in metric.score(items):
+        if evidence.outcome is ScoreOutcome.ERROR:
+            raise UserError(
+                f"the reward {spec.label!r} failed: {evidence.reason}",
+                field=f"rewards.{spec.label}",
+            )
+        found.append(evidence.value)
+    return found
+
+
+def _reference(spec: RewardModelSpec, row: Mapping[str, Any]) -> str:
+    assert spec.reference is not None
+    try:
+        return templates.render(spec.reference, row)
+    except templates.TemplateError as error:
+        raise UserError(
+            f"the reference of the reward {spec.label!r} can't be filled: {error}",
+            field=f"rewards.{spec.label}.reference",
+            cure="name a column of the data",
+        ) from None
