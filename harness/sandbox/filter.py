@@ -1,0 +1,132 @@
+"""The seccomp filter, compiled by libseccomp: what is not named here, does not exist in there."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from functools import cache
+from typing import Any
+
+CLONE_THREAD = 0x00010000
+CLONE_NAMESPACES = 0x7E020080
+"""Every flag of clone(2) that would make a namespace."""
+
+AF_UNIX = 1
+
+FILES = (
+    *("read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2"),
+    *("pwritev2", "lseek", "close", "close_range", "dup", "dup2", "dup3", "fcntl", "open"),
+    *("openat", "openat2", "creat", "stat", "fstat", "lstat", "newfstatat", "statx", "access"),
+    *("faccessat", "faccessat2", "readlink", "readlinkat", "getdents", "getdents64", "getcwd"),
+    *("chdir", "fchdir", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename"),
+    *("renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "truncate"),
+    *("ftruncate", "fallocate", "utimensat", "utime", "utimes", "chmod", "fchmod", "fchmodat"),
+    *("umask", "statfs", "fstatfs", "fsync", "fdatasync", "flock", "copy_file_range"),
+    *("sendfile", "fadvise64"),
+)
+MEMORY = (
+    "mmap",
+    "munmap",
+    "mremap",
+    "mprotect",
+    "madvise",
+    "brk",
+    "msync",
+    "mincore",
+    "membarrier",
+)
+TIME = (
+    *("nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time"),
+    *("times", "alarm", "setitimer", "getitimer", "pause"),
+)
+THREADS = (
+    *("futex", "futex_wait", "futex_wake", "set_robust_list", "get_robust_list"),
+    *("set_tid_address", "rseq", "restart_syscall", "sched_yield", "sched_getaffinity", "getcpu"),
+    *("exit", "exit_group", "arch_prctl", "wait4", "waitid"),
+)
+SIGNALS = (
+    *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigsuspend"),
+    *("rt_sigtimedwait", "sigaltstack"),
+)
+KILLS = ("kill", "tkill", "tgkill")
+"""Harmless in a process namespace of one's own; refused where there is none."""
+
+ABOUT_ITSELF = (
+    *("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getgroups"),
+    *("getresuid", "getresgid", "getpgrp", "getpgid", "getsid", "getrandom", "uname", "sysinfo"),
+    *("getrusage", "getrlimit", "setrlimit", "prlimit64", "getpriority"),
+)
+WAITING = (
+    *("poll", "ppoll", "select", "pselect6", "epoll_create", "epoll_create1", "epoll_ctl"),
+    *("epoll_wait", "epoll_pwait", "eventfd", "eventfd2", "pipe", "pipe2"),
+)
+SOCKETS = (
+    *("connect", "bind", "listen", "accept", "accept4", "sendto", "recvfrom", "sendmsg"),
+    *("recvmsg", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"),
+)
+TERMINAL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""ioctl(2): is it a terminal, its size, bytes to read, blocking, close on exec. No other."""
+
+PR_NAMES = (15, 16)
+"""prctl(2): a thread's name."""
+
+REFUSED = (
+    *("fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
+    *("process_madvise", "kcmp", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "mount"),
+    *("umount2", "pivot_root", "chroot", "unshare", "setns", "open_tree", "move_mount", "fsopen"),
+    *("bpf", "perf_event_open", "keyctl", "add_key", "request_key", "io_uring_setup"),
+    *("io_uring_enter", "io_uring_register", "userfaultfd", "memfd_create", "memfd_secret"),
+    *("shmget", "shmat", "shmctl", "semget", "semop", "semctl", "msgget", "msgsnd", "msgrcv"),
+    *("mq_open", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"),
+    *("setgroups", "setfsuid", "setfsgid", "capset", "chown", "fchown", "lchown", "fchownat"),
+    *("mknod", "mknodat", "setsid", "setpgid", "setpriority", "sched_setscheduler"),
+    *("sched_setaffinity", "reboot", "kexec_load", "init_module", "finit_module"),
+    *("delete_module", "swapon", "swapoff", "sethostname", "setdomainname", "settimeofday"),
+    *("clock_settime", "adjtimex", "quotactl", "acct", "syslog", "personality", "seccomp"),
+    *("landlock_create_ruleset", "name_to_handle_at", "open_by_handle_at", "fanotify_init"),
+    *("inotify_init", "inotify_init1", "iopl", "ioperm", "vhangup", "mlock", "mlockall"),
+)
+
+
+@cache
+def compiled(own_processes: bool) -> bytes:
+    """The filter as BPF for this machine; raises RuntimeError where libseccomp is missing.
+
+    `own_processes`: whether the program has a process namespace to itself, so that it may signal
+    what is in it. Calls in `REFUSED` answer EPERM, all unknown ones ENOSYS, and clone3 too: the C
+    library then falls back to clone, whose flags a filter can read.
+    """
+    try:
+        import pyseccomp as seccomp
+    except (ImportError, RuntimeError, OSError) as error:
+        raise RuntimeError(str(error)) from error
+    forbidden = seccomp.ERRNO(errno.EPERM)
+    rules = seccomp.SyscallFilter(seccomp.ERRNO(errno.ENOSYS))
+    allowed = (*FILES, *MEMORY, *TIME, *THREADS, *SIGNALS, *ABOUT_ITSELF, *WAITING, *SOCKETS)
+    for name in allowed + (KILLS if own_processes else ()):
+        _add(rules, seccomp.ALLOW, name)
+    for name in REFUSED + (() if own_processes else KILLS):
+        _add(rules, forbidden, name)
+    only = seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD | CLONE_NAMESPACES, CLONE_THREAD)
+    _add(rules, seccomp.ALLOW, "clone", only)
+    _add(rules, forbidden, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, 0))
+    for call in ("socket", "socketpair"):
+        _add(rules, seccomp.ALLOW, call, seccomp.Arg(0, seccomp.EQ, AF_UNIX))
+        _add(rules, forbidden, call, seccomp.Arg(0, seccomp.NE, AF_UNIX))
+    for request in TERMINAL:
+        _add(rules, seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, request))
+    for option in PR_NAMES:
+        _add(rules, seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, option))
+    with tempfile.TemporaryFile() as file:
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def _add(rules: Any, action: int, name: str, *conditions: Any) -> None:
+    """Add a rule; a call that this architecture lacks needs none."""
+    try:
+        rules.add_rule(action, name, *conditions)
+    except (ValueError, OSError) as error:
+        if getattr(error, "errno", errno.EINVAL) not in (errno.EINVAL, errno.EFAULT, errno.EDOM):
+            raise

@@ -1,0 +1,197 @@
+"""The program's own process: loads it and answers its judge's requests, in plain data.
+
+Nothing in this process is secret and nothing that it says is believed beyond being an answer.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import operator
+import socket
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .channel import MAXIMUM, Lost, frame, receive, send
+from .plain import Unsendable, pack, unpack
+
+MODULE = "program"
+TEXT = 2000
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "len": len,
+    "iter": iter,
+    "next": next,
+    "str": str,
+    "bool": bool,
+    "hash": hash,
+    "getitem": operator.getitem,
+    "setitem": operator.setitem,
+    "delitem": operator.delitem,
+    "contains": operator.contains,
+    "getattr": getattr,
+    "setattr": setattr,
+    "eq": operator.eq,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "truediv": operator.truediv,
+    "neg": operator.neg,
+}
+"""What a judge may do with an object that stays here, besides calling it."""
+
+
+def load(program: str, setup: str) -> dict[str, Any]:
+    """Run `setup` and `program` as one module that is not the main one; returns its names."""
+    module = types.ModuleType(MODULE)
+    sys.modules[MODULE] = module
+    namespace = vars(module)
+    if setup:
+        exec(compile(setup, "setup.py", "exec"), namespace)  # trusted, and run twice on purpose
+    exec(compile(program, "program.py", "exec", dont_inherit=True), namespace)
+    return namespace
+
+
+def find(namespace: dict[str, Any], entry_point: str) -> Any:
+    """The object under test; raises NameError or AttributeError where there is none."""
+    return eval(entry_point, namespace)
+
+
+def failure(error: BaseException, stage: str) -> tuple[str, str]:
+    """The label and the one-line detail of a program that raised at `stage`."""
+    if isinstance(error, MemoryError):
+        return "fail:memory", "MemoryError"
+    if isinstance(error, SystemExit):
+        return "fail:exited", f"sys.exit({error.code!r})"[:200]
+    return stage, describe(error)
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: what it says`, whatever its own `__str__` does."""
+    try:
+        text = str(error)[:TEXT]
+    except Exception:  # noqa: BLE001 - its __str__ is the program's code
+        text = "(its message can't be read)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def serve(channel: socket.socket, program: str, setup: str, entry_point: str) -> None:
+    """Load the program, say so, and answer requests until the judge goes."""
+    try:
+        namespace = load(program, setup)
+        entry = find(namespace, entry_point)
+    except BaseException as error:  # noqa: BLE001 - SystemExit too is an answer
+        send(channel, ["failed", *failure(error, "fail:load")])
+        return
+    send(channel, ["ready"])
+    objects = [entry]
+    try:
+        while True:
+            request = receive(channel, hook=lambda tagged: _received(tagged, objects))
+            channel.sendall(frame(_answer(request, namespace, objects)))
+    except Lost:
+        return
+
+
+def _received(tagged: dict[str, Any], objects: list[Any]) -> Any:
+    return objects[tagged["h"]] if "h" in tagged else unpack(tagged)
+
+
+def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -> str:
+    """One reply as JSON: ok, object, raise, missing, exited or unsendable."""
+    try:
+        kind, *rest = request
+        if kind == "name":
+            reply = _name(rest[0], namespace, objects)
+        elif kind == "call":
+            reply = _call(objects, *rest)
+        else:
+            reply = _result(OPERATIONS[rest[0]](*rest[1]), objects)
+        body: str = json.dumps(reply)
+        if len(body) > MAXIMUM:
+            body = json.dumps(["unsendable", f"a result of {len(body)} bytes"])
+    except SystemExit as error:
+        body = json.dumps(["exited", f"sys.exit({error.code!r})"[:200]])
+    except BaseException as error:  # noqa: BLE001 - every kind of raise is an answer
+        body = json.dumps(["raise", _builtin_name(error), describe(error)])
+    return body
+
+
+def _name(name: str, namespace: dict[str, Any], objects: list[Any]) -> list[Any]:
+    if name not in namespace:
+        return ["missing"]
+    value = namespace[name]
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return ["exception", name]
+    return _result(value, objects)
+
+
+def _call(
+    objects: list[Any], target: Any, args: list[Any], named: dict[str, Any], keep: list[Any]
+) -> list[Any]:
+    """Call, and send back those arguments that the judge keeps and the call changed."""
+    everything: dict[Any, Any] = {**dict(enumerate(args)), **named}
+    before = [pack(everything[key]) for key in keep]
+    reply = _result(target(*args, **named), objects)
+    after = [(key, pack(everything[key])) for key in keep]
+    changed = [[key, now] for (key, now), was in zip(after, before, strict=True) if now != was]
+    return [*reply, changed] if changed else reply
+
+
+def _result(value: Any, objects: list[Any]) -> list[Any]:
+    """Plain data by value; all else stays here and is known by its number."""
+    try:
+        return ["ok", pack(value)]
+    except Unsendable as why:
+        if isinstance(value, (list, tuple, dict, set, frozenset)):
+            return ["unsendable", str(why)]
+        objects.append(value)
+        return ["object", [len(objects) - 1, type(value).__name__[:100]]]
+
+
+def _builtin_name(error: BaseException) -> str:
+    for kind in type(error).__mro__:
+        if getattr(builtins, kind.__name__, None) is kind:
+            return kind.__name__
+    return "Exception"
+
+
+def together(program: str, setup: str, entry_point: str, tests: str, calls: bool) -> list[Any]:
+    """Program and tests in one process: what is cooperative. Returns the label and a detail."""
+    try:
+        namespace = load(program, setup)
+        namespace["candidate"] = find(namespace, entry_point)
+    except BaseException as error:  # noqa: BLE001
+        return list(failure(error, "fail:load"))
+    try:
+        exec(compile(tests, "tests.py", "exec", dont_inherit=True), namespace)
+        if calls:
+            namespace["check"](namespace["candidate"])
+    except BaseException as error:  # noqa: BLE001
+        return list(failure(error, "fail:tests"))
+    return ["pass", ""]
+
+
+def as_main(program: str) -> int:
+    """Run a whole program as a script would be; returns its exit status."""
+    import traceback
+
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    try:
+        exec(compile(program, "program.py", "exec", dont_inherit=True), vars(module))
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)  # noqa: T201 - what the interpreter does
+        return 1
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+        return 1
+    return 0

@@ -1,0 +1,74 @@
+"""What each process puts upon itself before it runs anything: limits first, the filter last."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+
+from . import syscalls
+
+OPEN_FILES = 64
+TASKS = 64
+FIRST_FOREIGN = 4
+"""Streams and the channel stay; every descriptor of the zygote's from here on is closed."""
+LAST_FOREIGN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """What holds a process.
+
+    tier      A, B or C
+    user      the user id to become, or None to stay
+    program   the compiled seccomp filter (tiers A and B)
+    ruleset   the descriptor of Landlock's rules, or None (tier C)
+    """
+
+    tier: str
+    user: int | None
+    program: bytes
+    ruleset: int | None
+
+
+def confine(walls: Walls, *, memory: int | None, cpu_s: float | None, file_bytes: int) -> None:
+    """Give up what this process may do beyond `memory` bytes of address space and so on."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, file_bytes)
+    _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    if memory is not None:
+        _limit(resource.RLIMIT_AS, memory)
+    if cpu_s is not None:
+        # Whole seconds only: the watch outside stops earlier, this one is there if it can't.
+        _limit(resource.RLIMIT_CPU, math.ceil(cpu_s) + 1)
+    if walls.tier == "C":
+        os.closerange(FIRST_FOREIGN, LAST_FOREIGN)
+        return
+    if walls.tier == "A":
+        _limit(resource.RLIMIT_NPROC, TASKS)
+    if walls.user is not None:
+        os.setresgid(walls.user, walls.user, walls.user)
+        os.setresuid(walls.user, walls.user, walls.user)
+    syscalls.drop_capabilities()
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    if walls.ruleset is not None:
+        syscalls.landlock_restrict(walls.ruleset)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.closerange(FIRST_FOREIGN, LAST_FOREIGN)
+    syscalls.install_filter(walls.program)
+
+
+def _limit(which: int, value: int) -> None:
+    """Set a limit, soft and hard; never above a hard limit that stands already."""
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    if sys.platform == "linux":
+        resource.setrlimit(which, (value, value))
+    else:
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses some of them
+            resource.setrlimit(which, (value, value))

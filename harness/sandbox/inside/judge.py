@@ -1,0 +1,274 @@
+"""The judge: runs trusted tests where the program can't reach, upon stand-ins for its objects.
+
+It lives through many programs, and takes each by a channel of its own. What comes over a channel
+is plain data, decoded under a bound, or the number of an object that stays with the program.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import random
+import socket
+import sys
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+from .candidate import describe
+from .channel import MAXIMUM, Garbled, Lost, frame, receive, send
+from .plain import Unsendable, pack, restore, unpack
+
+MUTABLE = (list, dict, set, bytearray)
+BLAMED = frozenset({"fail:load", "fail:memory", "fail:exited"})
+"""What a program may say of itself."""
+
+LOST = "lost"
+UNSPLITTABLE = "unsplittable"
+
+
+def _counts(*args: Any) -> list[int]:
+    return [sys.getrefcount(value) for value in args]
+
+
+UNSEEN = _counts([])[0]
+"""What a literal's reference count is in there; it differs between interpreters."""
+
+
+class Ended(BaseException):
+    """Nothing more can come of these tests; why is in `Program.ended`."""
+
+
+class Program:
+    """The program as its judge sees it: a channel, and how it ended if it did."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.ready = False
+        self.ended: tuple[str, str] | None = None
+        self.starved = False
+
+    def end(self, label: str, detail: str) -> Ended:
+        """Remember the first reason: tests that catch everything can't hide it."""
+        self.ended = self.ended or (label, detail)
+        return Ended(detail)
+
+    def greet(self) -> None:
+        """Wait until the program is loaded."""
+        if self.ended:
+            raise Ended
+        if not self.ready:
+            hello = self._receive()
+            if hello != ["ready"]:
+                match hello:
+                    case ["failed", str(label), str(detail)] if label in BLAMED:
+                        raise self.end(label, detail)
+                raise self.end("fail:protocol", "no such greeting")
+            self.ready = True
+
+    def ask(self, request: list[Any]) -> tuple[Any, list[Any]]:
+        """Send a request; returns the answer's value and the arguments that the call changed."""
+        self.greet()
+        try:
+            self.channel.sendall(frame(json.dumps(request)))
+        except OSError:
+            raise self.end(LOST, "") from None
+        return self._read(self._receive())
+
+    def _receive(self) -> Any:
+        try:
+            return receive(self.channel, MAXIMUM, unpack)
+        except Lost:
+            raise self.end(LOST, "") from None
+        except Garbled as error:
+            raise self.end("fail:protocol", str(error)) from None
+        except MemoryError:
+            raise self.end("fail:output", "an answer too large to read") from None
+
+    def _read(self, reply: Any) -> tuple[Any, list[Any]]:
+        match reply:
+            case ["ok", value]:
+                return value, []
+            case ["ok", value, list(changed)]:
+                return value, changed
+            case ["object", [int(number), str(kind)], *changed]:
+                return Remote(self, number, kind), changed[0] if changed else []
+            case ["raise", str(name), str(text)]:
+                self.starved = name == "MemoryError"
+                raise _exception(name, text)
+            case ["missing"]:
+                raise KeyError
+            case ["exited", str(detail)]:
+                raise self.end("fail:exited", detail)
+            case ["unsendable", str(detail)]:
+                raise self.end("fail:output", detail)
+            case ["exception", str(name)]:
+                raise self.end(UNSPLITTABLE, f"the tests use the program's exception {name}")
+        raise self.end("fail:protocol", "no such answer")
+
+
+def _exception(name: str, text: str) -> Exception:
+    kind = getattr(builtins, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        return RuntimeError(text)
+    message = text.partition(": ")[2] if text.startswith(name) else text
+    try:
+        return kind(message) if message else kind()
+    except TypeError:  # UnicodeDecodeError and its like take more than a message
+        return ValueError(text)
+
+
+class Remote:
+    """Stands for an object of the program's: a function, a class, an instance, a generator.
+
+    It equals no plain data, ever; whether two such objects are equal is the program's to say.
+    """
+
+    __slots__ = ("_kind", "_number", "_program")
+
+    def __init__(self, program: Program, number: int, kind: str) -> None:
+        object.__setattr__(self, "_program", program)
+        object.__setattr__(self, "_number", number)
+        object.__setattr__(self, "_kind", kind)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        program = self._program
+        # A literal is held by the arguments alone: nobody could see that it was changed.
+        held = [sys.getrefcount(value) > UNSEEN for value in args]
+        keep: list[Any] = [
+            index
+            for index, value in enumerate(args)
+            if type(value) in MUTABLE and (held[index] or _nests(value))
+        ]
+        keep += [key for key, value in named.items() if type(value) in MUTABLE]
+        value, changed = program.ask(
+            [
+                "call",
+                {"h": self._number},
+                [_sent(program, value) for value in args],
+                _sent(program, named),
+                keep,
+            ]
+        )
+        for key, now in changed:
+            old = args[key] if type(key) is int else named[key]
+            if key not in keep or type(old) is not type(now):
+                raise program.end("fail:protocol", "an argument that changed its type")
+            restore(old, now)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__") and name != "__name__":
+            raise AttributeError(name)
+        return self._do("getattr", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._do("setattr", name, value)
+
+    def _do(self, operation: str, *operands: Any) -> Any:
+        program = self._program
+        packed = [{"h": self._number}, *(_sent(program, operand) for operand in operands)]
+        return program.ask(["do", operation, packed])[0]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(other) is Remote and self._do("eq", other) is True)
+
+    def __hash__(self) -> int:
+        return hash(self._do("hash"))
+
+    def __bool__(self) -> bool:
+        return self._do("bool") is True
+
+    def __str__(self) -> str:
+        text = self._do("str")
+        return text if type(text) is str else ""
+
+    def __repr__(self) -> str:
+        return f"<the program's {self._kind}>"
+
+    def __len__(self) -> int:
+        length = self._do("len")
+        return length if type(length) is int else -1
+
+    def __iter__(self) -> Any:
+        return self._do("iter")
+
+
+def _operation(name: str) -> Any:
+    return lambda self, *operands: self._do(name, *operands)
+
+
+for _name in (
+    *("next", "getitem", "setitem", "delitem", "contains", "neg"),
+    *("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv"),
+):
+    setattr(Remote, f"__{_name}__", _operation(_name))
+
+
+def _nests(value: Any) -> bool:
+    held = dict.values(value) if type(value) is dict else value
+    return type(value) in (list, dict) and any(type(item) in MUTABLE for item in held)
+
+
+def _sent(program: Program, value: Any) -> Any:
+    if type(value) is Remote:
+        return {"h": value._number}
+    try:
+        return pack(value)
+    except Unsendable as why:
+        raise program.end(UNSPLITTABLE, f"the tests pass {why}") from None
+
+
+class Names(dict[str, Any]):
+    """The tests' globals: their own names, the builtins, and then the program's."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(vars(builtins))
+        self["__name__"] = "tests"
+        self._program = program
+
+    def __missing__(self, name: str) -> Any:
+        return self._program.ask(["name", name])[0]
+
+
+@lru_cache(maxsize=256)
+def compiled(source: str, name: str) -> CodeType:
+    """Tests are trusted and come again for every program that they judge."""
+    return compile(source, name, "exec", dont_inherit=True)
+
+
+def judge(
+    channel: socket.socket, tests: str, setup: str, entry_point: str, calls: bool
+) -> tuple[str, str]:
+    """The label and a detail. `calls`: the tests define `check` and leave the call to us."""
+    program = Program(channel)
+    names = Names(program)
+    entry = Remote(program, 0, "entry point")
+    random.seed(0)
+    label, detail = "pass", ""
+    try:
+        if setup:
+            exec(compiled(setup, "setup.py"), names)
+        names["candidate"] = entry
+        if entry_point.isidentifier():
+            names[entry_point] = entry
+        exec(compiled(tests, "tests.py"), names)
+        if calls:
+            names["check"](entry)
+        program.greet()
+    except BaseException as error:  # noqa: BLE001 - whatever tests raise is their verdict
+        label = "fail:memory" if program.starved and isinstance(error, MemoryError) else ""
+        label, detail = label or "fail:tests", describe(error)
+    return program.ended or (label, detail)
+
+
+def main(control: socket.socket) -> None:
+    """Judge until the sandbox goes."""
+    while True:
+        received = socket.recv_fds(control, 1, 1)
+        if not received[1]:
+            return
+        job = receive(control)
+        with socket.socket(fileno=received[1][0]) as channel:
+            verdict = judge(channel, *job)
+        send(control, verdict)

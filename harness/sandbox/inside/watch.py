@@ -1,0 +1,270 @@
+"""Watches one program: CPU time decides, the clock is a backstop, its end has one label."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import syscalls
+from .channel import HEADER, Lost, receive, send
+from .judge import LOST
+
+TICK_S = 0.1
+SHORTEST_TICK_S = 0.002
+LONGEST_COUNTED_S = 0.5
+"""A tick that took longer says that the watch itself was kept waiting."""
+
+IDLE_SHARE = 0.02
+"""A program that computed less than this share of a tick waited."""
+
+BUSY_FACTOR = 10
+"""A program that computes is stopped by the clock after this many times `wall_s`."""
+
+GRACE_S = 0.5
+JUDGE_CPU_S = 5.0
+TOLD_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How a program ended and what it took."""
+
+    label: str
+    detail: str
+    cpu_s: float
+    wall_s: float
+    peak: int
+    limit_bytes: int
+
+    def flooded(self, written: int) -> Measured:
+        """A failure after the output was full is a failure of the output."""
+        if self.label.startswith("fail") and written >= self.limit_bytes:
+            return replace(self, label="fail:output", detail=f"more than {self.limit_bytes} bytes")
+        return self
+
+    def compared(self, said: str, expected: str) -> Measured:
+        """The verdict of a whole program: it left with status 0, and said what was expected."""
+        if (self.label, self.detail) != ("fail:exited", "exit status 0"):
+            return self
+        if _lines(said) == _lines(expected):
+            return replace(self, label="pass", detail="")
+        return replace(self, label="fail:tests", detail=_difference(said, expected))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+def _difference(said: str, expected: str) -> str:
+    ours, theirs = _lines(said), _lines(expected)
+    for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), 1):
+        if mine != other:
+            return f"line {number}: {mine[:100]!r} instead of {other[:100]!r}"
+    return f"{len(ours)} lines instead of {len(theirs)}"
+
+
+class Judge:
+    """The zygote's end of a judge."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self.control = control
+        self.jobs = 0
+        self.alive = True
+
+    def take(self, channel: socket.socket, job: list[Any]) -> None:
+        """Hand it a program's channel and what to judge it by."""
+        self.jobs += 1
+        try:
+            socket.send_fds(self.control, [b"!"], [channel.fileno()])
+            send(self.control, job)
+        except (OSError, Lost):
+            self.kill()
+
+    def kill(self) -> None:
+        if self.alive:
+            self.alive = False
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.control.close()
+
+
+class Watch:
+    """One program from its fork to its end."""
+
+    def __init__(self, pid: int, job: dict[str, Any], parent: socket.socket) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.cpu_limit: float = job["cpu_s"]
+        self.wall_limit: float = job["wall_s"]
+        self.limit_bytes: int = job["output_bytes"]
+        self.gone = os.pidfd_open(pid) if sys.platform == "linux" else -1
+        self.started = self.last = time.monotonic()
+        self.idle = 0.0
+        self.seen = 0.0
+        self.used = 0.0
+        self.why: tuple[str, str] | None = None
+        self.judge_started = 0.0
+
+    def until_judged(self, judge: Judge) -> Measured:
+        """Wait for the judge's verdict, and end the program."""
+        verdict: tuple[str, str] = ("infra", "the judge was lost")
+        if judge.alive:
+            self.judge_started = _clock(judge.pid)
+            with self._poll(judge.control.fileno()) as poll:
+                while judge.alive:
+                    if self._ready(poll, judge.control.fileno()):
+                        try:
+                            label, detail = receive(judge.control)
+                            verdict = label, detail
+                        except Lost:
+                            judge.kill()
+                        break
+                    self._tick(judge)
+        return self._ended(verdict)
+
+    def until_told(self, channel: socket.socket, nonce: str) -> Measured:
+        """Wait until the process itself says how it went: the cooperative form."""
+        heard = b""
+        verdict: tuple[str, str] = (LOST, "")
+        with self._poll(channel.fileno()) as poll:
+            while self.why is None:
+                if self._ready(poll, channel.fileno()):
+                    data = channel.recv(TOLD_BYTES)
+                    heard += data
+                    if not data or len(heard) > TOLD_BYTES:
+                        break
+                    if (told := _told(heard, nonce)) is not None:
+                        verdict = told
+                        break
+                else:
+                    self._tick(None)
+        return self._ended(verdict)
+
+    def until_gone(self) -> Measured:
+        """Wait until the process leaves by itself."""
+        self._wait_gone()
+        return self._ended((LOST, ""))
+
+    def _wait_gone(self, at_most: float = float("inf")) -> bool:
+        until = time.monotonic() + at_most
+        with self._poll(self.gone) as poll:
+            while self.why is None and time.monotonic() < until:
+                if self._ready(poll, self.gone):
+                    return True
+                self._tick(None)
+        return False
+
+    @contextlib.contextmanager
+    def _poll(self, fd: int) -> Any:
+        poll = select.poll()
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
+        poll.register(self.parent.fileno(), select.POLLIN)
+        try:
+            yield poll
+        except BaseException:
+            self._kill()
+            raise
+
+    def _ready(self, poll: Any, fd: int) -> bool:
+        """Whether `fd` has something before the next tick. Raises Lost where the parent is gone."""
+        left = max(SHORTEST_TICK_S, self.cpu_limit - self.used)
+        events = dict(poll.poll(min(TICK_S, left) * 1000 + 1))
+        if self.parent.fileno() in events:
+            raise Lost
+        if fd < 0:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return fd in events
+
+    def _tick(self, judge: Judge | None) -> None:
+        now = time.monotonic()
+        passed = min(now - self.last, LONGEST_COUNTED_S)
+        self.used = _clock(self.pid)
+        judging = _clock(judge.pid) - self.judge_started if judge else 0.0
+        if self.used + judging - self.seen < IDLE_SHARE * passed and self.gone >= 0:
+            self.idle += passed
+        self.last, self.seen = now, self.used + judging
+        if judge and judging > max(JUDGE_CPU_S, self.cpu_limit):
+            self._stop("timeout:cpu", f"its judge used more than {judging:.0f} s of CPU on it")
+            judge.kill()
+        if self.used > self.cpu_limit:
+            self._stop("timeout:cpu", f"more than {self.cpu_limit:g} s of CPU")
+        elif self.idle >= self.wall_limit:
+            self._stop("timeout:wall-idle", f"waited for {self.wall_limit:g} s")
+        elif now - self.started > BUSY_FACTOR * self.wall_limit:
+            self._stop("timeout:wall-busy", f"not done after {now - self.started:.0f} s")
+
+    def _stop(self, label: str, detail: str) -> None:
+        if self.why is None:
+            self.why = label, detail
+            self._kill()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _ended(self, verdict: tuple[str, str]) -> Measured:
+        """End the process, account for it, and settle on one label."""
+        if verdict[0] == LOST and self.why is None and not self._wait_gone(GRACE_S):
+            verdict = ("fail:protocol", "it closed the channel to its judge")
+        self._kill()
+        _, status, usage = os.wait4(self.pid, 0)
+        if self.gone >= 0:
+            os.close(self.gone)
+        cpu = usage.ru_utime + usage.ru_stime
+        label, detail = self.why or verdict
+        if label == LOST:
+            label, detail = self._died(status, cpu)
+        if cpu > self.cpu_limit and label not in ("infra", "timeout:cpu"):
+            label, detail = "timeout:cpu", f"more than {self.cpu_limit:g} s of CPU"
+        return Measured(
+            label,
+            detail,
+            cpu,
+            time.monotonic() - self.started,
+            usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
+            self.limit_bytes,
+        )
+
+    def _died(self, status: int, cpu: float) -> tuple[str, str]:
+        if not os.WIFSIGNALED(status):
+            return "fail:exited", f"exit status {os.waitstatus_to_exitcode(status)}"
+        number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU or (number == signal.SIGKILL and cpu >= self.cpu_limit):
+            return "timeout:cpu", f"more than {self.cpu_limit:g} s of CPU"
+        if number == signal.SIGXFSZ:
+            return "fail:output", f"more than {self.limit_bytes} bytes"
+        if number == signal.SIGKILL:
+            return "infra", "the system killed it: is the machine out of memory?"
+        return "fail:signal", signal.Signals(number).name
+
+
+def _clock(pid: int) -> float:
+    """CPU seconds of a process so far; 0 where it is gone or the system can't tell."""
+    try:
+        return time.clock_gettime(syscalls.cpu_clock(pid))
+    except (OSError, AttributeError):
+        return 0.0
+
+
+def _told(heard: bytes, nonce: str) -> tuple[str, str] | None:
+    """The verdict of a whole message; None while it is not whole."""
+    length = int.from_bytes(heard[:HEADER], "big")
+    if len(heard) < HEADER or (len(heard) < HEADER + length and length <= TOLD_BYTES):
+        return None
+    try:
+        match json.loads(heard[HEADER : HEADER + length]):
+            case [said, str(label), str(detail)] if said == nonce:
+                return label, detail
+    except (ValueError, RecursionError):
+        pass
+    return "fail:protocol", "a verdict that is not its own"
