@@ -17,11 +17,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from harness.errors import UserError
+from harness.errors import UnfinishedError, UserError
 from harness.workspace import HOME_VARIABLE, Workspace
 
 VERBS = "ratchet.verbs"
-BAD_INPUT, CRASH, INTERRUPTED = 3, 4, 130
+INCONCLUSIVE, BAD_INPUT, CRASH, INTERRUPTED = 2, 3, 4, 130
 
 HELP = """Score checkpoints, and take back any that got worse.
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         _say(error)
-        return BAD_INPUT
+        return INCONCLUSIVE if isinstance(error, UnfinishedError) else BAD_INPUT
     except typer.Exit as stop:
         return stop.exit_code
     except typer.TyperException as error:

@@ -46,3 +46,10 @@ class UserError(Exception):
         if self.cure:
             lines.append(f"  cure:  {self.cure}")
         return "\n".join(lines)
+
+
+class UnfinishedError(UserError):
+    """Nothing is wrong with the input, but the work could not be finished: a dead server, a spent
+    budget. What was done is kept, and the same command goes on. The CLI exits with 2,
+    inconclusive: no harm was measured.
+    """

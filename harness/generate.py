@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness import runs
 from harness.backends.base import Backend, GenerationRequest, LogprobRequest
+from harness.errors import UserError
 from harness.metrics.perplexity import rolling_windows
 from harness.planning import Candidate, Wanted, seed_of
 from harness.records import Response, ResponseKind
@@ -43,6 +44,8 @@ def generate(
     groups: dict[tuple[str, ResponseKind], list[Wanted]] = defaultdict(list)
     for want in missing:
         groups[want.task.name, want.kind].append(want)
+    for kind in dict.fromkeys(kind for _, kind in groups):
+        _require(backend, kind)
     for (name, kind), group in groups.items():
         stage = f"{'generate' if kind == 'generation' else 'read'} {name}"
         progress(stage, 0, len(group))
@@ -58,6 +61,14 @@ def generate(
             done += len(batch)
             progress(stage, done, len(group))
     return known, len(missing)
+
+
+def _require(backend: Backend, kind: ResponseKind) -> None:
+    """Raise UserError where the backend says why it has no such answers, before any is paid for."""
+    refuses = getattr(backend, "refuses", None)
+    problem = refuses(kind) if refuses is not None else None
+    if problem is not None:
+        raise UserError(problem, cure="leave out the metrics that need them: perplexity and NLL")
 
 
 def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:

@@ -1,4 +1,6 @@
-"""One way to name models and runs: a path or hub id, `run:ID`, `line:NAME`, `bundle:DIR`."""
+"""One way to name models and runs: a path or hub id, `run:ID`, `line:NAME`, `bundle:DIR`, and
+`openai:URL#MODEL` for one that is served.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,13 @@ def open_model(
 ) -> Candidate:
     """The model of that name, its weights loaded only when it has to answer.
 
-    Takes a folder, a hub id, the embedded name or `line:NAME`. Raises UserError otherwise.
+    Takes a folder, a hub id, the embedded name, `line:NAME`, or a server's `openai:URL#MODEL` or
+    `openai:FILE.yaml`. Raises UserError otherwise.
     """
+    if name.startswith("openai:"):
+        from harness.backends.served import open_served
+
+        return open_served(name, workspace, say=say)
     from harness.models import load, resolve
 
     hardware = hardware or Hardware.choose()

@@ -68,7 +68,11 @@ class Logprobs:
 
 
 class Backend(Protocol):
-    """A model that answers. Results come in whatever order they finish."""
+    """A model that answers. Results come in whatever order they finish.
+
+    A backend that can't give every kind of answer also has `refuses(kind) -> str | None`: why
+    that kind is not to be had.
+    """
 
     @property
     def subject(self) -> Mapping[str, Any]:

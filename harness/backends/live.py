@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.backends import tokens
 from harness.backends.base import (
     Generation,
     GenerationRequest,
@@ -77,26 +78,16 @@ class TransformersBackend:
 
     @property
     def prefix_token_id(self) -> int:
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return int(token)
-        return min(self._ends, default=0)
+        return tokens.prefix_token(self.tokenizer, otherwise=min(self._ends, default=0))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        # A lone surrogate, which JSON can carry, is no text that a tokenizer takes.
-        whole = text.encode("utf-8", "replace").decode("utf-8")
-        return tuple(self.tokenizer.encode(whole, add_special_tokens=False))
+        return tokens.encode(self.tokenizer, text)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         """Through the tokenizer's chat template; a model without one gets the contents, each on
         a line of its own.
         """
-        if not self.tokenizer.chat_template:
-            return self.encode("\n".join(message["content"] for message in messages) + "\n")
-        text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
-        )
-        return self.encode(text)
+        return tokens.encode_chat(self.tokenizer, messages)
 
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
@@ -141,8 +132,8 @@ class TransformersBackend:
         if possible:
             with evaluating(self.model):
                 on_cpu = self._causal.device.type == "cpu"
-                tokens = min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
-                yield from read(self._causal, possible, tokens=tokens)
+                most = min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
+                yield from read(self._causal, possible, tokens=most)
 
     def _problem(self, length: int, settings: GenerationSettings) -> str | None:
         if length == 0:

@@ -1,8 +1,11 @@
-"""What every backend promises to the runner, asked of the live one and of the scripted one."""
+"""What every backend promises to the runner: the live one, the scripted one, and over HTTP a server
+that takes token ids and llama.cpp's own, which takes text.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,12 @@ from harness.backends.base import (
     GenerationSettings,
     LogprobRequest,
 )
+from harness.backends.openai import OpenAIBackend
 from harness.backends.scripted import ScriptedBackend
+from harness.backends.wire import Wire
+from harness.errors import UserError
+from tests import serving
+from tests.openai_server import serving as serving_model
 
 SAMPLED = GenerationSettings(max_new_tokens=12, temperature=1.0)
 
@@ -30,11 +38,30 @@ def live(tiny_llama: Path) -> Any:
     )
 
 
-@pytest.fixture(params=["live", "scripted"])
+@pytest.fixture(scope="module")
+def served(live: Any) -> Iterator[OpenAIBackend]:
+    from harness.backends.live import TransformersBackend
+
+    behind = TransformersBackend(live.model, live.tokenizer, max_length=258)
+    with serving_model(behind) as server:
+        yield OpenAIBackend(Wire(server.url), "tiny", live.tokenizer, context=258)
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(live: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAIBackend]:
+    if not serving.has("llama_cpp", "fastapi", "sse_starlette", "starlette_context"):
+        pytest.skip("pip install 'llama-cpp-python[server]' to ask llama.cpp as well")
+    folder = tmp_path_factory.mktemp("llama")
+    gguf = serving.save_gguf(folder / "tiny.gguf", live.model, live.tokenizer)
+    with serving.llama_server(gguf, context=258, alias="tiny", log=folder / "log") as url:
+        yield OpenAIBackend(Wire(url), "tiny", live.tokenizer, context=258)
+
+
+@pytest.fixture(params=["live", "scripted", "served", "llama_cpp"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "scripted":
         return ScriptedBackend(max_length=256)
-    chosen: Backend = request.getfixturevalue("live")
+    chosen: Backend = request.getfixturevalue(request.param)
     return chosen
 
 
@@ -52,7 +79,7 @@ def test_every_seed_of_every_request_is_answered_once(backend: Backend) -> None:
     assert all(a.error is None and a.finish_reason in ("stop", "length") for a in answers)
     assert all(len(a.token_ids) <= 12 and a.latency_s >= 0 for a in answers)
     assert all(0 <= a.first_token_s <= a.latency_s for a in answers if a.first_token_s is not None)
-    if not isinstance(backend, ScriptedBackend):
+    if not isinstance(backend, ScriptedBackend | OpenAIBackend):
         assert [bool(a.token_ids) for a in answers] == [
             a.first_token_s is not None for a in answers
         ]
@@ -100,7 +127,19 @@ def test_an_answer_ends_before_a_stop_string(backend: Backend) -> None:
     assert answer.finish_reason == "stop"
 
 
+def _without_logprobs(backend: Backend) -> bool:
+    """Whether the backend says that it has none; it then refuses, in words."""
+    refuses = getattr(backend, "refuses", None)
+    if refuses is None or refuses("text") is None:
+        return False
+    with pytest.raises(UserError, match="can't be used"):
+        list(backend.logprobs([LogprobRequest("", (1,), (7,))]))
+    return True
+
+
 def test_logprobs_of_an_answer_come_one_per_token(backend: Backend) -> None:
+    if _without_logprobs(backend):
+        return
     settings = GenerationSettings(max_new_tokens=6, temperature=1.0, logprobs=True)
     for answer in backend.generate(_requests(backend, "hello", "你好"), settings):
         assert answer.logprobs is not None
@@ -111,6 +150,8 @@ def test_logprobs_of_an_answer_come_one_per_token(backend: Backend) -> None:
 def test_logprobs_are_given_for_each_target_and_do_not_depend_on_the_batch(
     backend: Backend,
 ) -> None:
+    if _without_logprobs(backend):
+        return
     prefix = (backend.prefix_token_id,)
     texts = ["hello", "", "the capital of France is Paris", "你好"]
     requests = [LogprobRequest(str(i), prefix, backend.encode(t)) for i, t in enumerate(texts)]
@@ -124,6 +165,8 @@ def test_logprobs_are_given_for_each_target_and_do_not_depend_on_the_batch(
 
 
 def test_logprobs_without_room_or_context_are_errors(backend: Backend) -> None:
+    if _without_logprobs(backend):
+        return
     requests = [
         LogprobRequest("long", (1,), tuple([7] * 300)),
         LogprobRequest("bare", (), (7,)),

@@ -1,0 +1,33 @@
+"""From text to token ids: one way for every backend that has the model's own tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of plain text, without special tokens."""
+    # A lone surrogate, which JSON can carry, is no text that a tokenizer takes.
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return tuple(tokenizer.encode(whole, add_special_tokens=False))
+
+
+def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    """Through the tokenizer's chat template; a model without one gets the contents, each on a
+    line of its own.
+    """
+    if not tokenizer.chat_template:
+        return encode(tokenizer, "\n".join(message["content"] for message in messages) + "\n")
+    text = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+    )
+    return encode(tokenizer, text)
+
+
+def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
+    """BOS, else EOS: what stands before the first token of a text."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return otherwise
