@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.checks import timings
 from harness.errors import UserError
 from harness.pairing import MetricScores, MismatchError, Paired, pair
 from harness.policy import DEFAULT_POLICY, GatePolicy, Role
@@ -93,10 +94,10 @@ def calibrate(
     """Simulate the policy on two scorings of the same model (the second with fresh draws).
 
     `first` stands for the anchor, `second` for a candidate: each keeps its number of responses.
-    What has no relative drop to simulate (corpus values, win shares) is skipped with a reason.
+    What has no drop to simulate (corpus values, quantiles, win shares) is skipped with a reason.
     Raises UserError where nothing is left.
     """
-    roles, twice, skipped = policy.roles(list(first)), [], {}
+    roles, twice, skipped = policy.roles(list(first), timings(first)), [], {}
     for metric, role in roles.items():
         if role == "advisory":
             continue
@@ -150,7 +151,7 @@ def scored_twice(
     """
     if second is None:
         raise MismatchError("it was scored only once")
-    if first.form in ("corpus", "winshare"):
+    if first.form in ("corpus", "quantile", "winshare"):
         raise MismatchError(f"a {first.form} metric has no two scorings to compare")
     paired = pair(first, second, error_share=policy.error_share)
     gap = np.abs(paired.harm)

@@ -62,7 +62,7 @@ def all_checks(
     named = [m for m, own in policy.metrics.items() if "/" in m and not own.advisory]
     fresh = [m for m in candidate if m not in anchor and candidate[m].form == "winshare"]
     metrics = list(dict.fromkeys([*anchor, *fresh, *named]))
-    for metric, role in policy.roles(metrics).items():
+    for metric, role in policy.roles(metrics, timings(anchor, candidate)).items():
         ours, theirs = anchor.get(metric), candidate.get(metric)
         waiver = _waiver(policy.of(metric), today)
         if theirs is None:
@@ -77,6 +77,11 @@ def all_checks(
             relative = _relative(metric, role, ours, theirs, policy, waiver, label, only)
             yield replace(relative, alpha=alpha)
             yield from absolute_checks(metric, role, theirs, policy, alpha, today, label, only)
+
+
+def timings(*runs: Scores) -> frozenset[str]:
+    """The metrics that measure the machine as well as the model."""
+    return frozenset(name for run in runs for name, scores in run.items() if scores.timed)
 
 
 def _slices(
@@ -142,7 +147,7 @@ def _questions(
     allowance = paired.allowance(margin, floor)
     if own.fixed_set:
         if paired.variance is None:
-            raise MismatchError("a claim about these samples only needs each sample's variance")
+            raise MismatchError(_no_variance(scores))
         ours, theirs = paired.variance
         sign = -1.0 if scores.direction == "higher" else 1.0
         return ask_fixed_set(
@@ -161,6 +166,12 @@ def _questions(
         clusters=paired.clusters,
         weights=paired.weights,
     )
+
+
+def _no_variance(scores: MetricScores) -> str:
+    if scores.form == "pass_at_k":
+        return "a claim about these problems only takes 2k tries of each, or more, in both runs"
+    return "a claim about these samples only needs each sample's variance over its responses"
 
 
 def default_floor(paired: Paired, margin: float) -> float:

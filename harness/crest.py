@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 
+from harness.checks import timings
 from harness.errors import UserError
 from harness.pairing import MetricScores, MismatchError, pair
 from harness.policy import DEFAULT_POLICY, GatePolicy
@@ -55,7 +56,8 @@ def improved(
     level = policy.alpha if alpha is None else alpha
     verdict = decide(anchor, candidate, policy.with_alpha(level), today=today)
     failed = tuple(dict.fromkeys(row.metric for row in verdict.failing()))
-    names = [m for m, role in policy.roles(list(anchor)).items() if role == "required"]
+    roles = policy.roles(list(anchor), timings(anchor, candidate))
+    names = [metric for metric, role in roles.items() if role == "required"]
     raw = [_p_not_better(anchor.get(m), candidate.get(m), policy) for m in names]
     adjusted = dict(zip(names, holm(np.array(raw)).tolist(), strict=True))
     better = tuple(m for m in names if adjusted[m] <= level)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.gate import GatePolicy, MetricScores
+from harness.metrics.base import option_of
+from harness.pairing import MismatchError, cluster_codes, linear_values
 from harness.records import Run
 from harness.runner import Extent, samples_in
+from harness.statistics.ratio import t_interval
 from harness.store import Store
 from harness.suite import Suite
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _PER_SAMPLE = """
 SELECT metric, sample_id, any_value(cluster) AS cluster,
@@ -19,8 +26,12 @@ SELECT metric, sample_id, any_value(cluster) AS cluster,
        count(*) FILTER (outcome = 'error') AS errors,
        count(*) FILTER (outcome = 'unscored') AS unscored,
        first(stats ORDER BY response_index) AS stats,
+       list(stats ORDER BY response_index) FILTER (list_contains(summed, metric)) AS every_stats,
+       list(value ORDER BY response_index) FILTER (list_contains(ranked, metric)) AS every_value,
        count(*) FILTER (value > coalesce(thresholds[metric], 'inf'::DOUBLE)) AS above
-FROM current_scores, (SELECT ?::MAP(VARCHAR, DOUBLE) AS thresholds)
+FROM current_scores, (
+    SELECT ?::MAP(VARCHAR, DOUBLE) AS thresholds, ?::VARCHAR[] AS summed, ?::VARCHAR[] AS ranked
+)
 WHERE run_id = ? AND task = ? AND (response_index IS NULL OR response_index < ?)
 GROUP BY metric, sample_id
 ORDER BY metric, sample_id
@@ -70,7 +81,11 @@ def metric_scores(
         declared: Mapping[str, Any] = protocol["metrics"]
         thresholds = {name: policy.of(f"{task}/{name}").rate_over for name in declared}
         limit = (responses or {}).get(task, 2**31 - 1)
-        rows = store.query(_PER_SAMPLE, [thresholds, run.id, task, limit])
+        summed, ranked = (
+            [name for name, one in declared.items() if one["form"] == form]
+            for form in ("corpus", "quantile")
+        )
+        rows = store.query(_PER_SAMPLE, [thresholds, summed, ranked, run.id, task, limit])
         chosen = None if only is None else set(only[task])
         for name, declaration in declared.items():
             mine = [
@@ -94,9 +109,8 @@ def _scores(
         direction=declared["direction"],
         scale=declared["scale"],
         form=declared["form"],
-        variance={row["sample_id"]: row["variance"] for row in good if row["variance"] is not None}
-        or None,
-        stats={row["sample_id"]: tuple(row["stats"]) for row in good if row["stats"]} or None,
+        variance=_variance(declared, good),
+        stats={row["sample_id"]: own for row in good if (own := _stats(declared, row))} or None,
         clusters={row["sample_id"]: row["cluster"] for row in good if row["cluster"] is not None}
         or None,
         worst=declared["low"] if higher else declared["high"],
@@ -108,7 +122,37 @@ def _scores(
         total=sum(bool(row["scored"] or row["errors"]) for row in rows),
         unit=declared["unit"],
         aggregate=declared.get("aggregate"),
+        timed=bool(declared.get("timed")),
     )
+
+
+def _stats(declared: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, ...]:
+    """A sample's statistics: summed over its responses for a corpus value, all for a quantile."""
+    if declared["form"] == "corpus":
+        return tuple(map(math.fsum, zip(*(row["every_stats"] or ()), strict=True)))
+    if declared["form"] == "quantile":
+        return tuple(row["every_value"] or ())
+    return tuple(row["stats"] or ())
+
+
+def _variance(
+    declared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, float] | None:
+    """Variance of each sample's value over fresh responses; None where nothing says it.
+
+    Pass@k is one value a sample, so it comes from (n, c), where every sample has n ≥ 2k tries.
+    """
+    if declared["form"] != "pass_at_k":
+        known = {r["sample_id"]: r["variance"] for r in rows if r["variance"] is not None}
+        return known or None
+    from harness.metrics.pass_at_k import pass_at_k_variance, pass_hat_k_variance
+
+    name, k = declared["signature"].partition("|")[0], int(option_of(declared["signature"], "k"))
+    counts = {row["sample_id"]: [int(x) for x in row["stats"][:2]] for row in rows if row["stats"]}
+    if not counts or len(counts) < len(rows) or min(n for n, _ in counts.values()) < 2 * k:
+        return None
+    variance = pass_hat_k_variance if name == "pass_hat_k" else pass_at_k_variance
+    return {key: float(variance(n, c, k)) for key, (n, c) in counts.items()}
 
 
 def planned(suite: Suite, extent: Extent, *, limit: int | None, seed: int) -> dict[str, list[str]]:
@@ -188,39 +232,63 @@ def summarise(store: Store, run: Run) -> list[MetricSummary]:
 def value_with_interval(
     scores: MetricScores, level: float = 0.95
 ) -> tuple[float | None, float | None, float | None]:
-    """The metric's value and its interval over samples, Student's t on n - 1 degrees of freedom.
+    """The metric's value and its interval over samples or their clusters, by Student's t.
 
     For perplexity, exp of the token-weighted mean NLL, with the interval of the ratio estimator
-    taken on the log scale. (None, None, None) where there is nothing; no interval at n = 1.
+    taken on the log scale; corpus values and quantiles as the gate has them (`linear_values`).
+    (None, None, None) where there is nothing; no interval where no spread was seen.
     """
-    from scipy.stats import t
-
-    n = len(scores.values)
-    if n == 0:
+    ids = tuple(scores.values)
+    if not ids:
         return None, None, None
-    critical = float(t.ppf((1 + level) / 2, n - 1)) if n > 1 else math.nan
+    clusters = cluster_codes(ids, scores.clusters)
     if scores.form == "perplexity" and scores.stats:
-        pairs = [(scores.stats[key][0], scores.stats[key][1]) for key in scores.values]
-        tokens = sum(count for _, count in pairs)
-        if tokens == 0:
-            return None, None, None
-        mean = sum(nll for nll, _ in pairs) / tokens
-        spread = math.sqrt(
-            sum((nll - mean * count) ** 2 for nll, count in pairs) * n / max(n - 1, 1)
-        )
-        half = critical * spread / tokens
-        centre = math.exp(min(mean, 700.0))
-        if n == 1:
-            return centre, None, None
-        return centre, math.exp(min(mean - half, 700.0)), math.exp(min(mean + half, 700.0))
-    values = list(scores.values.values())
-    mean = math.fsum(values) / n
-    if n == 1:
-        return mean, None, None
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = critical * deviation / math.sqrt(n)
-    low, high = mean - half, mean + half
+        return _perplexity_with_interval(scores, level, clusters)
+    try:
+        values = linear_values(ids, scores, clusters=clusters)
+    except MismatchError:
+        return None, None, None
+    bounds = t_interval(values, level, clusters=clusters)
+    mean = float(values.mean())
     ends = [end for end in (scores.worst, scores.best) if end is not None]
-    if len(ends) == 2:
-        low, high = max(low, min(ends)), min(high, max(ends))
-    return mean, low, high
+    if bounds is None:
+        groups = len(ids) if clusters is None else int(clusters.max()) + 1
+        return mean, *_at_an_end(mean, ends, groups, level)
+    if len(ends) < 2:
+        return mean, *bounds
+    return mean, max(bounds[0], min(ends)), min(bounds[1], max(ends))
+
+
+def _at_an_end(
+    mean: float, ends: Sequence[float], groups: int, level: float
+) -> tuple[float | None, float | None]:
+    """The interval of a mean whose samples all lie at one end of the range: none of n seen.
+
+    The exact binomial's (Clopper & Pearson 1934), which holds for any values in a range
+    (Hoeffding 1963); none without such a range, or with fewer than two samples.
+    """
+    if len(ends) < 2 or mean not in ends or groups < 2:
+        return None, None
+    low, high = min(ends), max(ends)
+    reach = (high - low) * (1 - ((1 - level) / 2) ** (1 / groups))
+    return (low, low + reach) if mean == low else (high - reach, high)
+
+
+def _perplexity_with_interval(
+    scores: MetricScores, level: float, clusters: npt.NDArray[np.intp] | None
+) -> tuple[float | None, float | None, float | None]:
+    import numpy as np
+
+    assert scores.stats is not None
+    nll, tokens = np.array([scores.stats[key][:2] for key in scores.values], dtype=float).T
+    total = float(tokens.sum())
+    if total == 0:
+        return None, None, None
+    mean = float(nll.sum()) / total
+    # The ratio estimator, linearised: what each document adds to a mean over `len` documents.
+    linear = (nll - mean * tokens) * (len(tokens) / total) + mean
+    bounds = t_interval(linear, level, clusters=clusters)
+    centre = math.exp(min(mean, 700.0))
+    if bounds is None:
+        return centre, None, None
+    return centre, math.exp(min(bounds[0], 700.0)), math.exp(min(bounds[1], 700.0))

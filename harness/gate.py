@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 
-from harness.checks import Check, Scores, absolute_checks, all_checks
+from harness.checks import Check, Scores, absolute_checks, all_checks, timings
 from harness.crest import Improvement, improved, per_checkpoint_alpha, rollback_target
 from harness.pairing import MetricScores
 from harness.policy import (
@@ -83,7 +83,7 @@ def requirements_only(
     """The first promotion of a line: absolute requirements, because there is no anchor yet."""
     checks = [
         check
-        for metric, role in policy.roles(list(candidate)).items()
+        for metric, role in policy.roles(list(candidate), timings(candidate)).items()
         for check in absolute_checks(metric, role, candidate[metric], policy, policy.alpha, today)
     ]
     rows = _decided(checks, policy, policy.alpha, last=True)
@@ -215,6 +215,8 @@ def _reasons(
     for check in checks:
         if check.paired is not None and check.paired.lost and check.label is None:
             yield f"{check.metric} leaves out {check.paired.lost} samples that are errors."
+        if check.paired is not None and check.label is None:
+            yield from _claims(check, policy)
         unfrozen = policy.is_auto(check.metric) and not policy.of(check.metric).frozen_margin
         if unfrozen and check.questions is not None and check.label is None:
             yield f"{check.metric} has no frozen margin yet: `ratchet calibrate` makes one."
@@ -224,4 +226,21 @@ def _reasons(
         yield (
             f"The bare rule was asked for: on this suite it fails about {total:.0%} of candidates "
             "that are no different from the anchor."
+        )
+
+
+def _claims(check: Check, policy: GatePolicy) -> Iterator[str]:
+    """What a row's evidence can't carry, however it came out."""
+    assert check.paired is not None
+    own = policy.of(check.metric)
+    if own.fixed_set:
+        yield (
+            f"{check.metric} is claimed of these {check.paired.n} samples only (`fixed_set`): "
+            "nothing is said of others."
+        )
+    if check.scores is not None and check.scores.timed and not own.interleaved:
+        yield (
+            f"{check.metric} is a timing of rounds that were not interleaved, so it is advisory: "
+            "the machine may have changed between the runs. Where they took turns, say "
+            "`interleaved: true`."
         )

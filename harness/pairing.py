@@ -14,7 +14,7 @@ from harness.records import Direction
 from harness.statistics.guard import Range
 from harness.statistics.margins import Array, harm, linear_allowance, log_allowance
 
-Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "winshare"]
+Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
 Slices = Mapping[str, str] | Mapping[str, Mapping[str, str]]
 
 
@@ -29,14 +29,16 @@ class MetricScores:
     weights     sample id -> weight; the metric's value is the weighted mean
     variance    sample id -> variance of that sample's value over fresh responses
     stats       sample id -> sufficient statistics: (nll in nats, tokens, …) for perplexity,
-                (n, c) for pass_at_k, counts for corpus
+                (n, c) for pass_at_k, counts for corpus, the responses' values for quantile
     clusters    sample id -> cluster; samples of one cluster aren't independent
     worst, best the ends of the metric's range, where it has them
     slices      sample id -> label, or field -> (sample id -> label): for `by:`
     rates       sample id -> share of its responses over the metric's threshold: `rate_at_most`
     responses   K, responses per sample
     errors      samples that were asked for and have no value; `total` of how many
-    aggregate   the name of the function that makes a corpus value of summed stats
+    aggregate   the name of the function that makes a corpus value of summed stats; for a quantile
+                its share, such as "0.95"
+    timed       it measures the machine as well, so only interleaved rounds can be held
     """
 
     values: Mapping[str, float]
@@ -56,6 +58,7 @@ class MetricScores:
     total: int | None = field(default=None, kw_only=True)
     aggregate: str | None = field(default=None, kw_only=True)
     unit: str = field(default="", kw_only=True)
+    timed: bool = field(default=False, kw_only=True)
 
     def labels(self, by: str) -> Mapping[str, str] | None:
         """The slice of each sample by that field, or None where the run doesn't say."""
@@ -78,7 +81,8 @@ class Paired:
     """The evidence of both runs on their common samples; arrays of shape (n,).
 
     `harm` and `base` are those of harness.statistics.margins; `anchor` and `candidate` are the
-    samples' values; `anchor_value` and `candidate_value` those of the whole metric.
+    values whose mean is the metric's (`linear_values`), `own` the samples' own; `anchor_value` and
+    `candidate_value` those of the whole metric.
     """
 
     ids: tuple[str, ...]
@@ -88,6 +92,7 @@ class Paired:
     base: Array
     anchor_value: float
     candidate_value: float
+    own: tuple[Array, Array]
     logarithmic: bool = False
     clusters: npt.NDArray[np.intp] | None = None
     weights: Array | None = None
@@ -134,19 +139,13 @@ def pair(
     ids, lost = _common(anchor, candidate, error_share, only)
     values = _finite(ids, anchor.values, "anchor"), _finite(ids, candidate.values, "candidate")
     weights = _weights(ids, anchor, candidate)
-    clusters = _clusters(ids, anchor.clusters or candidate.clusters)
+    clusters = cluster_codes(ids, anchor.clusters or candidate.clusters)
     if candidate.form == "perplexity":
         return _perplexity(ids, anchor, candidate, values, clusters, lost)
-    if candidate.form == "corpus":
-        from harness.statistics.corpus import pseudo_values
-
-        values = (
-            pseudo_values(candidate.aggregate, _stats(ids, anchor, "anchor"), clusters),
-            pseudo_values(candidate.aggregate, _stats(ids, candidate, "candidate"), clusters),
-        )
-    elif candidate.scale == "ratio" and min(values[0].min(), values[1].min()) < 0:
+    if candidate.scale == "ratio" and min(values[0].min(), values[1].min()) < 0:
         raise MismatchError("a value below 0 has no relative margin: declare the scale `interval`")
-    a, c = values
+    a = linear_values(ids, anchor, "anchor", clusters)
+    c = linear_values(ids, candidate, "candidate", clusters)
     return Paired(
         ids=ids,
         anchor=a,
@@ -155,18 +154,62 @@ def pair(
         base=a,
         anchor_value=_mean(a, weights),
         candidate_value=_mean(c, weights),
+        own=values,
         clusters=clusters,
         weights=weights,
         variance=_variance(ids, anchor, candidate),
-        known=_range(a, c, anchor, candidate),
+        known=_range(ids, *values, anchor, candidate),
         lost=lost,
     )
 
 
-def _range(a: Array, c: Array, anchor: MetricScores, candidate: MetricScores) -> Range | None:
+def linear_values(
+    ids: tuple[str, ...],
+    scores: MetricScores,
+    run: str = "run",
+    clusters: npt.NDArray[np.intp] | None = None,
+) -> Array:
+    """One value per sample, shape (n,), whose mean is the metric's value over these samples.
+
+    A mean's are the samples' own; a corpus value's are jackknife pseudo-values, a quantile's its
+    first-order form. Raises MismatchError where what they are made of is missing.
+    """
+    values = _finite(ids, scores.values, run)
+    if scores.form == "corpus":
+        from harness.statistics.corpus import pseudo_values
+
+        return pseudo_values(scores.aggregate, _stats(ids, scores, run), clusters)
+    if scores.form == "quantile":
+        return _quantile(ids, scores, values, run)
+    return values
+
+
+def _quantile(ids: tuple[str, ...], scores: MetricScores, values: Array, run: str) -> Array:
+    from harness.statistics.quantile import quantile_values, values_needed
+
+    q = float(scores.aggregate or "0.5")
+    table = values[:, None]
+    if scores.stats and all(i in scores.stats for i in ids):
+        counts = {len(scores.stats[i]) for i in ids}
+        if len(counts) == 1 and counts != {0}:
+            table = np.array([scores.stats[i] for i in ids], dtype=float)
+    needed = values_needed(q)
+    if table.size < needed:
+        raise MismatchError(
+            f"the {q:.0%} quantile of {table.size} values rests on too few beyond it: it takes "
+            f"{needed} in the {run}"
+        )
+    return quantile_values(table, q)
+
+
+def _range(
+    ids: tuple[str, ...], a: Array, c: Array, anchor: MetricScores, candidate: MetricScores
+) -> Range | None:
     """The metric's bounds, as far as it has any; a ratio scale ends at 0, a share at 1."""
-    if candidate.form == "corpus":
+    if candidate.form == "quantile":
         return None
+    if candidate.form == "corpus":
+        return _corpus_range(ids, a, c, anchor, candidate)
     low, high = min(a.min(), c.min()), max(a.max(), c.max())
     ratio, upward = candidate.scale == "ratio", candidate.direction == "higher"
     is_share = ratio and high <= 1
@@ -182,6 +225,20 @@ def _range(a: Array, c: Array, anchor: MetricScores, candidate: MetricScores) ->
     return Range.of(
         better, sign * c, float(better.max() - sign * worst), float(sign * best - better.min())
     )
+
+
+def _corpus_range(
+    ids: tuple[str, ...], a: Array, c: Array, anchor: MetricScores, candidate: MetricScores
+) -> Range | None:
+    """What one sample could do to a corpus value; samples' own values say whether that is rare."""
+    from harness.statistics.corpus import AGGREGATES, swing
+
+    name = candidate.aggregate
+    if name is None or candidate.direction == "lower" or name not in AGGREGATES:
+        return None
+    down, _ = swing(name, _stats(ids, anchor, "anchor"))
+    _, up = swing(name, _stats(ids, candidate, "candidate"))
+    return Range.of(a, c, down, up)
 
 
 def _perplexity(
@@ -206,6 +263,7 @@ def _perplexity(
         base=tokens,
         anchor_value=per_token[0],
         candidate_value=per_token[1],
+        own=values,
         logarithmic=True,
         clusters=clusters,
         lost=lost,
@@ -302,7 +360,7 @@ def _weights(ids: tuple[str, ...], anchor: MetricScores, candidate: MetricScores
     return out
 
 
-def _clusters(
+def cluster_codes(
     ids: tuple[str, ...], clusters: Mapping[str, str] | None
 ) -> npt.NDArray[np.intp] | None:
     """Codes 0..G−1; a sample without a cluster is one of its own."""

@@ -47,6 +47,7 @@ class MetricPolicy:
     by              a field of the samples: each of its values is held by itself as well
     fixed_set       claim these samples only: the standard error comes from each sample's variance
                     over its responses (Pass@k needs at least 2k of them)
+    interleaved     the rounds of both runs took turns on one machine: only then may a timing decide
     waiver          a reason, and until when
     """
 
@@ -61,6 +62,7 @@ class MetricPolicy:
     rate_over: float = 0.3
     by: str | None = None
     fixed_set: bool = False
+    interleaved: bool = False
     waiver: Waiver | None = None
 
     @property
@@ -133,17 +135,25 @@ class GatePolicy:
         own = self.of(metric).margin
         return own == "auto" or (own is None and self.margin == "auto")
 
-    def roles(self, metrics: Collection[str]) -> dict[str, Role]:
-        """The role of each metric; with none required, every one that isn't advisory is."""
-        named = [m for m in metrics if self.of(m).required]
+    def roles(self, metrics: Collection[str], timed: Collection[str] = ()) -> dict[str, Role]:
+        """The role of each metric; with none required, every one that isn't advisory is.
+
+        The `timed` ones measure the machine as well: they are advisory, whatever the policy asks
+        of them, unless it says that their rounds were interleaved.
+        """
+        idle = {m for m in metrics if self.of(m).advisory or self.is_idle_timing(m, timed)}
+        named = [m for m in metrics if self.of(m).required and m not in idle]
         roles: dict[str, Role] = {}
         for metric in metrics:
-            own = self.of(metric)
-            if own.advisory:
+            if metric in idle:
                 roles[metric] = "advisory"
             else:
-                roles[metric] = "required" if own.required or not named else "watched"
+                roles[metric] = "required" if self.of(metric).required or not named else "watched"
         return roles
+
+    def is_idle_timing(self, metric: str, timed: Collection[str]) -> bool:
+        """Whether it is a timing of rounds that were not interleaved, which decides nothing."""
+        return metric in timed and not self.of(metric).interleaved
 
     def with_alpha(self, alpha: float) -> GatePolicy:
         """The same policy at another error rate: a checkpoint's share of its training's alpha."""
@@ -188,6 +198,7 @@ class MetricPolicyModel(_Strict):
     rate_over: float = 0.3
     by: str | None = None
     fixed_set: bool = False
+    interleaved: bool = False
     waiver: WaiverModel | None = None
 
     @model_validator(mode="after")

@@ -180,7 +180,7 @@ def _moved(paired: Paired, check: Check) -> tuple[Moved, ...]:
     z = paired.harm - paired.allowance(check.margin, check.floor)
     top = np.lexsort((np.arange(paired.n), -paired.harm, -np.abs(paired.harm)))[:MOVED]
     return tuple(
-        Moved(paired.ids[i], float(z[i]), float(paired.anchor[i]), float(paired.candidate[i]))
+        Moved(paired.ids[i], float(z[i]), *(float(own[i]) for own in paired.own))
         for i in top
         if paired.harm[i] != 0
     )

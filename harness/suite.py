@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.gate import GatePolicy
 from harness.metrics import get_metric
 from harness.metrics.base import Metric, MetricSpec
-from harness.policy import GatePolicyModel
+from harness.policy import GatePolicyModel, Role
 from harness.records import ResponseKind, Sample
 from harness.yamlfile import Place, YamlDocument, load_yaml, validate
 
@@ -149,10 +149,14 @@ class Suite:
 
     def is_gated(self, task: Task) -> bool:
         """Whether any of its metrics can stop a candidate, so that more of it may settle one."""
+        roles = self.roles()
         names = [f"{task.name}/{metric.spec.name}" for metric in task.metrics]
-        every = [f"{t.name}/{metric.spec.name}" for t, metric in self.metrics()]
-        roles = self.policy.roles(every)
         return any(roles[name] != "advisory" for name in names)
+
+    def roles(self) -> dict[str, Role]:
+        """The role of each `task/metric` under the suite's own policy."""
+        specs = {f"{task.name}/{m.spec.name}": m.spec for task, m in self.metrics()}
+        return self.policy.roles(specs, [name for name, spec in specs.items() if spec.timed])
 
     def metrics(self) -> Iterator[tuple[Task, Metric]]:
         for task in self.tasks:
@@ -175,6 +179,7 @@ def declaration(spec: MetricSpec) -> dict[str, Any]:
         "high": spec.high,
         "stats": list(spec.stats),
         "aggregate": spec.aggregate,
+        **({"timed": True} if spec.timed else {}),
     }
 
 

@@ -100,8 +100,8 @@ def _shown(text: str, limit: int = 160) -> str:
 def _show_gate(suite: Suite, console: Console) -> None:
     from rich.text import Text
 
-    names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
-    roles = suite.policy.roles(names)
+    roles = suite.roles()
+    names = list(roles)
     console.print()
     console.print(
         Text(f"gate: margin {suite.policy.margin}, alpha {suite.policy.alpha}", style="bold")

@@ -12,10 +12,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 from harness.records import Direction, Response, ResponseKind, Sample, ScoreOutcome
 
-Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "winshare"]
+Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
 """How per-sample values become the metric's value: `mean` averages them; `perplexity` is
 exp(sum of NLL / sum of tokens); `group` is computed on fixed groups of K responses and then
-averaged; `pass_at_k` from (n, c); `corpus` from summed counts."""
+averaged; `pass_at_k` from (n, c); `corpus` from summed counts; `quantile` over all responses."""
 
 
 _UNCERTAINTY: dict[Form, str] = {
@@ -24,6 +24,7 @@ _UNCERTAINTY: dict[Form, str] = {
     "group": "Student's t over samples, each the mean of fixed groups of K responses",
     "pass_at_k": "Student's t over problems, or the variance over tries of fixed problems",
     "corpus": "the jackknife over samples of the value of summed statistics",
+    "quantile": "the bootstrap over samples, in its exact form",
     "winshare": "Student's t over samples, one-sample against one half",
 }
 
@@ -44,7 +45,8 @@ class MetricSpec:
     version     raised whenever a value could change; part of the protocol
     options     what the suite set, as it enters the signature
     aggregate   for the form `corpus`: the function that makes the value of summed statistics,
-                a name in `harness.statistics.corpus.AGGREGATES`
+                a name in `harness.statistics.corpus.AGGREGATES`; for `quantile` its share, "0.95"
+    timed       it measures the machine too: advisory unless the runs' rounds were interleaved
     """
 
     name: str
@@ -60,6 +62,7 @@ class MetricSpec:
     version: str = "1"
     options: tuple[tuple[str, str], ...] = ()
     aggregate: str | None = None
+    timed: bool = False
 
     @property
     def worst(self) -> float | None:
@@ -76,6 +79,12 @@ class MetricSpec:
         """`rouge_l|v:1|tok:zh`: enough to reproduce a number from its own label."""
         options = "".join(f"|{key}:{value}" for key, value in self.options)
         return f"{self.name}|v:{self.version}{options}"
+
+
+def option_of(signature: str, name: str) -> str:
+    """What a signature says of an option: `k` in `pass_at_k|v:1|k:5` is "5"; "" where nothing."""
+    found = (part.partition(":") for part in signature.split("|")[1:])
+    return next((value for key, _, value in found if key == name), "")
 
 
 @dataclass(frozen=True, slots=True)

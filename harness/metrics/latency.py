@@ -33,24 +33,37 @@ def latency(seconds: Sequence[float]) -> Latency:
 
 @dataclass(frozen=True, slots=True)
 class LatencyMetric:
-    """Mean seconds per response, or mean tokens per second.
+    """Mean seconds per response, or mean tokens per second; with `quantile` that quantile of all.
 
     `of: seconds` from the request to the last token; `of: tokens_per_second` over the same time;
-    `of: first_token`, seconds to the first one, where the backend measures it. Measured while
-    other requests run, and on whatever else the machine does: advisory unless the rounds of both
-    runs were interleaved.
+    `of: first_token`, seconds to the first one, where the backend measures it. `quantile: 0.95`
+    makes the metric `latency_p95`. Measured while other requests run, and on whatever else the
+    machine does: advisory unless the rounds of both runs were interleaved.
     """
 
     of: Literal["seconds", "tokens_per_second", "first_token"] = "seconds"
+    quantile: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            raise UserError(
+                f"a quantile lies between 0 and 1, not at {self.quantile:g}",
+                field="quantile",
+                cure="0.95 is the time that 95% of the answers take at most",
+            )
 
     @property
     def spec(self) -> MetricSpec:
+        q = self.quantile
         return MetricSpec(
-            "latency",
+            "latency" if q is None else f"latency_p{q * 100:g}",
             "higher" if self.of == "tokens_per_second" else "lower",
+            form="mean" if q is None else "quantile",
+            aggregate=None if q is None else f"{q:g}",
             unit="tokens per second" if self.of == "tokens_per_second" else "seconds",
             high=None,
             options=(("of", self.of),),
+            timed=True,
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
