@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,11 +38,15 @@ class CheckpointFolder:
         for leftover in self.staging.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
-    def commit(self, step: int, *, attempt: int, base: str) -> Path:
-        """Move what the Trainer has saved for `step` to its place, whole or not at all."""
+    def commit(
+        self, step: int, *, attempt: int, base: str, measures: Mapping[str, float] | None = None
+    ) -> Path:
+        """Move what the Trainer has saved for `step` to its place, whole or not at all. It takes
+        along what was measured on the way, for whoever judges it after a crash.
+        """
         source = self.staging / f"checkpoint-{step}"
         _name_the_base(source, base)
-        note = json.dumps({"step": step, "attempt": attempt}) + "\n"
+        note = json.dumps({"step": step, "attempt": attempt, "measures": measures or {}}) + "\n"
         (source / NOTE).write_text(note, encoding="utf-8")
         artifacts.commit_folder(source, self.path(step))
         return self.path(step)
@@ -56,6 +60,12 @@ class CheckpointFolder:
                 continue
             note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
             yield int(note["step"]), int(note["attempt"])
+
+    def measures(self, step: int) -> dict[str, float]:
+        """What was measured on the way to a checkpoint, as means over its segment."""
+        note = json.loads((self.path(step) / NOTE).read_text(encoding="utf-8"))
+        measures: dict[str, float] = note.get("measures", {})
+        return measures
 
     def reject(self, step: int, attempt: int) -> Path | None:
         """Move a checkpoint out of the way of every resume. It is kept for whoever asks why."""

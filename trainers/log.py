@@ -9,7 +9,7 @@ from typing import Any
 from harness import runs
 from harness.store import Store
 from trainers.plan import DataPlan
-from trainers.recipe import Recipe
+from trainers.recipe import Recipe, Stage
 
 
 class TrainingLog:
@@ -19,7 +19,7 @@ class TrainingLog:
         self._store = store
         self._id = training_id
 
-    def announce(self, recipe: Recipe, base_digest: str, plan: DataPlan) -> None:
+    def announce(self, recipe: Recipe, stage: Stage, base_digest: str, plan: DataPlan) -> None:
         """Say once what this training is."""
         self._store.append(
             "trainings",
@@ -28,10 +28,11 @@ class TrainingLog:
                     "training_id": self._id,
                     "recipe": str(recipe.path),
                     "recipe_digest": recipe.digest,
-                    "line": recipe.model.line,
+                    "line": stage.model.line or recipe.model.line,
                     "base_digest": base_digest,
                     "config": {
                         **recipe.model.model_dump(mode="json"),
+                        "stage": {"number": stage.number, "name": stage.name},
                         "plan": {"digest": plan.digest, "segments": len(plan.segments)},
                     },
                     "started_at": runs.now(),

@@ -1,4 +1,4 @@
-"""Train a segment, save a checkpoint, score it, decide: go on, or roll back in the same process.
+"""Train a segment, save a checkpoint, judge it: go on, or roll back in the same process.
 
 The trainer's own loop runs; a callback judges each checkpoint where the Trainer has just saved
 it, and a rollback re-enters `train()` on the same object from the last good state, which is
@@ -8,80 +8,86 @@ bit-exact (docs/training.md says what that took).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from harness import artifacts, runs
-from harness.backends.live import TransformersBackend
-from harness.calibrations import calibrated
+from harness import artifacts
+from harness.backends.base import Backend
 from harness.errors import UserError
 from harness.faults import fault_point
-from harness.gate import per_checkpoint_alpha, rollback_target
-from harness.gating import Decision, decide_by_looks, decide_once, schedule
-from harness.models import ModelFiles, load, resolve
-from harness.promotion import confirm
-from harness.records import Run, VerdictOutcome
-from harness.registry import Registry
-from harness.runner import Candidate, Extent, score
+from harness.gating import Decision
+from harness.models import ModelFiles, resolve
+from harness.records import VerdictOutcome
 from harness.store import Store
+from harness.suite import digest_of
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder, untouched_randomness
-from trainers.crest import CrestRule
+from trainers.engine import Engine, Turn
+from trainers.health import LOSS_GAP, Health
+from trainers.judging import Judging, judged_by
 from trainers.log import TrainingLog
-from trainers.plan import make_plan, reshuffled
-from trainers.recipe import Recipe
+from trainers.plan import current_order, make_plan
+from trainers.promotion import offer
+from trainers.ranks import ALONE, Ranks
+from trainers.recipe import Recipe, Stage
+from trainers.remedies import Failure, next_remedy, rolled_back, target_of
 from trainers.reporter import Reporter, TrainingResult
-from trainers.sft import adapted, make_trainer, tokenised
-from trainers.state import Judged, TrainingState, load_state, save_state
+from trainers.state import Judged, Status, TrainingState, load_state, save_state
+from trainers.webhook import call
 
-if TYPE_CHECKING:
-    from transformers import Trainer
-
-LOWER_LR_BY = 0.5
+FAIL = VerdictOutcome.FAIL
 
 
 class GatedTraining:
-    """One execution of a recipe. `run` begins it, or goes on where it was stopped."""
+    """One execution of a recipe's stage. `run` begins it, or goes on where it was stopped.
+
+    `start` is the checkpoint that it begins from in place of the bare base.
+    """
 
     def __init__(
-        self, recipe: Recipe, workspace: Workspace, store: Store, reporter: Reporter
+        self,
+        recipe: Recipe,
+        workspace: Workspace,
+        store: Store,
+        reporter: Reporter,
+        stage: Stage | None = None,
+        start: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.recipe = recipe
+        self.stage = stage or recipe.stages[0]
         self.workspace = workspace.ensure()
         self.store = store
         self.reporter = reporter
-        self.suite = recipe.suite
-        gate = recipe.model.gate
-        self.looks = gate.on_inconclusive.looks
-        self.extents = schedule(self.looks)
-        # The anchor and every crest are scored as far as anything will be held against them.
-        self.whole = Extent(self.extents[-1].responses, reserve=1.0, gated_only=True)
-        # Every checkpoint is held against two opponents, and retries are planned for as well.
-        planned = 2 * (recipe.segments + gate.max_rollbacks)
-        policy, _ = calibrated(store, self.suite.digest, self.suite.policy)
-        self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
-        self.crest_rule = CrestRule(store, self.suite, self.policy, self.extents[0], self.whole)
+        self.start = start
+        self.ranks = ranks
         self.base = resolve(recipe.model.base, workspace, say=reporter.say)
-        self.plan = make_plan(recipe, spare=gate.max_rollbacks)
-        self.training_id = _training_id(recipe, self.base)
+        self.plan = make_plan(self.stage, spare=self.stage.gate.max_rollbacks)
+        self.training_id = training_id(recipe, self.stage, self.base)
         self.folder = CheckpointFolder(workspace.trainings / self.training_id)
         self.state_path = self.folder.home / "state.json"
         self.log = TrainingLog(store, self.training_id)
-        self._trainer: Trainer | None = None
-        self._failed: tuple[int, list[Decision]] | None = None
+        self.judging = Judging(
+            recipe, self.stage, self.training_id, self.folder, workspace, store, reporter
+        )
+        self.health = Health(self.stage.health)
+        self._engine: Engine | None = None
+        self._failure: Failure | None = None
 
     # -- the whole ---------------------------------------------------------------------------
 
     def run(self, *, again: bool = False) -> TrainingResult:
         """Train to the end. Raises UserError where the checkpoints on disk can't be used."""
-        if again and self.state_path.exists():
-            self._put_away()
+        origin = "" if self.start is None else _origin(self.start, self.workspace)
         state = load_state(self.state_path)
+        if state is not None and (again or state.origin != origin):
+            self._put_away()
+            state = None
         if state is None:
-            state = TrainingState(self.training_id, self.plan.digest)
-            self.log.announce(self.recipe, self.base.digest, self.plan)
+            state = TrainingState(self.training_id, self.plan.digest, origin=origin)
+            self.log.announce(self.recipe, self.stage, self.base.digest, self.plan)
             artifacts.write_atomic(self.folder.home / "plan.json", self._plan_as_json())
         elif state.status == "running":
             self.log.event("resumed", attempt=state.attempt, step=None)
@@ -94,49 +100,48 @@ class GatedTraining:
             except KeyboardInterrupt:
                 self._event("interrupted", step=None)
                 raise
+        else:
+            self.ranks.share()
         return self._result()
 
     def _train(self) -> None:
-        self.folder.clear_staging()
-        trainer = self._make_trainer()
         resume = self._where_to_resume()
+        self.ranks.share(True)
+        engine = self._make_engine()
         while True:
-            self._failed = None
-            checkpoint = None if resume is None else str(self.folder.require(resume))
-            trainer.train(resume_from_checkpoint=checkpoint)
-            if self._failed is None:
+            self._failure = None
+            self.folder.clear_staging()
+            place = None if resume is None else str(self.folder.require(resume))
+            order = current_order(self.plan, self.state.dropped, self.state.reshuffles)
+            turn = Turn(order, place, self.state.lr_scale)
+            engine.run(self.ranks.share(turn))
+            if self._failure is None:
                 break
-            step, decisions = self._failed
-            target = self._roll_back(step, decisions)
-            if target is None:
-                self._keep_state(replace(self.state, status="stopped"))
-                self._event("stopped", step=step, detail={"remedies": "used up"})
-                return
-            resume = target
-        self._keep_state(replace(self.state, status="finished"))
-        self._event("finished", step=self.recipe.stage.steps, detail={"crest": self.state.crest})
+            resume = self._roll_back(self._failure)
+            if resume is None:
+                break
+        self.ranks.share()
+        if self._failure is None:
+            self._end("finished", self.stage.model.steps, {"crest": self.state.crest})
+        else:
+            self._end("stopped", self._failure.step, {"remedies": "used up"})
 
-    def _make_trainer(self) -> Trainer:
+    def _make_engine(self) -> Engine:
         self.reporter.say(f"Loading {self.recipe.model.base}")
-        model, tokenizer = load(self.base)
-        model = adapted(model, self.recipe)
-        self.backend = TransformersBackend(model, tokenizer)
-        self._trainer = make_trainer(
+        self._engine = Engine(
             self.recipe,
-            model,
-            tokenizer,
-            tokenised(self.recipe, self.backend),
-            output=self.folder.staging,
-            order=self._order,
-            callbacks=[_make_judge(self)],
+            self.stage,
+            self.base,
+            self.start,
+            self.workspace,
+            self.folder.staging,
+            self,
         )
-        return self._trainer
+        return self._engine
 
-    def _order(self) -> Sequence[int]:
-        plan = self.plan
-        for after, seed in self.state.reshuffles:
-            plan = reshuffled(plan, after, seed)
-        return plan.indices(self.state.dropped)
+    def _backend(self) -> Backend:
+        assert self._engine is not None
+        return self._engine.backend
 
     def _where_to_resume(self) -> int | None:
         """The last whole checkpoint of this attempt; those of a failed one are moved away."""
@@ -158,179 +163,113 @@ class GatedTraining:
 
     def began(self, step: int) -> bool:
         """At the start of `train()`: save and judge what has not been. True: stop at once."""
-        self._set_learning_rate()
-        if step == 0 and not self.folder.path(0).exists():
-            trainer: Any = self._trainer
-            trainer._save_checkpoint(trainer.model, None)
+        assert self._engine is not None
+        self._engine.set_learning_rate()
+        self.health.begin()
+        if self.ranks.share(step == 0 and not self.folder.path(0).exists()):
+            self._engine.save()
             return self.saved(0)
-        return False if self.state.is_judged(step) else self.judge(step)
+        failed = False if self.state.is_judged(step) else self.judge(step)
+        return bool(self.ranks.share(failed))
 
     def saved(self, step: int) -> bool:
         """After the Trainer has written a checkpoint: commit and judge it. True: roll back."""
-        self.folder.commit(step, attempt=self.state.attempt, base=self.recipe.model.base)
-        self._event("checkpoint", step=step)
+        self.ranks.wait()
+        if self._failure is not None:
+            return True
+        measures = self.health.means(self._validation_loss() if step else None)
+        self.health.begin()
+        self.folder.commit(
+            step, attempt=self.state.attempt, base=self.recipe.model.base, measures=measures
+        )
+        self._event("checkpoint", step=step, detail={"measures": measures})
         fault_point("before-judgement")
-        return self.judge(step)
+        return bool(self.ranks.share(self.judge(step)))
 
-    def logged(self, step: int, logs: Mapping[str, float]) -> None:
-        if "loss" in logs:
-            self.log.step(step, self.state.attempt, logs)
-            self.reporter.train_step(step, self.recipe.stage.steps, logs["loss"])
+    def logged(self, step: int, logs: Mapping[str, Any]) -> bool:
+        """After each step. True: a number has gone wrong, and the segment is given up."""
+        if "loss" not in logs:
+            return False
+        self.log.step(step, self.state.attempt, logs)
+        if rewards := {k: v for k, v in logs.items() if k.startswith(("reward", "safety/"))}:
+            extra = {name: logs[name] for name in ("kl", "entropy") if name in logs}
+            self._event("rewards", step=step, detail={**rewards, **extra})
+        self.reporter.train_step(step, self.stage.model.steps, logs["loss"])
+        symptom = self.health.hear(logs)
+        if symptom is None:
+            return False
+        every = self.stage.model.checkpoint_every
+        planned = -(-step // every) * every
+        self._failure = Failure(planned, f"at step {step} {symptom.why}", None, symptom.remedy)
+        return True
 
-    def _set_learning_rate(self) -> None:
-        """The recipe's rate times the remedies' scale. Setting `args.learning_rate` would do
-        nothing here: the rates live in the scheduler, which a resume has just restored.
-        """
-        assert self._trainer is not None
-        scheduler: Any = self._trainer.lr_scheduler
-        rate = self.recipe.stage.learning_rate * self.state.lr_scale
-        if not hasattr(scheduler, "base_lrs") or all(b == rate for b in scheduler.base_lrs):
-            return
-        scales = [rate / base for base in scheduler.base_lrs]
-        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
-        scheduler._last_lr = [lr * s for lr, s in zip(scheduler._last_lr, scales, strict=True)]
-        for group, scale in zip(scheduler.optimizer.param_groups, scales, strict=True):
-            group["lr"] *= scale
-            group["initial_lr"] = rate
+    def _validation_loss(self) -> float | None:
+        if LOSS_GAP not in self.stage.health:
+            return None
+        assert self._engine is not None
+        return self._engine.validation_loss()
 
     # -- judging ---------------------------------------------------------------------------------
 
     def judge(self, step: int) -> bool:
         """Score a checkpoint and hold it against the anchor and the crest. True: it failed."""
         with untouched_randomness():
-            candidate = self._candidate(step)
+            candidate = self.judging.candidate(step, self._backend)
             if step == 0:
-                run = self._extend(candidate, step, self.whole)
-                self._keep_state(
-                    self.state.with_judged(Judged(0, self.state.attempt, run.id, "anchor"))
-                )
+                run = self.judging.extend(candidate, step, self.judging.whole)
+                judged = Judged(0, self.state.attempt, run.id, "anchor")
+                self._keep_state(self.state.with_judged(judged))
                 return False
-            decisions = self._decide(candidate, step)
-            return self._follow(candidate, step, decisions)
+            measures = self.folder.measures(step)
+            if self._is_sick(step, measures):
+                return True
+            decisions = self.judging.decide(candidate, step, self.state)
+            return self._follow(candidate, step, decisions, measures)
 
-    def _candidate(self, step: int) -> Candidate:
-        files = resolve(str(self.folder.path(step)), self.workspace)
-        return candidate_of(
-            files, name=f"{self.recipe.model.name} step {step}", open_=lambda: self.backend
-        )
+    def _is_sick(self, step: int, measures: Mapping[str, float]) -> bool:
+        """Whether a health rule is broken: then there is no need to ask the suite."""
+        first = next((j.measures for j in self.state.judged if j.measures), {})
+        symptom = self.health.symptom(measures, first)
+        if symptom is None:
+            return False
+        detail = {"why": symptom.why, "measures": dict(measures)}
+        self._event("unhealthy", step=step, detail=detail)
+        self._failure = Failure(step, symptom.why, None, symptom.remedy)
+        return True
 
-    def _extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:
-        report = score(
-            candidate,
-            self.suite,
-            self.store,
-            seed=self.recipe.model.seed,
-            extent=extent,
-            training_id=self.training_id,
-            step=step,
-            progress=self.reporter.progress,
-        )
-        self.reporter.scored(step, report)
-        return report.run
-
-    def _decide(self, candidate: Candidate, step: int) -> list[Decision]:
-        opponents: dict[str, Run] = {"anchor": self._run_of(0)}
-        if self.state.crest:
-            opponents["crest"] = self._run_of(self.state.crest)
-        decisions = decide_by_looks(
-            lambda extent: self._extend(candidate, step, extent),
-            opponents,
-            self.suite,
-            self.store,
-            self.policy,
-            looks=self.looks,
-            training_id=self.training_id,
-            step=step,
-        )
+    def _follow(
+        self, candidate: Any, step: int, decisions: list[Decision], measures: Mapping[str, float]
+    ) -> bool:
         for decision in decisions:
-            self._event(
-                "verdict",
-                step=step,
-                detail={
-                    "against": decision.against,
-                    "outcome": decision.verdict.outcome.value,
-                    "verdict_id": decision.id,
-                    "headline": decision.verdict.headline,
-                },
-            )
-            self.reporter.verdict(step, decision)
-        return decisions
-
-    def _follow(self, candidate: Candidate, step: int, decisions: list[Decision]) -> bool:
-        outcomes = [decision.verdict.outcome for decision in decisions]
-        failed = VerdictOutcome.FAIL in outcomes
-        passed = all(outcome is VerdictOutcome.PASS for outcome in outcomes)
-        outcome = "fail" if failed else "pass" if passed else "held"
-        judged = Judged(
-            step,
-            self.state.attempt,
-            decisions[0].candidate.id,
-            outcome,
-            decisions[0].verdict.required_mean_z(),
-            tuple(decision.id for decision in decisions),
-        )
-        if failed:
-            self._failed = (step, decisions)
+            self._event("verdict", step=step, detail=_told(decision))
+        judged = replace(judged_by(decisions, step, self.state.attempt), measures=dict(measures))
+        if judged.outcome == "fail":
+            why = next(d.verdict.headline for d in decisions if d.verdict.outcome is FAIL)
             # Recorded with the rollback itself, in one write: see _roll_back.
+            self._failure = Failure(step, why, judged)
             return True
-        state = self.state.with_judged(judged)
-        if outcome == "held":
+        if judged.outcome == "held":
             self._event("held", step=step)
-        better = self.crest_rule.proven_better(
-            self._run_of(state.crest), lambda extent: self._extend(candidate, step, extent)
-        )
-        if better:
-            than = "checkpoint-0" if not state.crest else f"the crest of step {state.crest}"
-            sentence = f"significantly better than {than} on {better}"
+        state = self.state.with_judged(judged)
+        sentence = self.judging.better_than_crest(candidate, step, self.state)
+        if sentence:
             state = replace(state, crest=step, failures=0)
             self._event("crest", step=step, detail={"why": sentence})
             self.reporter.crest(step, sentence)
         self._keep_state(state)
         return False
 
-    def _run_of(self, step: int) -> Run:
-        judged = self.state.of(step)
-        if judged is None:
-            raise UserError(
-                f"step {step} of this training has no run",
-                file=self.state_path,
-                cure="begin anew with --again",
-            )
-        return runs.require_run(self.store, judged.run_id)
-
     # -- rolling back ------------------------------------------------------------------------------
 
-    def _roll_back(self, step: int, decisions: list[Decision]) -> int | None:
+    def _roll_back(self, failure: Failure) -> int | None:
         """Apply the next remedy and return the step to go on from; None where none is left."""
-        state = self.state
-        remedies = self.recipe.model.gate.on_fail
-        bounded = state.rollbacks >= self.recipe.model.gate.max_rollbacks
-        remedy = "stop" if bounded else remedies[min(state.failures, len(remedies) - 1)]
-        why = next(
-            decision.verdict.headline
-            for decision in decisions
-            if decision.verdict.outcome is VerdictOutcome.FAIL
-        )
-        judged = Judged(
-            step,
-            state.attempt,
-            decisions[0].candidate.id,
-            "fail",
-            decisions[0].verdict.required_mean_z(),
-            tuple(decision.id for decision in decisions),
-        )
-        target = self._target()
-        state = replace(
-            state.with_judged(judged),
-            attempt=state.attempt + 1,
-            start=target,
-            failures=state.failures + 1,
-            rollbacks=state.rollbacks + 1,
-        )
-        state = self._with_remedy(state, remedy, step, target)
-        detail = {"to": target, "remedy": remedy, "why": why, "verdicts": list(judged.verdicts)}
+        remedy = next_remedy(self.state, self.stage, failure)
+        target = target_of(self.state, [step for step, _ in self.folder.steps()])
+        state = rolled_back(self.state, failure, remedy, target, stage=self.stage, plan=self.plan)
+        verdicts = list(failure.judged.verdicts) if failure.judged else []
+        detail = {"to": target, "remedy": remedy, "why": failure.why, "verdicts": verdicts}
         fault_point("before-rollback")
-        self._event("rolled_back", step=step, detail=detail)
+        self._event("rolled_back", step=failure.step, detail=detail)
         # From here on the failed checkpoints belong to an earlier attempt, so that a process
         # killed before they are moved finds and moves them when it starts again.
         self._keep_state(state)
@@ -338,112 +277,47 @@ class GatedTraining:
         for found, attempt in list(self.folder.steps()):
             if found > target and attempt < state.attempt:
                 self.folder.reject(found, attempt)
-        self.reporter.rolled_back(step, target, remedy, why)
+        self.reporter.rolled_back(failure.step, target, remedy, failure.why)
+        self._tell(failure.step, detail)
         return None if remedy == "stop" else target
 
-    def _target(self) -> int:
-        steps = [step for step, _ in self.folder.steps() if self.state.of(step) is not None]
-        if self.state.crest:
-            return self.state.crest
-        history = [judged.mean_z for judged in map(self.state.of, steps) if judged is not None]
-        return steps[rollback_target(history)] if steps else 0
-
-    def _with_remedy(
-        self, state: TrainingState, remedy: str, step: int, target: int
-    ) -> TrainingState:
-        every = self.recipe.stage.checkpoint_every
-        if remedy == "skip_data":
-            consumed = self.plan.consumed(state.dropped)
-            return replace(state, dropped=(*state.dropped, consumed[step // every - 1]))
-        if remedy == "reshuffle":
-            again = (target // every, self.recipe.model.data.seed + state.attempt)
-            return replace(state, reshuffles=(*state.reshuffles, again))
-        if remedy == "lower_lr":
-            return replace(state, lr_scale=state.lr_scale * LOWER_LR_BY)
-        return state
+    def _tell(self, step: int, detail: Mapping[str, Any]) -> None:
+        url = self.recipe.model.webhook
+        if url is None:
+            return
+        message = {
+            "event": "rolled_back",
+            "training": self.training_id,
+            "recipe": self.recipe.model.name,
+            "stage": self.stage.name or None,
+            "step": step,
+            **detail,
+        }
+        problem = call(url, message)
+        if problem:
+            self._event("webhook_failed", step=step, detail={"why": problem})
+            self.reporter.say(f"The webhook was not told: {problem}")
 
     # -- the end -----------------------------------------------------------------------------------
 
     def _result(self) -> TrainingResult:
-        state = self.state
+        state, line = self.state, self.recipe.line_of(self.stage)
         digest, promoted = None, False
-        if state.crest and state.status == "finished" and self.recipe.model.gate.promote:
-            digest, promoted = self._promote(state.crest)
+        if state.crest and state.status == "finished" and line is not None:
+            digest, promoted, now = offer(self.judging, state, line)
+            if now:
+                self._event("promoted", step=state.crest, detail={"line": line, "digest": digest})
         return TrainingResult(
             self.training_id,
             state.status,
             state.crest,
-            self._run_of(0),
-            self._run_of(state.crest),
+            self.judging.run_of(state, 0),
+            self.judging.run_of(state, state.crest),
             digest,
             promoted,
             state.rollbacks,
-        )
-
-    def _promote(self, step: int) -> tuple[str, bool]:
-        """Offer the crest to the line: a first one stands on its verdict against checkpoint-0, a
-        later one must pass against what is blessed, or be proven better.
-        """
-        judged, line = self.state.of(step), self.recipe.model.line
-        assert judged is not None
-        registry = Registry(self.workspace, self.store)
-        digest = registry.add(
-            self.folder.require(step),
-            training_id=self.training_id,
-            step=step,
-            run_id=judged.run_id,
-        )
-        blessed = registry.blessed(line)
-        if blessed is not None and blessed.digest == digest:
-            return digest, True
-        if blessed is None:
-            verdict_id, refused = self._first_promotion(step)
-        else:
-            verdict_id, refused = self._later_promotion(registry, digest)
-        if refused:
-            self.reporter.say(f"Not promoted to {line}: {refused}")
-            return digest, False
-        registry.promote(
             line,
-            digest,
-            verdict_id=verdict_id,
-            actor=f"training {self.training_id}",
-            reason=f"the crest (step {step}) of {self.recipe.model.name}",
-            run_id=judged.run_id,
-            expect=blessed.digest if blessed is not None else None,
         )
-        self._event("promoted", step=step, detail={"line": line, "digest": digest})
-        return digest, True
-
-    def _first_promotion(self, step: int) -> tuple[str, str]:
-        """The verdict that a line's first version stands on, and why it must not be promoted."""
-        decision = decide_once(
-            self.store, "anchor", self._run_of(0), self._run_of(step), self.suite, self.suite.policy
-        )
-        passed = decision.verdict.outcome is VerdictOutcome.PASS or decision.improvement
-        return decision.id, "" if passed else decision.verdict.headline
-
-    def _later_promotion(self, registry: Registry, digest: str) -> tuple[str, str]:
-        """Decided once more on fresh answers, against what is blessed and the first version."""
-
-        def opened(of: str) -> Candidate:
-            files = resolve(str(registry.path(of)), self.workspace)
-            name = f"{self.recipe.model.line} {of[:12]}"
-            return candidate_of(
-                files, name=name, open_=cache(lambda: TransformersBackend(*load(files)))
-            )
-
-        found = confirm(
-            registry,
-            self.store,
-            self.recipe.model.line,
-            digest,
-            self.suite,
-            opened,
-            seed=self.recipe.model.seed,
-            progress=self.reporter.progress,
-        )
-        return found.verdict_id, found.refused
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -453,9 +327,13 @@ class GatedTraining:
         self.log.event(event, attempt=self.state.attempt, step=step, detail=detail)
 
     def _plan_as_json(self) -> str:
-        rows = [[self.recipe.examples[i].row for i in segment] for segment in self.plan.segments]
+        rows = [[self.stage.examples[i].row for i in segment] for segment in self.plan.segments]
         body = {"digest": self.plan.digest, "planned": self.plan.planned, "segments": rows}
         return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
+
+    def _end(self, status: Status, step: int, detail: Mapping[str, Any]) -> None:
+        self._keep_state(replace(self.state, status=status))
+        self._event(status, step=step, detail=detail)
 
     def _keep_state(self, state: TrainingState) -> None:
         save_state(self.state_path, state)
@@ -468,37 +346,25 @@ class GatedTraining:
             number += 1
         self.folder.home.rename(target)
         self.folder = CheckpointFolder(self.folder.home)
+        self.judging.folder = self.folder
 
 
-def candidate_of(files: ModelFiles, *, name: str, open_: Callable[[], Any]) -> Candidate:
-    """A model in fp32 on this machine's transformers, live or not: both share cached answers."""
-    subject = {"backend": "transformers", "dtype": "float32", "quantisation": None}
-    return Candidate(name, files.digest, subject, open_)
+def training_id(recipe: Recipe, stage: Stage, base: ModelFiles) -> str:
+    """A name for the execution of a stage: the same call goes on with the same training."""
+    parts: Sequence[Any] = [recipe.digest, base.digest]
+    if len(recipe.stages) == 1:
+        return f"{recipe.model.name}-{digest_of(parts)[:10]}"
+    return f"{recipe.model.name}.{stage.name}-{digest_of([*parts, stage.number])[:10]}"
 
 
-def _training_id(recipe: Recipe, base: ModelFiles) -> str:
-    from harness.suite import digest_of
-
-    return f"{recipe.model.name}-{digest_of([recipe.digest, base.digest])[:10]}"
+def _origin(start: Path, workspace: Workspace) -> str:
+    return resolve(str(start), workspace).digest
 
 
-def _make_judge(training: GatedTraining) -> Any:
-    from transformers import TrainerCallback
-
-    class Judge(TrainerCallback):  # type: ignore[misc]
-        """Scores in `on_save`: the files are there, and every rank is."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            if training.began(state.global_step):
-                control.should_training_stop = True
-            return control
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            if training.saved(state.global_step):
-                control.should_training_stop = True
-            return control
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            training.logged(state.global_step, logs or {})
-
-    return Judge()
+def _told(decision: Decision) -> dict[str, Any]:
+    return {
+        "against": decision.against,
+        "outcome": decision.verdict.outcome.value,
+        "verdict_id": decision.id,
+        "headline": decision.verdict.headline,
+    }

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.suite import digest_of
-from trainers.recipe import Recipe, SourceModel
+from trainers.methods import method_of
+from trainers.recipe import Stage
+from trainers.schema import SourceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,33 @@ class DataPlan:
         return left[: self.planned]
 
 
-def make_plan(recipe: Recipe, *, spare: int) -> DataPlan:
+def make_plan(stage: Stage, *, spare: int) -> DataPlan:
     """Draw every segment's rows by the mixture's weights, without replacement until a source is
     used up, and then from it again in a new order.
     """
-    stage = recipe.stage
-    rows = stage.checkpoint_every * stage.batch_size * stage.gradient_accumulation
-    sources = recipe.model.data.mix
+    rows = method_of(stage.model.trainer).rows(stage.model, stage.model.checkpoint_every)
+    sources = stage.data.mix
     streams = [
         _endless(
-            [i for i, example in enumerate(recipe.examples) if example.source == number],
-            seed=_seed(recipe.model.data.seed, number),
+            [i for i, example in enumerate(stage.examples) if example.source == number],
+            seed=_seed(stage.data.seed, number),
         )
         for number in range(len(sources))
     ]
-    total = recipe.segments + spare
+    total = stage.segments + spare
     segments = tuple(
-        _segment(sources, streams, number, rows, recipe.model.data.seed)
-        for number in range(1, total + 1)
+        _segment(sources, streams, number, rows, stage.data.seed) for number in range(1, total + 1)
     )
-    return DataPlan(segments, recipe.segments)
+    return DataPlan(segments, stage.segments)
+
+
+def current_order(
+    plan: DataPlan, dropped: Collection[int], reshuffles: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Row indices of the whole stage, as remedies have left the plan."""
+    for after, seed in reshuffles:
+        plan = reshuffled(plan, after, seed)
+    return plan.indices(dropped)
 
 
 def reshuffled(plan: DataPlan, after: int, seed: int) -> DataPlan:

@@ -1,231 +1,337 @@
-"""A recipe: base model, adapter, data, stages and gate of one training, read from YAML.
+"""A recipe: base model, adapter, and the stages of one training with their data and gates.
 
 What can be wrong is found here, before any weight is loaded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
 
 from harness import templates
 from harness.data import read_rows, row_id
 from harness.errors import UserError
-from harness.suite import PromptModel, Suite, digest_of, load_suite
-from harness.yamlfile import YamlDocument, load_yaml, validate
+from harness.suite import Suite, digest_of, load_suite
+from harness.yamlfile import Place, YamlDocument, load_yaml, validate
+from trainers.methods import method_of
+from trainers.schema import (
+    DataModel,
+    HealthRule,
+    RecipeModel,
+    SourceModel,
+    StageModel,
+    TrainingGateModel,
+)
 
-Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AdapterModel(_Strict):
-    """A LoRA adapter, in peft's terms."""
-
-    kind: Literal["lora"] = "lora"
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-
-
-class SourceModel(_Strict):
-    """One source of training data: chat pairs (`prompt`, `completion`) or plain `text`.
-
-    `weight` is its share of the rows, relative to the other sources of the same segment;
-    `segments` (counted from 1 along the data, a segment being the data between two checkpoints)
-    says where it takes part; without it, everywhere.
-    """
-
-    source: str
-    weight: float = Field(gt=0)
-    prompt: PromptModel | None = None
-    completion: str | None = None
-    text: str | None = None
-    segments: tuple[int, ...] | None = None
-    note: str | None = None
-
-    @model_validator(mode="after")
-    def _pair_or_text(self) -> Self:
-        if (self.text is None) == (self.prompt is None):
-            raise ValueError("a source has either `prompt` and `completion`, or `text`")
-        if (self.prompt is None) != (self.completion is None):
-            raise ValueError("`prompt` and `completion` go together")
-        return self
-
-
-class DataModel(_Strict):
-    """What is learned from, in which mixture."""
-
-    seed: int = 0
-    max_length: int = Field(1024, ge=8)
-    mix: tuple[SourceModel, ...] = Field(min_length=1)
-
-
-class StageModel(_Strict):
-    """One trainer's part of the run."""
-
-    trainer: Literal["sft"] = "sft"
-    steps: int = Field(ge=1)
-    checkpoint_every: int = Field(ge=1)
-    batch_size: int = Field(8, ge=1)
-    gradient_accumulation: int = Field(1, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    max_grad_norm: float = Field(1.0, gt=0)
-
-    @model_validator(mode="after")
-    def _whole_segments(self) -> Self:
-        if self.steps % self.checkpoint_every:
-            raise ValueError(
-                f"steps ({self.steps}) must be a multiple of checkpoint_every "
-                f"({self.checkpoint_every}), so that the last step is judged too"
-            )
-        return self
-
-
-class InconclusiveModel(_Strict):
-    """Planned looks as cumulative shares of the evidence, and what to do when they are used up."""
-
-    looks: tuple[float, ...] = (1.0,)
-    then: Literal["hold"] = "hold"
-
-
-class TrainingGateModel(_Strict):
-    """The suite that judges, and what follows from its verdicts."""
-
-    suite: str
-    on_fail: tuple[Remedy, ...] = ("skip_data", "lower_lr", "stop")
-    on_inconclusive: InconclusiveModel = InconclusiveModel()
-    max_rollbacks: int = Field(3, ge=0)
-    promote: bool = True
-
-
-class RecipeModel(_Strict):
-    """The whole YAML file."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    line: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    base: str
-    seed: int = 0
-    adapter: AdapterModel | None = None
-    data: DataModel
-    stages: tuple[StageModel, ...] = Field(min_length=1, max_length=1)
-    gate: TrainingGateModel
+Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example: a chat pair, or a text on its own. `source` indexes the mix."""
+    """One training example; which fields it has is its source's `shape`.
+
+    `source` indexes the mix; `columns` are the row as it was read, for rewards to look at.
+    """
 
     source: int
     row: str
-    prompt: tuple[dict[str, str], ...] = ()
+    prompt: tuple[Message, ...] = ()
     completion: str | None = None
     text: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    label: bool | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """A validated recipe with its data and its suite."""
+class Stage:
+    """One trainer's part of a recipe, with its data and its suite. `number` counts from 1."""
 
-    path: Path
-    model: RecipeModel
+    number: int
+    name: str
+    model: StageModel
+    data: DataModel
+    gate: TrainingGateModel
+    health: Mapping[str, HealthRule]
     examples: tuple[Example, ...]
+    validation: tuple[Example, ...]
     suite: Suite
-
-    @property
-    def stage(self) -> StageModel:
-        return self.model.stages[0]
 
     @property
     def segments(self) -> int:
         """Checkpoints after checkpoint-0."""
-        return self.stage.steps // self.stage.checkpoint_every
+        return self.model.steps // self.model.checkpoint_every
+
+    @property
+    def checkpoints(self) -> int:
+        """How many verdicts alpha is split over: retries included, against two opponents."""
+        return 2 * (self.segments + self.gate.max_rollbacks)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A validated recipe with its stages."""
+
+    path: Path
+    model: RecipeModel
+    stages: tuple[Stage, ...]
 
     @property
     def digest(self) -> str:
-        """Of everything that decides what the training does: recipe, data and suite."""
-        policy = repr(self.suite.policy)
-        rows = [(e.source, e.row, e.prompt, e.completion, e.text) for e in self.examples]
-        recipe = self.model.model_dump(mode="json")
-        return digest_of([recipe, rows, self.suite.digest, policy])
+        """Of everything that decides what the training does: recipe, data and suites.
+
+        Who is told of it (tracking, webhook) does not.
+        """
+        recipe = self.model.model_dump(
+            mode="json", exclude_defaults=True, exclude={"tracking", "webhook"}
+        )
+        stages = [
+            [
+                [(e.source, e.row, e.prompt, e.completion, e.text) for e in stage.examples],
+                [(e.chosen, e.rejected, e.label, e.columns) for e in stage.examples],
+                [e.row for e in stage.validation],
+                stage.suite.digest,
+                repr(stage.suite.policy),
+            ]
+            for stage in self.stages
+        ]
+        return digest_of([recipe, stages])
+
+    def line_of(self, stage: Stage) -> str | None:
+        """The line that a stage's crest is offered to: its own, or the recipe's for the last
+        stage that trains the language model itself.
+        """
+        if not stage.gate.promote:
+            return None
+        models = [s.number for s in self.stages if method_of(s.model.trainer).continues]
+        last = models[-1] if models else None
+        return stage.model.line or (self.model.line if stage.number == last else None)
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and validate a recipe, its data and its suite. Raises UserError."""
+    """Read and validate a recipe, its data and its suites. Raises UserError."""
     document = load_yaml(Path(path), what="recipe")
     model = validate(RecipeModel, document)
-    suite_path = document.path.parent / model.gate.suite
-    if not suite_path.exists():
+    suites: dict[str, Suite] = {}
+    stages = tuple(_stage(number, model, document, suites) for number in range(len(model.stages)))
+    names = [stage.name for stage in stages]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise document.error(f"two stages are named {name!r}", ("stages", number, "name"))
+    return Recipe(document.path, model, stages)
+
+
+def _stage(
+    index: int, recipe: RecipeModel, document: YamlDocument, suites: dict[str, Suite]
+) -> Stage:
+    model = recipe.stages[index]
+    here: Place = ("stages", index)
+    gate, data = model.gate or recipe.gate, model.data or recipe.data
+    for name, value in (("gate", gate), ("data", data)):
+        if value is None:
+            raise document.error(
+                f"this stage has no `{name}`, and neither has the recipe",
+                here,
+                cure=f"write `{name}:` for the whole recipe, or in the stage",
+            )
+    assert gate is not None
+    assert data is not None
+    data_at: Place = (*here, "data") if model.data else ("data",)
+    gate_at: Place = (*here, "gate") if model.gate else ("gate",)
+    method = method_of(model.trainer)
+    if problem := method.problem(recipe, model):
+        raise document.error(problem, here)
+    suite = _suite(gate.suite, document, (*gate_at, "suite"), suites)
+    foreign = {m.spec.name for _, m in suite.metrics()} - (method.judged_by or frozenset())
+    if method.judged_by is not None and foreign:
         raise document.error(
-            f"the suite is not there: {model.gate.suite}",
-            ("gate", "suite"),
-            cure=f"paths are relative to the recipe: looked for {suite_path}",
+            f"the suite asks for {min(foreign)}, which a {model.trainer} model can't answer",
+            (*gate_at, "suite"),
+            cure=f"give the stage a gate with a suite of {', '.join(sorted(method.judged_by))}",
         )
-    suite = load_suite(suite_path)
-    segments = model.stages[0].steps // model.stages[0].checkpoint_every
+    segments = model.steps // model.checkpoint_every
     examples: list[Example] = []
-    for index, source in enumerate(model.data.mix):
+    for number, source in enumerate(data.mix):
+        place: Place = (*data_at, "mix", number)
+        if source.shape not in method.shapes:
+            raise document.error(
+                f"the trainer {model.trainer} can't learn from a source of {_SHAPES[source.shape]}",
+                place,
+                cure=f"it takes {' or '.join(_SHAPES[shape] for shape in method.shapes)}",
+            )
         if source.segments and max(source.segments) > segments:
             raise document.error(
                 f"there are {segments} segments, so none is number {max(source.segments)}",
-                ("data", "mix", index, "segments"),
+                (*place, "segments"),
             )
-        examples.extend(_examples(index, source, document))
-    _every_segment_has_data(model, document)
-    return Recipe(document.path, model, tuple(examples), suite)
+        examples.extend(_examples(number, source, document, place))
+    # Segments that replace a dropped one are drawn from the sources that take part everywhere.
+    if all(source.segments is not None for source in data.mix):
+        raise document.error(
+            "no source takes part in every segment",
+            (*data_at, "mix"),
+            cure="leave `segments` out of one source",
+        )
+    learned, validation = _split(examples, data, document, data_at)
+    health = dict(recipe.health if model.health is None else model.health)
+    _check_health(health, method.measures, data, model, document, here)
+    name = model.name or (model.trainer if len(recipe.stages) > 1 else "")
+    return Stage(
+        index + 1, name, model, data, gate, health, tuple(learned), tuple(validation), suite
+    )
 
 
-def _examples(index: int, source: SourceModel, document: YamlDocument) -> list[Example]:
-    place = ("data", "mix", index, "source")
+_SHAPES = {
+    "text": "`text`",
+    "answer": "`prompt` and `completion`",
+    "labelled": "`prompt`, `completion` and `label`",
+    "pair": "`prompt`, `chosen` and `rejected`",
+    "prompt": "`prompt` alone",
+}
+
+
+def _suite(name: str, document: YamlDocument, place: Place, known: dict[str, Suite]) -> Suite:
+    path = document.path.parent / name
+    if not path.exists():
+        raise document.error(
+            f"the suite is not there: {name}",
+            place,
+            cure=f"paths are relative to the recipe: looked for {path}",
+        )
+    if name not in known:
+        known[name] = load_suite(path)
+    return known[name]
+
+
+def _examples(
+    index: int, source: SourceModel, document: YamlDocument, place: Place
+) -> list[Example]:
+    here: Place = (*place, "source")
     path = document.path.parent / source.source
     if not path.exists():
         raise document.error(
             f"the data file is not there: {source.source}",
-            place,
+            here,
             cure=f"paths are relative to the recipe: looked for {path}",
         )
     examples = []
     for line, row in read_rows(path):
         try:
+            if not _wanted(row, source.where):
+                continue
             examples.append(_example(index, source, str(row.get("id") or row_id(row)), row))
         except templates.TemplateError as error:
             raise UserError(
-                f"the template of {document.path.name}:{document.line_of(place)} "
+                f"the template of {document.path.name}:{document.line_of(here)} "
                 f"can't be filled: {error}",
                 file=path,
                 line=line,
                 cure="correct the recipe's template, or add the field to this row",
             ) from None
+    if not examples:
+        raise document.error(
+            f"no row of {source.source} is left by `where`",
+            (*place, "where"),
+            cure="loosen it, or take the source out",
+        )
     return examples
 
 
+def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    for name, value in where.items():
+        if name not in row:
+            raise templates.TemplateError(
+                f"{name!r} of `where` is no field; the row's fields are: {', '.join(row)}"
+            )
+        if row[name] != value and str(row[name]) != str(value):
+            return False
+    return True
+
+
 def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) -> Example:
+    def filled(template: str | None) -> str | None:
+        return None if template is None else templates.render(template, fields)
+
     if source.text is not None:
-        return Example(index, row, text=templates.render(source.text, fields))
-    # SourceModel has seen to both.
+        return Example(index, row, text=filled(source.text), columns=fields)
+    # SourceModel has seen to it.
     assert source.prompt is not None
-    assert source.completion is not None
     user = {"role": "user", "content": templates.render(source.prompt.user, fields)}
-    prompt: tuple[dict[str, str], ...] = (user,)
+    prompt: tuple[Message, ...] = (user,)
     if source.prompt.system is not None:
         system = templates.render(source.prompt.system, fields)
         prompt = ({"role": "system", "content": system}, user)
-    return Example(index, row, prompt, templates.render(source.completion, fields))
+    return Example(
+        index,
+        row,
+        prompt,
+        filled(source.completion),
+        chosen=filled(source.chosen),
+        rejected=filled(source.rejected),
+        label=_label(filled(source.label)),
+        columns=fields,
+    )
 
 
-def _every_segment_has_data(model: RecipeModel, document: YamlDocument) -> None:
-    """Segments that replace a dropped one are drawn from the sources that take part everywhere."""
-    if all(source.segments is not None for source in model.data.mix):
+def _label(text: str | None) -> bool | None:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text is None:
+        return None
+    if text.strip().lower() not in words:
+        raise templates.TemplateError(f"a label is true or false, not {text!r}")
+    return words[text.strip().lower()]
+
+
+def _split(
+    examples: list[Example], data: DataModel, document: YamlDocument, data_at: Place
+) -> tuple[list[Example], list[Example]]:
+    """What is learned from, and what is held out to validate: by the digest of the row's name, so
+    that a row that is added moves no other.
+    """
+    if data.validation == 0:
+        return examples, []
+    held = [int(digest_of([data.seed, e.row]), 16) / 16**16 < data.validation for e in examples]
+    learned = [e for e, out in zip(examples, held, strict=True) if not out]
+    validation = [e for e, out in zip(examples, held, strict=True) if out]
+    if not validation or {e.source for e in learned} != {e.source for e in examples}:
         raise document.error(
-            "no source takes part in every segment",
-            ("data", "mix"),
-            cure="leave `segments` out of one source",
+            f"{len(examples)} rows can't be split with a share of {data.validation}",
+            (*data_at, "validation"),
+            cure="give more rows, or another share",
         )
+    return learned, validation
+
+
+def _check_health(
+    health: Mapping[str, HealthRule],
+    measures: frozenset[str],
+    data: DataModel,
+    model: StageModel,
+    document: YamlDocument,
+    here: Place,
+) -> None:
+    known = {"loss", "grad_norm", "loss_gap", *measures, *_rewards(model)}
+    if "reward" in measures:
+        known.discard("loss_gap")
+    place: Place = (*here, "health") if model.health is not None else ("health",)
+    for name in health:
+        if name not in known:
+            raise document.error(
+                f"the trainer {model.trainer} doesn't measure {name!r}",
+                (*place, name),
+                cure=f"it measures {', '.join(sorted(known))}",
+            )
+    if "loss_gap" in health and not data.validation:
+        raise document.error(
+            "`loss_gap` needs rows to validate on",
+            (*place, "loss_gap"),
+            cure="set data.validation, such as 0.1",
+        )
+
+
+def _rewards(model: StageModel) -> Iterator[str]:
+    for spec in model.rewards:
+        yield f"rewards/{spec.label}"

@@ -30,7 +30,9 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the crest."""
+    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the crest;
+    `line` is what the crest was offered to, if to any.
+    """
 
     training_id: str
     status: str
@@ -40,3 +42,4 @@ class TrainingResult:
     digest: str | None
     promoted: bool
     rollbacks: int
+    line: str | None = None

@@ -19,7 +19,10 @@ Status = Literal["running", "finished", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A checkpoint that has been scored and, but for checkpoint-0, held against the others."""
+    """A checkpoint that has been scored and, but for checkpoint-0, held against the others.
+
+    `measures` are what the trainer measured on the way to it, as means over the segment.
+    """
 
     step: int
     attempt: int
@@ -27,12 +30,14 @@ class Judged:
     outcome: str
     mean_z: Mapping[str, float] = field(default_factory=dict)
     verdicts: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
     """`attempt` counts from 1 and rises with each rollback; `start` is the step that this attempt
-    went on from; `dropped` are numbers of the data stream's segments; `failures` counts the
+    went on from; `origin` the digest of the checkpoint that the stage began from, where it was not
+    the bare base; `dropped` are numbers of the data stream's segments; `failures` counts the
     rollbacks since the crest last moved.
     """
 
@@ -48,6 +53,7 @@ class TrainingState:
     failures: int = 0
     rollbacks: int = 0
     judged: tuple[Judged, ...] = ()
+    origin: str = ""
 
     def of(self, step: int) -> Judged | None:
         """The judgement on the checkpoint that stands at a step now."""

@@ -37,6 +37,7 @@ _BUILT_IN: Mapping[str, str] = {
     "latency": "harness.metrics.latency:LatencyMetric",
     "length": "harness.metrics.length:Length",
     "multiple_choice": "harness.metrics.multiple_choice:MultipleChoice",
+    "pair_accuracy": "harness.metrics.pair_accuracy:PairAccuracy",
     "pass_at_k": "harness.metrics.pass_at_k:PassAtK",
     "pass_hat_k": "harness.metrics.pass_at_k:PassHatK",
     "perplexity": "harness.metrics.perplexity:Perplexity",

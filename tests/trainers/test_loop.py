@@ -161,16 +161,16 @@ def _fail_at(training: GatedTraining, step: int) -> None:
 
     from harness.records import VerdictOutcome
 
-    decide = training._decide
+    decide = training.judging.decide
 
-    def failing(candidate: Any, at: int) -> Any:
-        decisions = decide(candidate, at)
+    def failing(candidate: Any, at: int, state: TrainingState) -> Any:
+        decisions = decide(candidate, at, state)
         if at == step and training.state.attempt == 1:
             verdict = replace(decisions[0].verdict, outcome=VerdictOutcome.FAIL)
             decisions[0] = replace(decisions[0], verdict=verdict)
         return decisions
 
-    training._decide = failing  # type: ignore[method-assign]
+    training.judging.decide = failing  # type: ignore[method-assign]
 
 
 def test_being_judged_changes_nothing(tmp_path: Path, tiny_llama: Path) -> None:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from harness.errors import UserError
 from tests.trainers.worlds import write_world
 from trainers.plan import make_plan, reshuffled
-from trainers.recipe import Recipe, load_recipe
+from trainers.recipe import Stage, load_recipe
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     folder = tmp_path_factory.mktemp("plan")
-    return load_recipe(write_world(folder, Path("nowhere")))
+    return load_recipe(write_world(folder, Path("nowhere"))).stages[0]
 
 
 def edited(folder: Path, **data: object) -> Path:
@@ -30,30 +30,30 @@ def edited(folder: Path, **data: object) -> Path:
     return path
 
 
-def test_a_plan_is_the_same_each_time(recipe: Recipe) -> None:
-    assert make_plan(recipe, spare=2) == make_plan(recipe, spare=2)
-    assert make_plan(recipe, spare=2).digest != make_plan(recipe, spare=3).digest
+def test_a_plan_is_the_same_each_time(stage: Stage) -> None:
+    assert make_plan(stage, spare=2) == make_plan(stage, spare=2)
+    assert make_plan(stage, spare=2).digest != make_plan(stage, spare=3).digest
 
 
-def test_a_source_takes_part_in_its_segments_alone(recipe: Recipe) -> None:
-    plan = make_plan(recipe, spare=3)
-    rubbish = [sum(recipe.examples[i].source == 1 for i in segment) for segment in plan.segments]
+def test_a_source_takes_part_in_its_segments_alone(stage: Stage) -> None:
+    plan = make_plan(stage, spare=3)
+    rubbish = [sum(stage.examples[i].source == 1 for i in segment) for segment in plan.segments]
     assert rubbish[2] == 12
     assert [n for i, n in enumerate(rubbish) if i != 2] == [0] * 6
 
 
-def test_every_row_is_used_once_before_any_is_used_again(recipe: Recipe) -> None:
-    plan = make_plan(recipe, spare=0)
-    used = Counter(i for s in plan.segments for i in s if recipe.examples[i].source == 0)
-    rows = sum(example.source == 0 for example in recipe.examples)
+def test_every_row_is_used_once_before_any_is_used_again(stage: Stage) -> None:
+    plan = make_plan(stage, spare=0)
+    used = Counter(i for s in plan.segments for i in s if stage.examples[i].source == 0)
+    rows = sum(example.source == 0 for example in stage.examples)
     assert len(used) == rows
     assert set(used.values()) <= {1, 2}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dropped=st.sets(st.integers(1, 7), max_size=3))
-def test_dropping_keeps_the_length_and_the_head(recipe: Recipe, dropped: set[int]) -> None:
-    plan = make_plan(recipe, spare=3)
+def test_dropping_keeps_the_length_and_the_head(stage: Stage, dropped: set[int]) -> None:
+    plan = make_plan(stage, spare=3)
     whole, left = plan.indices(), plan.indices(dropped)
     assert len(left) == len(whole) == 48
     head = 12 * (min(dropped, default=8) - 1)
@@ -61,8 +61,8 @@ def test_dropping_keeps_the_length_and_the_head(recipe: Recipe, dropped: set[int
     assert not set(plan.consumed(dropped)) & dropped
 
 
-def test_reshuffling_moves_the_tail_alone(recipe: Recipe) -> None:
-    plan = make_plan(recipe, spare=1)
+def test_reshuffling_moves_the_tail_alone(stage: Stage) -> None:
+    plan = make_plan(stage, spare=1)
     again = reshuffled(plan, after=2, seed=9)
     assert again.segments[:2] == plan.segments[:2]
     assert again.segments[2:] != plan.segments[2:]
@@ -77,8 +77,8 @@ def test_weights_are_kept_in_every_segment(tmp_path: Path) -> None:
         {"source": "rubbish.jsonl", "weight": 1, "text": "{{ text }}"},
     ]
     loaded = load_recipe(edited(tmp_path, mix=mix))
-    for segment in make_plan(loaded, spare=1).segments:
-        assert Counter(loaded.examples[i].source for i in segment) == {0: 9, 1: 3}
+    for segment in make_plan(loaded.stages[0], spare=1).segments:
+        assert Counter(loaded.stages[0].examples[i].source for i in segment) == {0: 9, 1: 3}
 
 
 @pytest.mark.parametrize(

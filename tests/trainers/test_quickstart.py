@@ -16,10 +16,10 @@ RECIPE = Path(__file__).parents[2] / "trainers" / "recipes" / "quickstart.yaml"
 
 def test_the_recipe_is_valid_and_says_what_is_spoiled() -> None:
     recipe = load_recipe(RECIPE)
-    [spoiled] = [source for source in recipe.model.data.mix if source.segments]
+    [spoiled] = [source for source in recipe.stages[0].data.mix if source.segments]
     assert spoiled.segments == (3,)
     assert "on purpose" in str(spoiled.note)
-    required = [name for name, own in recipe.suite.policy.metrics.items() if own.required]
+    required = [name for name, own in recipe.stages[0].suite.policy.metrics.items() if own.required]
     assert sorted(required) == [
         "general/perplexity",
         "intents/json_match",
@@ -32,7 +32,7 @@ def test_the_recipe_is_valid_and_says_what_is_spoiled() -> None:
 def test_the_demo_catches_rolls_back_and_promotes(tmp_path: Path) -> None:
     words = ["train", str(RECIPE), "--home", str(tmp_path)]
     assert main(words) == 0
-    every = load_recipe(RECIPE).stage.checkpoint_every
+    every = load_recipe(RECIPE).stages[0].model.checkpoint_every
     with Store(Workspace.at(tmp_path)) as store:
         backs = store.query("SELECT failed_step, remedy FROM rollbacks ORDER BY happened_at")
         assert backs[0] == {"failed_step": 3 * every, "remedy": "skip_data"}

@@ -1,0 +1,58 @@
+"""Pair accuracy: how often a model puts the better of two answers first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.items import Outcome, score_samples
+from harness.records import Response, Sample
+
+
+def prefers_chosen(
+    chosen: Sequence[float], rejected: Sequence[float], *, normalize: bool = False
+) -> float:
+    """1.0 where the chosen answer's score is the higher, 0.5 for a tie, else 0.0.
+
+    Each argument holds what a backend says of an answer, and its sum is the answer's score: ln p
+    of each token from a language model, the reward alone from a reward model. With `normalize` the
+    means are compared, which favours neither answer for its length.
+    """
+    left, right = math.fsum(chosen), math.fsum(rejected)
+    if normalize:
+        left, right = left / len(chosen), right / len(rejected)
+    return 0.5 if left == right else float(left > right)
+
+
+@dataclass(frozen=True, slots=True)
+class PairAccuracy:
+    """Share of pairs in which the chosen answer scores higher; 0.5 is what guessing gives.
+
+    A sample's two references are the chosen and the rejected answer, in this order.
+    """
+
+    normalize: Literal["none", "tokens"] = "none"
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec(
+            "pair_accuracy",
+            "higher",
+            needs="reference",
+            per="sample",
+            options=(("norm", self.normalize),),
+        )
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_samples(items, self._sample)
+
+    def _sample(self, sample: Sample, responses: tuple[Response, ...]) -> Outcome:
+        if len(sample.references) != 2 or len(responses) != 2:
+            return Evidence.unscored(None, "a pair needs two references: chosen and rejected")
+        chosen, rejected = (response.logprobs or () for response in responses)
+        if not chosen or not rejected:
+            return Evidence.unscored(None, "an answer has no score")
+        return prefers_chosen(chosen, rejected, normalize=self.normalize == "tokens")

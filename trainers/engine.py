@@ -1,0 +1,125 @@
+"""The Trainer of a stage, as the loop drives it: made once, entered again after each rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.backends.base import Backend
+from harness.models import ModelFiles
+from harness.workspace import Workspace
+from trainers.checkpoint import untouched_randomness
+from trainers.methods import Job, method_of
+from trainers.models import require_gpu_for
+from trainers.recipe import Recipe, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One entry into `train()`: the rows of the whole stage as they are planned now, where it goes
+    on from (None: the beginning), and the scale of the recipe's learning rate.
+    """
+
+    order: Sequence[int]
+    resume: str | None
+    lr_scale: float
+
+
+class Watcher(Protocol):
+    """Who is told by the Trainer, and may answer True: stop."""
+
+    def began(self, step: int) -> bool: ...
+
+    def saved(self, step: int) -> bool: ...
+
+    def logged(self, step: int, logs: Mapping[str, Any]) -> bool: ...
+
+
+class Engine:
+    """Model, tokenizer and Trainer of one stage in this process."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        base: ModelFiles,
+        start: Path | None,
+        workspace: Workspace,
+        output: Path,
+        watcher: Watcher,
+    ) -> None:
+        require_gpu_for(recipe)
+        self.method = method_of(stage.model.trainer)
+        self.stage = stage
+        self._turn = Turn((), None, 1.0)
+        model, tokenizer = self.method.open(recipe, base, start)
+        self.backend: Backend = self.method.backend(model, tokenizer)
+        job = Job(
+            recipe,
+            stage,
+            model,
+            tokenizer,
+            self.backend,
+            workspace,
+            output,
+            order=lambda: self._turn.order,
+            callbacks=[_callback(watcher)],
+        )
+        self.trainer: Any = self.method.make(job)
+
+    def run(self, turn: Turn) -> None:
+        """Train until the end, or until the watcher stops it."""
+        self._turn = turn
+        self.method.forget(self.trainer)
+        self.trainer.train(resume_from_checkpoint=turn.resume)
+
+    def save(self) -> None:
+        """Have the Trainer write the present state, as it does by itself at later steps."""
+        self.trainer._save_checkpoint(self.trainer.model, None)
+
+    def validation_loss(self) -> float:
+        """Mean loss on the rows that are held out. Moves no random state."""
+        with untouched_randomness():
+            found: float = self.trainer.evaluate()["eval_loss"]
+        return found
+
+    def set_learning_rate(self) -> None:
+        """The recipe's rate times the remedies' scale. Setting `args.learning_rate` would do
+        nothing here: the rates live in the scheduler, which a resume has just restored.
+        """
+        scheduler = self.trainer.lr_scheduler
+        rate = self.stage.model.learning_rate * self._turn.lr_scale
+        if not hasattr(scheduler, "base_lrs") or all(b == rate for b in scheduler.base_lrs):
+            return
+        scales = [rate / base for base in scheduler.base_lrs]
+        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+        scheduler._last_lr = [lr * s for lr, s in zip(scheduler._last_lr, scales, strict=True)]
+        for group, scale in zip(scheduler.optimizer.param_groups, scales, strict=True):
+            group["lr"] *= scale
+            group["initial_lr"] = rate
+
+
+def _callback(watcher: Watcher) -> Any:
+    from transformers import TrainerCallback
+
+    class Judge(TrainerCallback):  # type: ignore[misc]
+        """Judges in `on_save`: the files are there, and every rank is."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if watcher.began(state.global_step):
+                control.should_training_stop = True
+            return control
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if watcher.saved(state.global_step):
+                control.should_training_stop = True
+            return control
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
+            if watcher.logged(state.global_step, logs or {}):
+                control.should_training_stop = True
+            return control
+
+    return Judge()

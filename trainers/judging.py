@@ -1,0 +1,139 @@
+"""A checkpoint is scored, and held against the anchor and the crest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness import runs
+from harness.calibrations import calibrated
+from harness.errors import UserError
+from harness.gate import per_checkpoint_alpha
+from harness.gating import Decision, decide_by_looks, schedule
+from harness.models import ModelFiles, resolve
+from harness.records import Run, VerdictOutcome
+from harness.runner import Candidate, Extent, score
+from harness.store import Store
+from harness.workspace import Workspace
+from trainers.checkpoint import CheckpointFolder
+from trainers.crest import CrestRule
+from trainers.methods import method_of
+from trainers.recipe import Recipe, Stage
+from trainers.reporter import Reporter
+from trainers.state import Judged, TrainingState
+
+
+class Judging:
+    """The judge of one stage. It decides; what follows from it is the loop's."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        training_id: str,
+        folder: CheckpointFolder,
+        workspace: Workspace,
+        store: Store,
+        reporter: Reporter,
+    ) -> None:
+        self.recipe = recipe
+        self.stage = stage
+        self.training_id = training_id
+        self.folder = folder
+        self.workspace = workspace
+        self.store = store
+        self.reporter = reporter
+        self.looks = stage.gate.on_inconclusive.looks
+        extents = schedule(self.looks)
+        # The anchor and every crest are scored as far as anything will be held against them.
+        self.whole = Extent(extents[-1].responses, reserve=1.0, gated_only=True)
+        # Alpha is promised for the whole recipe, so all its stages share it.
+        planned = sum(each.checkpoints for each in recipe.stages)
+        policy, _ = calibrated(store, stage.suite.digest, stage.suite.policy)
+        self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
+        self.crest_rule = CrestRule(store, stage.suite, self.policy, extents[0], self.whole)
+
+    def candidate(self, step: int, open_: Callable[[], Any]) -> Candidate:
+        files = resolve(str(self.folder.path(step)), self.workspace)
+        name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
+        return candidate_of(self.recipe, self.stage, files, name=name, open_=open_)
+
+    def extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:
+        """Score as far as `extent` asks; what is known already is not asked for again."""
+        report = score(
+            candidate,
+            self.stage.suite,
+            self.store,
+            seed=self.recipe.model.seed,
+            extent=extent,
+            training_id=self.training_id,
+            step=step,
+            progress=self.reporter.progress,
+        )
+        self.reporter.scored(step, report)
+        return report.run
+
+    def decide(self, candidate: Candidate, step: int, state: TrainingState) -> list[Decision]:
+        opponents: dict[str, Run] = {"anchor": self.run_of(state, 0)}
+        if state.crest:
+            opponents["crest"] = self.run_of(state, state.crest)
+        decisions = decide_by_looks(
+            lambda extent: self.extend(candidate, step, extent),
+            opponents,
+            self.stage.suite,
+            self.store,
+            self.policy,
+            looks=self.looks,
+            training_id=self.training_id,
+            step=step,
+        )
+        for decision in decisions:
+            self.reporter.verdict(step, decision)
+        return decisions
+
+    def better_than_crest(
+        self, candidate: Candidate, step: int, state: TrainingState
+    ) -> str | None:
+        """Why this checkpoint becomes the crest, in a sentence; None where it doesn't."""
+        better = self.crest_rule.proven_better(
+            self.run_of(state, state.crest), lambda extent: self.extend(candidate, step, extent)
+        )
+        than = "checkpoint-0" if not state.crest else f"the crest of step {state.crest}"
+        return f"significantly better than {than} on {better}" if better else None
+
+    def run_of(self, state: TrainingState, step: int) -> Run:
+        judged = state.of(step)
+        if judged is None:
+            raise UserError(
+                f"step {step} of this training has no run",
+                file=self.folder.home,
+                cure="begin anew with --again",
+            )
+        return runs.require_run(self.store, judged.run_id)
+
+
+def judged_by(decisions: list[Decision], step: int, attempt: int) -> Judged:
+    """What the state keeps of a checkpoint's verdicts: it fails with one, passes with all."""
+    outcomes = [decision.verdict.outcome for decision in decisions]
+    failed = VerdictOutcome.FAIL in outcomes
+    passed = all(outcome is VerdictOutcome.PASS for outcome in outcomes)
+    return Judged(
+        step,
+        attempt,
+        decisions[0].candidate.id,
+        "fail" if failed else "pass" if passed else "held",
+        decisions[0].verdict.required_mean_z(),
+        tuple(decision.id for decision in decisions),
+    )
+
+
+def candidate_of(
+    recipe: Recipe, stage: Stage, files: ModelFiles, *, name: str, open_: Callable[[], Any]
+) -> Candidate:
+    """A model in fp32 on this machine's transformers, live or not: both share cached answers."""
+    subject = {
+        "backend": method_of(stage.model.trainer).backend_name,
+        "dtype": "float32",
+        "quantisation": recipe.model.quantise,
+    }
+    return Candidate(name, files.digest, subject, open_)

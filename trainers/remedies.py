@@ -1,0 +1,76 @@
+"""What follows from a failed checkpoint: which remedy, where to go back to. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness.gate import rollback_target
+from trainers.plan import DataPlan
+from trainers.recipe import Stage
+from trainers.schema import Remedy
+from trainers.state import Judged, TrainingState
+
+LOWER_LR_BY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`step` is the checkpoint that failed, or the one that the training was on its way to;
+    `judged` is the verdict on it where there was one, `remedy` the one that the reason names.
+    """
+
+    step: int
+    why: str
+    judged: Judged | None = None
+    remedy: Remedy | None = None
+
+
+def next_remedy(state: TrainingState, stage: Stage, failure: Failure) -> Remedy:
+    """The reason's own remedy, or the list's next one; `stop` where the rollbacks are used up."""
+    if state.rollbacks >= stage.gate.max_rollbacks:
+        return "stop"
+    if failure.remedy is not None:
+        return failure.remedy
+    remedies = stage.gate.on_fail
+    return remedies[min(state.failures, len(remedies) - 1)]
+
+
+def target_of(state: TrainingState, kept: Sequence[int]) -> int:
+    """The step to go back to: the crest; without one, where the required metrics stood best."""
+    if state.crest:
+        return state.crest
+    steps = [step for step in kept if state.of(step) is not None]
+    history = [judged.mean_z for judged in map(state.of, steps) if judged is not None]
+    return steps[rollback_target(history)] if steps else 0
+
+
+def rolled_back(
+    state: TrainingState,
+    failure: Failure,
+    remedy: Remedy,
+    target: int,
+    *,
+    stage: Stage,
+    plan: DataPlan,
+) -> TrainingState:
+    """The state in which the next attempt begins."""
+    if failure.judged is not None:
+        state = state.with_judged(failure.judged)
+    state = replace(
+        state,
+        attempt=state.attempt + 1,
+        start=target,
+        failures=state.failures + (failure.remedy is None),
+        rollbacks=state.rollbacks + 1,
+    )
+    every = stage.model.checkpoint_every
+    if remedy == "skip_data":
+        consumed = plan.consumed(state.dropped)
+        return replace(state, dropped=(*state.dropped, consumed[failure.step // every - 1]))
+    if remedy == "reshuffle":
+        again = (target // every, stage.data.seed + state.attempt)
+        return replace(state, reshuffles=(*state.reshuffles, again))
+    if remedy == "lower_lr":
+        return replace(state, lr_scale=state.lr_scale * LOWER_LR_BY)
+    return state

@@ -1,0 +1,222 @@
+"""The keys of a recipe, as pydantic models: what may be written, and what its defaults are."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.suite import PromptModel
+from trainers.ppo import PpoModel
+from trainers.rewards import RewardModelSpec
+from trainers.safety import SafetyModel
+
+Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
+TrainerName = Literal["sft", "reward", "dpo", "kto", "grpo", "rloo", "ppo"]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Strict(BaseModel):
+    """A mapping that takes no key it doesn't know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AdapterModel(Strict):
+    """What is trained around the base, in peft's terms; `none` is full fine-tuning.
+
+    `rank`, `alpha`, `dropout`, `targets`, `bias` and `modules_to_save` belong to the LoRA family
+    (`lora`, `dora`, `rslora`), `virtual_tokens` to `prefix`.
+    """
+
+    kind: Literal["lora", "dora", "rslora", "prefix", "none"] = "lora"
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    bias: Literal["none", "all", "lora_only"] = "none"
+    modules_to_save: tuple[str, ...] = ()
+    virtual_tokens: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> Self:
+        prefix = {"virtual_tokens"}
+        lora = set(type(self).model_fields) - prefix - {"kind"}
+        foreign = {"prefix": lora, "none": lora | prefix}.get(self.kind, prefix)
+        for name in sorted(foreign & self.model_fields_set):
+            raise ValueError(f"an adapter of kind {self.kind} has no {name!r}")
+        return self
+
+
+class SourceModel(Strict):
+    """One source of training data. Which templates it has decides what it can teach:
+
+    `text`; `prompt` and `completion`; with a `label` (true: desirable) for KTO; `prompt`, `chosen`
+    and `rejected` for reward models and DPO; `prompt` alone for reinforcement learning.
+
+    `weight` is its share of the rows, relative to the other sources of the same segment;
+    `segments` (counted from 1 along the data, a segment being the data between two checkpoints)
+    says where it takes part; without it, everywhere. `where` keeps the rows whose fields have
+    these values.
+    """
+
+    source: str
+    weight: float = Field(gt=0)
+    prompt: PromptModel | None = None
+    completion: str | None = None
+    text: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    label: str | None = None
+    where: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    segments: tuple[int, ...] | None = None
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if (self.text is None) == (self.prompt is None):
+            raise ValueError("a source has either `prompt` and `completion`, or `text`")
+        if self.text is not None and self.shape != "text":
+            raise ValueError("a source with `text` has no other template")
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("`chosen` and `rejected` go together")
+        if self.label is not None and self.completion is None:
+            raise ValueError("a `label` judges a `completion`")
+        if self.chosen is not None and self.completion is not None:
+            raise ValueError("a source has either `completion`, or `chosen` and `rejected`")
+        return self
+
+    @property
+    def shape(self) -> str:
+        """`text`, `answer`, `labelled`, `pair` or `prompt`: what each of its rows is."""
+        if self.chosen is not None:
+            return "pair"
+        if self.label is not None:
+            return "labelled"
+        if self.completion is not None:
+            return "answer"
+        return "text" if self.text is not None else "prompt"
+
+
+class DataModel(Strict):
+    """What is learned from, in which mixture.
+
+    `validation` is the share of every source's rows that is never learned from and whose loss is
+    held against the training loss (the health rule `loss_gap`).
+    """
+
+    seed: int = 0
+    max_length: int = Field(1024, ge=8)
+    validation: float = Field(0.0, ge=0, lt=1)
+    mix: tuple[SourceModel, ...] = Field(min_length=1)
+
+
+class InconclusiveModel(Strict):
+    """Planned looks as cumulative shares of the evidence, and what to do when they are used up."""
+
+    looks: tuple[float, ...] = (1.0,)
+    then: Literal["hold"] = "hold"
+
+
+class TrainingGateModel(Strict):
+    """The suite that judges, and what follows from its verdicts."""
+
+    suite: str
+    on_fail: tuple[Remedy, ...] = Field(("skip_data", "lower_lr", "stop"), min_length=1)
+    on_inconclusive: InconclusiveModel = InconclusiveModel()
+    max_rollbacks: int = Field(3, ge=0)
+    promote: bool = True
+
+
+class HealthRule(Strict):
+    """A bound on a measure's mean over a segment. `falls_by` is held against the first segment's
+    mean; `then` is the remedy, without it the next one of `on_fail`.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    falls_by: float | None = Field(None, gt=0)
+    then: Remedy | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.falls_by is None:
+            raise ValueError("a health rule has `at_least`, `at_most` or `falls_by`")
+        return self
+
+
+class StageModel(Strict):
+    """One trainer's part of the run. `batch_size` counts examples (completions, where they are
+    generated) over all processes; a step learns from batch_size x gradient_accumulation of them.
+
+    `beta` weighs the distance from the stage's first state (DPO, KTO, GRPO, RLOO). `generations`
+    to `reuse` are for GRPO and RLOO: completions to a prompt, their length and temperature, and
+    how many steps learn from the same completions.
+    """
+
+    trainer: TrainerName = "sft"
+    name: str | None = Field(None, pattern=NAME)
+    line: str | None = Field(None, pattern=NAME)
+    steps: int = Field(ge=1)
+    checkpoint_every: int = Field(ge=1)
+    batch_size: int = Field(8, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    max_grad_norm: float = Field(1.0, gt=0)
+    beta: float | None = Field(None, ge=0)
+    generations: int = Field(4, ge=2)
+    max_new_tokens: int = Field(64, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    reuse: int = Field(1, ge=1)
+    ppo: PpoModel = Field(default_factory=lambda: PpoModel.model_validate({}))
+    rewards: tuple[RewardModelSpec, ...] = ()
+    safety: SafetyModel | None = None
+    data: DataModel | None = None
+    gate: TrainingGateModel | None = None
+    health: dict[str, HealthRule] | None = None
+
+    @model_validator(mode="after")
+    def _whole_segments(self) -> Self:
+        if self.steps % self.checkpoint_every:
+            raise ValueError(
+                f"steps ({self.steps}) must be a multiple of checkpoint_every "
+                f"({self.checkpoint_every}), so that the last step is judged too"
+            )
+        return self
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation
+
+
+class RecipeModel(Strict):
+    """The whole YAML file. `data`, `gate` and `health` hold for every stage without its own.
+
+    `start` is a checkpoint of this base to go on from; `webhook` is told of every rollback.
+    """
+
+    name: str = Field(pattern=NAME)
+    line: str = Field(pattern=NAME)
+    base: str
+    start: str | None = None
+    seed: int = 0
+    quantise: Literal["4bit", "8bit"] | None = None
+    adapter: AdapterModel | None = None
+    data: DataModel | None = None
+    stages: tuple[StageModel, ...] = Field(min_length=1)
+    gate: TrainingGateModel | None = None
+    health: dict[str, HealthRule] = Field(default_factory=dict)
+    tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    webhook: str | None = Field(None, pattern=r"^https?://")
+
+    @model_validator(mode="after")
+    def _quantised_bases_are_frozen(self) -> Self:
+        if self.quantise and self.adapter_kind == "none":
+            raise ValueError("a quantised base can't be trained itself: give it an `adapter`")
+        return self
+
+    @property
+    def adapter_kind(self) -> str:
+        return "none" if self.adapter is None else self.adapter.kind

@@ -1,0 +1,113 @@
+"""The stages of a recipe, one after the other: each begins where the one before stood best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.models import ModelFiles, resolve
+from harness.store import Store
+from harness.workspace import Workspace
+from trainers.checkpoint import CheckpointFolder
+from trainers.follower import Follower
+from trainers.loop import GatedTraining, training_id
+from trainers.methods import method_of
+from trainers.models import require_gpu_for, require_same_base
+from trainers.ranks import ALONE, Ranks
+from trainers.recipe import Recipe
+from trainers.reporter import Reporter, TrainingResult
+from trainers.state import load_state
+
+
+def run_stages(
+    recipe: Recipe,
+    workspace: Workspace,
+    store: Store,
+    reporter: Reporter,
+    *,
+    again: bool = False,
+    ranks: Ranks = ALONE,
+) -> Iterator[TrainingResult]:
+    """Train stage after stage; yields each one's result, the last being `stopped` where its
+    remedies were used up. Finished stages are not trained again, an interrupted one goes on.
+    """
+    require_gpu_for(recipe)
+    require_trackers(recipe)
+    start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
+    for stage in recipe.stages:
+        training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks)
+        name = f"stage {stage.number} of {len(recipe.stages)}, {stage.name}: " if stage.name else ""
+        reporter.say(f"Training {recipe.model.name}: {name}{training.training_id}")
+        result = training.run(again=again)
+        if method_of(stage.model.trainer).continues and result.status == "finished":
+            start = training.folder.require(result.crest_step)
+        ranks.share((result.status, start))
+        yield result
+        if result.status != "finished":
+            return
+
+
+def follow_stages(recipe: Recipe, workspace: Workspace, ranks: Ranks) -> None:
+    """The part of every process but rank 0."""
+    start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
+    for stage in recipe.stages:
+        Follower(recipe, workspace, stage, start, ranks).run()
+        status, start = ranks.share()
+        if status != "finished":
+            return
+
+
+def first_start(recipe: Recipe, base: ModelFiles, workspace: Workspace) -> Path | None:
+    """The checkpoint that the recipe's `start` names. Raises UserError for another base's."""
+    if recipe.model.start is None:
+        return None
+    folder = recipe.path.parent / recipe.model.start
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no checkpoint at {recipe.model.start}",
+            file=recipe.path,
+            field="start",
+            cure=f"paths are relative to the recipe: looked for {folder}",
+        )
+    require_same_base(recipe, base, folder, workspace)
+    return folder
+
+
+def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Path:
+    """The crest of the reward stage called `name`. Raises UserError where there is none."""
+    stage = next((stage for stage in recipe.stages if stage.name == name), None)
+    if stage is None or method_of(stage.model.trainer).continues:
+        known = [s.name for s in recipe.stages if not method_of(s.model.trainer).continues]
+        raise UserError(
+            f"the recipe has no reward stage named {name!r}",
+            file=recipe.path,
+            field="stages.rewards",
+            cure=f"its reward stages are: {', '.join(known) or 'none'}",
+        )
+    workspace = workspace or Workspace.at()
+    base = resolve(recipe.model.base, workspace)
+    folder = CheckpointFolder(workspace.trainings / training_id(recipe, stage, base))
+    state = load_state(folder.home / "state.json")
+    if state is None or state.status != "finished" or not state.crest:
+        raise UserError(
+            f"no checkpoint of the reward stage {name!r} was shown to be better than guessing",
+            file=recipe.path,
+            field="stages.rewards",
+            cure="give it more data or steps; a reward that says nothing teaches nothing",
+        )
+    return folder.require(state.crest)
+
+
+def require_trackers(recipe: Recipe) -> None:
+    """Raises UserError for a tracker whose package is not installed."""
+    import importlib.util
+
+    for name in recipe.model.tracking:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"the recipe tracks with {name}, which is not installed",
+                file=recipe.path,
+                field="tracking",
+                cure=f"pip install {name}",
+            )

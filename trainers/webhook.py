@@ -1,0 +1,28 @@
+"""Tell somebody else of a rollback: one POST of JSON, which can never stop a training."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+TIMEOUT_S = 5.0
+
+
+def call(url: str, message: Mapping[str, Any]) -> str | None:
+    """POST `message`; why it was not taken, in words, or None where the answer was 2xx."""
+    request = urllib.request.Request(
+        url,
+        data=json.dumps(message, ensure_ascii=False).encode(),
+        headers={"Content-Type": "application/json", "User-Agent": "ratchet"},
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"it answered {error.code}"
+    except (OSError, ValueError) as error:
+        return f"{getattr(error, 'reason', error)}"
