@@ -1,0 +1,227 @@
+"""Whether a training learns what it will be gated on: exact and near duplicates, by name.
+
+Texts are compared as their characters are read: NFKC, small letters, single spaces, no
+punctuation. Similarity is exact, over sets of shingles (runs of characters: 5 of them, 2 in
+Chinese) through an inverted index; nothing is sampled or hashed away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import UserError
+from harness.metrics.text import CJK, detect_language, normalize_label
+
+if TYPE_CHECKING:
+    from harness.suite import Suite
+    from trainers.recipe import Example, Recipe
+
+Kind = Literal["exact", "near", "contained"]
+
+SHINGLE = 5
+SHINGLE_ZH = 2
+SHORTEST_CONTAINED = 20
+"""Shingles that a held-out text must have before its being contained in another says anything."""
+
+_RUN_OF_CJK = re.compile(f"[{CJK}]+")
+_RUN = re.compile(f"[{CJK}]+|[^\\s{CJK}]+")
+_SPACE_BESIDE_CJK = re.compile(f"(?<=[{CJK}]) | (?=[{CJK}])")
+
+
+class ContaminationModel(BaseModel):
+    """`near` is the similarity from which two texts count as one; a training is refused where
+    more than the share `refuse_above` of a task's samples is found in its data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    near: float = Field(default=0.8, gt=0, le=1)
+    refuse_above: float = Field(default=0.01, ge=0, le=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A row (of a source) or a sample (of a task), and each text of it that could give it away."""
+
+    group: str
+    name: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A held-out sample and the training row that is most like it. `similarity` is 0 to 1:
+    Jaccard's, or, for `contained`, the share of the sample that the row contains.
+    """
+
+    task: str
+    sample: str
+    source: str
+    row: str
+    kind: Kind
+    similarity: float
+
+    def __str__(self) -> str:
+        how = {"exact": "is", "near": "is nearly", "contained": "contains"}[self.kind]
+        return f"{self.source} row {self.row} {how} {self.task} sample {self.sample}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found: one match per contaminated sample, and each source's overlap of words."""
+
+    matches: tuple[Match, ...]
+    samples: Mapping[str, int]
+    overlap: Mapping[tuple[str, str], float]
+
+    def share(self, task: str) -> float:
+        """Share of a task's samples that are in the training data, 0 to 1."""
+        return sum(match.task == task for match in self.matches) / self.samples[task]
+
+    @property
+    def worst(self) -> float:
+        return max((self.share(task) for task in self.samples), default=0.0)
+
+    def require(self, model: ContaminationModel) -> None:
+        """Raises UserError where a task's share is above what the recipe allows."""
+        for task in self.samples:
+            share = self.share(task)
+            if share > model.refuse_above:
+                found = [str(match) for match in self.matches if match.task == task]
+                more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+                raise UserError(
+                    f"{share:.1%} of the task {task} is in the training data, more than "
+                    f"{model.refuse_above:.1%}: {'; '.join(found[:5])}{more}",
+                    field="contamination.refuse_above",
+                    cure="take those rows out of the training data, or gate on other samples",
+                )
+
+
+def check_recipe(recipe: Recipe, model: ContaminationModel | None = None) -> Report:
+    """Every stage's data against every suite of the recipe."""
+    training: dict[tuple[str, str], Passage] = {}
+    for stage in recipe.stages:
+        for example in stage.examples:
+            source = stage.data.mix[example.source].source
+            training.setdefault((source, example.row), _of_example(source, example))
+    suites = {stage.suite.digest: stage.suite for stage in recipe.stages}
+    held = [passage for suite in suites.values() for passage in of_suite(suite)]
+    return check(list(training.values()), held, model or ContaminationModel())
+
+
+def of_suite(suite: Suite) -> list[Passage]:
+    """What a suite asks, or gives to read: the last message of each prompt, and each text.
+
+    References are left out: two questions may well have one answer.
+    """
+    passages = []
+    for task in suite.tasks:
+        for sample in task.samples:
+            asked = sample.prompt[-1]["content"] if sample.prompt else None
+            texts = tuple(text for text in (asked, sample.text) if text)
+            passages.append(Passage(f"{suite.name}/{task.name}", sample.id, texts))
+    return passages
+
+
+def _of_example(source: str, example: Example) -> Passage:
+    asked = tuple(message["content"] for message in example.prompt if message["role"] == "user")
+    said = (example.text, example.completion, example.chosen, example.rejected)
+    return Passage(source, example.row, (*asked, *(text for text in said if text)))
+
+
+def check(
+    training: Sequence[Passage], held: Sequence[Passage], model: ContaminationModel
+) -> Report:
+    """Hold each held-out text against each training text. Exact: equal to comparing all pairs."""
+    index = _Index(held)
+    best: dict[tuple[str, str], Match] = {}
+    for row in training:
+        for text in row.texts:
+            for sample, kind, similarity in index.like(text, model.near):
+                key = (sample.group, sample.name)
+                if key not in best or similarity > best[key].similarity:
+                    best[key] = Match(*key, row.group, row.name, kind, similarity)
+    matches = tuple(best[key] for key in sorted(best))
+    return Report(matches, Counter(sample.group for sample in held), _overlaps(training, held))
+
+
+def normalised(text: str) -> str:
+    """`text` as it is compared. Spaces beside CJK characters carry nothing and go."""
+    return _SPACE_BESIDE_CJK.sub("", normalize_label(text))
+
+
+def shingles(normal: str) -> frozenset[str]:
+    """The runs of characters of a normalised text; of a shorter one, itself."""
+    size = SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
+    return frozenset(normal[i : i + size] for i in range(max(1, len(normal) - size + 1)))
+
+
+class _Index:
+    """Held-out texts by their shingles."""
+
+    def __init__(self, held: Sequence[Passage]) -> None:
+        self._texts = [
+            (sample, normal)
+            for sample in held
+            for normal in map(normalised, sample.texts)
+            if normal
+        ]
+        self._sets = [shingles(normal) for _, normal in self._texts]
+
+    @cached_property
+    def _by_shingle(self) -> Mapping[str, list[int]]:
+        found: dict[str, list[int]] = defaultdict(list)
+        for number, parts in enumerate(self._sets):
+            for part in parts:
+                found[part].append(number)
+        return found
+
+    def like(self, text: str, near: float) -> Iterable[tuple[Passage, Kind, float]]:
+        normal = normalised(text)
+        parts = shingles(normal)
+        shared = Counter(n for part in parts for n in self._by_shingle.get(part, ()))
+        for number, common in shared.items():
+            sample, theirs = self._texts[number]
+            size = len(self._sets[number])
+            if normal == theirs:
+                yield sample, "exact", 1.0
+            elif (jaccard := common / (len(parts) + size - common)) >= near:
+                yield sample, "near", jaccard
+            elif size >= SHORTEST_CONTAINED and common / size >= near and len(parts) > size:
+                yield sample, "contained", common / size
+
+
+def _overlaps(training: Sequence[Passage], held: Sequence[Passage]) -> dict[tuple[str, str], float]:
+    """Share of the words of each source (Chinese: pairs of characters), repetitions counted, that
+    each task uses too. Towards a task of general text this is the overlap with the base's domain.
+    """
+    sources, tasks = _words(training), _words(held)
+    return {
+        (source, task): sum(n for word, n in mine.items() if word in theirs) / max(1, mine.total())
+        for source, mine in sources.items()
+        for task, theirs in tasks.items()
+    }
+
+
+def _words(passages: Sequence[Passage]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for passage in passages:
+        for text in passage.texts:
+            found[passage.group].update(_words_of(text))
+    return found
+
+
+def _words_of(text: str) -> Iterable[str]:
+    for run in _RUN.findall(normalised(text)):
+        if len(run) > 1 and _RUN_OF_CJK.match(run):
+            yield from map("".join, pairwise(run))
+        else:
+            yield run
