@@ -3,7 +3,8 @@
 Token-id prompts, echo with log-probabilities, seeds and stop strings as vLLM has them, and
 vLLM's protocol for adapters. `fault(n, path, body)` is asked before the n-th request: None, or
 `(status, headers)`, "hang", "reset", "truncate" or "nonsense". `twist` spoils log-probabilities:
-"shifted", "constant", "no_echo", "no_null", "positive".
+"after" (each token under the distribution after it, as llama-cpp-python does), "constant",
+"no_echo", "no_null", "positive".
 """
 
 from __future__ import annotations
@@ -146,8 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
             return {"token_logprobs": new, "tokens": names}
         (read,) = backend.logprobs([LogprobRequest("", ids[:1], ids[1:])])
         values = [None, *read.logprobs, *new]
-        if twist == "shifted":
-            values = [None, *read.logprobs[1:], *new, -3.0][: len(values)]
+        if twist == "after":
+            late = [LogprobRequest(str(n), ids[: n + 1], (ids[n],)) for n in range(1, len(ids))]
+            by_id = {r.request_id: r.logprobs[0] for r in backend.logprobs(late)}
+            values = [None, *(by_id[str(n)] for n in range(1, len(ids))), *new]
         elif twist == "constant":
             values = [None] + [-1.0] * (len(values) - 1)
         elif twist == "no_null":

@@ -104,7 +104,7 @@ def test_greedy_answers_to_one_prompt_are_asked_for_once(server: ModelServer, be
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("twist", ["shifted", "constant", "no_echo", "no_null", "positive"])
+@pytest.mark.parametrize("twist", ["after", "constant", "no_echo", "no_null", "positive"])
 def test_log_probabilities_that_lie_are_found_and_refused(behind: Any, twist: str) -> None:
     with serving(behind, twist=twist) as server:
         backend = _backend(server, behind)
