@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.scoring import DeviceOption, DtypeOption, ModelName, SuiteOption, bars
+from harness.commands.options import (
+    DeviceOption,
+    DtypeOption,
+    LimitOption,
+    ModelName,
+    SeedOption,
+    SuiteOption,
+)
+from harness.commands.scoring import bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,10 +34,8 @@ DROPS = (0.05, 0.06, 0.08, 0.10)
 def calibrate(
     model: ModelName,
     suite: SuiteOption,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     anchor_responses: Annotated[
         int,
         typer.Option("--anchor-responses", min=1, help="N times K answers for the anchor's side."),

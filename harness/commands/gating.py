@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.scoring import DeviceOption, DtypeOption, bars
+from harness.commands.options import DeviceOption, DtypeOption, LimitOption, SeedOption
+from harness.commands.scoring import bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,10 +43,8 @@ def gate(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     samples: Annotated[
         bool, typer.Option("--samples", help="Show the ten samples that moved most.")
     ] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.scoring import DeviceOption, DtypeOption
+from harness.commands.options import DeviceOption, DtypeOption
 from harness.errors import UserError
 
 if TYPE_CHECKING:

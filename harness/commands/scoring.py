@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.options import (
+    DeviceOption,
+    DtypeOption,
+    LimitOption,
+    ModelName,
+    SeedOption,
+    SuiteOption,
+)
+
+__all__ = ["DeviceOption", "SuiteOption", "bars", "rescore", "runs", "score", "show_run"]
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -14,24 +25,12 @@ if TYPE_CHECKING:
     from harness.runner import RunReport
     from harness.store import Store
 
-SuiteOption = Annotated[
-    Path, typer.Option("--suite", "-s", help="The suite, a YAML file.", show_default=False)
-]
-ModelName = Annotated[
-    str,
-    typer.Argument(help="A folder (model or adapter), a hub id, an embedded name, or line:NAME."),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 … or auto.")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 … or auto.")]
-
 
 def score(
     model: ModelName,
     suite: SuiteOption,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     draw: Annotated[
         int, typer.Option("--draw", min=0, help="A fresh draw of sampled answers.")
     ] = 0,

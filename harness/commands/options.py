@@ -1,0 +1,22 @@
+"""Options that several verbs take, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelName = Annotated[
+    str,
+    typer.Argument(help="A folder (model or adapter), a hub id, an embedded name, or line:NAME."),
+]
+SuiteOption = Annotated[
+    Path, typer.Option("--suite", "-s", help="The suite, a YAML file.", show_default=False)
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 … or auto.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 … or auto.")]
