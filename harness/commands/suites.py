@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,22 +115,29 @@ def _show_gate(suite: Suite, console: Console) -> None:
 
 
 def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
-    """The smallest drop that each gated metric shows at 80% power, before anything is scored."""
+    """The smallest drop that each gated metric shows at 80% power: measured, else assumed."""
     from rich.text import Text
 
     from harness.gating import schedule
 
     last = schedule(suite.policy.looks or (1.0,))[-1]
-    console.print(Text("\nsmallest drop that FAILs in 80% of cases, before scoring:", style="bold"))
-    later = []
+    known, note = _calibration(suite)
+    console.print(Text("\nsmallest drop that FAILs in 80% of cases:", style="bold"))
+    later, assumed = [], False
     for task, metric in suite.metrics():
         name = f"{task.name}/{metric.spec.name}"
         if name not in gated:
             continue
-        if not _like_a_share(metric):
+        if name in known:
+            drop, n, responses = known[name]
+        elif _like_a_share(metric):
+            assumed = True
+            drop, n, responses = _visible(
+                suite, task, last, len(gated), suite.policy.margin_of(name)
+            )
+        else:
             later.append(name)
             continue
-        drop, n, responses = _visible(suite, task, last, len(gated), suite.policy.margin_of(name))
         margin = suite.policy.margin_of(name)
         said = f"  {name}: {_percent(drop)} with {n} samples × {responses}"
         if drop > margin:
@@ -137,11 +145,37 @@ def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
         console.print(Text(said, style="yellow" if drop > margin else ""))
     if later:
         console.print(Text(f"  {', '.join(later)}: `ratchet calibrate` measures it", "dim"))
-    console.print(
-        Text(
-            "  taken as right or wrong and 70% right; sampled anchors with 16 answers", style="dim"
+    if known:
+        console.print(Text(f"  measured by calibration {note}", "dim"))
+    if assumed:
+        said = (
+            "before scoring, taken as right or wrong and 70% right; sampled anchors with 16 answers"
         )
-    )
+        console.print(Text(f"  {said}", style="dim"))
+
+
+def _calibration(suite: Suite) -> tuple[dict[str, tuple[float, int, int]], str]:
+    """What the newest calibration of this suite measured: metric -> drop, samples, answers."""
+    from harness.calibrations import newest
+    from harness.store import Store
+    from harness.workspace import Workspace
+
+    workspace = Workspace.at()
+    if not workspace.home.exists():
+        return {}, ""
+    with Store(workspace) as store:
+        found = newest(store, suite.digest)
+    if found is None:
+        return {}, ""
+    rows = found.detail["metrics"]
+    return {
+        row["metric"]: (
+            math.inf if row["visible"] is None else row["visible"],
+            row["n"],
+            row["responses"],
+        )
+        for row in rows
+    }, found.note
 
 
 def _like_a_share(metric: Metric) -> bool:

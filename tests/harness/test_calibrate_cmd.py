@@ -71,6 +71,9 @@ def test_a_calibration_is_printed_stored_and_cited(
     with Store(home) as store:
         [row] = store.query("SELECT detail FROM verdicts ORDER BY seq DESC LIMIT 1")
     assert stored.id in row["detail"]["notes"]["calibration"]
+    said = ratchet(capsys, "suites", "check", suite, "--model", "none")[1]
+    assert f"measured by calibration {stored.id}" in said
+    assert "read/perplexity: `ratchet calibrate`" not in said
 
 
 def test_the_newest_calibration_of_the_protocol_counts_and_the_suites_own_word_more(
