@@ -8,36 +8,21 @@ from pathlib import Path
 import pytest
 
 from harness.calibrations import calibrated, newest
-from harness.cli import main
 from harness.gate import GatePolicy
 from harness.store import Store
 from harness.suite import load_suite
 from harness.workspace import Workspace
-from tests.harness.worlds import suite_yaml
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
-    return Workspace.at()
-
-
-def ratchet(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    code = main([str(word) for word in words])
-    said = capsys.readouterr()
-    return code, " ".join((said.out + said.err).split())
+from tests.harness.worlds import Ratchet, suite_yaml
 
 
 def test_a_calibration_is_printed_stored_and_cited(
-    tmp_path: Path, tiny_llama: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_llama: Path, home: Workspace, ratchet: Ratchet
 ) -> None:
     gate = {"margin": "auto", "metrics": {"read/perplexity": {"required": True}}}
     suite = suite_yaml(tmp_path, gate=gate)
     out = tmp_path / "calibration.json"
     code, said = ratchet(
-        capsys, "calibrate", tiny_llama, "--suite", suite, "--trials", "100", "--json", out
+        "calibrate", tiny_llama, "--suite", suite, "--trials", "100", "--json", out
     )
     assert code == 0, said
     # The greedy and the text task give the same answers, and only the sampled one is asked again.
@@ -59,7 +44,7 @@ def test_a_calibration_is_printed_stored_and_cited(
         assert [one["draw"] for one in draws] == [0, 1]
     report = tmp_path / "verdict.json"
     code, said = ratchet(
-        capsys, "gate", tiny_llama, "--against", tiny_llama, "--suite", suite, "--json", report
+        "gate", tiny_llama, "--against", tiny_llama, "--suite", suite, "--json", report
     )
     verdict = json.loads(report.read_text(encoding="utf-8"))
     assert stored.id in verdict["notes"]["calibration"]
@@ -71,7 +56,7 @@ def test_a_calibration_is_printed_stored_and_cited(
     with Store(home) as store:
         [row] = store.query("SELECT detail FROM verdicts ORDER BY seq DESC LIMIT 1")
     assert stored.id in row["detail"]["notes"]["calibration"]
-    said = ratchet(capsys, "suites", "check", suite, "--model", "none")[1]
+    said = ratchet("suites", "check", suite, "--model", "none")[1]
     assert f"measured by calibration {stored.id}" in said
     assert "read/perplexity: `ratchet calibrate`" not in said
 
@@ -97,10 +82,10 @@ def test_the_newest_calibration_of_the_protocol_counts_and_the_suites_own_word_m
 
 
 def test_a_suite_says_what_it_can_see_before_anything_is_scored(
-    tmp_path: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, home: Workspace, ratchet: Ratchet
 ) -> None:
     suite = suite_yaml(tmp_path, gate={"metrics": {"talk/self_bleu": {"advisory": True}}})
-    code, said = ratchet(capsys, "suites", "check", suite, "--model", "none")
+    code, said = ratchet("suites", "check", suite, "--model", "none")
     assert code == 0
     assert "ask/exact_match: no drop at all with 5 samples × 1, above the margin of 5.0%" in said
     assert "ask/reference_nll, read/perplexity: `ratchet calibrate` measures it" in said

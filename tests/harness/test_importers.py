@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
 from harness.errors import UserError
 from harness.evidence import summarise
 from harness.importers.common import take_in
@@ -24,26 +23,13 @@ from harness.importers.lm_eval import read_lm_eval
 from harness.runs import run_responses
 from harness.store import Store
 from harness.workspace import Workspace
+from tests.harness.worlds import Ratchet
 
 DATA = Path(__file__).parents[1] / "data"
 LM_EVAL, INSPECT = DATA / "lm_eval", DATA / "inspect"
 BENCH_PYTHON = Path(__file__).parents[2] / ".venv-bench" / "bin" / "python"
 
 HEADER = "task,metric,direction,sample_id,value"
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
-    return Workspace.at()
-
-
-def ratchet(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    code = main([str(word) for word in words])
-    said = capsys.readouterr()
-    return code, " ".join((said.out + said.err).split())
 
 
 def run_named(said: str) -> str:
@@ -118,19 +104,17 @@ def test_a_log_likelihood_under_the_name_of_perplexity_is_one(tmp_path: Path, st
     assert line.value == pytest.approx(math.exp(-sum(logs) / len(logs)))
 
 
-def test_two_folders_of_lm_evals_are_gated(
-    home: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, said = ratchet(capsys, "import", "lm-eval", LM_EVAL / "a")
+def test_two_folders_of_lm_evals_are_gated(home: Workspace, ratchet: Ratchet) -> None:
+    code, said = ratchet("import", "lm-eval", LM_EVAL / "a")
     assert (code, "left out: capitals_gen/bleu" in said) == (0, True)
     first = run_named(said)
-    code, said = ratchet(capsys, "import", "lm-eval", LM_EVAL / "b", "--run", "the other")
+    code, said = ratchet("import", "lm-eval", LM_EVAL / "b", "--run", "the other")
     second = run_named(said)
     assert first != second
-    again = ratchet(capsys, "import", "lm-eval", LM_EVAL / "a")[1]
+    again = ratchet("import", "lm-eval", LM_EVAL / "a")[1]
     assert "It was here already" in again
     assert first in again
-    code, said = ratchet(capsys, "gate", second, "--against", first, "--samples")
+    code, said = ratchet("gate", second, "--against", first, "--samples")
     assert code == 1
     assert "FAIL: capitals_ppl/word_perplexity rose" in said
     assert "moved most" in said
@@ -140,16 +124,16 @@ def test_two_folders_of_lm_evals_are_gated(
         "  word_perplexity: {advisory: true}\n  byte_perplexity: {advisory: true}\n",
         encoding="utf-8",
     )
-    code, said = ratchet(capsys, "gate", second, "--against", first, "--policy", "policy.yaml")
+    code, said = ratchet("gate", second, "--against", first, "--policy", "policy.yaml")
     assert (code, "(fail)" in said) == (2, True)
 
 
 def test_a_policy_that_names_no_metric_of_the_runs_is_refused(
-    home: Workspace, capsys: pytest.CaptureFixture[str]
+    home: Workspace, ratchet: Ratchet
 ) -> None:
-    first = run_named(ratchet(capsys, "import", "lm-eval", LM_EVAL / "a")[1])
+    first = run_named(ratchet("import", "lm-eval", LM_EVAL / "a")[1])
     Path("p.yaml").write_text("gate:\n  metrics:\n    qa/acc: {required: true}\n")
-    code, said = ratchet(capsys, "gate", first, "--against", first, "--policy", "p.yaml")
+    code, said = ratchet("gate", first, "--against", first, "--policy", "p.yaml")
     assert (code, "p.yaml:3" in said, "gate.metrics.qa/acc" in said) == (3, True, True)
 
 
@@ -161,18 +145,15 @@ def test_answers_and_documents_are_kept_beside_the_scores(store: Store) -> None:
 
 
 def test_other_documents_are_incomparable(
-    tmp_path: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, home: Workspace, ratchet: Ratchet
 ) -> None:
     folder = shutil.copytree(LM_EVAL / "b", tmp_path / "b")
     [samples] = folder.glob("samples_capitals_mc_*")
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     rows[3]["doc_hash"] = "another"
     samples.write_text("\n".join(json.dumps(row) for row in rows))
-    runs = [
-        run_named(ratchet(capsys, "import", "lm-eval", place)[1])
-        for place in (LM_EVAL / "a", folder)
-    ]
-    code, said = ratchet(capsys, "gate", runs[1], "--against", runs[0])
+    runs = [run_named(ratchet("import", "lm-eval", place)[1]) for place in (LM_EVAL / "a", folder)]
+    code, said = ratchet("gate", runs[1], "--against", runs[0])
     assert (code, "capitals_mc.data.documents" in said) == (3, True)
 
 
@@ -208,7 +189,7 @@ def _empty(folder: Path) -> Path:
 @pytest.mark.long
 @pytest.mark.skipif(not BENCH_PYTHON.exists(), reason="lm-eval has no environment here")
 def test_lm_eval_of_today_writes_what_is_read_here(
-    tmp_path: Path, tiny_llama: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_llama: Path, home: Workspace, ratchet: Ratchet
 ) -> None:
     from tests.tiny import save_tiny_llama
 
@@ -238,28 +219,24 @@ def test_lm_eval_of_today_writes_what_is_read_here(
             env={"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OMP_NUM_THREADS": "1",
                  "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
-        code, said = ratchet(capsys, "import", "lm-eval", out)
+        code, said = ratchet("import", "lm-eval", out)
         assert code == 0, said
         runs.append(run_named(said))
     codes = {
-        ratchet(capsys, "gate", runs[0], "--against", runs[1])[0],
-        ratchet(capsys, "gate", runs[1], "--against", runs[0])[0],
+        ratchet("gate", runs[0], "--against", runs[1])[0],
+        ratchet("gate", runs[1], "--against", runs[0])[0],
     }
     assert codes == {0, 1}
 
 
-def test_a_waiver_holds_until_its_last_day(
-    home: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, second = (
-        run_named(ratchet(capsys, "import", "lm-eval", LM_EVAL / side)[1]) for side in "ab"
-    )
+def test_a_waiver_holds_until_its_last_day(home: Workspace, ratchet: Ratchet) -> None:
+    first, second = (run_named(ratchet("import", "lm-eval", LM_EVAL / side)[1]) for side in "ab")
     for expires, code in (("2999-12-31", 2), ("2020-01-01", 1)):
         waiver = f"{{waiver: {{reason: a known regression, expires: {expires}}}}}"
         Path("p.yaml").write_text(
             f"metrics:\n  word_perplexity: {waiver}\n  byte_perplexity: {waiver}\n"
         )
-        got, said = ratchet(capsys, "gate", second, "--against", first, "--policy", "p.yaml")
+        got, said = ratchet("gate", second, "--against", first, "--policy", "p.yaml")
         assert got == code, said
         assert ("is waived: a known regression" if code == 2 else "has ended") in said
 
@@ -287,12 +264,12 @@ def test_a_json_log_is_the_same_thing(store: Store) -> None:
     assert {line.scored for line in summarise(store, run)} == {2}
 
 
-def test_inspect_logs_are_gated(home: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    said = [ratchet(capsys, "import", "inspect", INSPECT / f"{n}.eval") for n in ("good", "bad")]
+def test_inspect_logs_are_gated(home: Workspace, ratchet: Ratchet) -> None:
+    said = [ratchet("import", "inspect", INSPECT / f"{n}.eval") for n in ("good", "bad")]
     good, bad = (run_named(text) for _, text in said)
-    code, text = ratchet(capsys, "gate", bad, "--against", good)
+    code, text = ratchet("gate", bad, "--against", good)
     assert (code, "FAIL: capitals/" in text) == (1, True)
-    code, text = ratchet(capsys, "import", "inspect", INSPECT / "good.eval", "--lower", "lenght")
+    code, text = ratchet("import", "inspect", INSPECT / "good.eval", "--lower", "lenght")
     assert (code, "no metric 'lenght'" in text) == (3, True)
 
 
@@ -340,20 +317,18 @@ def test_an_errored_sample_is_an_error_and_a_nan_is_unscored(tmp_path: Path, sto
 # CSV.
 
 
-def test_a_csv_in_a_minute(
-    home: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_csv_in_a_minute(home: Workspace, tmp_path: Path, ratchet: Ratchet) -> None:
     runs = []
     for name, wrong in (("ours", 3), ("theirs", 60)):
         rows = [f"qa,exact_match,higher,q{n},{int(n >= wrong)}" for n in range(200)]
         path = write_csv(tmp_path, rows)
-        code, said = ratchet(capsys, "import", "csv", path, "--run", name)
+        code, said = ratchet("import", "csv", path, "--run", name)
         assert code == 0, said
         runs.append(run_named(said))
-    code, said = ratchet(capsys, "gate", runs[1], "--against", runs[0])
+    code, said = ratchet("gate", runs[1], "--against", runs[0])
     assert (code, "fell from 0.985 to 0.700 on 200 samples" in said) == (1, True)
-    assert ratchet(capsys, "gate", runs[0], "--against", runs[0])[0] == 0
-    assert "theirs" in ratchet(capsys, "runs")[1]
+    assert ratchet("gate", runs[0], "--against", runs[0])[0] == 0
+    assert "theirs" in ratchet("runs")[1]
 
 
 def test_responses_clusters_and_scales(tmp_path: Path, store: Store) -> None:
@@ -381,14 +356,14 @@ def test_an_empty_value_is_an_error_never_a_zero(tmp_path: Path, store: Store) -
 
 
 def test_missing_samples_are_named_by_the_gate(
-    home: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Workspace, tmp_path: Path, ratchet: Ratchet
 ) -> None:
     runs = []
     for last in (50, 48):
         path = write_csv(tmp_path, [f"qa,em,higher,q{n},1" for n in range(last)])
-        said = ratchet(capsys, "import", "csv", path, "--run", f"r{last}")[1]
+        said = ratchet("import", "csv", path, "--run", f"r{last}")[1]
         runs.append(run_named(said))
-    code, said = ratchet(capsys, "gate", runs[1], "--against", runs[0])
+    code, said = ratchet("gate", runs[1], "--against", runs[0])
     assert (code, "no value for 2 samples (q48, q49)" in said) == (3, True)
 
 
@@ -444,23 +419,23 @@ def test_a_bad_header_is_named(tmp_path: Path, header: str, says: str) -> None:
     ],
 )
 def test_what_can_be_wrong_with_an_import_is_said(
-    words: list[str], says: str, home: Workspace, capsys: pytest.CaptureFixture[str]
+    words: list[str], says: str, home: Workspace, ratchet: Ratchet
 ) -> None:
-    code, said = ratchet(capsys, "import", *words)
+    code, said = ratchet("import", *words)
     assert (code, says in said) == (3, True), said
 
 
 def test_an_imported_run_travels_as_a_bundle(
-    home: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Workspace, tmp_path: Path, ratchet: Ratchet
 ) -> None:
     runs = {}
     for side in ("a", "b"):
-        said = ratchet(capsys, "import", "lm-eval", LM_EVAL / side)[1]
+        said = ratchet("import", "lm-eval", LM_EVAL / side)[1]
         runs[side] = run_named(said)
-        assert ratchet(capsys, "export", runs[side], tmp_path / side)[0] == 0
+        assert ratchet("export", runs[side], tmp_path / side)[0] == 0
     elsewhere = ("--home", tmp_path / "elsewhere")
     code, said = ratchet(
-        capsys, "gate", f"bundle:{tmp_path / 'b'}", "--against", f"bundle:{tmp_path / 'a'}",
+        "gate", f"bundle:{tmp_path / 'b'}", "--against", f"bundle:{tmp_path / 'a'}",
         *elsewhere,
     )  # fmt: skip
     assert (code, "FAIL" in said) == (1, True)

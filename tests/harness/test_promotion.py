@@ -16,7 +16,7 @@ from harness.runner import Candidate, score
 from harness.store import Store
 from harness.suite import Suite, load_suite
 from harness.workspace import Workspace
-from tests.harness.worlds import suite_yaml, write_jsonl
+from tests.harness.worlds import Ratchet, suite_yaml, write_jsonl
 
 QUESTIONS = {f"question {n}": f"answer {n}" for n in range(400)}
 
@@ -149,16 +149,8 @@ def test_sampled_answers_are_drawn_anew(tmp_path: Path, store: Store) -> None:
 # The verb.
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
-    return Workspace.at()
-
-
 def test_promote_confirms_refuses_and_overrides(
-    tmp_path: Path, tiny_llama: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_llama: Path, home: Workspace, ratchet: Ratchet
 ) -> None:
     from tests.tiny import save_tiny_llama
 
@@ -169,11 +161,6 @@ def test_promote_confirms_refuses_and_overrides(
         "two": str(save_tiny_llama(tmp_path / "two", seed=11, initializer_range=0.6)),
     }
     (tmp_path / "baselines").mkdir()
-
-    def ratchet(*words: str) -> tuple[int, str]:
-        code = main(list(words))
-        said = capsys.readouterr()
-        return code, " ".join((said.out + said.err).split())
 
     # Whichever of the two is better, the other one must be refused after it.
     probe = ratchet("gate", models["two"], "--against", models["one"], "--suite", suite)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import yaml
 
 from harness.backends.scripted import ScriptedBackend
 from harness.runner import Candidate
+
+Ratchet = Callable[..., tuple[int, str]]
+"""The fixture `ratchet`: the words of a command to its exit code and what it printed."""
 
 CAPITALS = {"France": "Paris", "Peru": "Lima", "中国": "北京", "Japan": "Tokyo", "Chad": "Faya"}
 
