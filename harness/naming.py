@@ -51,12 +51,14 @@ def open_model(
     """The model of that name, its weights loaded only when it has to answer.
 
     Takes a folder, a hub id, the embedded name, `line:NAME`, or a server's `openai:URL#MODEL` or
-    `openai:FILE.yaml`. Raises UserError otherwise.
+    `openai:FILE.yaml`, or `vllm:MODEL` for vLLM in this process. Raises UserError otherwise.
     """
     if name.startswith("openai:"):
         from harness.backends.served import open_served
 
         return open_served(name, workspace, say=say)
+    if name.startswith("vllm:"):
+        return _offline_vllm(name, workspace, hardware, base, say)
     from harness.models import load, resolve
 
     hardware = hardware or Hardware.choose()
@@ -72,6 +74,21 @@ def open_model(
         return TransformersBackend(model, tokenizer)
 
     return Candidate(name, files.digest, subject, opened)
+
+
+def _offline_vllm(
+    name: str,
+    workspace: Workspace,
+    hardware: Hardware | None,
+    base: str | None,
+    say: Callable[[str], None],
+) -> Candidate:
+    from harness.backends.vllm import open_vllm, subject
+    from harness.models import resolve
+
+    dtype = (hardware or Hardware.choose()).dtype
+    files = resolve(name.removeprefix("vllm:"), workspace, base=base, say=say)
+    return Candidate(name, files.digest, subject(dtype), lambda: open_vllm(files, dtype=dtype))
 
 
 def find_named_run(name: str, store: Store) -> Run | None:

@@ -57,7 +57,19 @@ def llama_cpp(live: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         yield OpenAIBackend(Wire(url), "tiny", live.tokenizer, context=258)
 
 
-@pytest.fixture(params=["live", "scripted", "served", "llama_cpp"])
+@pytest.fixture(scope="module")
+def vllm(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if not serving.has("vllm"):
+        pytest.skip("vLLM is not installed")
+    from harness.backends.vllm import open_vllm
+    from harness.models import resolve
+    from harness.workspace import Workspace
+
+    home = Workspace.at(tmp_path_factory.mktemp("home"))
+    return open_vllm(resolve(str(tiny_llama), home), dtype="float32")
+
+
+@pytest.fixture(params=["live", "scripted", "served", "llama_cpp", "vllm"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "scripted":
         return ScriptedBackend(max_length=256)
@@ -178,6 +190,18 @@ def test_logprobs_without_room_or_context_are_errors(backend: Backend) -> None:
     assert results["bare"].error
     assert results["full"].error is None
     assert len(results["full"].logprobs) == 256
+
+
+def test_vllm_that_is_not_installed_is_named_with_its_cure(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    if serving.has("vllm"):
+        pytest.skip("vLLM is installed")
+    from harness.cli import main
+    from tests.harness.worlds import suite_yaml
+
+    words = ["--home", str(tmp_path / "home"), "score", f"vllm:{tiny_llama}"]
+    assert main([*words, "--suite", str(suite_yaml(tmp_path))]) == 3
 
 
 def test_the_subject_is_plain_json(backend: Backend) -> None:

@@ -1,0 +1,182 @@
+"""A model in vLLM inside this process: the extra `vllm`, for one machine with GPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.backends import tokens
+from harness.backends.base import (
+    Generation,
+    GenerationRequest,
+    GenerationSettings,
+    LogprobRequest,
+    Logprobs,
+)
+from harness.errors import UserError
+from harness.models import ModelFiles
+
+_BATCH = 512
+"""Prompts handed to the engine at once: enough to keep it full, few enough to lose little."""
+
+
+class VllmBackend:
+    """Answers and log-probabilities from vLLM's engine, over token ids.
+
+    The engine batches by itself, so that an answer may depend on its neighbours in the last bits;
+    `latency_s` is the time of the batch that an answer came with.
+    """
+
+    def __init__(self, engine: Any, tokenizer: Any, *, dtype: str, adapter: Any = None) -> None:
+        self.engine, self.tokenizer = engine, tokenizer
+        self._dtype, self._adapter = dtype, adapter
+        # The engine refuses a prompt as long as its window, even where nothing is to be written.
+        self._max_length = int(engine.llm_engine.model_config.max_model_len) - 2
+
+    @property
+    def subject(self) -> Mapping[str, Any]:
+        return subject(self._dtype)
+
+    @property
+    def max_length(self) -> int:
+        return self._max_length
+
+    @property
+    def prefix_token_id(self) -> int:
+        return tokens.prefix_token(self.tokenizer)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tokens.encode(self.tokenizer, text)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        return tokens.encode_chat(self.tokenizer, messages)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], settings: GenerationSettings
+    ) -> Iterator[Generation]:
+        """Answers, batch by batch. What does not fit is an error of its own."""
+        from vllm import SamplingParams
+
+        asked: list[tuple[GenerationRequest, int, Any]] = []
+        for request in requests:
+            for position, seed in enumerate(request.seeds):
+                problem = self._problem(len(request.prompt_ids), settings)
+                if problem is not None:
+                    yield Generation(request.id, position, (), "", "error", 0.0, error=problem)
+                    continue
+                sampling = SamplingParams(
+                    max_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    top_k=settings.top_k,
+                    min_p=0.0,
+                    stop=list(settings.stop) or None,
+                    seed=seed & 0x7FFFFFFF,
+                    logprobs=0 if settings.logprobs else None,
+                    skip_special_tokens=True,
+                )
+                asked.append((request, position, sampling))
+        for start in range(0, len(asked), _BATCH):
+            batch = asked[start : start + _BATCH]
+            prompts = [request.prompt_ids for request, _, _ in batch]
+            outputs, seconds = self._run(prompts, [sampling for _, _, sampling in batch])
+            for (request, position, _), output in zip(batch, outputs, strict=True):
+                yield self._answer(request, position, output.outputs[0], seconds)
+
+    def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+        from vllm import SamplingParams
+
+        possible = []
+        for request in requests:
+            length = len(request.context_ids) + len(request.target_ids) - 1
+            if not request.target_ids:
+                yield Logprobs(request.id, (), 0.0)
+            elif not request.context_ids:
+                yield Logprobs(request.id, (), 0.0, error="the context is empty")
+            elif length > self.max_length:
+                yield Logprobs(request.id, (), 0.0, error=self._too_long(length))
+            else:
+                possible.append(request)
+        sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        for start in range(0, len(possible), _BATCH):
+            batch = possible[start : start + _BATCH]
+            prompts = [(*request.context_ids, *request.target_ids) for request in batch]
+            outputs, seconds = self._run(prompts, [sampling] * len(batch))
+            for request, output in zip(batch, outputs, strict=True):
+                yield _likelihood(request, output.prompt_logprobs, seconds)
+
+    def _run(
+        self, prompts: Sequence[Sequence[int]], sampling: Sequence[Any]
+    ) -> tuple[list[Any], float]:
+        began = time.monotonic()
+        given = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        outputs = self.engine.generate(
+            given, list(sampling), use_tqdm=False, lora_request=self._adapter
+        )
+        return list(outputs), time.monotonic() - began
+
+    def _answer(
+        self, request: GenerationRequest, position: int, output: Any, seconds: float
+    ) -> Generation:
+        ids = tuple(output.token_ids)
+        values = None
+        if output.logprobs is not None:
+            values = tuple(
+                min(0.0, float(at[token].logprob))
+                for token, at in zip(ids, output.logprobs, strict=True)
+            )
+        if ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids, values = ids[:-1], None if values is None else values[:-1]
+        reason = "length" if output.finish_reason == "length" else "stop"
+        return Generation(request.id, position, ids, output.text, reason, seconds, values)
+
+    def _problem(self, length: int, settings: GenerationSettings) -> str | None:
+        if length == 0:
+            return "the prompt is empty"
+        if settings.max_new_tokens < 1:
+            return "max_new_tokens must be at least 1"
+        return self._too_long(length) if length >= self.max_length else None
+
+    def _too_long(self, length: int) -> str:
+        return f"it has {length} tokens; the model takes {self.max_length}"
+
+
+def subject(dtype: str) -> dict[str, Any]:
+    """What is being compared, known before the engine is started."""
+    return {"backend": "vllm", "dtype": dtype, "quantisation": None, "device": "cuda"}
+
+
+def open_vllm(files: ModelFiles, *, dtype: str) -> VllmBackend:
+    """Start the engine on a model's files. Raises UserError where the extra is not installed."""
+    try:
+        from vllm import LLM
+        from vllm.lora.request import LoRARequest
+    except ImportError as error:
+        raise UserError(
+            f"vLLM is not installed: {error}", cure="pip install 'ratchet-eval[vllm]'"
+        ) from None
+    from transformers import AutoTokenizer
+
+    engine = LLM(
+        model=str(files.folder),
+        tokenizer=str(files.tokenizer),
+        dtype=dtype,
+        # Otherwise the model's own file would decide over sampling.
+        generation_config="vllm",
+        enable_lora=files.adapter is not None,
+        seed=0,
+    )
+    adapter = LoRARequest("adapter", 1, str(files.adapter)) if files.adapter else None
+    tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
+    return VllmBackend(engine, tokenizer, dtype=dtype, adapter=adapter)
+
+
+def _likelihood(request: LogprobRequest, read: Any, seconds: float) -> Logprobs:
+    """One value per target: vLLM gives a mapping from token id per position, None for the first."""
+    first = len(request.context_ids)
+    values = tuple(
+        min(0.0, float(read[first + n][token].logprob))
+        for n, token in enumerate(request.target_ids)
+    )
+    return Logprobs(request.id, values, seconds)
