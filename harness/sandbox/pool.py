@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterable
@@ -22,17 +23,20 @@ AGAIN = ("infra", "timeout:wall-busy")
 class Sandbox:
     """Workers that run programs nobody trusts. Use it in a `with` block, from any thread.
 
-    workers   how many programs run at once
+    workers   how many programs run at once; None for twice the cores, since a program and its
+              judge wait for each other
     tier      exactly this tier, or None for the best that this machine gives
     minimum   the least that is taken: B by default. C holds no program that means harm
 
     Raises UserError where this machine gives less than `minimum`.
     """
 
-    def __init__(self, workers: int = 2, *, tier: Tier | None = None, minimum: Tier = "B") -> None:
-        if workers < 1:
+    def __init__(
+        self, workers: int | None = None, *, tier: Tier | None = None, minimum: Tier = "B"
+    ) -> None:
+        self.workers = 2 * (os.cpu_count() or 1) if workers is None else workers
+        if self.workers < 1:
             raise UserError(f"a sandbox needs at least one worker, not {workers}", field="workers")
-        self.workers = workers
         self._wanted, self._minimum = tier, minimum
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self._all: set[Worker] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,12 +12,16 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from harness.sandbox.filter import compiled
-from harness.sandbox.inside.channel import Lost, receive, send
-from harness.sandbox.outcome import Job, Outcome, Tier
+from harness.sandbox.inside.channel import Lost, receive, receive_with, scratch, send, send_with
+from harness.sandbox.inside.judge import UNSPLITTABLE
+from harness.sandbox.outcome import Job, Limits, Outcome, Tier
+from harness.sandbox.printed import difference
 
 INSIDE = Path(__file__).parent
 BOOT = (
@@ -28,6 +33,7 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": 
 """All that a zygote inherits. One hash seed, so that a set has one order in every worker."""
 
 START_S = 60.0
+OUTPUT_TAIL = 4096
 SLACK_S = 60.0
 """How much longer than a job's own limits its worker may be silent."""
 
@@ -89,6 +95,7 @@ class Worker:
             )
             theirs.close()
             self.control = ours.dup()
+        self.line = self.control
         try:
             self._order()
         except Unavailable:
@@ -108,7 +115,7 @@ class Worker:
                 "filter": "" if self.tier == "C" else _filter(self.tier),
             }
             send(self.control, order)
-            answer = receive(self.control)
+            answer, lines = receive_with(self.control)
         except (Lost, OSError):
             raise Unavailable(f"its process died: {self._last_words()}") from None
         finally:
@@ -116,6 +123,7 @@ class Worker:
                 os.rmdir(stage)
         if "ready" not in answer:
             raise Unavailable(answer["failed"])
+        self.line = socket.socket(fileno=lines[0])
 
     def _last_words(self) -> str:
         self.process.kill()
@@ -125,18 +133,86 @@ class Worker:
 
     def run(self, job: Job) -> Outcome:
         """Run one job; raises Gone where the worker died, and is useless then."""
-        limits = job.limits
-        self.control.settimeout(2 * (limits.cpu_s + 10 * limits.wall_s) + SLACK_S)
         try:
-            send(self.control, _message(job))
-            answer: dict[str, Any] = receive(self.control)
+            if job.stdin is not None:
+                return self._stdio(job)
+            if job.mode == "cooperative":
+                return self._together(job)
+            outcome = self._split(job)
+            if outcome is None and job.mode == "auto":
+                return self._together(job)
+            return outcome or Outcome("infra", "its tests can't be split", tier=self.tier)
         except (Lost, OSError) as error:
             raise Gone("the worker was lost") from error
-        return Outcome(**answer, tier=self.tier)
+
+    def _split(self, job: Job) -> Outcome | None:
+        """Judged in another process; None where the tests can't be."""
+        brief = _file(json.dumps([job.program, job.setup, job.entry_point]))
+        tests = [job.tests, job.setup, job.entry_point, _leaves_the_call(job.tests)]
+        with self._asked("split", job.limits, [brief]):
+            with contextlib.suppress(Lost):  # a judge that died is its zygote's to replace
+                send(self.line, tests)
+            answer, [output] = self._answer()
+        return None if answer["label"] == UNSPLITTABLE else self._told(answer, output, job.limits)
+
+    def _together(self, job: Job) -> Outcome:
+        calls = _leaves_the_call(job.tests)
+        brief = _file(json.dumps([job.program, job.setup, job.entry_point, job.tests, calls]))
+        with self._asked("together", job.limits, [brief]):
+            answer, [output] = self._answer()
+        return replace(self._told(answer, output, job.limits), verdict="cooperative")
+
+    def _stdio(self, job: Job) -> Outcome:
+        given = [_file(json.dumps([job.program])), _file(job.stdin or "")]
+        os.lseek(given[1], 0, os.SEEK_SET)
+        with self._asked("stdio", job.limits, given):
+            answer, [output, errors] = self._answer()
+        printed = _read(output, job.limits.output_bytes)
+        left = (answer["label"], answer["detail"]) == ("fail:exited", "exit status 0")
+        if left:
+            wrong = difference(printed, job.expected or "")
+            answer.update(label="fail:tests" if wrong else "pass", detail=wrong or "")
+        said = self._told(answer, errors, job.limits)
+        tail = said.output or printed[-OUTPUT_TAIL:]
+        return replace(said, output=tail)
+
+    @contextlib.contextmanager
+    def _asked(self, kind: str, limits: Limits, given: list[int]) -> Iterator[None]:
+        longest = 2 * (limits.cpu_s + 10 * limits.wall_s) + SLACK_S
+        self.control.settimeout(longest)
+        self.line.settimeout(longest)
+        try:
+            send_with(self.control, {"kind": kind, **asdict(limits)}, given)
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
+        yield
+
+    def _answer(self) -> tuple[dict[str, Any], list[int]]:
+        """What the zygote measured, with the judge's words, and the files of the output."""
+        answer, outputs = receive_with(self.control)
+        if answer.pop("judged"):
+            words = receive(self.line)
+            answer["detail"] = answer["detail"] or words
+        if answer.pop("new_judge"):
+            self.line.close()
+            self.line = socket.socket(fileno=outputs.pop())
+        return answer, outputs
+
+    def _told(self, answer: dict[str, Any], output: int, limits: Limits) -> Outcome:
+        written = os.fstat(output).st_size
+        tail = _read(output, OUTPUT_TAIL, max(0, written - OUTPUT_TAIL))
+        outcome = Outcome(**answer, output=tail, tier=self.tier)
+        if outcome.label.startswith("fail") and written >= limits.output_bytes:
+            return replace(
+                outcome, label="fail:output", detail=f"it printed {limits.output_bytes} bytes"
+            )
+        return outcome
 
     def close(self) -> None:
         """End it with all that it started."""
         self.control.close()
+        self.line.close()
         try:
             self.process.wait(2)
         except subprocess.TimeoutExpired:
@@ -157,22 +233,20 @@ def _filter(tier: Tier) -> str:
         ) from error
 
 
-def _message(job: Job) -> dict[str, Any]:
-    limits = job.limits
-    return {
-        "program": job.program,
-        "tests": job.tests,
-        "setup": job.setup,
-        "entry_point": job.entry_point,
-        "calls": _leaves_the_call(job.tests),
-        "mode": job.mode,
-        "stdin": job.stdin,
-        "expected": job.expected,
-        "cpu_s": limits.cpu_s,
-        "wall_s": limits.wall_s,
-        "memory_bytes": limits.memory_bytes,
-        "output_bytes": limits.output_bytes,
-    }
+def _file(text: str) -> int:
+    """A nameless file with this text, to be handed on unread."""
+    descriptor = scratch()
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(text.encode("utf-8", "replace"))
+    return descriptor
+
+
+def _read(descriptor: int, count: int, start: int = 0) -> str:
+    """Part of a file as text; the descriptor is closed."""
+    try:
+        return os.pread(descriptor, count, start).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
 
 
 def _leaves_the_call(tests: str) -> bool:

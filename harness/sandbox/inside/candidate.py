@@ -105,6 +105,7 @@ def _received(tagged: dict[str, Any], objects: list[Any]) -> Any:
 
 def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -> str:
     """One reply as JSON: ok, object, raise, missing, exited or unsendable."""
+    body: str
     try:
         kind, *rest = request
         if kind == "name":
@@ -113,7 +114,7 @@ def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -
             reply = _call(objects, *rest)
         else:
             reply = _result(OPERATIONS[rest[0]](*rest[1]), objects)
-        body: str = json.dumps(reply)
+        body = json.dumps(reply)
         if len(body) > MAXIMUM:
             body = json.dumps(["unsendable", f"a result of {len(body)} bytes"])
     except SystemExit as error:
@@ -158,7 +159,7 @@ def _result(value: Any, objects: list[Any]) -> list[Any]:
 def _builtin_name(error: BaseException) -> str:
     for kind in type(error).__mro__:
         if getattr(builtins, kind.__name__, None) is kind:
-            return kind.__name__
+            return str(kind.__name__)
     return "Exception"
 
 
@@ -178,8 +179,19 @@ def together(program: str, setup: str, entry_point: str, tests: str, calls: bool
     return ["pass", ""]
 
 
-def as_main(program: str) -> int:
-    """Run a whole program as a script would be; returns its exit status."""
+def as_main(program: str) -> None:
+    """Run a whole program as a script would be, and leave with its exit status."""
+    import os
+    import threading
+
+    status = _run_main(program)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for its threads, as at a true exit
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run_main(program: str) -> int:
     import traceback
 
     module = types.ModuleType("__main__")

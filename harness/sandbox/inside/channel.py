@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ UNBOUNDED = 2**32 - 1
 """For messages among the sandbox's own processes."""
 
 HEADER = 4
+MOST_DESCRIPTORS = 4
 
 
 class Lost(BaseException):
@@ -36,6 +38,32 @@ def send(channel: socket.socket, message: Any) -> None:
         channel.sendall(frame(json.dumps(message)))
     except (BrokenPipeError, ConnectionResetError):
         raise Lost from None
+
+
+def send_with(channel: socket.socket, message: Any, descriptors: list[int]) -> None:
+    """Send a short message and descriptors along with it."""
+    try:
+        socket.send_fds(channel, [frame(json.dumps(message))], descriptors)
+    except (BrokenPipeError, ConnectionResetError):
+        raise Lost from None
+
+
+def receive_with(channel: socket.socket) -> tuple[Any, list[int]]:
+    """Wait for a message and the descriptors that came along with it."""
+    header, descriptors, _, _ = socket.recv_fds(channel, HEADER, MOST_DESCRIPTORS)
+    if len(header) < HEADER:
+        raise Lost
+    return json.loads(_exactly(channel, int.from_bytes(header, "big"))), descriptors
+
+
+def scratch() -> int:
+    """A descriptor of a file that has no name, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("scratch")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def receive(

@@ -14,8 +14,8 @@ from . import syscalls
 
 OPEN_FILES = 64
 TASKS = 64
-FIRST_FOREIGN = 4
-"""Streams and the channel stay; every descriptor of the zygote's from here on is closed."""
+FIRST_FOREIGN = 5
+"""The streams, the channel and the brief stay; the zygote's other descriptors are closed."""
 LAST_FOREIGN = 4096
 
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from .candidate import describe
-from .channel import MAXIMUM, Garbled, Lost, frame, receive, send
+from .candidate import TEXT, describe
+from .channel import MAXIMUM, Garbled, Lost, frame, receive, receive_with, send
 from .plain import Unsendable, pack, restore, unpack
 
 MUTABLE = (list, dict, set, bytearray)
@@ -262,13 +262,15 @@ def judge(
     return program.ended or (label, detail)
 
 
-def main(control: socket.socket) -> None:
-    """Judge until the sandbox goes."""
+def main(control: socket.socket, line: socket.socket) -> None:
+    """Judge until the sandbox goes.
+
+    Programs' channels come over `control`, from the zygote, which hears the label alone; tests
+    come over `line`, from outside, and the detail goes there, for it may quote them.
+    """
     while True:
-        received = socket.recv_fds(control, 1, 1)
-        if not received[1]:
-            return
-        job = receive(control)
-        with socket.socket(fileno=received[1][0]) as channel:
-            verdict = judge(channel, *job)
-        send(control, verdict)
+        _, [descriptor] = receive_with(control)
+        with socket.socket(fileno=descriptor) as channel:
+            label, detail = judge(channel, *receive(line))
+        send(line, detail[:TEXT])
+        send(control, label)

@@ -115,7 +115,7 @@ def setns(fd: int, flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """Mount a file system, or bind or remount one, as mount(2) does."""
+    """Mount a file system, or bind or remount one, as the call of that name does."""
     _checked(
         f"mount {target}",
         _libc.mount(
@@ -141,7 +141,7 @@ def pivot_root_here() -> None:
 
 
 def prctl(option: int, argument: int = 0, pointer: object = None) -> None:
-    """Set an attribute of this process, as prctl(2) does."""
+    """Set an attribute of this process, as the call of that name does."""
     _checked(
         f"prctl {option}",
         _libc.prctl(ctypes.c_int(option), _long(argument), pointer or _long(0), _long(0), _long(0)),

@@ -10,11 +10,11 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from . import syscalls
-from .channel import HEADER, Lost, receive, send
+from .channel import HEADER, Lost, receive, send_with
 from .judge import LOST
 
 TICK_S = 0.1
@@ -35,40 +35,14 @@ TOLD_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How a program ended and what it took."""
+    """How a program ended and what it took; `judged` where its judge has its say as well."""
 
     label: str
     detail: str
     cpu_s: float
     wall_s: float
     peak: int
-    limit_bytes: int
-
-    def flooded(self, written: int) -> Measured:
-        """A failure after the output was full is a failure of the output."""
-        if self.label.startswith("fail") and written >= self.limit_bytes:
-            return replace(self, label="fail:output", detail=f"more than {self.limit_bytes} bytes")
-        return self
-
-    def compared(self, said: str, expected: str) -> Measured:
-        """The verdict of a whole program: it left with status 0, and said what was expected."""
-        if (self.label, self.detail) != ("fail:exited", "exit status 0"):
-            return self
-        if _lines(said) == _lines(expected):
-            return replace(self, label="pass", detail="")
-        return replace(self, label="fail:tests", detail=_difference(said, expected))
-
-
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().split("\n")]
-
-
-def _difference(said: str, expected: str) -> str:
-    ours, theirs = _lines(said), _lines(expected)
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), 1):
-        if mine != other:
-            return f"line {number}: {mine[:100]!r} instead of {other[:100]!r}"
-    return f"{len(ours)} lines instead of {len(theirs)}"
+    judged: bool
 
 
 class Judge:
@@ -80,12 +54,11 @@ class Judge:
         self.jobs = 0
         self.alive = True
 
-    def take(self, channel: socket.socket, job: list[Any]) -> None:
-        """Hand it a program's channel and what to judge it by."""
+    def take(self, channel: socket.socket) -> None:
+        """Hand it a program's channel."""
         self.jobs += 1
         try:
-            socket.send_fds(self.control, [b"!"], [channel.fileno()])
-            send(self.control, job)
+            send_with(self.control, "program", [channel.fileno()])
         except (OSError, Lost):
             self.kill()
 
@@ -105,7 +78,6 @@ class Watch:
         self.parent = parent
         self.cpu_limit: float = job["cpu_s"]
         self.wall_limit: float = job["wall_s"]
-        self.limit_bytes: int = job["output_bytes"]
         self.gone = os.pidfd_open(pid) if sys.platform == "linux" else -1
         self.started = self.last = time.monotonic()
         self.idle = 0.0
@@ -113,6 +85,7 @@ class Watch:
         self.used = 0.0
         self.why: tuple[str, str] | None = None
         self.judge_started = 0.0
+        self.judged = False
 
     def until_judged(self, judge: Judge) -> Measured:
         """Wait for the judge's verdict, and end the program."""
@@ -123,8 +96,8 @@ class Watch:
                 while judge.alive:
                     if self._ready(poll, judge.control.fileno()):
                         try:
-                            label, detail = receive(judge.control)
-                            verdict = label, detail
+                            verdict = receive(judge.control), ""
+                            self.judged = True
                         except Lost:
                             judge.kill()
                         break
@@ -232,20 +205,20 @@ class Watch:
             cpu,
             time.monotonic() - self.started,
             usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
-            self.limit_bytes,
+            self.judged,
         )
 
     def _died(self, status: int, cpu: float) -> tuple[str, str]:
         if not os.WIFSIGNALED(status):
             return "fail:exited", f"exit status {os.waitstatus_to_exitcode(status)}"
-        number = os.WTERMSIG(status)
+        number = signal.Signals(os.WTERMSIG(status))
         if number == signal.SIGXCPU or (number == signal.SIGKILL and cpu >= self.cpu_limit):
             return "timeout:cpu", f"more than {self.cpu_limit:g} s of CPU"
         if number == signal.SIGXFSZ:
-            return "fail:output", f"more than {self.limit_bytes} bytes"
+            return "fail:output", number.name
         if number == signal.SIGKILL:
             return "infra", "the system killed it: is the machine out of memory?"
-        return "fail:signal", signal.Signals(number).name
+        return "fail:signal", number.name
 
 
 def _clock(pid: int) -> float:

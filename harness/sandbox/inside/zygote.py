@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gc
 import importlib
+import json
 import os
 import random
 import socket
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import candidate, judge, namespaces, syscalls
-from .channel import Lost, receive, send
+from .channel import Lost, receive, receive_with, scratch, send, send_with
 from .confine import Walls, confine
 from .watch import Judge, Measured, Watch
 
@@ -35,7 +36,7 @@ JUDGE_JOBS = 2000
 """A judge is replaced after so many programs, whatever it looks like."""
 
 CHANNEL_FD = 3
-OUTPUT_TAIL = 4096
+BRIEF_FD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def main(control_fd: int) -> None:
     if control_fd != CHANNEL_FD:
         os.dup2(control_fd, CHANNEL_FD)
         os.close(control_fd)
+    os.dup2(0, BRIEF_FD)  # so that no descriptor of this process has its number
     control = socket.socket(fileno=CHANNEL_FD)
     order = receive(control)
     for name in WARM:
@@ -63,13 +65,12 @@ def main(control_fd: int) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         room = _furnish(control, order)
+        gc.collect()
+        gc.freeze()
         worker = Worker(room)
     except OSError as error:
         send(control, {"failed": str(error)})
         return
-    send(control, {"ready": room.tier})
-    gc.collect()
-    gc.freeze()
     try:
         worker.serve()
     except Lost:
@@ -119,106 +120,77 @@ class Worker:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.ruleset = self._rules()
-        self.judge = self._new_judge()
+        self.judge, line = self._new_judge()
+        with line:
+            send_with(room.control, {"ready": room.tier}, [line.fileno()])
 
     def serve(self) -> None:
+        """Take limits and descriptors, give back measures and descriptors, for ever."""
         while True:
-            job = receive(self.room.control)
-            send(self.room.control, self._run(job))
+            job, given = receive_with(self.room.control)
+            play = {"split": self._split, "together": self._together, "stdio": self._stdio}
+            measured, outputs = play[job["kind"]](job, given)
+            answer = {
+                "label": measured.label,
+                "detail": measured.detail,
+                "cpu_s": measured.cpu_s,
+                "wall_s": measured.wall_s,
+                "peak_memory_bytes": measured.peak,
+                "judged": measured.judged,
+                "new_judge": not self.judge.alive or self.judge.jobs >= JUDGE_JOBS,
+            }
+            if answer["new_judge"]:
+                self.judge.kill()
+                self.judge, line = self._new_judge()
+                outputs.append(line.detach())
+            send_with(self.room.control, answer, outputs)
+            for descriptor in (*given, *outputs):
+                os.close(descriptor)
             self._clean()
 
-    def _run(self, job: dict[str, Any]) -> dict[str, Any]:
-        if job["stdin"] is not None:
-            return self._stdio(job)
-        if job["mode"] != "cooperative":
-            result = self._split(job)
-            if result["label"] != judge.UNSPLITTABLE or job["mode"] == "split":
-                return result
-            self._clean()
-        return self._together(job)
-
-    def _split(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _split(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
         ours, theirs = socket.socketpair()
-        output = os.memfd_create("output")
+        output = scratch()
 
         def play() -> None:
-            _dress(output, theirs)
+            _dress(given[0], output, output, theirs)
             self._confine(job)
-            candidate.serve(
-                socket.socket(fileno=CHANNEL_FD), job["program"], job["setup"], job["entry_point"]
-            )
+            channel = socket.socket(fileno=CHANNEL_FD)
+            candidate.serve(channel, *read_brief())
 
-        watch = Watch(self.spawn(play), job, self.room.control)
-        theirs.close()
-        if not self.judge.alive or self.judge.jobs >= JUDGE_JOBS:
-            self.judge.kill()
-            self.judge = self._new_judge()
-        self.judge.take(ours, [job[key] for key in ("tests", "setup", "entry_point", "calls")])
-        ours.close()
-        measured = watch.until_judged(self.judge)
-        return self._report(measured, output, "split")
+        with ours, theirs:
+            watch = Watch(self.spawn(play), job, self.room.control)
+            theirs.close()
+            self.judge.take(ours)
+        return watch.until_judged(self.judge), [output]
 
-    def _together(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _together(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
         ours, theirs = socket.socketpair()
-        output = os.memfd_create("output")
+        output = scratch()
         nonce = os.urandom(16).hex()
 
         def play() -> None:
-            _dress(output, theirs)
+            _dress(given[0], output, output, theirs)
             self._confine(job)
-            keys = ("program", "setup", "entry_point", "tests", "calls")
-            answer = candidate.together(*(job[key] for key in keys))
+            answer = candidate.together(*read_brief())
             send(socket.socket(fileno=CHANNEL_FD), [nonce, *answer])
 
-        watch = Watch(self.spawn(play), job, self.room.control)
-        theirs.close()
-        measured = watch.until_told(ours, nonce)
-        ours.close()
-        return self._report(measured, output, "cooperative")
+        with ours:
+            watch = Watch(self.spawn(play), job, self.room.control)
+            theirs.close()
+            return watch.until_told(ours, nonce), [output]
 
-    def _stdio(self, job: dict[str, Any]) -> dict[str, Any]:
-        output, errors = os.memfd_create("output"), os.memfd_create("errors")
-        given = os.memfd_create("input")
-        with open(os.dup(given), "wb") as file:
-            file.write(job["stdin"].encode("utf-8", "replace"))
-        os.lseek(given, 0, os.SEEK_SET)
+    def _stdio(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
+        output, errors = scratch(), scratch()
 
         def play() -> None:
-            os.dup2(given, 0)
-            _dress(output, None, errors)
+            os.dup2(given[1], 0)
+            _dress(given[0], output, errors, None)
             self._confine(job)
-            status = candidate.as_main(job["program"])
-            import threading
-
-            threading._shutdown()  # type: ignore[attr-defined]
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            candidate.as_main(*read_brief())
 
         watch = Watch(self.spawn(play), job, self.room.control)
-        os.close(given)
-        measured = watch.until_gone()
-        said = os.pread(output, job["output_bytes"], 0).decode("utf-8", "replace")
-        measured = measured.compared(said, job["expected"])
-        tail = errors if measured.label != "pass" and os.fstat(errors).st_size else output
-        other = output if tail is errors else errors
-        os.close(other)
-        return self._report(measured, tail, "split")
-
-    def _report(self, measured: Measured, output: int, verdict: str) -> dict[str, Any]:
-        size = os.fstat(output).st_size
-        tail = os.pread(output, OUTPUT_TAIL, max(0, size - OUTPUT_TAIL))
-        os.close(output)
-        measured = measured.flooded(size)
-        return {
-            "label": measured.label,
-            "detail": measured.detail,
-            "cpu_s": measured.cpu_s,
-            "wall_s": measured.wall_s,
-            "peak_memory_bytes": measured.peak,
-            "output": tail.decode("utf-8", "replace"),
-            "verdict": verdict,
-        }
+        return watch.until_gone(), [output, errors]
 
     def _confine(self, job: dict[str, Any]) -> None:
         confine(
@@ -237,22 +209,20 @@ class Worker:
         writable = (namespaces.WRITABLE,) if self.room.tier == "A" else ()
         return syscalls.landlock_ruleset((*self.room.readable, *namespaces.DEVICES), writable)
 
-    def _new_judge(self) -> Judge:
+    def _new_judge(self) -> tuple[Judge, socket.socket]:
+        """A judge, and the line on which it hears tests: the parent's, never this process's."""
         ours, theirs = socket.socketpair()
+        parents, line = socket.socketpair()
 
         def play() -> None:
             os.dup2(theirs.fileno(), CHANNEL_FD)
-            confine(
-                self._walls(),
-                memory=self.room.bare + JUDGE_MEMORY,
-                cpu_s=None,
-                file_bytes=0,
-            )
-            judge.main(socket.socket(fileno=CHANNEL_FD))
+            os.dup2(line.fileno(), BRIEF_FD)
+            walls = self._walls()
+            confine(walls, memory=self.room.bare + JUDGE_MEMORY, cpu_s=None, file_bytes=0)
+            judge.main(socket.socket(fileno=CHANNEL_FD), socket.socket(fileno=BRIEF_FD))
 
-        made = Judge(self.spawn(play), ours)
-        theirs.close()
-        return made
+        with theirs, line:
+            return Judge(self.spawn(play), ours), parents
 
     def spawn(self, play: Callable[[], None]) -> int:
         """Fork a process that plays and exits; in tier A the first of a namespace of its own."""
@@ -275,11 +245,24 @@ class Worker:
             namespaces.fresh_temporary()
 
 
-def _dress(output: int, channel: socket.socket | None, errors: int | None = None) -> None:
-    """Put the three streams and the channel where they belong; `confine` closes the rest."""
+def _dress(brief: int, output: int, errors: int, channel: socket.socket | None) -> None:
+    """Put the descriptors where they belong; `confine` closes all the others."""
     os.dup2(output, 1)
-    os.dup2(output if errors is None else errors, 2)
+    os.dup2(errors, 2)
+    os.dup2(brief, BRIEF_FD)
     if channel is None:
-        os.dup2(output, CHANNEL_FD)
+        os.close(CHANNEL_FD)
     else:
         os.dup2(channel.fileno(), CHANNEL_FD)
+
+
+def read_brief() -> list[Any]:
+    """What to run. Only the program's own process reads it.
+
+    Whatever the zygote had read once, each later program could find in its memory: other tries
+    at the same problem, and the tests.
+    """
+    with os.fdopen(BRIEF_FD, "rb") as file:
+        file.seek(0)
+        brief: list[Any] = json.loads(file.read())
+    return brief
