@@ -1,65 +1,79 @@
 """Text that nobody vouches for, made safe to look at: what hides or reorders is shown by name.
 
-What a model wrote is data for a reader. Escaping it for HTML is the page's business; this is
-about characters that a page shows as nothing, or that change how their neighbours are shown.
+What a model wrote is data for a reader. Escaping it for HTML is the page's business, and
+Streamlit's `st.code(language=None)` renders plain text; what remains are characters that a page
+shows as nothing, or that change how their neighbours are shown.
 """
 
 from __future__ import annotations
 
-_BIDI = {
-    0x061C: "ALM",
-    0x200E: "LRM",
-    0x200F: "RLM",
-    0x202A: "LRE",
-    0x202B: "RLE",
-    0x202C: "PDF",
-    0x202D: "LRO",
-    0x202E: "RLO",
-    0x2066: "LRI",
-    0x2067: "RLI",
-    0x2068: "FSI",
-    0x2069: "PDI",
-}
-_HIDDEN = {
-    0x00AD: "SHY",
-    0x200B: "ZWSP",
-    0x2028: "LS",
-    0x2029: "PS",
-    0x2060: "WJ",
-    0xFEFF: "BOM",
-}
-# Blank but not space: fillers, invisible operators, annotations, tags, variation selectors.
-_RANGES = (
+import re
+
+SHOWN = 20_000
+"""Characters of one answer that a page of the dashboard shows; the rest is in the download."""
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&\"'^=@/])")
+
+# Blank but no space: bidirectional controls, fillers, invisible operators, annotations, tags,
+# variation selectors of the second plane. U+200C and U+200D stay: Persian, Hindi and emoji are
+# written with them.
+_UNSEEN = (
     (0x0080, 0x009F),
+    (0x00AD, 0x00AD),
+    (0x061C, 0x061C),
     (0x115F, 0x1160),
-    (0x2061, 0x2065),
-    (0x206A, 0x206F),
+    (0x180E, 0x180E),
+    (0x200B, 0x200B),
+    (0x200E, 0x200F),
+    (0x2028, 0x202E),
+    (0x2060, 0x206F),
     (0x3164, 0x3164),
-    (0xD800, 0xDFFF),
+    (0xD800, 0xF8FF),
+    (0xFEFF, 0xFEFF),
     (0xFFA0, 0xFFA0),
     (0xFFF0, 0xFFFB),
     (0xE0000, 0xE01EF),
+    (0xF0000, 0x10FFFF),
 )
 
 
-def _table() -> dict[int, str]:
-    shown = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
-    shown[0x7F] = "␡"
-    shown |= {code: f"⟦{name}⟧" for code, name in (_BIDI | _HIDDEN).items()}
-    for first, last in _RANGES:
-        shown |= {code: f"⟦U+{code:04X}⟧" for code in range(first, last + 1)}
-    return shown
+class _Shown(dict[int, str]):
+    """A table for `str.translate` that is filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        if code < 0x20 and chr(code) not in "\n\t":
+            shown = chr(0x2400 + code)
+        elif code == 0x7F:
+            shown = "␡"
+        elif any(first <= code <= last for first, last in _UNSEEN):
+            shown = f"⟨U+{code:04X}⟩"
+        else:
+            shown = chr(code)
+        self[code] = shown
+        return shown
 
 
-_SHOWN = _table()
+_SHOWN = _Shown()
 
 
-def visible(text: str) -> str:
-    """The text with every control and invisible character replaced by a mark that names it.
+def visible(text: str, limit: int | None = SHOWN) -> str:
+    """The text with every character that would hide or reorder others written out.
 
-    Controls become their pictures (ESC is ␛, so an ANSI sequence reads as `␛[31m`),
-    bidirectional ones their names (`⟦RLO⟧`), others their code points (`⟦U+E0041⟧`). Line breaks
-    and tabs stay, CR LF counts as one break. The joiners U+200C and U+200D stay: Persian, Hindi
-    and emoji are written with them. Idempotent; the result never needs special rendering.
+    Controls become their pictures (ESC is ␛, so an ANSI sequence reads as `␛[31m`), all others
+    their code points (`⟨U+202E⟩`). Line breaks and tabs stay, CR LF counts as one break. What is
+    beyond `limit` characters is cut, and said so; None cuts nothing.
     """
-    return text.replace("\r\n", "\n").translate(_SHOWN)
+    text = text.replace("\r\n", "\n")
+    shown = text[:limit].translate(_SHOWN)
+    more = 0 if limit is None else len(text) - limit
+    return shown if more <= 0 else f"{shown}\n… ({more:,} characters more)"
+
+
+def plain(text: object) -> str:
+    """Text for a Markdown element, with every character that could mean anything escaped.
+
+    Line breaks become spaces. Emoji shortcodes, directives and LaTeX have no letters left to
+    begin with.
+    """
+    line = " ".join(visible(str(text), 2_000).split())
+    return _MARKUP.sub(r"\\\1", line)

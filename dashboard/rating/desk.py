@@ -81,18 +81,20 @@ class Desk:
         self.clock = clock
         self.lock = threading.Lock()
         texts, scrub = load_texts(store, session), scrubber(session)
-        self.answers = {key: visible(scrub(text)) for key, text in texts.answers.items()}
+        self.answers = {key: visible(scrub(text), None) for key, text in texts.answers.items()}
         self.prompts = {
             place: [
-                {"role": str(m.get("role", "")), "text": visible(str(m.get("content", "")))}
+                {"role": str(m.get("role", "")), "text": visible(str(m.get("content", "")), None)}
                 for m in prompt
             ]
             for place, prompt in texts.prompts.items()
         }
         for number, gold in enumerate(session.golds):
-            self.prompts["gold", str(number)] = [{"role": "user", "text": visible(gold.prompt)}]
+            self.prompts["gold", str(number)] = [
+                {"role": "user", "text": visible(gold.prompt, None)}
+            ]
             for name, text in zip(gold.keys, (gold.better, gold.worse), strict=True):
-                self.answers[name] = visible(scrub(text))
+                self.answers[name] = visible(scrub(text), None)
         self.sheets: dict[str, Sheet] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         self.register = register(store, session)

@@ -92,7 +92,7 @@ def sign_link(key: bytes, link: Link) -> str:
 def read_link(key: bytes, token: str) -> Link:
     """The link of a token that this key signed. Raises Refused("tampered") otherwise."""
     body, _, mac = token.partition(".")
-    if not hmac.compare_digest(mac.encode(), _mac(key, "link", body).encode()):
+    if not _same(mac, _mac(key, "link", body)):
         raise Refused("tampered")
     try:
         session, rater, link, expires_at = json.loads(_decode(body))
@@ -127,8 +127,7 @@ def read_ticket(key: bytes, rater: str, text: str) -> Ticket | None:
     """The ticket, where this server gave it to this rater; None otherwise."""
     body, _, mac = text.rpartition(".")
     parts = body.split(".")
-    good = hmac.compare_digest(mac.encode(), _mac(key, "ticket", rater, body).encode())
-    if not good or len(parts) != 4:
+    if not _same(mac, _mac(key, "ticket", rater, body)) or len(parts) != 4:
         return None
     return Ticket(parts[0], int(parts[1]), int(parts[2]), parts[3])
 
@@ -136,6 +135,10 @@ def read_ticket(key: bytes, rater: str, text: str) -> Ticket | None:
 def _mac(key: bytes, *parts: object) -> str:
     message = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
     return _encode(hmac.digest(key, message, hashlib.sha256))[:_MAC]
+
+
+def _same(given: str, ours: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), ours.encode())
 
 
 def _encode(data: bytes) -> str:

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.hostile import visible
+from dashboard.hostile import plain, visible
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("\x1b[31mred\x1b[0m", "␛[31mred␛[0m"),
-        ("safe\u202egnp.exe", "safe⟦RLO⟧gnp.exe"),
-        ("a\u2066b\u2069", "a⟦LRI⟧b⟦PDI⟧"),
-        ("null\x00 bell\x07 del\x7f csi\x9b", "null␀ bell␇ del␡ csi⟦U+009B⟧"),
-        ("pass\u200bword\ufeff", "pass⟦ZWSP⟧word⟦BOM⟧"),
+        ("safe\u202egnp.exe", "safe⟨U+202E⟩gnp.exe"),
+        ("a\u2066b\u2069", "a⟨U+2066⟩b⟨U+2069⟩"),
+        ("null\x00 bell\x07 del\x7f csi\x9b", "null␀ bell␇ del␡ csi⟨U+009B⟩"),
+        ("pass\u200bword\ufeff", "pass⟨U+200B⟩word⟨U+FEFF⟩"),
         ("over\rwrite\r\nnext", "over␍write\nnext"),
-        ("hid\U000e0041den", "hid⟦U+E0041⟧den"),
-        ("\ud800", "⟦U+D800⟧"),
+        ("hid\U000e0041den", "hid⟨U+E0041⟩den"),
+        ("\ud800", "⟨U+D800⟩"),
     ],
 )
 def test_what_hides_is_named(text, shown):
@@ -31,6 +31,16 @@ def test_what_hides_is_named(text, shown):
 )
 def test_writing_stays(text):
     assert visible(text) == text
+
+
+def test_what_is_cut_is_said():
+    assert visible("abcdef", 4) == "abcd\n… (2 characters more)"
+    assert visible("a" * 50_000, None) == "a" * 50_000
+
+
+def test_markdown_means_nothing_any_more():
+    assert plain("[a](http://x) :smile: **b**\n# c").count("\\") >= 12
+    assert "\n" not in plain("a\nb")
 
 
 @given(st.text())

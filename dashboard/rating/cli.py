@@ -1,0 +1,422 @@
+"""`ratchet rate`: make a session, serve it, hand out links, look at it, take its data out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.ratings import Gold, Session
+    from harness.ratings_verdict import Standing
+    from harness.store import Store
+
+DAY = 86_400
+
+rate = typer.Typer(
+    help="Rating sessions: people compare answers blind, and their votes are evidence.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+SessionArgument = Annotated[
+    str, typer.Argument(help="A session's id, or the beginning of it.", show_default=False)
+]
+BaseOption = Annotated[
+    str, typer.Option("--url", help="How raters reach the server: what links begin with.")
+]
+DEFAULT_URL = "http://127.0.0.1:8502"
+
+
+@rate.command()
+def create(
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs to compare, the anchor first.", show_default=False)
+    ],
+    title: Annotated[str, typer.Option("--title", help="What raters see on top.")] = "Rating",
+    raters: Annotated[
+        str, typer.Option("--raters", help="Names, with commas between; links are made for them.")
+    ] = "",
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="Only this task of the runs' suite.")
+    ] = None,
+    suite: Annotated[
+        Path | None, typer.Option("--suite", help="Refuse runs of another suite.")
+    ] = None,
+    votes: Annotated[int, typer.Option("--votes", min=1, help="The budget of all together.")] = 500,
+    overlap: Annotated[
+        float, typer.Option("--overlap", help="Share of votes on pairs that others judge too.")
+    ] = 0.2,
+    gold: Annotated[
+        Path | None,
+        typer.Option("--gold", help="JSONL of known pairs: prompt, better, worse."),
+    ] = None,
+    gold_share: Annotated[float, typer.Option("--gold-share", help="Share of votes.")] = 0.05,
+    repeats: Annotated[
+        float, typer.Option("--repeats", help="Share of pairs shown again, half of them swapped.")
+    ] = 0.1,
+    everyone: Annotated[
+        bool, typer.Option("--everyone", help="Candidates meet each other too, not just the anchor")
+    ] = False,
+    forms: Annotated[
+        str, typer.Option("--forms", help="Of pairs, questions, stars, with commas between.")
+    ] = "pairs",
+    dimensions: Annotated[
+        str, typer.Option("--dimensions", help="Of the questionnaire; add names of your own.")
+    ] = "relevance,fluency,safety,domain",
+    target: Annotated[int, typer.Option("--target", min=1, help="Grades per dimension.")] = 500,
+    looks: Annotated[
+        str, typer.Option("--looks", help="Planned looks at the verdict, shares of the budget.")
+    ] = "0.25,0.5,0.75,1",
+    alpha: Annotated[float, typer.Option("--alpha", help="Of this session's verdict.")] = 0.05,
+    people: Annotated[
+        bool, typer.Option("--people", help="The verdict must hold with raters as the unit too.")
+    ] = False,
+    min_dwell: Annotated[
+        int, typer.Option("--min-dwell", min=0, help="Milliseconds before a vote counts.")
+    ] = 400,
+    licence: Annotated[str, typer.Option("--licence", help="Of what raters contribute.")] = "",
+    consent: Annotated[
+        str, typer.Option("--consent", help="What raters agree to: a text, or a file with it.")
+    ] = "",
+    days: Annotated[int, typer.Option("--days", min=1, help="How long links work.")] = 30,
+    url: BaseOption = DEFAULT_URL,
+) -> None:
+    """Make a session over the answers that runs have in common, and links for its raters."""
+    from harness.ratings import Rules
+    from harness.ratings import create as make
+
+    with _opened() as (store, console):
+        rules = Rules(
+            title=title,
+            votes=votes,
+            overlap=overlap,
+            gold=gold_share if gold else 0.0,
+            repeats=repeats / 2,
+            swaps=repeats / 2,
+            everyone=everyone,
+            forms=tuple(_list(forms)),  # type: ignore[arg-type]  # checked by Rules
+            dimensions=tuple(_list(dimensions)),
+            target=target,
+            looks=tuple(_number(look, "--looks") for look in _list(looks)),
+            alpha=alpha,
+            claim="people" if people else "panel",
+            min_dwell_ms=min_dwell,
+            licence=licence,
+            consent=_text_or_file(consent),
+        )
+        found = [_run(store, name) for name in runs]
+        _same_suite(found, suite)
+        session = make(store, found, rules, golds=_golds(gold), tasks=task or ())
+        console.print(f"session {session.id}", style="bold", markup=False, highlight=False)
+        console.print(
+            f"{len(session.items)} prompts, {len(session.contenders)} runs, {votes} votes wanted",
+            highlight=False,
+        )
+        for rater in _list(raters):
+            _show_link(store, console, session, rater, days, url)
+        console.print(f"next: ratchet rate serve {session.id}", style="dim", highlight=False)
+
+
+@rate.command()
+def serve(
+    session: Annotated[
+        str | None, typer.Argument(help="Only this session; all without.", show_default=False)
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8502,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A name that raters reach it by, besides localhost."),
+    ] = None,
+) -> None:
+    """Serve rating sessions until Ctrl-C. Killed and started again, it goes on where it was."""
+    from dashboard.rating.serving import serve as run_server
+    from harness.ratings import load
+
+    with _opened() as (store, console):
+        only = load(store, session).id if session else None
+
+        def ready(url: str) -> None:
+            console.print(
+                f"raters come in at {url}/r/… (ratchet rate links SESSION --url {url})",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+        run_server(store, only=only, host=host, port=port, allow=allow or [], ready=ready)
+
+
+@rate.command()
+def links(
+    session: SessionArgument,
+    add: Annotated[str, typer.Option("--add", help="Names to invite, commas between.")] = "",
+    days: Annotated[int, typer.Option("--days", min=1, help="How long new links work.")] = 30,
+    url: BaseOption = DEFAULT_URL,
+) -> None:
+    """Show the raters' personal links, and make links for more raters."""
+    from harness.ratings import load, register
+
+    with _opened() as (store, console):
+        found = load(store, session)
+        for invitation in register(store, found).invitations:
+            if invitation.revoked is None:
+                token = _token(store, found, invitation.rater, invitation.link,
+                               invitation.expires_at)  # fmt: skip
+                _say_link(console, invitation.rater, token, url)
+            else:
+                console.print(
+                    f"{invitation.rater}: revoked ({invitation.revoked})", style="dim", markup=False
+                )
+        for rater in _list(add):
+            _show_link(store, console, found, rater, days, url)
+
+
+@rate.command()
+def revoke(
+    session: SessionArgument,
+    rater: Annotated[str, typer.Argument(help="Whose links end.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why.", show_default=False)],
+) -> None:
+    """End a rater's links, within seconds also where a server runs. Their votes stay."""
+    from harness.ratings import load, record, register
+
+    with _opened() as (store, console):
+        found = load(store, session)
+        mine = [i for i in register(store, found).invitations if i.rater == rater]
+        if not mine:
+            raise UserError(f"nobody called {rater!r} was invited", field="rater")
+        record(store, found, "revoked", rater=rater, reason=reason)
+        console.print(f"{len(mine)} links of {rater} have ended", markup=False, highlight=False)
+
+
+@rate.command()
+def exclude(
+    session: SessionArgument,
+    rater: Annotated[str, typer.Argument(help="Whose votes don't count.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why.", show_default=False)],
+    back: Annotated[bool, typer.Option("--back", help="Let them count again.")] = False,
+) -> None:
+    """Leave a rater's votes out from now on. Nothing is deleted."""
+    from harness.ratings import load
+    from harness.ratings_votes import exclude as leave_out
+
+    with _opened() as (store, console):
+        count = leave_out(store, load(store, session), rater, reason, back=back)
+        word = "count again" if back else "don't count"
+        console.print(f"{count} votes of {rater} {word}", markup=False, highlight=False)
+
+
+@rate.command()
+def status(
+    session: Annotated[
+        str | None, typer.Argument(help="A session; all without.", show_default=False)
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Store the verdict of each contender.")
+    ] = False,
+) -> None:
+    """Progress, raters, agreement, ratings and verdict. Exits like the gate: 0, 1 or 2."""
+    from dashboard.rating.status import show_all, show_status
+    from harness.ratings import load
+
+    with _opened() as (store, console):
+        if session is None:
+            show_all(store, console)
+            return
+        found = load(store, session)
+        stands = show_status(store, console, found)
+        if keep:
+            _keep(store, found, stands)
+    raise typer.Exit(_exit_code(stands))
+
+
+@rate.command()
+def judge(
+    session: SessionArgument,
+    model: Annotated[str, typer.Argument(help="The judge: as for `score`.", show_default=False)],
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many pairs.")
+    ] = None,
+) -> None:
+    """Let a language model vote too, in both orders, under its own name and never as a person."""
+    from dashboard.rating.status import show_judges
+    from harness.metrics.judge import judge as ask_judge
+    from harness.naming import open_model
+    from harness.ratings import load
+    from harness.ratings_judges import vote_as_judge
+    from harness.workspace import Workspace
+
+    with _opened() as (store, console):
+        found = load(store, session)
+        candidate = open_model(model, Workspace.at(), store)
+
+        def ask(questions: Any) -> list[str | None]:
+            asked, lefts, rights = zip(*questions, strict=True)
+            replies = ask_judge(asked, lefts, rights, backend=candidate.open())
+            return [reply.choice for reply in replies]
+
+        count = vote_as_judge(store, found, candidate.name, "llm", ask, limit=limit)
+        console.print(f"{count} votes of {candidate.name}", markup=False, highlight=False)
+        show_judges(store, console, found)
+
+
+@rate.command()
+def export(
+    session: SessionArgument,
+    file: Annotated[Path, typer.Argument(help="JSONL to write.", show_default=False)],
+    least: Annotated[int, typer.Option("--least", min=1, help="Lead in votes it takes.")] = 1,
+) -> None:
+    """Write chosen/rejected pairs for reward and DPO training, with licence and consent."""
+    from harness.ratings import load
+    from harness.ratings_export import export as write
+
+    with _opened() as (store, console):
+        done = write(store, load(store, session), file, least=least)
+    left_out = [
+        f"{count} {why}"
+        for count, why in (
+            (done.even, "undecided"),
+            (done.same_text, "of equal texts"),
+            (done.duplicates, "duplicates"),
+            (done.without_consent, "votes without consent"),
+        )
+        if count
+    ]
+    console.print(
+        f"{done.pairs} pairs in {done.path}"
+        + (f"; left out: {', '.join(left_out)}" if left_out else ""),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+class _opened:  # noqa: N801 - reads as a verb where it is used
+    """The workspace's store and a console, for the length of a verb."""
+
+    def __enter__(self) -> tuple[Store, Console]:
+        from rich.console import Console
+
+        from harness.store import Store
+        from harness.workspace import Workspace
+
+        console = Console()
+        self.store = Store(
+            Workspace.at().ensure(), on_wait=lambda text: console.print(text, style="dim")
+        )
+        return self.store, console
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+
+def _run(store: Store, name: str) -> Any:
+    from harness.naming import find_named_run
+    from harness.runs import require_run
+
+    return find_named_run(name, store) or require_run(store, name)
+
+
+def _same_suite(runs: list[Any], suite: Path | None) -> None:
+    if suite is None:
+        return
+    from harness.suite import load_suite
+
+    wanted = load_suite(suite).name
+    for run in runs:
+        if run.suite != wanted:
+            raise UserError(
+                f"run {run.id} is of suite {run.suite!r}, not {wanted!r}", field="--suite"
+            )
+
+
+def _golds(path: Path | None) -> list[Gold]:
+    from harness.data import read_rows
+    from harness.ratings import Gold
+
+    if path is None:
+        return []
+    golds = []
+    for line, row in read_rows(path):
+        for name in ("prompt", "better", "worse"):
+            if not isinstance(row.get(name), str):
+                raise UserError(
+                    f"a known pair has a text {name!r}",
+                    file=path,
+                    line=line,
+                    field=name,
+                    cure='{"prompt": "…", "better": "…", "worse": "…"}',
+                )
+        golds.append(Gold(row["prompt"], row["better"], row["worse"]))
+    return golds
+
+
+def _show_link(
+    store: Store, console: Console, session: Session, rater: str, days: int, url: str
+) -> None:
+    import secrets
+    import time
+
+    from harness.ratings import record
+
+    link, expires_at = secrets.token_hex(8), int(time.time()) + days * DAY
+    record(store, session, "invited", rater=rater, config={"link": link, "expires_at": expires_at})
+    _say_link(console, rater, _token(store, session, rater, link, expires_at), url)
+
+
+def _token(store: Store, session: Session, rater: str, link: str, expires_at: int) -> str:
+    from dashboard.rating.keys import Link, sign_link, workspace_key
+
+    key = workspace_key(store.workspace.home)
+    return sign_link(key, Link(session.id, rater, link, expires_at))
+
+
+def _say_link(console: Console, rater: str, token: str, url: str) -> None:
+    console.print(
+        f"{rater}: {url.rstrip('/')}/r/{token}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(text: str, field: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{text!r} is no number", field=field) from None
+
+
+def _text_or_file(text: str) -> str:
+    if text and len(text) < 1024 and "\n" not in text and Path(text).is_file():
+        return Path(text).read_text(encoding="utf-8").strip()
+    return text
+
+
+def _keep(store: Store, session: Session, stands: list[Standing]) -> None:
+    from harness.gating import keep_verdict
+
+    for stand in stands:
+        if stand.verdict is not None:
+            keep_verdict(
+                store,
+                "humans",
+                session.anchor.run,
+                stand.contender.run,
+                stand.verdict.with_note(session=session.id),
+            )
+
+
+def _exit_code(stands: list[Standing]) -> int:
+    """The worst of the verdicts; inconclusive where one is missing."""
+    codes = [stand.verdict.exit_code if stand.verdict else 2 for stand in stands]
+    return next((code for code in (3, 1, 2) if code in codes), 0)

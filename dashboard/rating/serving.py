@@ -1,0 +1,70 @@
+"""Running the rating server: one per workspace, on loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from harness.errors import UserError
+from harness.store import Store
+
+
+def serve(
+    store: Store,
+    *,
+    only: str | None,
+    host: str,
+    port: int,
+    allow: Sequence[str],
+    ready: Callable[[str], None],
+) -> None:
+    """Serve until interrupted. `ready` is told the server's URL once it listens.
+
+    Raises UserError where the port is taken, or another server has this workspace: two would
+    choose pairs without knowing of each other.
+    """
+    import filelock
+    import uvicorn
+
+    from dashboard.rating.server import make_app
+
+    lock = filelock.FileLock(store.workspace.home / "rating.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(
+            "a rating server runs for this workspace already",
+            file=store.workspace.home,
+            cure="use that one, or stop it first",
+        ) from None
+    with lock, _listening(host, port) as listener:
+        hosts = ["localhost", "127.0.0.1", "[::1]", *allow]
+        if host not in ("0.0.0.0", "::"):
+            hosts.append(host)
+        # No access log: a link is as good as a password, and stands in every path.
+        config = uvicorn.Config(
+            make_app(store, only=only, hosts=hosts),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+        ready(f"http://{host}:{listener.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"{host}:{port} can't be listened on: {error.strerror or error}",
+            field="--port",
+            cure="choose another with --port; 0 takes any free one",
+        ) from None
+    listener.listen(128)
+    return listener
