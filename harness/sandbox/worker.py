@@ -29,8 +29,15 @@ BOOT = (
     " main(int(sys.argv[2]))"
 )
 FLAGS = ("-P", "-s", "-S", "-X", "utf8")
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp"}
-"""All that a zygote inherits. One hash seed, so that a set has one order in every worker."""
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "HOME": "/tmp",
+    "MALLOC_ARENA_MAX": "1",
+}
+"""All that a zygote inherits. One hash seed, so that a set has one order in every worker; one
+arena, because each thread's own would reserve 64 MiB of a program's address space."""
 
 START_S = 60.0
 OUTPUT_TAIL = 4096
@@ -167,14 +174,13 @@ class Worker:
         os.lseek(given[1], 0, os.SEEK_SET)
         with self._asked("stdio", job.limits, given):
             answer, [output, errors] = self._answer()
+        written = os.fstat(output).st_size
         printed = _read(output, job.limits.output_bytes)
-        left = (answer["label"], answer["detail"]) == ("fail:exited", "exit status 0")
-        if left:
+        if (answer["label"], answer["detail"]) == ("fail:exited", "exit status 0"):
             wrong = difference(printed, job.expected or "")
             answer.update(label="fail:tests" if wrong else "pass", detail=wrong or "")
-        said = self._told(answer, errors, job.limits)
-        tail = said.output or printed[-OUTPUT_TAIL:]
-        return replace(said, output=tail)
+        said = _unless_flooded(self._told(answer, errors, job.limits), written, job.limits)
+        return replace(said, output=said.output or printed[-OUTPUT_TAIL:])
 
     @contextlib.contextmanager
     def _asked(self, kind: str, limits: Limits, given: list[int]) -> Iterator[None]:
@@ -203,11 +209,7 @@ class Worker:
         written = os.fstat(output).st_size
         tail = _read(output, OUTPUT_TAIL, max(0, written - OUTPUT_TAIL))
         outcome = Outcome(**answer, output=tail, tier=self.tier)
-        if outcome.label.startswith("fail") and written >= limits.output_bytes:
-            return replace(
-                outcome, label="fail:output", detail=f"it printed {limits.output_bytes} bytes"
-            )
-        return outcome
+        return _unless_flooded(outcome, written, limits)
 
     def close(self) -> None:
         """End it with all that it started."""
@@ -221,6 +223,13 @@ class Worker:
             self.process.wait()
         if self.process.stderr:
             self.process.stderr.close()
+
+
+def _unless_flooded(outcome: Outcome, written: int, limits: Limits) -> Outcome:
+    """A failure after the output was full is a failure of the output."""
+    if not outcome.label.startswith("fail") or written < limits.output_bytes:
+        return outcome
+    return replace(outcome, label="fail:output", detail=f"it printed {written} bytes")
 
 
 def _filter(tier: Tier) -> str:

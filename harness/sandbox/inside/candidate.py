@@ -19,6 +19,8 @@ from .plain import Unsendable, pack, unpack
 
 MODULE = "program"
 TEXT = 2000
+LOST_OUTPUT = 120
+"""The exit status of an interpreter that can't write what it still held."""
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "len": len,
@@ -186,8 +188,11 @@ def as_main(program: str) -> None:
 
     status = _run_main(program)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for its threads, as at a true exit
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # full, or closed by the program
+        status = status or LOST_OUTPUT
     os._exit(status)
 
 

@@ -29,6 +29,9 @@ BUSY_FACTOR = 10
 """A program that computes is stopped by the clock after this many times `wall_s`."""
 
 GRACE_S = 0.5
+
+BROKEN = 70
+"""The status of a process that could not go on serving its judge (sysexits: software)."""
 JUDGE_CPU_S = 5.0
 TOLD_BYTES = 65536
 
@@ -125,7 +128,7 @@ class Watch:
     def until_gone(self) -> Measured:
         """Wait until the process leaves by itself."""
         self._wait_gone()
-        return self._ended((LOST, ""))
+        return self._ended((LOST, ""), serving=False)
 
     def _wait_gone(self, at_most: float = float("inf")) -> bool:
         until = time.monotonic() + at_most
@@ -185,7 +188,7 @@ class Watch:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def _ended(self, verdict: tuple[str, str]) -> Measured:
+    def _ended(self, verdict: tuple[str, str], serving: bool = True) -> Measured:
         """End the process, account for it, and settle on one label."""
         if verdict[0] == LOST and self.why is None and not self._wait_gone(GRACE_S):
             verdict = ("fail:protocol", "it closed the channel to its judge")
@@ -197,6 +200,8 @@ class Watch:
         label, detail = self.why or verdict
         if label == LOST:
             label, detail = self._died(status, cpu)
+            if serving and os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN:
+                label, detail = "fail:protocol", "it broke the channel to its judge"
         if cpu > self.cpu_limit and label not in ("infra", "timeout:cpu"):
             label, detail = "timeout:cpu", f"more than {self.cpu_limit:g} s of CPU"
         return Measured(

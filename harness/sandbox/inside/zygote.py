@@ -6,6 +6,7 @@ It has one thread, keeps the standard library warm, and tells its parent one lin
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import importlib
 import json
@@ -13,6 +14,7 @@ import os
 import random
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 from . import candidate, judge, namespaces, syscalls
 from .channel import Lost, receive, receive_with, scratch, send, send_with
 from .confine import Walls, confine
-from .watch import Judge, Measured, Watch
+from .watch import BROKEN, Judge, Measured, Watch
 
 WARM = (
     *("abc", "array", "ast", "bisect", "collections", "contextlib", "copy", "csv", "dataclasses"),
@@ -237,7 +239,10 @@ class Worker:
             play()
             os._exit(0)
         except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop
-            os._exit(70)
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
+        finally:
+            os._exit(BROKEN)
 
     def _clean(self) -> None:
         """Leave nothing for the next program."""

@@ -1,0 +1,340 @@
+"""The sandbox through its door: verdicts, plain data, whole programs, limits, refusals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness.errors import UserError
+from harness.sandbox import LABELS, Job, Limits, Outcome, Sandbox
+from harness.sandbox import worker as worker_module
+from tests.harness.sandbox_worlds import missing
+
+TIER = "A" if not missing("A") else "B" if not missing("B") else "C"
+PATIENT = Limits(cpu_s=20, wall_s=60)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(workers=2, minimum="C") as opened:
+        yield opened
+
+
+def run(sandbox: Sandbox, program: str, tests: str, entry_point: str = "f") -> Outcome:
+    return sandbox.run_tests(program, tests, entry_point, limits=PATIENT)
+
+
+IDENTITY = "def f(x): return x"
+
+
+def test_an_outcome_says_what_it_took(sandbox: Sandbox) -> None:
+    outcome = run(sandbox, "def f(x):\n    print('seen', x)\n    return x + 1", "assert f(1) == 2")
+    assert outcome.label == "pass"
+    assert outcome.passed
+    assert outcome.verdict == "split"
+    assert outcome.tier == sandbox.tier == TIER
+    assert outcome.output == "seen 1\n"
+    assert 0 < outcome.cpu_s < 5
+    assert outcome.wall_s > 0
+    assert 5_000_000 < outcome.peak_memory_bytes < 100_000_000
+    assert outcome.label in LABELS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("None", "True", "0", "-7", "10**400", "-(2**3000)", "1.5", "float('inf')", "1+2j"),
+        *("''", "'\\ud800 é 中'", "b'\\x00\\xff'", "bytearray(b'x')", "range(3, 9, 2)"),
+        *("[]", "()", "{}", "set()", "frozenset({1})", "[(1, [2, {3}])]", "{(1, 2): {'d': [3]}}"),
+        *("{'i': 'ff'}", "{'h': 0}", "{1: 2, None: 3}", "[[[[[[[[1]]]]]]]]", "-0.0"),
+    ],
+)
+def test_plain_data_crosses_unchanged(sandbox: Sandbox, value: str) -> None:
+    tests = (
+        f"value = {value}\nback = f(value)\nassert back == value\nassert type(back) is type(value)"
+    )
+    assert run(sandbox, IDENTITY, tests).passed
+
+
+def test_not_a_number_crosses(sandbox: Sandbox) -> None:
+    assert run(sandbox, IDENTITY, "x = f(float('nan'))\nassert x != x").passed
+
+
+@pytest.mark.parametrize(
+    ("program", "value"),
+    [
+        ("import collections\ndef f(): return collections.Counter('aab')", "{'a': 2, 'b': 1}"),
+        ("import collections\ndef f(): return collections.namedtuple('P', 'x y')(1, 2)", "(1, 2)"),
+        ("import enum\nE = enum.IntEnum('E', 'a b')\ndef f(): return E.b", "2"),
+    ],
+)
+def test_a_subclass_arrives_as_its_base(sandbox: Sandbox, program: str, value: str) -> None:
+    tests = f"assert f() == {value}\nassert type(f()) is type({value})"
+    assert run(sandbox, program, tests).passed
+
+
+@pytest.mark.parametrize(
+    ("change", "before", "after"),
+    [
+        ("x.append(3)", "[1]", "[1, 3]"),
+        ("x.sort()", "[3, 1, 2]", "[1, 2, 3]"),
+        ("x['b'] = 2", "{'a': 1}", "{'a': 1, 'b': 2}"),
+        ("x.add(2)", "{1}", "{1, 2}"),
+        ("x[0].append(1); x.append(5)", "[[]]", "[[1], 5]"),
+        ("x.extend(b'b')", "bytearray(b'a')", "bytearray(b'ab')"),
+    ],
+)
+def test_changed_arguments_come_back(
+    sandbox: Sandbox, change: str, before: str, after: str
+) -> None:
+    program = f"def f(x):\n    {change}"
+    assert run(
+        sandbox, program, f"x = {before}\ny = x\nf(x)\nassert x == {after}\nassert x is y"
+    ).passed
+    assert run(sandbox, program, f"x = {before}\nf(x=x)\nassert x == {after}, x").passed
+
+
+def test_a_changed_list_within_a_list_keeps_its_identity(sandbox: Sandbox) -> None:
+    program = "def f(rows):\n    rows[0].append(1)"
+    assert run(sandbox, program, "row = []\nf([row])\nassert row == [1]").passed
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError", "ZeroDivisionError", "StopIteration"])
+def test_exceptions_map_by_name(sandbox: Sandbox, error: str) -> None:
+    tests = f"try: f()\nexcept {error} as e: assert 'told' in str(e)\nelse: raise AssertionError"
+    assert run(sandbox, f"def f(): raise {error}('told')", tests).passed
+
+
+def test_an_exception_of_the_programs_own_maps_to_its_nearest_builtin(sandbox: Sandbox) -> None:
+    program = "class Mine(LookupError): pass\ndef f(): raise Mine('x')"
+    assert run(sandbox, program, "try: f()\nexcept LookupError: pass\nelse: assert False").passed
+
+
+def test_tests_that_catch_everything_cannot_hide_an_exit(sandbox: Sandbox) -> None:
+    tests = "for _ in range(3):\n    try: f()\n    except BaseException: pass"
+    assert run(sandbox, "import os\ndef f(): os._exit(0)", tests).label == "fail:exited"
+
+
+def test_classes_stay_with_the_program_and_are_tested_all_the_same(sandbox: Sandbox) -> None:
+    program = (
+        "class Stack:\n"
+        "    def __init__(self): self.items = []\n"
+        "    def push(self, x): self.items.append(x); return self\n"
+        "    def __len__(self): return len(self.items)\n"
+        "    def __getitem__(self, i): return self.items[i]\n"
+        "    def __eq__(self, other): return self.items == other.items\n"
+        "    def __iter__(self): return iter(self.items)\n"
+        "def top(stack): return stack.items[-1]\n"
+    )
+    tests = (
+        "s = Stack()\ns.push(1).push(2)\nassert len(s) == 2\nassert s[0] == 1\n"
+        "assert s.items == [1, 2]\n"
+        "assert list(s) == [1, 2]\nassert s == Stack().push(1).push(2)\nassert s != Stack()\n"
+        "assert top(s) == 2\nassert s != [1, 2]\nassert candidate is Stack\n"
+    )
+    outcome = run(sandbox, program, tests, "Stack")
+    assert (outcome.label, outcome.verdict) == ("pass", "split"), outcome
+    assert (
+        run(sandbox, program, tests.replace("top(s) == 2", "top(s) == 1"), "Stack").label
+        == "fail:tests"
+    )
+
+
+def test_an_entry_point_may_be_an_expression(sandbox: Sandbox) -> None:
+    program = "class Solution:\n    def add(self, a, b): return a + b"
+    assert run(sandbox, program, "assert candidate(1, 2) == 3", "Solution().add").passed
+
+
+def test_setups_names_are_the_judges_own(sandbox: Sandbox) -> None:
+    program = "def near(a, b): return True\ndef f(): return 5"
+    tests = "assert near(f(), 1)"
+    fair = sandbox.run_tests(program, tests, "f", setup="def near(a, b): return abs(a - b) < 1")
+    assert fair.label == "fail:tests"
+
+
+def test_check_is_called_for_tests_that_leave_it(sandbox: Sandbox) -> None:
+    tests = "def check(candidate):\n    assert candidate(1) == 2\n"
+    assert run(sandbox, IDENTITY, tests).label == "fail:tests"
+
+
+@pytest.mark.parametrize(
+    ("program", "tests"),
+    [
+        ("def f(g): return g(2)", "assert f(lambda x: x + 1) == 3"),
+        (
+            "class Mine(Exception): pass\ndef f(): raise Mine",
+            "try: f()\nexcept Mine: pass\nelse: assert False",
+        ),
+    ],
+)
+def test_what_cannot_be_split_is_cooperative_and_says_so(
+    sandbox: Sandbox, program: str, tests: str
+) -> None:
+    outcome = run(sandbox, program, tests)
+    assert (outcome.label, outcome.verdict) == ("pass", "cooperative"), outcome
+    strict = sandbox.run_tests(program, tests, "f", mode="split")
+    assert strict.label == "infra"
+
+
+@pytest.mark.parametrize(
+    ("program", "label"),
+    [
+        ("def f(): return 1", "pass"),
+        ("def f(): return 2", "fail:tests"),
+        ("def f(:", "fail:load"),
+        ("import os\ndef f(): os._exit(0)", "fail:exited"),
+        ("import os\ndef f(): os.abort()", "fail:signal"),
+        ("import os, time\nos.close(3)\ntime.sleep(9)", "fail:protocol"),
+        ("import os\nos.write(3, b'\\0\\0\\0\\2[]')\ndef f(): return 2", "fail:protocol"),
+        ("def f():\n    while True: pass", "timeout:cpu"),
+        ("import time\ndef f(): time.sleep(99)", "timeout:wall-idle"),
+        ("def f(): return bytes(1 << 40)", "fail:memory"),
+    ],
+)
+def test_the_cooperative_form_has_the_same_labels(
+    sandbox: Sandbox, program: str, label: str
+) -> None:
+    limits = Limits(cpu_s=0.5, wall_s=0.5)
+    outcome = sandbox.run_tests(program, "assert f() == 1", "f", mode="cooperative", limits=limits)
+    assert (outcome.label, outcome.verdict) == (label, "cooperative"), outcome
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "expected", "label"),
+    [
+        ("print(int(input()) * 2)", "21\n", "42", "pass"),
+        ("print(int(input()) * 2)", "21\n", "42  \n\n", "pass"),
+        ("print(41)", "", "42", "fail:tests"),
+        ("import sys\nprint(42)\nsys.exit(0)", "", "42\n", "pass"),
+        ("import sys\nprint(42)\nsys.exit(3)", "", "42\n", "fail:exited"),
+        ("print(42)\nraise ValueError('late')", "", "42\n", "fail:exited"),
+        ("import os\nprint(42, flush=True)\nos.abort()", "", "42", "fail:signal"),
+        ("while True: pass", "", "42", "timeout:cpu"),
+        ("import time\ntime.sleep(99)", "", "42", "timeout:wall-idle"),
+        ("while True: print('x' * 999)", "", "42", "fail:output"),
+        ("if __name__ == '__main__':\n    print(sum(map(int, open(0))))", "1\n2\n", "3", "pass"),
+        ("import threading\nthreading.Timer(0.05, print, ['42']).start()", "", "42", "pass"),
+        ("print('中文')", "", "中文", "pass"),
+    ],
+)
+def test_whole_programs(
+    sandbox: Sandbox, program: str, given: str, expected: str, label: str
+) -> None:
+    limits = Limits(cpu_s=0.7, wall_s=0.7)
+    outcome = sandbox.run_stdio(program, given, expected, limits=limits)
+    assert (outcome.label, outcome.verdict) == (label, "split"), outcome
+
+
+def test_a_failing_program_shows_its_traceback(sandbox: Sandbox) -> None:
+    outcome = sandbox.run_stdio("x = 1\nraise ValueError('late')", "", "42")
+    assert "ValueError: late" in outcome.output
+    assert "line 2" in outcome.output
+
+
+def test_outcomes_come_in_the_jobs_order(sandbox: Sandbox) -> None:
+    jobs = [
+        Job.of_tests(f"def f():\n    print({n})", "candidate()", "f", limits=PATIENT)
+        for n in range(40)
+    ]
+    assert [outcome.output for outcome in sandbox.run_many(jobs)] == [f"{n}\n" for n in range(40)]
+
+
+def test_nothing_is_left_for_the_next_program(sandbox: Sandbox) -> None:
+    leave = (
+        "import math\nmath.left = 1\ntry: open('/tmp/left', 'w').write('x')\nexcept OSError: pass"
+    )
+    look = "import math, os\ndef f(): return hasattr(math, 'left') or os.path.exists('/tmp/left')"
+    for _ in range(4):
+        assert run(sandbox, f"{leave}\n{IDENTITY}", "f(1)").passed
+        assert run(sandbox, look, "assert f() is False").passed
+
+
+def test_a_program_is_deterministic(sandbox: Sandbox) -> None:
+    program = "import random\ndef f():\n    print(random.random(), list({'a', 'b', 'c', 'd'}))"
+    jobs = [Job.of_tests(program, "f()", "f", limits=PATIENT) for _ in range(8)]
+    assert len({outcome.output for outcome in sandbox.run_many(jobs)}) == 1
+
+
+def test_limits_scale_from_a_reference() -> None:
+    reference = Outcome("pass", cpu_s=0.5, peak_memory_bytes=300 << 20)
+    limits = Limits.from_reference(reference, factor=4)
+    assert limits.cpu_s == 2.0
+    assert limits.memory_bytes == 1200 << 20
+    assert Limits.from_reference(Outcome("pass", cpu_s=0.001)).cpu_s == 1.0
+
+
+def test_tests_that_do_not_compile_are_the_users_mistake(sandbox: Sandbox) -> None:
+    with pytest.raises(UserError, match="tests of a job do not compile"):
+        sandbox.run_tests(IDENTITY, "assert (", "f")
+
+
+def test_a_sandbox_needs_a_worker_and_a_with_block() -> None:
+    with pytest.raises(UserError, match="at least one worker"):
+        Sandbox(workers=0)
+    with pytest.raises(UserError, match="not open"):
+        Sandbox().run_tests(IDENTITY, "f(1)", "f")
+
+
+def test_below_tier_b_it_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(*_: object) -> bytes:
+        raise RuntimeError("no libseccomp")
+
+    monkeypatch.setattr(worker_module, "compiled", unavailable)
+    with pytest.raises(UserError) as refusal, Sandbox():
+        pass
+    assert "\n" not in refusal.value.what
+    assert "no libseccomp" in refusal.value.what
+    assert "libseccomp2" in refusal.value.what
+    assert refusal.value.cure
+    with Sandbox(workers=1, minimum="C") as sandbox:
+        assert sandbox.tier == "C"
+        assert run(sandbox, IDENTITY, "assert f(1) == 1").passed
+
+
+def zygotes(sandbox: Sandbox) -> list[int]:
+    return [worker.process.pid for worker in sandbox._all]
+
+
+@pytest.mark.skipif(TIER == "C", reason="nothing holds the programs here")
+def test_a_zygote_killed_in_mid_run_is_infra_and_tried_again() -> None:
+    sleepy = "import time\ndef f():\n    time.sleep(1)\n    return 1"
+    with Sandbox(workers=1) as sandbox:
+        [victim] = zygotes(sandbox)
+        killer = threading.Timer(0.4, os.kill, [victim, signal.SIGKILL])
+        killer.start()
+        outcome = sandbox.run_tests(sleepy, "assert f() == 1", "f", limits=PATIENT)
+        assert (outcome.label, outcome.attempts) == ("pass", 2)
+        assert zygotes(sandbox) != [victim]
+
+
+def test_a_sandbox_lost_for_good_is_infra_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox(workers=1, minimum="C") as sandbox:
+        for worker in sandbox._all:
+            worker.process.kill()
+            worker.process.wait()
+
+        def unavailable(*_: object) -> None:
+            raise worker_module.Unavailable("gone")
+
+        monkeypatch.setattr("harness.sandbox.pool.Worker", unavailable)
+        outcome = sandbox.run_tests(IDENTITY, "f(1)", "f")
+    assert (outcome.label, outcome.counts) == ("infra", False)
+
+
+def test_the_end_of_a_sandbox_ends_what_runs_in_it() -> None:
+    with Sandbox(workers=1, minimum="C") as sandbox:
+        thread = threading.Thread(
+            target=sandbox.run_tests,
+            args=("import time\ndef f(): time.sleep(60)", "f()", "f"),
+            daemon=True,
+        )
+        thread.start()
+        time.sleep(0.3)
+        [pid] = zygotes(sandbox)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
