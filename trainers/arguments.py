@@ -101,7 +101,7 @@ def per_process(recipe: Recipe, batch_size: int) -> int:
 
 def ours(trainer_class: type[Any], job: Job, sampler: PlannedOrder | None = None) -> type[Any]:
     """The Trainer's class with the plan's order in place of a shuffle."""
-    order = sampler or PlannedOrder(job.order)
+    order = PlannedOrder(job.order) if sampler is None else sampler
 
     class Planned(trainer_class):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -1,0 +1,78 @@
+"""Every trainer under the gate: a rollback is as if what was taken back had never happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.records import VerdictOutcome
+from harness.store import Store
+from harness.workspace import Workspace
+from tests.trainers.driving import Quiet, everything, never_fail
+from tests.trainers.method_worlds import write_method_world
+from trainers.loop import GatedTraining
+from trainers.recipe import load_recipe
+from trainers.state import TrainingState, save_state
+
+FAIL = VerdictOutcome.FAIL
+
+
+def training_of(path: Path, store: Store, workspace: Workspace) -> GatedTraining:
+    return GatedTraining(load_recipe(path), workspace, store, Quiet())  # type: ignore[arg-type]
+
+
+def run(path: Path, *, fail: bool, dropped: tuple[int, ...] = ()) -> GatedTraining:
+    """Train; with `fail`, the second checkpoint is judged to be worse and its data left out."""
+    workspace = Workspace.at(path.parent / "home").ensure()
+    with Store(workspace) as store:
+        training = training_of(path, store, workspace)
+        never_fail(training, {(4, 1): FAIL} if fail else {})
+        if dropped:
+            state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
+            save_state(training.state_path, state)
+        result = training.run()
+        assert result.status == "finished"
+        assert result.rollbacks == (1 if fail else 0)
+    return training
+
+
+LORA = {"rank": 4, "alpha": 8}
+METHODS = [
+    ("sft", {}),
+    ("reward", {}),
+    ("dpo", {}),
+    ("kto", {}),
+    ("grpo", {}),
+    ("rloo", {}),
+    ("ppo", {}),
+    ("sft", {"adapter": {"kind": "prefix", "virtual_tokens": 4}}),
+]
+MORE: list[tuple[str, dict[str, Any]]] = [
+    ("dpo", {"adapter": {"kind": "none"}}),
+    ("reward", {"adapter": {"kind": "none"}}),
+    ("grpo", {"stage": {"gradient_accumulation": 2, "reuse": 1}}),
+    ("rloo", {"adapter": {"kind": "none"}, "stage": {"gradient_accumulation": 2}}),
+    ("sft", {"adapter": {**LORA, "kind": "dora"}}),
+    ("sft", {"adapter": {**LORA, "kind": "rslora", "bias": "lora_only"}}),
+    ("sft", {"adapter": {**LORA, "modules_to_save": ["lm_head"]}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "world"),
+    [*METHODS, *(pytest.param(*each, marks=pytest.mark.long) for each in MORE)],
+)
+def test_a_rollback_is_bit_exact(
+    tmp_path: Path, tiny_llama: Path, trainer: str, world: dict[str, Any]
+) -> None:
+    """After it, every checkpoint equals that of a training that began without the bad segment."""
+    back = run(write_method_world(tmp_path / "a", tiny_llama, trainer, **world), fail=True)
+    clean = run(
+        write_method_world(tmp_path / "b", tiny_llama, trainer, **world), fail=False, dropped=(2,)
+    )
+    assert back.state.dropped == clean.state.dropped == (2,)
+    for step in (2, 4, 6):
+        assert everything(back, step) == everything(clean, step)
+    assert everything(back, 2)["weights"] != everything(back, 6)["weights"]
