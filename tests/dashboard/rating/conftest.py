@@ -1,79 +1,11 @@
-"""A rating session over real runs of scripted models."""
-
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from harness import ratings
-from harness.backends.scripted import ScriptedBackend
-from harness.ratings import Gold, Rules, Session
-from harness.records import Run
-from harness.runner import Candidate, score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
-
-HOSTILE = (
-    '<img src="http://evil.example/x.png" onerror="fetch(\'http://evil.example\')">'
-    "<script>window.hacked = 1</script>\n![x](http://evil.example/y.png)\n# Heading\n"
-    "\x1b[31mred\x1b[0m \u202egnp.exe"
-)
-
-
-class World:
-    """A workspace with runs of `models` on one task of `prompts` questions."""
-
-    def __init__(self, home: Path, *, prompts: int = 12, models: int = 2) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        self.workspace = Workspace.at(home / ".ratchet").ensure()
-        self.store = Store(self.workspace)
-        rows = [{"id": f"s{n}", "q": f"Question {n}?"} for n in range(prompts)]
-        text = "\n".join(json.dumps(row) for row in rows)
-        (home / "q.jsonl").write_text(text + "\n", encoding="utf-8")
-        task = {
-            "data": "q.jsonl",
-            "prompt": {"system": "Be brief.", "user": "{{ q }}"},
-            "generate": {"max_new_tokens": 400},
-            "metrics": ["length"],
-        }
-        path = home / "suite.yaml"
-        path.write_text(yaml.safe_dump({"name": "asked", "tasks": {"ask": task}}), "utf-8")
-        self.suite = load_suite(path)
-        self.runs = [self._run(f"house/Zebra-model-{n}", n) for n in range(models)]
-
-    def _run(self, name: str, number: int) -> Run:
-        def say(prompt: str, seed: int) -> str:
-            if "Question 3?" in prompt:
-                return HOSTILE + f" (answer {number})"
-            question = prompt.split("Question ")[1].split("?")[0]
-            return f"I am Zebra-model-{number}. Answer {'ABCDEF'[number]} to {question}."
-
-        backend = ScriptedBackend(say)
-        candidate = Candidate(name, f"digest {number}", backend.subject, lambda: backend)
-        return score(candidate, self.suite, self.store).run
-
-    def session(self, *raters: str, golds: int = 0, **rules: Any) -> Session:
-        """A session that these raters are invited to and have agreed to."""
-        rules = {
-            "title": "Trial",
-            "overlap": 0.0,
-            "gold": 0.0,
-            "repeats": 0.0,
-            "swaps": 0.0,
-        } | rules
-        known = [Gold(f"What is {n} + {n}?", f"{2 * n}", "No idea.") for n in range(golds)]
-        made = ratings.create(self.store, self.runs, Rules(**rules), golds=known)
-        for rater in raters:
-            link = {"link": f"link-{rater}", "expires_at": 2**40}
-            ratings.record(self.store, made, "invited", rater=rater, config=link)
-            ratings.record(self.store, made, "consented", rater=rater)
-        return made
+from tests.dashboard.rating.rating_world import World
 
 
 @pytest.fixture
