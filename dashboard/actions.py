@@ -1,0 +1,112 @@
+"""What a server that was started with --actions offers: promote, roll back, mark as anchor.
+
+Each asks for a reason and for the name of the line to be typed, and then runs the very verb of the
+command line in a process of its own: the same checks, the same confirmation on fresh answers, the
+same record, and no model in this server's memory.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboard import queries
+from dashboard.frame import cached, store, tr
+from dashboard.hostile import plain, visible
+from harness.registry import who
+from harness.workspace import Workspace
+
+TIMEOUT_S = 3_600
+_RATCHET = "from harness.cli import run; run()"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def roll_back(line: str) -> None:
+    """Bless the version before again."""
+    with st.popover(tr("Roll back"), key=f"rollback.{line}"):
+        st.markdown(tr("Bless the version before again. The line changes at once."))
+        reason = _confirmed(line, f"rollback.{line}")
+        if reason is not None:
+            _run(["rollback", line, "--reason", reason])
+
+
+def promote(shown: queries.Shown) -> None:
+    """Promote the candidate of a verdict: decided once more, on fresh answers."""
+    lines = [row["line"] for row in cached(queries.lines)]
+    run = cached(queries.run, shown.candidate_run)
+    if run is None or not lines:
+        return
+    with st.popover(tr("Promote")):
+        line = st.selectbox(tr("Line"), lines, key="promote.line")
+        st.markdown(
+            tr(
+                "The candidate is scored on fresh answers and decided once more, which takes as "
+                "long as on the command line."
+            )
+        )
+        digest = _checkpoint(shown.candidate_run)
+        if digest is None:
+            st.info(tr("This run's model is not in the registry, so it can't be promoted."))
+            return
+        reason = _confirmed(line, "promote")
+        if reason is not None:
+            _run(["promote", digest, "--line", line, "--reason", reason])
+
+
+def mark_as_anchor(run_id: str) -> None:
+    """Write a run as the committed anchor of a line: its bundle under baselines/, for review."""
+    with st.popover(tr("Mark as anchor")):
+        lines = [row["line"] for row in cached(queries.lines)]
+        line = st.selectbox(tr("Line"), lines, key="anchor.line") if lines else None
+        st.markdown(tr("Writes the run's bundle under baselines/, to be reviewed and committed."))
+        if line is None:
+            return
+        reason = _confirmed(line, "anchor")
+        if reason is not None and _run(["export", run_id, f"baselines/{line}"]):
+            _record_anchor(run_id, line, reason)
+
+
+def _record_anchor(run_id: str, line: str, reason: str) -> None:
+    run = cached(queries.run, run_id)
+    assert run is not None
+    row = {"digest": run["model_digest"], "event": "anchored", "line": line, "run_id": run_id}
+    store().append("checkpoints", [{**row, "actor": who(), "reason": reason}])
+
+
+def _confirmed(line: str, key: str) -> str | None:
+    """The reason, once it is given, the line's name is typed and the button pressed."""
+    reason = st.text_input(tr("Reason, for the record"), key=f"{key}.reason").strip()
+    typed = st.text_input(tr("Type {line} to confirm", line=plain(line)), key=f"{key}.typed")
+    ready = bool(reason) and typed == line
+    pressed = st.button(tr("Do it"), key=f"{key}.go", type="primary", disabled=not ready)
+    return reason if pressed and ready else None
+
+
+def _checkpoint(run_id: str) -> str | None:
+    rows = store().query(
+        "SELECT digest FROM checkpoints WHERE run_id = ? AND event = 'added' "
+        "ORDER BY seq DESC LIMIT 1",
+        [run_id],
+    )
+    return str(rows[0]["digest"]) if rows else None
+
+
+def _run(words: Sequence[str]) -> bool:
+    """Run a verb of `ratchet` and show what it said. Returns whether it exited with 0."""
+    home = str(Workspace.at().home)
+    command = [sys.executable, "-c", _RATCHET, "--home", home, *words]
+    with st.spinner(tr("working …")):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    said = _ANSI.sub("", f"{done.stdout}\n{done.stderr}").strip()
+    (st.success if done.returncode == 0 else st.error)(
+        tr("done") if done.returncode == 0 else tr("refused (exit code {n})", n=done.returncode)
+    )
+    st.code(visible(said), language=None, wrap_lines=True)
+    st.cache_data.clear()
+    return done.returncode == 0

@@ -1,0 +1,118 @@
+"""Is it drifting? Change points, the margin that is left, and how far apart two heaps of text are.
+
+Pure functions over arrays; all of it is advice. What stops a checkpoint is the gate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PENALTY = 5.0
+"""Of one more change point, in units of σ² ln n: chosen by simulation (tests/dashboard), so that
+steady noise is cut in fewer than one history of twenty."""
+
+ALARM_WITHIN = 10
+"""Checkpoints: a margin that lasts longer at today's slope is no news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Where the margin goes at today's slope.
+
+    left    share of the margin that is left now: 1 at the anchor's level, 0 at the margin
+    slope   its change per checkpoint, median of all pairs (Theil 1950, Sen 1968), with the 95%
+            interval `low`..`high`
+    gone_in checkpoints until nothing is left, None where the slope doesn't lead there
+    proven  the whole interval of the slope is below 0
+    """
+
+    left: float
+    slope: float
+    low: float
+    high: float
+    gone_in: int | None
+    proven: bool
+
+    @property
+    def is_alarming(self) -> bool:
+        return self.proven and self.gone_in is not None and self.gone_in <= ALARM_WITHIN
+
+
+def margin_left(change: float, allowed: float) -> float:
+    """1 where nothing changed, 0 at the margin, above 1 where it got better.
+
+    `allowed` is the worst change that the gate allows, signed like harm. Raises ValueError for 0.
+    """
+    if allowed == 0:
+        raise ValueError("no change is allowed, so there is no margin to use up")
+    return 1.0 - change / allowed
+
+
+def forecast(left: Sequence[float], *, window: int = 12, least: int = 5) -> Forecast | None:
+    """The trend of the margin that was left at the last `window` checkpoints.
+
+    None with fewer than `least` of them.
+    """
+    from scipy.stats import theilslopes
+
+    recent = np.asarray(left, dtype=float)[-window:]
+    if len(recent) < least:
+        return None
+    slope, _, low, high = (float(v) for v in theilslopes(recent))
+    now = float(recent[-1])
+    gone = math.ceil(now / -slope) if slope < 0 < now else 0 if now <= 0 else None
+    return Forecast(now, slope, low, high, gone, proven=high < 0)
+
+
+def change_points(values: Sequence[float], *, shortest: int = 3) -> list[int]:
+    """Indexes at which a new level begins, by PELT (Killick et al. 2012) with squared errors.
+
+    Noise is estimated from successive differences, which a change of level touches only once.
+    Fewer than 2 × `shortest` values have none.
+    """
+    import ruptures
+
+    series = np.asarray(values, dtype=float)
+    n = len(series)
+    if n < 2 * shortest or np.ptp(series) == 0:
+        return []
+    steps = np.abs(np.diff(series))
+    sigma = 1.4826 * float(np.median(steps)) / math.sqrt(2)
+    sigma = sigma or float(np.mean(steps)) / 2
+    found = ruptures.Pelt(model="l2", min_size=shortest, jump=1).fit(series / sigma)
+    return [int(end) for end in found.predict(pen=PENALTY * math.log(n)) if end < n]
+
+
+def text_distance(ours: Iterable[str], theirs: Iterable[str]) -> float:
+    """How differently two heaps of text are worded, 0 (alike) to 1 (nothing in common).
+
+    Jensen-Shannon distance, to the base 2, between their frequencies of letter trigrams. Two
+    heaps without a trigram are alike; one without is at distance 1.
+    """
+    from scipy.spatial.distance import jensenshannon
+
+    a, b = _trigrams(ours), _trigrams(theirs)
+    if not a or not b:
+        return 0.0 if not a and not b else 1.0
+    keys = sorted(a.keys() | b.keys())
+    found = jensenshannon([a[k] for k in keys], [b[k] for k in keys], base=2)
+    return float(min(max(found, 0.0), 1.0))
+
+
+def chinese_share(text: str) -> float:
+    """Share of letters that are Chinese characters, 0 to 1; 0 for a text without letters."""
+    letters = [c for c in text if c.isalpha()]
+    return sum("\u4e00" <= c <= "\u9fff" for c in letters) / len(letters) if letters else 0.0
+
+
+def _trigrams(texts: Iterable[str]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for text in texts:
+        joined = " ".join(text.casefold().split())
+        found.update(joined[i : i + 3] for i in range(len(joined) - 2))
+    return found

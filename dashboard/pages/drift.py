@@ -1,0 +1,190 @@
+"""Is it drifting? The margin that is left and its slope, and answers compared without labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import charts, outputs, queries
+from dashboard.attention import forecasts, margins
+from dashboard.drift import Forecast, change_points
+from dashboard.frame import (
+    cached,
+    export,
+    pick,
+    provenance,
+    require_history,
+    suite_and_scope,
+    title,
+    tr,
+    words,
+)
+from dashboard.pages.heatmap import COLUMNS
+
+Row = dict[str, Any]
+
+
+def show() -> None:
+    title("Drift", "How much margin is left, and are the answers changing?")
+    if not require_history():
+        return
+    _margin()
+    _outputs()
+
+
+def _margin() -> None:
+    import pandas as pd
+
+    st.subheader(tr("Margin left"), anchor=False)
+    lines = [row["line"] for row in cached(queries.lines)]
+    if not lines:
+        st.info(tr("Without a blessed checkpoint there is no margin to use up."))
+        st.code("ratchet promote MODEL --line support-bot", language=None)
+        return
+    line = pick(tr("Line"), lines, param="line")
+    left = cached(margins, line)
+    if not left:
+        st.info(tr("Nothing was held against the blessed version yet."))
+        st.code(f"ratchet gate MODEL --against line:{line}", language=None)
+        return
+    points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
+    frame = pd.DataFrame(points)
+    frame["tip_metric"] = frame["metric"]
+    frame["tip_margin left"] = frame["left"].map("{:.0%}".format)
+    drawn = frame.drop(columns=["at"])
+    chart = charts.margins(drawn, words=words())
+    st.altair_chart(chart, width="stretch", alt=tr("Margin left"))
+    seen = forecasts(left)
+    table = pd.DataFrame([_outlook(name, rows, seen.get(name)) for name, rows in left.items()])
+    st.dataframe(table, hide_index=True, width="stretch")
+    st.caption(
+        tr(
+            "100% is the blessed version's own level, 0% is where the gate trips. The slope is "
+            "the median of all pairs (Theil–Sen) over at most 12 verdicts: advice, no verdict."
+        )
+    )
+    export("margin", frame[["metric", "place", "verdict_id", "at", "left"]], chart=chart)
+
+
+def _outlook(name: str, rows: list[Row], seen: Forecast | None) -> Row:
+    if seen is None:
+        outlook = tr("too few verdicts to say")
+    elif seen.is_alarming:
+        outlook = tr("at this slope gone in {n} checkpoints", n=seen.gone_in)
+    elif seen.proven:
+        outlook = tr("shrinking, but slowly")
+    else:
+        outlook = tr("no trend is proven")
+    slope = "–" if seen is None else f"{seen.slope:+.1%} [{seen.low:+.1%}, {seen.high:+.1%}]"
+    return {
+        tr("metric"): name,
+        tr("margin left"): f"{rows[-1]['left']:.0%}",
+        tr("per checkpoint"): slope,
+        tr("outlook"): outlook,
+    }
+
+
+def _outputs() -> None:
+    import pandas as pd
+
+    st.subheader(tr("Answers"), anchor=False)
+    _, runs = suite_and_scope()
+    runs = runs[-COLUMNS:]
+    anchor = cached(queries.anchor_of, runs)
+    if anchor is None:
+        return
+    tasks = [t for t, says in anchor["protocol"].items() if t[0] != "@" and says.get("generate")]
+    if not tasks:
+        st.info(tr("No task of this suite asks for an answer."))
+        return
+    spread = [t for t in tasks if (anchor["protocol"][t]["generate"].get("temperature") or 0) > 0]
+    task = pick(tr("Task"), tasks, param="task", default=spread[0] if spread else None)
+    ids = [row["run_id"] for row in runs]
+    asked = list(dict.fromkeys([*ids, anchor["run_id"]]))
+    lengths = cached(outputs.lengths, asked, task)
+    texts = cached(outputs.texts, asked, task)
+    own = texts.get(anchor["run_id"], [])
+    rows = []
+    for row in runs:
+        if row["run_id"] in lengths and row["run_id"] in texts:
+            wording = outputs.wording(texts[row["run_id"]], own)
+            rows.append(_answered(row, lengths[row["run_id"]], wording))
+    if not rows:
+        st.info(tr("No answers are stored of these runs."))
+        return
+    frame = pd.DataFrame(rows)
+    _charts(frame, lengths.get(anchor["run_id"]), outputs.wording(own, own))
+    _meaning(runs[-1], texts, own)
+    st.caption(
+        tr(
+            "Length is over all answers; refusals, language and wording are read in {n} of each "
+            "run, the same samples each time. Wording is the Jensen–Shannon distance of letter "
+            "trigrams to the anchor's answers. Bars are 95% intervals.",
+            n=outputs.TEXTS,
+        )
+    )
+    export(f"outputs-{task}", frame[[c for c in frame.columns if not c.startswith("tip_")]])
+    provenance(anchor, role="Anchor")
+
+
+def _answered(row: Row, length: Row, wording: dict[str, Any]) -> Row:
+    said = {"place": row["place"], "model": row["model"], "run": row["run_id"]}
+    said["tip_model"] = row["model"]
+    for name, found in {"length": length["length"], **wording}.items():
+        said |= {name: found.value, f"{name}.low": found.low, f"{name}.high": found.high}
+    answers = length["answers"]
+    return said | {name: length[name] / answers for name in ("cut", "empty", "failed")}
+
+
+def _charts(frame: Any, anchor_length: Row | None, anchor: dict[str, Any]) -> None:
+    shown = {
+        "length": (tr("characters"), "", anchor_length["length"] if anchor_length else None),
+        "refusals": (tr("share of refusals"), ".0%", anchor.get("refusals")),
+        "Chinese": (tr("share in Chinese"), ".0%", anchor.get("Chinese")),
+        "wording": (tr("distance of wording"), ".2f", None),
+        "cut": (tr("share cut off"), ".0%", None),
+    }
+    columns = st.columns(2)
+    for number, (name, (axis, form, held)) in enumerate(shown.items()):
+        if name not in frame:
+            continue
+        points = frame[["place", "tip_model", name]].rename(columns={name: "value"})
+        if f"{name}.low" in frame and frame[f"{name}.low"].notna().all():
+            points["low"], points["high"] = frame[f"{name}.low"], frame[f"{name}.high"]
+        points["tip_value"] = points["value"].map(lambda v, form=form: f"{v:{form or '.1f'}}")
+        chart = charts.series(
+            points,
+            x="place",
+            y="value",
+            x_title=tr("run, oldest first"),
+            words=words(),
+            anchor=held.value if held else None,
+            form=form,
+        )
+        with columns[number % 2]:
+            st.markdown(f"**{tr(name)}** · {axis}")
+            st.altair_chart(chart, width="stretch", key=f"outputs.{name}", alt=tr(name))
+            changed = [int(frame["place"][i]) for i in change_points(points["value"].tolist())]
+            if changed:
+                where = ", ".join(map(str, changed))
+                st.caption(tr("The level changed at {where} (advice, by PELT).", where=where))
+
+
+def _meaning(last: Row, texts: dict[str, list[str]], own: list[str]) -> None:
+    said = texts.get(last["run_id"], [])
+    if not said or not own:
+        return
+    if st.button(tr("Compare meanings of the last run and the anchor"), key="meaning"):
+        with st.spinner(tr("working …")):
+            apart = outputs.meaning(said, own)
+            half = len(own) // 2
+            itself = outputs.meaning(own[:half], own[half:]) if half else 0.0
+        st.markdown(
+            tr(
+                "Distance of the mean embeddings: **{apart}**; between two halves of the anchor's "
+                "own answers it is {itself}.",
+                apart=f"{apart:.4f}",
+                itself=f"{itself:.4f}",
+            )
+        )

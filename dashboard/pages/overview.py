@@ -1,0 +1,139 @@
+"""Is it still getting better, and may we ship? Answered in five seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import queries
+from dashboard.attention import attention, forecasts, margins
+from dashboard.frame import (
+    MARKS,
+    cached,
+    empty,
+    link,
+    mark,
+    may_act,
+    require_history,
+    title,
+    tr,
+    when,
+    words,
+)
+from dashboard.hostile import plain
+
+Row = dict[str, Any]
+
+
+def show() -> None:
+    title("Today", "Is it still getting better, and may we ship?")
+    if not require_history():
+        return
+    lines = cached(queries.lines)
+    if not lines:
+        empty(
+            "Nothing was ever promoted, so no line has a blessed checkpoint.",
+            "ratchet promote MODEL --line support-bot",
+        )
+    for line in lines:
+        with st.container(border=True):
+            _line(line)
+    st.subheader(tr("What needs a human"), anchor=False)
+    _needs()
+    _recent()
+
+
+def _line(line: Row) -> None:
+    name, verdict, margin = st.columns([1.1, 1.6, 1.3], gap="medium")
+    with name:
+        st.markdown(f"#### {plain(line['line'])}")
+        version = line["version"] if line["version"] is not None else "?"
+        said = tr("rolled back to") if line["event"] == "rolled_back" else tr("blessed")
+        st.markdown(f"{said} **v{version}** · `{line['digest'][:12]}`")
+        st.caption(
+            f"{plain(line['model'] or '')} · {when(line['happened_at'])} · {plain(line['actor'])}"
+        )
+        if may_act():
+            from dashboard.actions import roll_back
+
+            roll_back(line["line"])
+    with verdict:
+        _last_verdict(line)
+    with margin:
+        _margins(line)
+
+
+def _last_verdict(line: Row) -> None:
+    if line["last_verdict"] is None:
+        st.markdown(tr("no verdict yet"))
+        st.code(f"ratchet gate MODEL --against line:{line['line']}", language=None)
+        return
+    outcome = line["last_outcome"]
+    colour = {"pass": "green", "fail": "red", "inconclusive": "orange"}.get(outcome, "violet")
+    st.markdown(f"#### :{colour}[{MARKS[outcome]} {tr(_ANSWERS[outcome])}]")
+    st.caption(f"{tr('last verdict')} · {when(line['last_at'])}")
+    st.markdown(plain(line["last_headline"]))
+    if line["settle"]:
+        st.caption(plain(line["settle"]))
+    link("verdict", tr("the verdict →"), verdict=line["last_verdict"])
+
+
+def _margins(line: Row) -> None:
+    left = cached(margins, line["line"])
+    if not left:
+        st.caption(tr("Margin left: nothing was held against the blessed version yet."))
+        return
+    import pandas as pd
+
+    from dashboard.charts import margins as chart
+
+    st.caption(tr("margin left at the last verdicts; at 0% the gate trips"))
+    points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
+    frame = pd.DataFrame(points).drop(columns=["at"])
+    frame["tip_metric"], frame["tip_margin left"] = (
+        frame["metric"],
+        frame["left"].map("{:.0%}".format),
+    )
+    st.altair_chart(
+        chart(frame, words=words()), width="stretch", key=f"margins.{line['line']}", alt="margins"
+    )
+    for metric, seen in forecasts(left).items():
+        if seen.is_alarming:
+            text = tr("at this slope gone in {n} checkpoints", n=seen.gone_in)
+            st.caption(f":orange[{plain(metric)}: {text}]")
+    link("drift", tr("drift →"), line=line["line"])
+
+
+def _needs() -> None:
+    items = cached(attention)
+    if not items:
+        st.success(tr("Nothing waits for you."))
+    for item in items:
+        text, go = st.columns([4, 1], vertical_alignment="center")
+        sign = f":red[**{tr('decide')}**]" if item.level == "act" else f":orange[**{tr('look')}**]"
+        values = {name: plain(value) for name, value in item.values.items()}
+        text.markdown(f"{sign} · {tr(item.text, **values)}")
+        with go:
+            link(item.page, tr("look →"), **item.params)
+
+
+def _recent() -> None:
+    found = cached(queries.verdicts, 8)
+    if not found:
+        return
+    st.subheader(tr("Last verdicts"), anchor=False)
+    for row in found:
+        said, text, go = st.columns([1.4, 4, 1.2], vertical_alignment="center")
+        said.markdown(mark(row["outcome"]))
+        text.caption(f"{plain(row['model'] or row['candidate_run'])} · {when(row['decided_at'])}")
+        with go:
+            link("verdict", tr("look →"), verdict=row["verdict_id"])
+
+
+_ANSWERS = {
+    "pass": "PASS: it may ship",
+    "fail": "FAIL: don't ship it",
+    "inconclusive": "INCONCLUSIVE: not yet",
+    "incomparable": "INCOMPARABLE: nothing was shown",
+}

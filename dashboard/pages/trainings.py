@@ -1,0 +1,241 @@
+"""Trainings, those in progress live: losses, gradient norm, learning rate, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import streamlit as st
+
+from dashboard import charts, machine, measures, queries
+from dashboard.frame import (
+    MARKS,
+    cached,
+    empty,
+    export,
+    link,
+    pick,
+    store,
+    title,
+    tr,
+    when,
+    words,
+)
+from dashboard.hostile import plain
+
+Row = dict[str, Any]
+EVERY_S = 5.0
+QUIET_S = 900
+"""A training that ended in no event and has been silent for so long may have been killed."""
+
+_OVER = ("finished", "stopped", "promoted", "interrupted")
+
+
+def show() -> None:
+    title("Trainings", "Is it learning, and did the gate step in?")
+    found = {row["training_id"]: row for row in cached(queries.trainings)}
+    if not found:
+        empty("Nothing was trained here yet.", "ratchet train trainers/recipes/quickstart.yaml")
+        return
+    chosen = pick(
+        tr("Training"),
+        list(found),
+        param="training",
+        shown=lambda name: f"{name} · {tr(_state(found[name]))} · {when(_last(found[name]))}",
+    )
+    running = _state(found[chosen]) == "running"
+    st.fragment(_live, run_every=EVERY_S if running else None)(chosen)
+
+
+def _last(row: Row) -> datetime | None:
+    moments: list[datetime] = [
+        at for at in (row["started_at"], row["last_step_at"], row["last_event_at"]) if at
+    ]
+    return max(moments, default=None)
+
+
+def _state(row: Row) -> str:
+    if row["last_event"] in _OVER:
+        return str(row["last_event"])
+    last = _last(row)
+    silent = last is None or (datetime.now(UTC) - last).total_seconds() > QUIET_S
+    return "silent" if silent else "running"
+
+
+def _live(training_id: str) -> None:
+    """One look at a training, straight from the store: nothing here may be old."""
+    rows = {row["training_id"]: row for row in queries.trainings(store())}
+    row = rows[training_id]
+    steps = queries.training_steps(store(), training_id)
+    events = queries.training_events(store(), training_id)
+    _head(row, steps)
+    if not steps:
+        st.info(tr("No step was taken yet."))
+        return
+    _curves(row, steps)
+    _events(events)
+    st.caption(
+        plain(
+            f"{tr('training')} {training_id} · {tr('recipe')} {row['recipe']} · "
+            f"{tr('line')} {row['line']} · {tr('started')} {row['started_at']:%Y-%m-%d %H:%M} UTC"
+        )
+    )
+
+
+def _head(row: Row, steps: list[Row]) -> None:
+    planned = sum(stage.get("steps") or 0 for stage in row["config"].get("stages") or ())
+    step, last = row["step"] or 0, steps[-1] if steps else {}
+    state = _state(row)
+    first, second, third, fourth = st.columns(4)
+    first.metric(tr("state"), tr(state))
+    second.metric(tr("step"), f"{step:,} / {planned:,}" if planned else f"{step:,}")
+    third.metric(tr("loss, nats per token"), _digits(last.get("loss")))
+    fourth.metric(tr("rolled back"), f"{row['rollbacks']} ×")
+    if planned and state == "running":
+        rate = _rate(steps)
+        left = (
+            f" · {tr('about {n} min left', n=round((planned - step) * rate / 60))}" if rate else ""
+        )
+        st.progress(min(step / planned, 1.0), text=f"{step / planned:.0%}{left}")
+        _machine()
+    if state == "silent":
+        st.warning(tr("Nothing was heard of it for a while. The same command goes on with it."))
+
+
+def _machine() -> None:
+    seen = machine.now()
+    parts = []
+    if seen.used is not None and seen.total is not None:
+        parts.append(f"{tr('memory')} {seen.used:.1f} / {seen.total:.1f} GiB")
+    if seen.load is not None:
+        parts.append(f"{tr('load per core')} {seen.load:.2f}")
+    for gpu in seen.gpus:
+        busy = "" if gpu.busy is None else f" {gpu.busy:.0%},"
+        parts.append(f"{gpu.name}:{busy} {gpu.used:.1f} / {gpu.total:.1f} GiB")
+    if not seen.gpus:
+        parts.append(tr("no GPU here"))
+    st.caption(plain(f"{tr('this machine')}: {' · '.join(parts)}"))
+
+
+def _rate(steps: list[Row]) -> float | None:
+    """Seconds per step, the median of the last ones."""
+    last = [row for row in steps[-21:] if row["happened_at"] is not None]
+    gaps = sorted(
+        (b["happened_at"] - a["happened_at"]).total_seconds() / max(b["step"] - a["step"], 1)
+        for a, b in pairwise(last)
+        if b["attempt"] == a["attempt"]
+    )
+    return gaps[len(gaps) // 2] if gaps else None
+
+
+def _curves(row: Row, steps: list[Row]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(steps)
+    frame["attempt"] = frame["attempt"].map(lambda n: f"{tr('attempt')} {n}")
+    left, right = st.columns(2)
+    with left:
+        _curve(frame, "loss", tr("training loss, nats per token"))
+        _curve(frame, "learning_rate", tr("learning rate"), ".1e")
+    with right:
+        _validation(row)
+        _curve(frame, "grad_norm", tr("gradient norm, before clipping"))
+    table = frame.drop(columns=["happened_at"]).assign(
+        happened_at=frame["happened_at"].map(lambda at: at.isoformat() if at else None)
+    )
+    export(f"training-{row['training_id']}", table)
+    if len(steps) >= queries.STEPS:
+        st.caption(tr("Every k-th step is shown, none is averaged."))
+
+
+def _curve(frame: Any, name: str, axis: str, form: str = "") -> None:
+    shown = frame.dropna(subset=[name])
+    if not len(shown):
+        return
+    points = shown[["step", "attempt", name]].assign(
+        tip_step=shown["step"].astype(str), tip_value=shown[name].map(_digits)
+    )
+    chart = charts.series(
+        points,
+        x="step",
+        y=name,
+        x_title=tr("step"),
+        words=words(),
+        by="attempt",
+        form=form,
+    )
+    st.markdown(f"**{axis}**")
+    st.altair_chart(chart, width="stretch", key=f"curve.{name}", alt=axis)
+
+
+def _validation(row: Row) -> None:
+    """What the gate measured at each checkpoint: nats per token of held-out text."""
+    import pandas as pd
+
+    runs = [
+        {**found, "suite": suite}
+        for suite in cached(queries.suites)
+        for found in cached(queries.runs_of, suite, row["training_id"])
+    ]
+    last = cached(queries.run, runs[-1]["run_id"]) if runs else None
+    declared = queries.declared(last) if last else {}
+    texts = [name for name, says in declared.items() if says["form"] == "perplexity"]
+    if last is None or not texts:
+        return
+    ids = [found["run_id"] for found in runs if found["suite"] == last["suite"]]
+    values = cached(measures.values, ids, declared, texts[0])
+    points = []
+    for found in runs:
+        value = values.get((found["run_id"], texts[0]))
+        if value is None or value.low is None or value.high is None:
+            continue
+        points.append(
+            {
+                "step": found["step"],
+                "loss": math.log(value.value),
+                "low": math.log(max(value.low, 1e-9)),
+                "high": math.log(max(value.high, 1e-9)),
+                "tip_step": str(found["step"]),
+                "tip_value": f"{math.log(value.value):.3f}",
+                "tip_verdict": f"{MARKS[found['outcome']]} {tr(found['outcome'])}",
+            }
+        )
+    if points:
+        axis = tr("validation loss, nats per token ({name})", name=texts[0])
+        chart = charts.series(
+            pd.DataFrame(points),
+            x="step",
+            y="loss",
+            x_title=tr("step"),
+            words=words(),
+        )
+        st.markdown(f"**{plain(axis)}**")
+        st.altair_chart(chart, width="stretch", key="curve.validation", alt=axis)
+
+
+def _events(events: list[Row]) -> None:
+    st.subheader(tr("What happened"), anchor=False)
+    for number, event in enumerate(events[:40]):
+        text, go = st.columns([5, 1], vertical_alignment="center")
+        detail = event["detail"] or {}
+        said = [f"**{tr(event['event'])}**"]
+        if event["step"] is not None:
+            said.append(f"{tr('step')} {event['step']}")
+        said.append(when(event["happened_at"]))
+        if event["event"] == "rolled_back":
+            back = tr("back to step {to}, remedy {remedy}", to=detail.get("to"), remedy="{remedy}")
+            said.append(plain(back.format(remedy=detail.get("remedy"))))
+        why = detail.get("why") or detail.get("headline") or detail.get("outcome")
+        text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
+        verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
+        if verdict:
+            with go:
+                link("verdict", tr("look →") + " " * (number % 2), verdict=verdict)
+
+
+def _digits(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
