@@ -77,10 +77,14 @@ def _is_settled(
 ) -> bool:
     """Whether every score of this item is known and can't change; an error is tried again.
 
-    A score over *all* of a sample's answers (Pass@k) changes when more answers come, so it is
-    always computed anew, and kept only where it says something else.
+    A score over *all* of a sample's answers changes when more answers come, so it is computed
+    anew, and kept only where it says something else. Pass@k says over how many it was computed,
+    so that no program runs again for nothing.
     """
     spec = metric.spec
+    if spec.form == "pass_at_k":
+        score = known.get((task.name, spec.name, item.sample.id, None))
+        return score is not None and score.stats[:1] == (float(len(item.responses)),)
     if spec.per == "sample" and spec.form != "group":
         return False
     old = (

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness import templates
 from harness.backends.base import GenerationSettings
+from harness.code_tasks import is_code_source, read_code_tasks
 from harness.data import Row, read_hub, read_rows, row_id
 from harness.errors import UserError
 from harness.gate import GatePolicy
@@ -213,7 +214,7 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     samples = _samples(name, model, data_path, document)
     settings = model.generate
     protocol = {
-        "data": digest_of([(s.id, s.prompt, s.text, s.references, s.cluster) for s in samples]),
+        "data": _data_digest(samples, metrics),
         "prompt": model.prompt.model_dump(mode="json") if model.prompt else None,
         "text": model.text,
         "reference": list(_references_of(model)),
@@ -235,6 +236,20 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
         metrics=metrics,
         protocol=protocol,
         data_path=data_path,
+    )
+
+
+def _data_digest(samples: tuple[Sample, ...], metrics: tuple[Metric, ...]) -> str:
+    """Of all that decides a score: the samples, and what else of their rows the metrics read."""
+    reads = sorted({name for metric in metrics for name in metric.spec.reads})
+    return digest_of(
+        [
+            (
+                *(s.id, s.prompt, s.text, s.references, s.cluster),
+                *((name, s.fields[name]) for name in reads if name in s.fields),
+            )
+            for s in samples
+        ]
     )
 
 
@@ -279,7 +294,7 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
 
 
 def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
-    if data.startswith("hub:"):
+    if data.startswith("hub:") or is_code_source(data):
         return Path(data)
     path = (document.path.parent / data).resolve()
     if not path.exists():
@@ -299,12 +314,15 @@ def _beside(name: str, document: YamlDocument) -> str:
 
 def _options_beside(options: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
     """An option that is a path (`./words.txt`, `../model`) is relative to the suite, too."""
-    return {
-        key: str((document.path.parent / value).resolve())
-        if isinstance(value, str) and value.startswith(("./", "../"))
-        else value
-        for key, value in options.items()
-    }
+    return {key: _beside_too(value, document) for key, value in options.items()}
+
+
+def _beside_too(value: Any, document: YamlDocument) -> Any:
+    if isinstance(value, dict):
+        return _options_beside(value, document)
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return str((document.path.parent / value).resolve())
+    return value
 
 
 def _references_of(model: TaskModel) -> tuple[str, ...]:
@@ -332,7 +350,7 @@ def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str,
 def _samples(
     name: str, model: TaskModel, data_path: Path, document: YamlDocument
 ) -> tuple[Sample, ...]:
-    rows = read_hub(model.data) if model.data.startswith("hub:") else read_rows(data_path)
+    rows = _rows(model.data, data_path, document)
     lines: dict[str, int] = {}
     samples = []
     for line, row in rows:
@@ -351,6 +369,12 @@ def _samples(
     if reserved and len(reserved) == len(samples):
         raise document.error("everything is in reserve", ("tasks", name, "reserve"))
     return tuple(replace(sample, reserve=sample.id in reserved) for sample in samples)
+
+
+def _rows(data: str, data_path: Path, document: YamlDocument) -> list[tuple[int, Row]]:
+    if is_code_source(data):
+        return read_code_tasks(data, document.path.parent)
+    return read_hub(data) if data.startswith("hub:") else read_rows(data_path)
 
 
 def _sample(

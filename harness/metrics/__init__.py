@@ -25,6 +25,7 @@ _BUILT_IN: Mapping[str, str] = {
     "bertscore": "harness.metrics.bertscore:BertScoreMetric",
     "bleu": "harness.metrics.bleu:Bleu",
     "chrf": "harness.metrics.bleu:Chrf",
+    "code_tests": "harness.metrics.code_tests:CodeTests",
     "distinct_n": "harness.metrics.diversity:DistinctN",
     "exact_match": "harness.metrics.exact_match:ExactMatch",
     "f1_macro": "harness.metrics.classification:F1Macro",

@@ -47,6 +47,8 @@ class MetricSpec:
     aggregate   for the form `corpus`: the function that makes the value of summed statistics,
                 a name in `harness.statistics.corpus.AGGREGATES`; for `quantile` its share, "0.95"
     timed       it measures the machine too: advisory unless the runs' rounds were interleaved
+    reads       fields of the data's rows that answers are held against beside the references
+                (hidden tests): part of the protocol, where a row has them
     """
 
     name: str
@@ -63,6 +65,7 @@ class MetricSpec:
     options: tuple[tuple[str, str], ...] = ()
     aggregate: str | None = None
     timed: bool = False
+    reads: tuple[str, ...] = ()
 
     @property
     def worst(self) -> float | None:

@@ -144,6 +144,7 @@ class PassAtK:
             per="sample",
             stats=("n", "c"),
             options=options,
+            reads=inner.reads,
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
