@@ -24,6 +24,7 @@ from harness.store import Store
 from harness.suite import digest_of
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder, untouched_randomness
+from trainers.difficulty import difficulty_of
 from trainers.engine import Engine, Turn
 from trainers.health import LOSS_GAP, Health
 from trainers.judging import Judging, judged_by
@@ -64,9 +65,13 @@ class GatedTraining:
         self.start = start
         self.ranks = ranks
         self.base = resolve(recipe.model.base, workspace, say=reporter.say)
-        self.plan = make_plan(self.stage, spare=self.stage.gate.max_rollbacks)
         self.training_id = training_id(recipe, self.stage, self.base)
         self.folder = CheckpointFolder(workspace.trainings / self.training_id)
+        self.plan = make_plan(
+            self.stage,
+            spare=self.stage.gate.max_rollbacks,
+            difficulty=difficulty_of(self.stage, self.base, start, self.folder.home),
+        )
         self.state_path = self.folder.home / "state.json"
         self.log = TrainingLog(store, self.training_id)
         self.judging = Judging(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.suite import digest_of
+from trainers.curriculum import class_weights, column_of, paced, weighted
 from trainers.methods import method_of
 from trainers.recipe import Stage
 from trainers.schema import SourceModel
@@ -41,20 +42,15 @@ class DataPlan:
         return left[: self.planned]
 
 
-def make_plan(stage: Stage, *, spare: int) -> DataPlan:
+def make_plan(stage: Stage, *, spare: int, difficulty: Sequence[float] | None = None) -> DataPlan:
     """Draw every segment's rows by the mixture's weights, without replacement until a source is
-    used up, and then from it again in a new order.
+    used up, and then from it again in a new order; within a source by the recipe's curriculum or
+    balance, where it has one. `difficulty` is each example's, where no column says it.
     """
     rows = method_of(stage.model.trainer).rows(stage.model, stage.model.checkpoint_every)
     sources = stage.data.mix
-    streams = [
-        _endless(
-            [i for i, example in enumerate(stage.examples) if example.source == number],
-            seed=_seed(stage.data.seed, number),
-        )
-        for number in range(len(sources))
-    ]
     total = stage.segments + spare
+    streams = [_stream(stage, number, rows * total, difficulty) for number in range(len(sources))]
     segments = tuple(
         _segment(sources, streams, number, rows, stage.data.seed) for number in range(1, total + 1)
     )
@@ -111,6 +107,26 @@ def _shares(weights: Sequence[float], rows: int) -> list[int]:
     for index in order[: rows - sum(counts)]:
         counts[index] += 1
     return counts
+
+
+def _stream(
+    stage: Stage, source: int, most: int, difficulty: Sequence[float] | None
+) -> Iterator[int]:
+    """One source's rows, endlessly. `most` is how many draws the whole stage takes."""
+    rows = [i for i, example in enumerate(stage.examples) if example.source == source]
+    seed, data = _seed(stage.data.seed, source), stage.data
+    examples = [stage.examples[i] for i in rows]
+    if data.balance is not None:
+        weights = class_weights([str(example.columns[data.balance]) for example in examples])
+        return (rows[i] for i in weighted(weights, seed=seed))
+    if data.curriculum is not None and (difficulty or data.curriculum.by != "perplexity"):
+        keys = (
+            [difficulty[i] for i in rows] if difficulty else column_of(examples, data.curriculum.by)
+        )
+        share = data.mix[source].weight / sum(each.weight for each in data.mix)
+        paces = paced(keys, data.curriculum, length=max(1, round(share * most)), seed=seed)
+        return (rows[i] for i in paces)
+    return _endless(rows, seed)
 
 
 def _endless(rows: list[int], seed: int) -> Iterator[int]:

@@ -5,7 +5,7 @@ What can be wrong is found here, before any weight is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from harness.data import read_rows, row_id
 from harness.errors import UserError
 from harness.suite import Suite, digest_of, load_suite
 from harness.yamlfile import Place, YamlDocument, load_yaml, validate
+from trainers.curriculum import column_of
+from trainers.instruction import instructed
 from trainers.methods import method_of
 from trainers.schema import (
     DataModel,
@@ -167,7 +169,7 @@ def _stage(
                 f"there are {segments} segments, so none is number {max(source.segments)}",
                 (*place, "segments"),
             )
-        examples.extend(_examples(number, source, document, place))
+        examples.extend(_examples(number, source, data.seed, document, place))
     # Segments that replace a dropped one are drawn from the sources that take part everywhere.
     if all(source.segments is not None for source in data.mix):
         raise document.error(
@@ -175,6 +177,7 @@ def _stage(
             (*data_at, "mix"),
             cure="leave `segments` out of one source",
         )
+    _check_order_and_loss(model, data, examples, document, here, data_at)
     learned, validation = _split(examples, data, document, data_at)
     health = dict(recipe.health if model.health is None else model.health)
     _check_health(health, method.measures, data, model, document, here)
@@ -207,7 +210,7 @@ def _suite(name: str, document: YamlDocument, place: Place, known: dict[str, Sui
 
 
 def _examples(
-    index: int, source: SourceModel, document: YamlDocument, place: Place
+    index: int, source: SourceModel, seed: int, document: YamlDocument, place: Place
 ) -> list[Example]:
     here: Place = (*place, "source")
     path = document.path.parent / source.source
@@ -237,7 +240,12 @@ def _examples(
             (*place, "where"),
             cure="loosen it, or take the source out",
         )
-    return examples
+    if source.instruct is None:
+        return examples
+    try:
+        return list(instructed(examples, source.instruct, seed=seed))
+    except UserError as error:
+        raise document.error(error.what, (*place, "instruct"), cure=error.cure) from None
 
 
 def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
@@ -274,6 +282,47 @@ def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) 
         label=_label(filled(source.label)),
         columns=fields,
     )
+
+
+def _check_order_and_loss(
+    model: StageModel,
+    data: DataModel,
+    examples: Sequence[Example],
+    document: YamlDocument,
+    here: Place,
+    data_at: Place,
+) -> None:
+    by = data.curriculum.by if data.curriculum is not None else "perplexity"
+    if by != "perplexity":
+        try:
+            column_of(examples, by)
+        except UserError as error:
+            place: Place = (*data_at, "curriculum", "by")
+            raise document.error(error.what, place, cure=error.cure) from None
+    elif data.curriculum is not None and not {"text", "answer", "labelled"} & {
+        source.shape for source in data.mix
+    }:
+        raise document.error(
+            "only texts and answers have a perplexity to order by", (*data_at, "curriculum", "by")
+        )
+    for example in examples:
+        if data.balance is not None and data.balance not in example.columns:
+            raise document.error(
+                f"row {example.row!r} has no field {data.balance!r} to balance by",
+                (*data_at, "balance"),
+                cure=f"its fields are {', '.join(example.columns)}",
+            )
+    if model.loss is None:
+        return
+    if model.trainer != "sft":
+        raise document.error(f"the trainer {model.trainer} has a loss of its own", (*here, "loss"))
+    ewc = model.loss.ewc
+    if ewc is not None and ewc.source not in {source.source for source in data.mix}:
+        raise document.error(
+            f"EWC measures on {ewc.source!r}, which is no source of the mix",
+            (*here, "loss", "ewc", "source"),
+            cure=f"its sources are {', '.join(source.source for source in data.mix)}",
+        )
 
 
 def _label(text: str | None) -> bool | None:

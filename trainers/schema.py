@@ -7,6 +7,10 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.suite import PromptModel
+from trainers.contamination import ContaminationModel
+from trainers.curriculum import CurriculumModel
+from trainers.instruction import InstructionModel
+from trainers.losses import LossModel
 from trainers.ppo import PpoModel
 from trainers.rewards import RewardModelSpec
 from trainers.safety import SafetyModel
@@ -68,6 +72,7 @@ class SourceModel(Strict):
     chosen: str | None = None
     rejected: str | None = None
     label: str | None = None
+    instruct: InstructionModel | None = None
     where: dict[str, str | int | float | bool] = Field(default_factory=dict)
     segments: tuple[int, ...] | None = None
     note: str | None = None
@@ -99,8 +104,10 @@ class SourceModel(Strict):
 
 
 class DataModel(Strict):
-    """What is learned from, in which mixture.
+    """What is learned from, in which mixture, and in which order within a source.
 
+    `curriculum` goes from easy rows to hard ones, or back; `balance` names a column whose rare
+    values come more often; without either, rows come in a random order, all before any again.
     `validation` is the share of every source's rows that is never learned from and whose loss is
     held against the training loss (the health rule `loss_gap`).
     """
@@ -108,7 +115,15 @@ class DataModel(Strict):
     seed: int = 0
     max_length: int = Field(1024, ge=8)
     validation: float = Field(0.0, ge=0, lt=1)
+    curriculum: CurriculumModel | None = None
+    balance: str | None = None
     mix: tuple[SourceModel, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.curriculum is not None and self.balance is not None:
+            raise ValueError("rows come by `curriculum` or by `balance`, not by both")
+        return self
 
 
 class InconclusiveModel(Strict):
@@ -170,6 +185,7 @@ class StageModel(Strict):
     max_new_tokens: int = Field(64, ge=1)
     temperature: float = Field(1.0, gt=0)
     reuse: int = Field(1, ge=1)
+    loss: LossModel | None = None
     ppo: PpoModel = Field(default_factory=lambda: PpoModel.model_validate({}))
     rewards: tuple[RewardModelSpec, ...] = ()
     safety: SafetyModel | None = None
@@ -208,6 +224,7 @@ class RecipeModel(Strict):
     stages: tuple[StageModel, ...] = Field(min_length=1)
     gate: TrainingGateModel | None = None
     health: dict[str, HealthRule] = Field(default_factory=dict)
+    contamination: ContaminationModel | None = None
     tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     webhook: str | None = Field(None, pattern=r"^https?://")
 

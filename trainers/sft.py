@@ -31,15 +31,37 @@ class SupervisedFineTuning(CausalMethod):
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=job.stage.data.max_length,
         )
-        trainer = ours(SFTTrainer, job)(
+        rows = tokenised(job, job.stage.examples)
+        trainer = _with_loss(ours(SFTTrainer, job), job, rows)(
             model=job.model,
             args=arguments,
-            train_dataset=tokenised(job, job.stage.examples),
+            train_dataset=rows,
             eval_dataset=tokenised(job, job.stage.validation) if job.stage.validation else None,
             processing_class=job.tokenizer,
             callbacks=list(job.callbacks),
         )
         return without_printing(trainer)
+
+
+def _with_loss(trainer_class: type[Any], job: Job, rows: Any) -> type[Any]:
+    """With the stage's own loss, where it has one."""
+    settings = job.stage.model.loss
+    if settings is None:
+        return trainer_class
+    from trainers.losses import prepared_ewc, with_loss
+
+    if settings.ewc is None:
+        return with_loss(trainer_class, settings)
+    sources = [source.source for source in job.stage.data.mix]
+    kept = [sources[example.source] == settings.ewc.source for example in job.stage.examples]
+    ewc = prepared_ewc(
+        job.output.parent / "ewc.safetensors",
+        job.model,
+        [row for row, keep in zip(rows, kept, strict=True) if keep],
+        settings.ewc,
+        seed=job.recipe.model.seed,
+    )
+    return with_loss(trainer_class, settings, ewc)
 
 
 METHOD = SupervisedFineTuning()

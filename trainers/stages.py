@@ -10,6 +10,7 @@ from harness.models import ModelFiles, resolve
 from harness.store import Store
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder
+from trainers.contamination import check_recipe
 from trainers.follower import Follower
 from trainers.loop import GatedTraining, training_id
 from trainers.methods import method_of
@@ -34,6 +35,9 @@ def run_stages(
     """
     require_gpu_for(recipe)
     require_trackers(recipe)
+    if recipe.model.contamination is not None:
+        model = recipe.model.contamination
+        check_recipe(recipe, model).require(model)
     start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
     for stage in recipe.stages:
         training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks)

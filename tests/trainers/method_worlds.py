@@ -11,11 +11,11 @@ import yaml
 from tests.trainers.worlds import GOOD, rows
 
 PAIRS = [
-    {"id": f"p{i}", "ask": question, "good": good, "bad": bad, "ok": i % 2 == 0}
+    {"id": f"p{i}", "ask": question, "good": good, "bad": bad, "ok": i % 2 == 0, "rank": i}
     for i, (question, good, bad) in enumerate(
         (f"{topic} {verb}?", f"The {topic} does not mind.", f"zqx {verb} vvk")
-        for topic in ("fox", "dog", "table", "weather")
-        for verb in ("jumps", "books", "walks", "answers")
+        for topic in ("fox", "dog", "table", "weather", "world", "park", "name", "capital")
+        for verb in ("jumps", "books", "walks", "answers", "waits", "eats")
     )
 ]
 TEMPLATES: dict[str, dict[str, Any]] = {

@@ -57,6 +57,17 @@ MORE: list[tuple[str, dict[str, Any]]] = [
     ("sft", {"adapter": {**LORA, "kind": "dora"}}),
     ("sft", {"adapter": {**LORA, "kind": "rslora", "bias": "lora_only"}}),
     ("sft", {"adapter": {**LORA, "modules_to_save": ["lm_head"]}}),
+    (
+        "sft",
+        {
+            "stage": {
+                "loss": {
+                    "focal_gamma": 2.0,
+                    "ewc": {"weight": 5.0, "source": "pairs.jsonl", "samples": 4},
+                }
+            }
+        },
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
+from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import write_world
 from trainers.plan import make_plan, reshuffled
 from trainers.recipe import Stage, load_recipe
@@ -112,3 +114,39 @@ def test_steps_must_end_on_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="multiple of checkpoint_every") as caught:
         load_recipe(path)
     assert caught.value.line is not None
+
+
+def test_a_curriculum_goes_from_easy_to_hard(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, Path("nowhere"), "sft", stage={"steps": 12})
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["data"]["curriculum"] = {"by": "rank", "start": 0.2, "full_at": 1.0}
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    stage = load_recipe(path).stages[0]
+    segments = make_plan(stage, spare=0).segments
+    ranks = [[stage.examples[i].columns["rank"] for i in segment] for segment in segments]
+    assert max(ranks[0]) < len(stage.examples) / 2
+    assert sum(ranks[0]) < sum(ranks[-1])
+
+
+def test_rare_values_come_as_often_as_common_ones(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, Path("nowhere"), "sft", stage={"steps": 24})
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text("utf-8").splitlines()]
+    lines = [
+        json.dumps({**row, "kind": "rare" if i < 4 else "common"}) for i, row in enumerate(rows)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["data"]["balance"] = "kind"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    stage = load_recipe(path).stages[0]
+    drawn = [stage.examples[i].columns["kind"] for i in make_plan(stage, spare=0).indices()]
+    assert drawn.count("rare") == pytest.approx(len(drawn) / 2, abs=4)
+
+
+def test_a_curriculum_by_a_column_that_is_not_there(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, Path("nowhere"), "sft")
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["data"]["curriculum"] = {"by": "hardness"}
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(UserError, match="no number in 'hardness'"):
+        load_recipe(path)
