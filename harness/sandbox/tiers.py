@@ -99,8 +99,8 @@ HOLDS: dict[Tier, str] = {
 }
 
 CURES: dict[Tier, str] = {
-    "A": "run as root, or allow user namespaces"
-    " (sysctl kernel.apparmor_restrict_unprivileged_userns=0; docker: --privileged)",
+    "A": "run as root, or allow user namespaces (sysctl user.max_user_namespaces;"
+    " Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0; docker: --privileged)",
     "B": "use Linux 5.13 or newer with Landlock, libseccomp2 and pyseccomp;"
     " `ratchet sandbox check` says what is missing",
     "C": "install Python 3.11 or newer on Linux or macOS",

@@ -17,6 +17,7 @@ class Hostile:
     program: str
     label: str
     in_b: str | None = None  # where tier B says something else
+    tests: str = TESTS
 
     def expected(self, tier: str) -> list[str]:
         """One label, or where it is the interpreter's to choose, a few."""
@@ -190,6 +191,31 @@ FORGERIES = [
     Hostile("always equal list", always_equal("list", ""), T),
     Hostile("always equal dict", always_equal("dict", ""), T),
     Hostile("always equal tuple", always_equal("tuple", ""), T),
+    *(
+        Hostile(
+            f"answers {operator} itself",
+            "class Yes:\n"
+            "    def __bool__(self): return True\n"
+            "    def __sub__(self, other): return 0\n"
+            "    __lt__ = __le__ = __contains__ = __eq__ = lambda self, other: True\n"
+            "def solve(a, b): return Yes()\n",
+            T,
+            tests=tests,
+        )
+        for operator, tests in {
+            "a difference": "assert abs(candidate(2, 3) - 5) < 1e-9",
+            "an order": "assert candidate(2, 3) <= 5",
+            "membership": "assert 5 in candidate(2, 3)",
+            "its own equality": "assert candidate(2, 3) == candidate(3, 2)",
+        }.items()
+    ),
+    Hostile(
+        "a class in the place of a function",
+        "class solve:\n    def __init__(self, a, b): pass\n"
+        "    def __sub__(self, other): return 0\n",
+        T,
+        tests="assert abs(candidate(2, 3) - 5) < 1e-9",
+    ),
     Hostile("patched builtins", wrong("import builtins\nbuiltins.AssertionError = int"), T),
     Hostile("patched math", wrong("import math, operator\nmath.isclose = operator.eq = max"), T),
     Hostile("prints a pass", in_call("print('passed'); print('[\"pass\", \"\"]')\nreturn 0"), T),
@@ -376,7 +402,8 @@ MISCHIEF = [
             "except (RuntimeError, MemoryError): pass\nstop.set()"
         ),
         "pass",
-        "pass timeout:wall-idle fail:load",  # a thread without memory may never say that it began
+        # a thread that gets no memory may never say that it began
+        "pass timeout:wall-idle timeout:cpu fail:load",
     ),
     Hostile(
         "fork bomb",

@@ -115,6 +115,34 @@ def test_an_exception_of_the_programs_own_maps_to_its_nearest_builtin(sandbox: S
     assert run(sandbox, program, "try: f()\nexcept LookupError: pass\nelse: assert False").passed
 
 
+def test_the_programs_own_exception_can_be_caught_by_name(sandbox: Sandbox) -> None:
+    program = "class Base(ValueError): pass\nclass Mine(Base): pass\ndef f(): raise Mine('told')"
+    tests = "try: f()\nexcept Mine as e: assert str(e) == 'told'\nelse: assert False"
+    outcome = run(sandbox, program, tests)
+    assert (outcome.label, outcome.verdict) == ("pass", "split"), outcome
+    assert run(sandbox, program, tests.replace("Mine", "Base")).passed
+    assert (
+        run(sandbox, program.replace("raise Mine", "raise KeyError"), tests).label == "fail:tests"
+    )
+
+
+def test_objects_cross_within_containers(sandbox: Sandbox) -> None:
+    program = (
+        "class Node:\n    def __init__(self, v): self.v = v\n"
+        "def f(n): return [Node(i) for i in range(n)]\n"
+        "def g(nodes): return sum(n.v for n in nodes)\n"
+    )
+    assert run(
+        sandbox, program, "nodes = f(4)\nassert nodes[3].v == 3\nassert g(nodes) == 6"
+    ).passed
+
+
+def test_a_generator_is_asked_for_its_values(sandbox: Sandbox) -> None:
+    program = "def f(n):\n    while True:\n        yield n\n        n += 1"
+    tests = "import itertools\nassert list(itertools.islice(f(3), 4)) == [3, 4, 5, 6]"
+    assert run(sandbox, program, tests).passed
+
+
 def test_tests_that_catch_everything_cannot_hide_an_exit(sandbox: Sandbox) -> None:
     tests = "for _ in range(3):\n    try: f()\n    except BaseException: pass"
     assert run(sandbox, "import os\ndef f(): os._exit(0)", tests).label == "fail:exited"
@@ -166,10 +194,7 @@ def test_check_is_called_for_tests_that_leave_it(sandbox: Sandbox) -> None:
     ("program", "tests"),
     [
         ("def f(g): return g(2)", "assert f(lambda x: x + 1) == 3"),
-        (
-            "class Mine(Exception): pass\ndef f(): raise Mine",
-            "try: f()\nexcept Mine: pass\nelse: assert False",
-        ),
+        ("def f(x): return x.value", "class Box: value = 3\nassert f(Box()) == 3"),
     ],
 )
 def test_what_cannot_be_split_is_cooperative_and_says_so(

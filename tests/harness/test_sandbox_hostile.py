@@ -7,12 +7,12 @@ from functools import cache
 import pytest
 
 from harness.sandbox import Job, Outcome
-from tests.harness.hostile_programs import HOSTILE, TESTS, Hostile
+from tests.harness.hostile_programs import HOSTILE, Hostile
 from tests.harness.sandbox_worlds import QUICK, host
 
 
 def job(hostile: Hostile) -> Job:
-    return Job.of_tests(hostile.program, TESTS, "solve", limits=QUICK)
+    return Job.of_tests(hostile.program, hostile.tests, "solve", limits=QUICK)
 
 
 @cache

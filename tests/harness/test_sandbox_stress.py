@@ -8,7 +8,7 @@ import pytest
 
 from harness.sandbox import Job, Limits
 from harness.sandbox.outcome import MIB
-from tests.harness.hostile_programs import HOSTILE, TESTS, Hostile
+from tests.harness.hostile_programs import HOSTILE, Hostile
 from tests.harness.sandbox_worlds import host
 
 SLOW = ("timeout", "fail:memory", "fail:output")
@@ -26,7 +26,7 @@ SAME = [
 
 
 def job(hostile: Hostile) -> Job:
-    return Job.of_tests(hostile.program, TESTS, "solve", limits=LIMITS)
+    return Job.of_tests(hostile.program, hostile.tests, "solve", limits=LIMITS)
 
 
 @pytest.mark.long

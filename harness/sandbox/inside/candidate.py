@@ -106,7 +106,7 @@ def _received(tagged: dict[str, Any], objects: list[Any]) -> Any:
 
 
 def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -> str:
-    """One reply as JSON: ok, object, raise, missing, exited or unsendable."""
+    """One reply as JSON: ok, raise, missing, exception, exited or unsendable."""
     body: str
     try:
         kind, *rest = request
@@ -122,7 +122,7 @@ def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -
     except SystemExit as error:
         body = json.dumps(["exited", f"sys.exit({error.code!r})"[:200]])
     except BaseException as error:  # noqa: BLE001 - every kind of raise is an answer
-        body = json.dumps(["raise", _builtin_name(error), describe(error)])
+        body = json.dumps(["raise", _lineage(type(error)), describe(error)])
     return body
 
 
@@ -130,8 +130,8 @@ def _name(name: str, namespace: dict[str, Any], objects: list[Any]) -> list[Any]
     if name not in namespace:
         return ["missing"]
     value = namespace[name]
-    if isinstance(value, type) and issubclass(value, BaseException):
-        return ["exception", name]
+    if isinstance(value, type) and issubclass(value, Exception):
+        return ["exception", _lineage(value)]
     return _result(value, objects)
 
 
@@ -140,29 +140,41 @@ def _call(
 ) -> list[Any]:
     """Call, and send back those arguments that the judge keeps and the call changed."""
     everything: dict[Any, Any] = {**dict(enumerate(args)), **named}
-    before = [pack(everything[key]) for key in keep]
+    stay = _keeper(objects)
+    before = [pack(everything[key], stay) for key in keep]
     reply = _result(target(*args, **named), objects)
-    after = [(key, pack(everything[key])) for key in keep]
+    after = [(key, pack(everything[key], stay)) for key in keep]
     changed = [[key, now] for (key, now), was in zip(after, before, strict=True) if now != was]
     return [*reply, changed] if changed else reply
 
 
 def _result(value: Any, objects: list[Any]) -> list[Any]:
-    """Plain data by value; all else stays here and is known by its number."""
     try:
-        return ["ok", pack(value)]
+        return ["ok", pack(value, _keeper(objects))]
     except Unsendable as why:
-        if isinstance(value, (list, tuple, dict, set, frozenset)):
-            return ["unsendable", str(why)]
-        objects.append(value)
-        return ["object", [len(objects) - 1, type(value).__name__[:100]]]
+        return ["unsendable", str(why)]
 
 
-def _builtin_name(error: BaseException) -> str:
-    for kind in type(error).__mro__:
+def _keeper(objects: list[Any]) -> Callable[[Any], Any]:
+    """Plain data goes by value; all else stays here and is known by its number."""
+
+    def keep(value: Any) -> Any:
+        number = next((n for n, known in enumerate(objects) if known is value), len(objects))
+        if number == len(objects):
+            objects.append(value)
+        return {"h": [number, type(value).__name__[:100]]}
+
+    return keep
+
+
+def _lineage(raised: type[BaseException]) -> list[str]:
+    """Names of an exception's classes, its own first, up to its nearest builtin one."""
+    names: list[str] = []
+    for kind in raised.__mro__:
+        names.append(str(kind.__name__))
         if getattr(builtins, kind.__name__, None) is kind:
-            return str(kind.__name__)
-    return "Exception"
+            break
+    return names
 
 
 def together(program: str, setup: str, entry_point: str, tests: str, calls: bool) -> list[Any]:

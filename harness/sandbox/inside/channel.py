@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-MAXIMUM = 16 * 1024 * 1024
+MAXIMUM = 8 * 1024 * 1024
 """Bytes of one message from a program. More is refused before any of it is read."""
 
 UNBOUNDED = 2**32 - 1

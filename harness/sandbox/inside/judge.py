@@ -17,11 +17,14 @@ from typing import Any
 
 from .candidate import TEXT, describe
 from .channel import MAXIMUM, Garbled, Lost, frame, receive, receive_with, send
-from .plain import Unsendable, pack, restore, unpack
+from .plain import Unsendable, pack, refuse, restore, unpack
 
 MUTABLE = (list, dict, set, bytearray)
 BLAMED = frozenset({"fail:load", "fail:memory", "fail:exited"})
 """What a program may say of itself."""
+
+LINEAGE = 20
+"""How many bases of a program's exception its judge keeps apart."""
 
 LOST = "lost"
 UNSPLITTABLE = "unsplittable"
@@ -40,13 +43,20 @@ class Ended(BaseException):
 
 
 class Program:
-    """The program as its judge sees it: a channel, and how it ended if it did."""
+    """The program as its judge sees it: a channel, and how it ended if it did.
+
+    `objects`: the tests ask for a class by name, so operators on the program's objects are what
+    they test. Otherwise such an operator is refused: it would show the program what is expected,
+    and believe its answer.
+    """
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.ready = False
         self.ended: tuple[str, str] | None = None
         self.starved = False
+        self.objects = False
+        self.exceptions: dict[str, type[Exception]] = {}
 
     def end(self, label: str, detail: str) -> Ended:
         """Remember the first reason: tests that catch everything can't hide it."""
@@ -77,7 +87,7 @@ class Program:
 
     def _receive(self) -> Any:
         try:
-            return receive(self.channel, MAXIMUM, unpack)
+            return receive(self.channel, MAXIMUM, self._unpack)
         except Lost:
             raise self.end(LOST, "") from None
         except Garbled as error:
@@ -91,37 +101,53 @@ class Program:
                 return value, []
             case ["ok", value, list(changed)]:
                 return value, changed
-            case ["object", [int(number), str(kind)], *changed]:
-                return Remote(self, number, kind), changed[0] if changed else []
-            case ["raise", str(name), str(text)]:
-                self.starved = name == "MemoryError"
-                raise _exception(name, text)
+            case ["raise", [*_, str()] as lineage, str(text)]:
+                self.starved = lineage[-1] == "MemoryError"
+                raise self._raised(lineage, text)
             case ["missing"]:
                 raise KeyError
             case ["exited", str(detail)]:
                 raise self.end("fail:exited", detail)
             case ["unsendable", str(detail)]:
                 raise self.end("fail:output", detail)
-            case ["exception", str(name)]:
-                raise self.end(UNSPLITTABLE, f"the tests use the program's exception {name}")
+            case ["exception", [*_, str()] as lineage]:
+                return self._exception(lineage), []
         raise self.end("fail:protocol", "no such answer")
 
+    def _unpack(self, tagged: dict[str, Any]) -> Any:
+        if "h" not in tagged:
+            return unpack(tagged)
+        number, kind = tagged["h"]
+        if type(number) is not int or type(kind) is not str:
+            raise ValueError
+        return Remote(self, number, kind)
 
-def _exception(name: str, text: str) -> Exception:
+    def _exception(self, lineage: list[Any]) -> type[Exception]:
+        """A stand-in for an exception of the program's, beneath stand-ins for its bases."""
+        kind = _builtin(lineage[-1])
+        for name in map(str, reversed(lineage[-LINEAGE:-1])):
+            kind = self.exceptions.setdefault(name, type(name, (kind,), {}))
+        return kind
+
+    def _raised(self, lineage: list[Any], text: str) -> Exception:
+        kind = self._exception(lineage)
+        message = text.removeprefix(str(lineage[0])).removeprefix(": ")
+        try:
+            return kind(message) if message else kind()
+        except TypeError:  # UnicodeDecodeError and its like take more than a message
+            return ValueError(text)
+
+
+def _builtin(name: str) -> type[Exception]:
     kind = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        return RuntimeError(text)
-    message = text.partition(": ")[2] if text.startswith(name) else text
-    try:
-        return kind(message) if message else kind()
-    except TypeError:  # UnicodeDecodeError and its like take more than a message
-        return ValueError(text)
+    return kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError
 
 
 class Remote:
     """Stands for an object of the program's: a function, a class, an instance, a generator.
 
-    It equals no plain data, ever; whether two such objects are equal is the program's to say.
+    It equals no plain data, ever; whether two such objects are equal is the program's to say, and
+    that only where the tests ask for a class of its.
     """
 
     __slots__ = ("_kind", "_number", "_program")
@@ -171,7 +197,11 @@ class Remote:
         return program.ask(["do", operation, packed])[0]
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(other) is Remote and self._do("eq", other) is True)
+        if type(other) is not Remote:
+            return False
+        if self._number == other._number:
+            return True
+        return self._program.objects and self._do("eq", other) is True
 
     def __hash__(self) -> int:
         return hash(self._do("hash"))
@@ -194,15 +224,23 @@ class Remote:
         return self._do("iter")
 
 
-def _operation(name: str) -> Any:
+def _asking(name: str) -> Any:
     return lambda self, *operands: self._do(name, *operands)
 
 
-for _name in (
-    *("next", "getitem", "setitem", "delitem", "contains", "neg"),
-    *("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv"),
-):
-    setattr(Remote, f"__{_name}__", _operation(_name))
+def _believing(name: str) -> Any:
+    def operate(self: Remote, other: Any) -> Any:
+        if not self._program.objects:
+            raise TypeError(f"{self!r} is no plain data, and takes no part in {name}")
+        return self._do(name, other)
+
+    return operate
+
+
+for _name in ("next", "getitem", "setitem", "delitem", "neg"):
+    setattr(Remote, f"__{_name}__", _asking(_name))
+for _name in ("contains", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv"):
+    setattr(Remote, f"__{_name}__", _believing(_name))
 
 
 def _nests(value: Any) -> bool:
@@ -211,12 +249,14 @@ def _nests(value: Any) -> bool:
 
 
 def _sent(program: Program, value: Any) -> Any:
-    if type(value) is Remote:
-        return {"h": value._number}
     try:
-        return pack(value)
+        return pack(value, _handle)
     except Unsendable as why:
         raise program.end(UNSPLITTABLE, f"the tests pass {why}") from None
+
+
+def _handle(value: Any) -> Any:
+    return {"h": value._number} if type(value) is Remote else refuse(value)
 
 
 class Names(dict[str, Any]):
@@ -228,7 +268,12 @@ class Names(dict[str, Any]):
         self._program = program
 
     def __missing__(self, name: str) -> Any:
+        self._program.objects |= _names_a_class(name)
         return self._program.ask(["name", name])[0]
+
+
+def _names_a_class(name: str) -> bool:
+    return name[:1].isupper()
 
 
 @lru_cache(maxsize=256)
@@ -243,6 +288,7 @@ def judge(
     """The label and a detail. `calls`: the tests define `check` and leave the call to us."""
     program = Program(channel)
     names = Names(program)
+    program.objects = _names_a_class(entry_point)
     entry = Remote(program, 0, "entry point")
     random.seed(0)
     label, detail = "pass", ""

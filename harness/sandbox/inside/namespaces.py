@@ -43,7 +43,8 @@ def enter(stage: str, shown: Sequence[str]) -> int | None:
         mapped = _mapper()
         sys_.unshare(sys_.CLONE_NEWNS)
         build_root(stage, shown)
-        os.setgroups([])
+        with contextlib.suppress(PermissionError):  # refused where no groups are mapped anyhow
+            os.setgroups([])
         sys_.unshare(FRESH)
         user = mapped()
     else:

@@ -19,45 +19,63 @@ class Unsendable(Exception):
 
 
 def _integer(value: int) -> Any:
-    value = int(value)
     return value if value.bit_length() <= NATIVE_BITS else {"i": hex(value)}
 
 
-def _items(name: str, kind: type) -> Callable[[Any, int], Any]:
+Other = Callable[[Any], Any]
+"""What becomes of a value that is no plain data: a tagged object, or Unsendable is raised."""
+
+Packer = Callable[[Any, Other, int], Any]
+
+
+def refuse(value: Any) -> Any:
+    """No stand-in: only plain data may cross."""
+    raise Unsendable(f"a value of type {type(value).__name__[:100]}")
+
+
+def _items(name: str, kind: type) -> Packer:
     iterate = kind.__iter__  # type: ignore[attr-defined]  # each kind here is iterable
-    return lambda value, depth: {name: [pack(item, depth) for item in iterate(value)]}
+    return lambda value, other, depth: {name: [pack(item, other, depth) for item in iterate(value)]}
 
 
-def _list(value: list[Any], depth: int) -> Any:
-    return [pack(item, depth) for item in list.__iter__(value)]
+def _list(value: list[Any], other: Other, depth: int) -> Any:
+    return [pack(item, other, depth) for item in list.__iter__(value)]
 
 
-def _dict(value: dict[Any, Any], depth: int) -> Any:
-    return {"d": [[pack(key, depth), pack(item, depth)] for key, item in dict.items(value)]}
+def _dict(value: dict[Any, Any], other: Other, depth: int) -> Any:
+    return {
+        "d": [
+            [pack(key, other, depth), pack(item, other, depth)] for key, item in dict.items(value)
+        ]
+    }
 
 
-_PACKERS: dict[type, Callable[[Any, int], Any]] = {
-    type(None): lambda value, _: value,
-    bool: lambda value, _: value,
-    int: lambda value, _: _integer(int.__int__(value)),
-    float: lambda value, _: float.__float__(value),
-    str: lambda value, _: str.__str__(value),
+def _range(value: range) -> Any:
+    return {"r": [_integer(bound) for bound in (value.start, value.stop, value.step)]}
+
+
+_PACKERS: dict[type, Packer] = {
+    type(None): lambda value, _other, _depth: value,
+    bool: lambda value, _other, _depth: value,
+    int: lambda value, _other, _depth: _integer(int.__int__(value)),
+    float: lambda value, _other, _depth: float.__float__(value),
+    str: lambda value, _other, _depth: str.__str__(value),
     list: _list,
     dict: _dict,
     tuple: _items("t", tuple),
     set: _items("s", set),
     frozenset: _items("f", frozenset),
-    bytes: lambda value, _: {"b": bytes.hex(value)},
-    bytearray: lambda value, _: {"a": bytearray.hex(value)},
-    complex: lambda value, _: {"c": [value.real, value.imag]},
-    range: lambda value, _: {"r": [_integer(n) for n in (value.start, value.stop, value.step)]},
+    bytes: lambda value, _other, _depth: {"b": bytes.hex(value)},
+    bytearray: lambda value, _other, _depth: {"a": bytearray.hex(value)},
+    complex: lambda value, _other, _depth: {"c": [value.real, value.imag]},
+    range: lambda value, _other, _depth: _range(value),
 }
 _SAME = frozenset({type(None), bool, float, str})
 _BASES = tuple(kind for kind in _PACKERS if kind is not type(None))
 
 
-def pack(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON can carry it. Raises Unsendable; never runs a method of a subclass."""
+def pack(value: Any, other: Other = refuse, depth: int = 0) -> Any:
+    """`value` as JSON can carry it. Raises Unsendable; runs no method of a subclass."""
     kind = type(value)
     if kind in _SAME:
         return value
@@ -67,8 +85,8 @@ def pack(value: Any, depth: int = 0) -> Any:
     if packer is None:
         packer = next((_PACKERS[base] for base in _BASES if issubclass(kind, base)), None)
         if packer is None:
-            raise Unsendable(f"a value of type {kind.__name__}")
-    return packer(value, depth + 1)
+            return other(value)
+    return packer(value, other, depth + 1)
 
 
 def unpack(tagged: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ WARM = (
 )
 """Loaded before the first fork, so that no program pays for its imports."""
 
-JUDGE_MEMORY = 2 * 1024**3
+JUDGE_MEMORY = 1024**3
 JUDGE_JOBS = 2000
 """A judge is replaced after so many programs, whatever it looks like."""
 
@@ -71,7 +71,7 @@ def main(control_fd: int) -> None:
         gc.freeze()
         worker = Worker(room)
     except OSError as error:
-        send(control, {"failed": str(error)})
+        send(control, {"failed": error.strerror or str(error)})
         return
     try:
         worker.serve()
@@ -208,8 +208,9 @@ class Worker:
     def _rules(self) -> int | None:
         if self.room.tier == "C":
             return None
-        writable = (namespaces.WRITABLE,) if self.room.tier == "A" else ()
-        return syscalls.landlock_ruleset((*self.room.readable, *namespaces.DEVICES), writable)
+        own = (namespaces.WRITABLE,) if self.room.tier == "A" else ()
+        readable = (*self.room.readable, *namespaces.DEVICES)
+        return syscalls.landlock_ruleset(readable, ("/dev/null", *own))
 
     def _new_judge(self) -> tuple[Judge, socket.socket]:
         """A judge, and the line on which it hears tests: the parent's, never this process's."""
