@@ -82,3 +82,34 @@ def save_tiny_llama(folder: Path, **overrides: Any) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_tiny_classifier(folder: Path, *labels: str, **overrides: Any) -> Path:
+    """A small random BERT with named labels and the embedded encoder's vocabulary, as a folder.
+
+    Its tokenizer has the huge sentinel for a maximum length, as many on the hub have.
+    """
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from harness.metrics.encoders import embedded_encoder
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(embedded_encoder()))
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "max_position_embeddings": 64,
+        "initializer_range": 1.0,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model: Any = BertForSequenceClassification(BertConfig(**{**settings, **overrides}))
+    tokenizer.model_max_length = int(1e30)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder

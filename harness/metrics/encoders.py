@@ -209,14 +209,30 @@ def token_batches(
     """`(rows, model inputs)`: like lengths together, at most so many padded tokens a batch."""
     limit = max_tokens(tokenizer, model)
     encoded = [
-        tokenizer(
-            *(text if isinstance(text, tuple) else (text,)), truncation=True, max_length=limit
-        )
+        tokenizer(*_parts(tokenizer, text, limit), truncation=True, max_length=limit)
         for text in texts
     ]
     for rows in batches_by_length([len(e["input_ids"]) for e in encoded], tokens_per_batch(model)):
         inputs = tokenizer.pad([encoded[row] for row in rows], return_tensors="pt")
         yield rows, dict(inputs.to(model.device))
+
+
+def _parts(tokenizer: Any, text: str | tuple[str, str], limit: int) -> tuple[str, ...]:
+    """The text, or both texts of a pair, each cut to what could be read of it alone.
+
+    A tokenizer that truncates a pair keeps what it cut off in every combination of the pieces:
+    two texts of 20,000 words would take all memory.
+    """
+    if isinstance(text, str):
+        return (text,)
+    return tuple(_readable_start(tokenizer, part, limit) for part in text)
+
+
+def _readable_start(tokenizer: Any, text: str, limit: int) -> str:
+    if len(text) <= limit or not tokenizer.is_fast:
+        return text
+    found = tokenizer(text, truncation=True, max_length=limit, return_offsets_mapping=True)
+    return text[: max(end for _, end in found["offset_mapping"])]
 
 
 def tokens_per_batch(model: Any) -> int:

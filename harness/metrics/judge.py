@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from harness.backends.base import Backend, Generation, GenerationRequest, GenerationSettings
 from harness.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import described
+from harness.metrics.encoders import described, require
 from harness.metrics.items import Outcome, Pair, score_responses
+from harness.records import ScoreOutcome
 
 Choice = Literal["left", "right", "tie"]
 
@@ -47,13 +50,17 @@ class Judged:
 class Agreement:
     """Judge against humans over the pairs that both judged.
 
-    The share of equal choices (0..1), and Cohen's κ (1960; 1 at most, 0 as by chance; None where
-    chance alone would always agree).
+    `share` of equal choices and the `chance` of that many if both chose blindly, both 0..1; and
+    Cohen's κ (1960; 1 at most, 0 as by chance; None where chance alone would always agree).
     """
 
     pairs: int
     share: float
-    kappa: float | None
+    chance: float
+
+    @property
+    def kappa(self) -> float | None:
+        return (self.share - self.chance) / (1 - self.chance) if self.chance < 1 else None
 
 
 def judge(
@@ -133,70 +140,155 @@ def agreement(judged: Sequence[Choice | None], human: Sequence[Choice | None]) -
     share = sum(j == h for j, h in both) / n
     left, right = Counter(j for j, _ in both), Counter(h for _, h in both)
     chance = sum(left[choice] * right[choice] for choice in left) / n**2
-    return Agreement(n, share, (share - chance) / (1 - chance) if chance < 1 else None)
+    return Agreement(n, share, chance)
+
+
+STATS = ("tokens", "consistent", "cost")
+HUMAN_STATS = ("human_pairs", "human_share", "human_chance")
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeMetric:
     """Win share of the responses over the reference answer: 1 a win, ½ a tie, 0 a loss.
 
-    The judge is the language model `model` (a folder, or a hub id), run on this machine. The
-    statistics hold what was spent in tokens, prompts included, and whether both orders agreed;
-    `price` (money per million tokens) adds the cost. Its agreement with humans is `agreement`'s.
+    The judge is the language model `model`: a folder, a hub id or the embedded name, run on this
+    machine, or a server's `openai:URL#MODEL`. A reply without a readable verdict is an error. The
+    statistics hold what was spent in tokens, prompts included, whether both orders agreed, and the
+    cost at `price` (money per million tokens).
+
+    `humans` names a JSONL file of pairs that people decided, each with `question`, `left`, `right`
+    and `choice` (left, right or tie): the judge decides them as well, and its agreement with
+    people is kept beside every score.
     """
 
     model: str
     rubric: str = RUBRIC
     max_new_tokens: int = 256
     price: float = 0.0
+    humans: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.model.startswith("openai:"):
+            require(self.model)
+        if self.humans is not None:
+            read_humans(Path(self.humans))
 
     @property
     def spec(self) -> MetricSpec:
-        import hashlib
-
-        rubric = hashlib.sha256(self.rubric.encode()).hexdigest()[:12]
+        options = [
+            ("model", described(self.model)),
+            ("rubric", hashlib.sha256(self.rubric.encode()).hexdigest()[:12]),
+            ("max_new_tokens", str(self.max_new_tokens)),
+        ]
+        if self.humans is not None:
+            content = Path(self.humans).read_bytes()
+            options.append(("humans", hashlib.sha256(content).hexdigest()[:12]))
         return MetricSpec(
             "judge",
             "higher",
             unit="win share",
-            stats=("tokens", "consistent", "cost"),
-            options=(
-                ("model", described(self.model)),
-                ("rubric", rubric),
-                ("max_new_tokens", str(self.max_new_tokens)),
-            ),
+            stats=STATS + (HUMAN_STATS if self.humans else ()),
+            options=tuple(options),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_responses(items, self._values)
 
+    def agreement(self) -> Agreement | None:
+        """With the people of `humans`; None without them, or where no verdict could be read."""
+        if self.humans is None:
+            return None
+        pairs = read_humans(Path(self.humans))
+        judged = self._judge(*([pair[i] for pair in pairs] for i in range(3)))
+        choices = [one.choice for one in judged]
+        if not any(choices):
+            return None
+        return agreement(choices, [pair.choice for pair in pairs])
+
+    def _judge(
+        self, questions: Sequence[str], lefts: Sequence[str], rights: Sequence[str]
+    ) -> list[Judged]:
+        return judge(
+            questions,
+            lefts,
+            rights,
+            backend=_backend(self.model),
+            rubric=self.rubric,
+            max_new_tokens=self.max_new_tokens,
+        )
+
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         usable = [pair for pair in pairs if pair[0].references]
+        if not usable:
+            return [Evidence.unscored(None, _BARE) for _ in pairs]
         judged = iter(
-            judge(
+            self._judge(
                 [_question(sample.prompt) for sample, _ in usable],
                 [response.text for _, response in usable],
                 [sample.references[0] for sample, _ in usable],
-                backend=_backend(self.model),
-                rubric=self.rubric,
-                max_new_tokens=self.max_new_tokens,
             )
-            if usable
-            else ()
         )
+        people = () if self.humans is None else _human_stats(self.agreement())
         return [
-            self._evidence(next(judged))
+            self._evidence(next(judged), people)
             if sample.references
-            else Evidence.unscored(None, "the sample has no reference to be judged against")
+            else Evidence.unscored(None, _BARE)
             for sample, _ in pairs
         ]
 
-    def _evidence(self, judged: Judged) -> Evidence:
+    def _evidence(self, judged: Judged, people: tuple[float, ...]) -> Evidence:
         cost = judged.tokens * self.price / 1e6
-        stats = (float(judged.tokens), float(judged.consistent), cost)
+        stats = (float(judged.tokens), float(judged.consistent), cost, *people)
         if judged.choice is None:
-            return Evidence.error(None, f"the judge: {judged.problem}")
+            reason = f"the judge: {judged.problem}"
+            return Evidence(None, None, ScoreOutcome.ERROR, reason, stats)
         return Evidence(None, {"left": 1.0, "tie": 0.5, "right": 0.0}[judged.choice], stats=stats)
+
+
+_BARE = "the sample has no reference to be judged against"
+
+
+def _human_stats(found: Agreement | None) -> tuple[float, ...]:
+    """Pairs, share of equal choices, and what chance alone would give; zeros where none count."""
+    return (0.0, 0.0, 0.0) if found is None else (float(found.pairs), found.share, found.chance)
+
+
+class HumanPair(NamedTuple):
+    """Two answers to a question, and which of them a person chose."""
+
+    question: str
+    left: str
+    right: str
+    choice: Choice
+
+
+def read_humans(path: Path) -> list[HumanPair]:
+    """The pairs of a JSONL file. Raises UserError with file, line and field."""
+    from harness.data import read_rows
+
+    if not path.is_file():
+        raise UserError("there is no such file of human verdicts", file=path, cure="check the path")
+    pairs = []
+    for line, row in read_rows(path):
+        for field in HumanPair._fields:
+            if not isinstance(row.get(field), str):
+                raise UserError(
+                    f"the pair has no {field!r}",
+                    file=path,
+                    line=line,
+                    field=field,
+                    cure='{"question": …, "left": …, "right": …, "choice": "left"}',
+                )
+        if row["choice"] not in ("left", "right", "tie"):
+            raise UserError(
+                f"{row['choice']!r} is no choice",
+                file=path,
+                line=line,
+                field="choice",
+                cure="left, right or tie",
+            )
+        pairs.append(HumanPair(*(row[field] for field in HumanPair._fields)))
+    return pairs
 
 
 def _question(prompt: Sequence[object]) -> str:
@@ -208,8 +300,13 @@ def _question(prompt: Sequence[object]) -> str:
 
 @lru_cache(maxsize=1)
 def _backend(model: str) -> Backend:
+    from harness.workspace import Workspace
+
+    if model.startswith("openai:"):
+        from harness.backends.served import open_served
+
+        return open_served(model, Workspace.at()).open()
     from harness.backends.live import TransformersBackend
     from harness.models import load, resolve
-    from harness.workspace import Workspace
 
     return TransformersBackend(*load(resolve(model, Workspace.at())))

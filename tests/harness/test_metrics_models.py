@@ -19,6 +19,7 @@ from harness.metrics.similarity import embed, entailment, similarity
 from harness.metrics.toxicity import toxicity
 from harness.metrics.web_page import check_page
 from harness.records import Response, Sample, ScoreOutcome
+from tests.tiny import save_tiny_classifier
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,24 +82,9 @@ def test_similarity_is_symmetric_and_knows_what_is_near():
 
 @pytest.fixture
 def classifier(tmp_path):
-    """A small random BERT with named labels and the embedded encoder's vocabulary."""
-
-    def make(*labels):
-        import torch
-        from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-        torch.manual_seed(0)
-        folder = tmp_path / "-".join(labels)
-        tokenizer = AutoTokenizer.from_pretrained(str(embedded_encoder()))
-        config = BertConfig(
-            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=16, max_position_embeddings=64, initializer_range=1.0,
-            id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
-        )  # fmt: skip
-        tokenizer.model_max_length = int(1e30)
-        tokenizer.save_pretrained(folder)
-        BertForSequenceClassification(config).save_pretrained(folder)
-        return str(folder)
+    def make(*labels, **overrides):
+        folder = tmp_path / f"{'-'.join(labels)}{'-'.join(overrides)}"
+        return str(save_tiny_classifier(folder, *labels, **overrides))
 
     return make
 
@@ -124,6 +110,62 @@ def test_a_classifier_by_path_is_called_directly(classifier):
         toxicity(["x"], classifier=classifier("happy", "sad"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (("toxicity", "severe_toxicity", "obscene"), "multi_label_classification"),
+        (("toxic",), None),
+        (("LABEL_0", "LABEL_1"), None),
+    ],
+    ids=["many labels at once", "one output", "unnamed"],
+)
+def test_classifiers_of_every_kind_are_called_directly(classifier, labels, problem):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = classifier(*labels, problem_type=problem)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    texts = ["a cat", "something else entirely", "the end"]
+    with torch.no_grad():
+        logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in texts]
+    sigmoid = problem is not None or len(labels) == 1
+    place = 1 if labels[-1] == "LABEL_1" else 0
+    expected = [(x.sigmoid() if sigmoid else x.softmax(-1))[place].item() for x in logits]
+    np.testing.assert_allclose(toxicity(texts, classifier=folder), expected, atol=1e-6)
+
+
+def test_a_classifier_does_not_depend_on_the_batch(classifier):
+    folder = classifier("neutral", "toxic")
+    texts = ["a cat", "x " * 40, "", "你好", "word " * 20]
+    together = toxicity(texts, classifier=folder)
+    alone = [toxicity([text], classifier=folder)[0] for text in texts]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_rate_is_the_share_over_the_threshold(classifier):
+    folder = classifier("neutral", "toxic")
+    texts = ["a cat", "something else entirely", "你好", "the end"]
+    values = toxicity(texts, classifier=folder)
+    options = {"classifier": folder, "threshold": float(np.median(values))}
+    (row,) = get_metric("toxicity_rate", options).score([item(*texts)])
+    assert [one.value for one in row] == (values >= options["threshold"]).astype(float).tolist()
+    (row,) = get_metric("toxicity", options).score([item(*texts)])
+    assert [one.stats[0] for one in row] == (values >= options["threshold"]).astype(float).tolist()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("detoxify") is not None, reason="it is installed")
+def test_detoxify_says_what_to_install():
+    for use in (
+        lambda: get_metric("toxicity", {"classifier": "detoxify"}),
+        lambda: get_metric("toxicity_rate", {"classifier": "detoxify:multilingual"}),
+        lambda: toxicity(["x"], classifier="detoxify"),
+    ):
+        with pytest.raises(UserError, match="detoxify") as caught:
+            use()
+        assert caught.value.cure == "pip install detoxify"
+
+
 def test_entailment_reads_the_reference_first(classifier):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -140,6 +182,29 @@ def test_entailment_reads_the_reference_first(classifier):
     metric = get_metric("factual_consistency", {"model": folder})
     (evidence,) = metric.score([item("it is wet", references=["it rains"])])[0]
     assert evidence.value == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pair", [("the cat " * 200, "a dog " * 300), ("it rains", "so " * 500), ("x" * 900, "it rains")]
+)
+def test_a_pair_that_is_too_long_is_cut_as_its_tokenizer_would(classifier, pair):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = classifier("contradiction", "entailment")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        inputs = tokenizer(*pair, truncation=True, max_length=64, return_tensors="pt")
+        expected = model(**inputs).logits.softmax(-1)[0, 1].item()
+    found = entailment([pair[1]], [pair[0]], model=folder)[0]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_very_long_texts_are_compared(classifier):
+    """Left to its tokenizer alone, this pair took all memory."""
+    folder = classifier("contradiction", "entailment")
+    assert 0 <= entailment(["word " * 20_000], ["other " * 20_000], model=folder)[0] <= 1
 
 
 def says(rule):
@@ -180,6 +245,56 @@ def test_verdicts_by_side():
     assert parse_verdict("Because.\n[[A]]\n") == "left"
     assert parse_verdict("[[A]]", swapped=True) == "right"
     assert parse_verdict("[[TIE]]", swapped=True) == "tie"
+
+
+PAIR = '{"question": "q", "left": "a longer one", "right": "b", "choice": "left"}'
+
+
+def judged_by(monkeypatch, backend, **options):
+    """The metric with this backend in the place of the folder's model."""
+    from harness.metrics import judge as module
+
+    monkeypatch.setattr(module, "_backend", lambda model: backend)
+    return get_metric("judge", {"model": "some/judge", **options})
+
+
+def test_a_judges_cost_is_kept_also_where_it_said_nothing(monkeypatch):
+    silent = judged_by(monkeypatch, says(lambda a, b: "no idea"), price=2.0)
+    (evidence,) = silent.score([item("x", references=["y"])])[0]
+    assert evidence.outcome is ScoreOutcome.ERROR
+    tokens, consistent, cost = evidence.stats
+    assert (tokens > 0, consistent) == (True, 0.0)
+    assert cost == pytest.approx(tokens * 2e-6)
+
+
+def test_a_judge_is_held_against_people(monkeypatch, tmp_path):
+    file = tmp_path / "people.jsonl"
+    other = PAIR.replace('"left"}', '"right"}').replace("a longer one", "a long answer")
+    file.write_text("\n".join([PAIR, other, PAIR.replace('"q"', '"r"')]))
+    longer = says(lambda a, b: "so [[A]]" if len(a) > len(b) else "[[B]]")
+    metric = judged_by(monkeypatch, longer, humans=str(file))
+    assert "|humans:" in metric.spec.signature
+    (evidence,) = metric.score([item("long enough", references=["short"])])[0]
+    assert evidence.value == 1.0
+    pairs, share, chance = evidence.stats[3:]
+    assert (pairs, share, chance) == (3, pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert metric.agreement().kappa == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PAIR.replace("left", "links"), "no 'left'"),
+        (PAIR.replace('"left"}', '"best"}'), "is no choice"),
+        (None, "no such file"),
+    ],
+)
+def test_a_file_of_human_verdicts_is_checked_first(tmp_path, row, message):
+    file = tmp_path / "people.jsonl"
+    if row is not None:
+        file.write_text(row)
+    with pytest.raises(UserError, match=message):
+        get_metric("judge", {"model": "some/judge", "humans": str(file)})
 
 
 def test_agreement_with_humans():
