@@ -47,6 +47,8 @@ def serve(
             log_level="warning",
             access_log=False,
             server_header=False,
+            # A rater reads for longer than a connection is usually kept open.
+            timeout_keep_alive=120,
             timeout_graceful_shutdown=5,
         )
         ready(f"http://{host}:{listener.getsockname()[1]}")

@@ -39,7 +39,7 @@ class Ratings:
     wins         models × models: votes that the row won over the column, a tie counts ½ to each
     games        models × models: votes between the two, both-bad ones left out
     both_bad     model -> share of its votes in which both were called bad
-    tie_weight   Davidson's ν (0 with ties as halves)
+    tie_weight   Davidson's ν (0 with ties as halves, infinite where nothing but ties was said)
     separable    some models never beat, or never met, some others: no maximum likelihood
                  exists, and a weak prior (500 points around the mean) holds the ratings finite
     confidence   of the intervals
@@ -235,8 +235,10 @@ def _fit(counts: Floats, ties: str, start: _Fit | None = None) -> _Fit:
     wins = counts[_LEFT] + counts[_RIGHT].T
     drawn = counts[_TIE] + counts[_TIE].T
     points = wins + drawn / 2
-    separable = not _strongly_connected(points > 0)
-    davidson = ties == "davidson" and bool(drawn.any())
+    # With nothing but ties ν grows for ever, and the strengths are equal without it.
+    davidson = ties == "davidson" and bool(drawn.any()) and bool(wins.any())
+    # A tie holds two models together as halves; for Davidson's ν ties and wins alone never do.
+    separable = not _strongly_connected((wins if davidson else points) > 0)
     size = len(wins)
     position = np.zeros(size + 1)
     if start is not None and not separable:
@@ -258,7 +260,8 @@ def _fit(counts: Floats, ties: str, start: _Fit | None = None) -> _Fit:
         if np.abs(scale * step).max() < 1e-10:
             break
     # Without a tie the likelihood is largest where none can happen.
-    log_tie = float(position[size]) if davidson else -math.inf
+    only_ties = ties == "davidson" and bool(drawn.any()) and not davidson
+    log_tie = float(position[size]) if davidson else math.inf if only_ties else -math.inf
     return _Fit(position[:size] - position[:size].mean(), log_tie, separable)
 
 

@@ -41,7 +41,7 @@ async def vote(request):
     await run_in_threadpool(once, "INSERT OR IGNORE INTO votes VALUES (?, ?, ?)", row)
     return JSONResponse({"id": sent["id"]})
 app = Starlette(routes=[Route("/vote", vote, methods=["POST"])])
-config = uvicorn.Config(app, port=0, log_level="warning", access_log=False)
+config = uvicorn.Config(app, port=0, log_level="warning", timeout_keep_alive=120)
 server = uvicorn.Server(config)
 async def main():
     task = asyncio.create_task(server.serve())

@@ -152,3 +152,18 @@ def test_a_prompt_and_a_rater_both_cluster():
 def test_mistakes_are_named(votes, options, message):
     with pytest.raises(UserError, match=message):
         rate(votes, **options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["left", "right", "tie", "both_bad"]), min_size=1, max_size=12))
+def test_any_few_votes_have_davidson_ratings(choices):
+    """One that never lost but tied, or nothing but ties: early in every session."""
+    votes = table(*[("a", "b", choice) for choice in choices])
+    if set(choices) == {"both_bad"}:
+        return
+    found = rate(votes, anchor="a", ties="davidson", bootstraps=10)
+    assert math.isfinite(found.ratings["b"])
+    assert all(map(math.isfinite, found.intervals["b"]))
+    if set(choices) <= {"tie", "both_bad"}:
+        assert found.ratings["b"] == pytest.approx(1000.0)
+        assert found.tie_weight == math.inf

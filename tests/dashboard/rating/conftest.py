@@ -10,6 +10,6 @@ from tests.dashboard.rating.rating_world import World
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+    made = World.copy(tmp_path)
     yield made
     made.store.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,17 @@ class World:
         self.suite = load_suite(path)
         self.runs = [self._run(f"house/Zebra-model-{n}", n) for n in range(models)]
 
+    @classmethod
+    def copy(cls, home: Path) -> World:
+        """The usual world, made once and copied: scoring takes longer than most tests."""
+        template, folder = _template()
+        shutil.copytree(Path(folder.name) / ".ratchet", home / ".ratchet")
+        world = object.__new__(cls)
+        world.workspace = Workspace.at(home / ".ratchet")
+        world.store = Store(world.workspace)
+        world.suite, world.runs = template.suite, template.runs
+        return world
+
     def _run(self, name: str, number: int) -> Run:
         def say(prompt: str, seed: int) -> str:
             if "Question 3?" in prompt:
@@ -72,3 +86,11 @@ class World:
             ratings.record(self.store, made, "invited", rater=rater, config=link)
             ratings.record(self.store, made, "consented", rater=rater)
         return made
+
+
+@cache
+def _template() -> tuple[World, tempfile.TemporaryDirectory[str]]:
+    folder = tempfile.TemporaryDirectory()
+    world = World(Path(folder.name))
+    world.store.close()
+    return world, folder
