@@ -17,7 +17,7 @@ from typing import Any
 
 from .candidate import TEXT, describe
 from .channel import MAXIMUM, Garbled, Lost, frame, receive, receive_with, send
-from .plain import Unsendable, pack, refuse, restore, unpack
+from .plain import TooDeep, Unsendable, pack, refuse, restore, unpack
 
 MUTABLE = (list, dict, set, bytearray)
 BLAMED = frozenset({"fail:load", "fail:memory", "fail:exited"})
@@ -251,6 +251,8 @@ def _nests(value: Any) -> bool:
 def _sent(program: Program, value: Any) -> Any:
     try:
         return pack(value, _handle)
+    except TooDeep as why:  # tests don't write such literals, and no honest program sends them
+        raise program.end("fail:protocol", str(why)) from None
     except Unsendable as why:
         raise program.end(UNSPLITTABLE, f"the tests pass {why}") from None
 

@@ -15,7 +15,11 @@ NATIVE_BITS = 1024
 
 
 class Unsendable(Exception):
-    """A value that is no plain data, or nested too deeply."""
+    """A value that is no plain data."""
+
+
+class TooDeep(Unsendable):
+    """Plain data nested more than `DEPTH` levels."""
 
 
 def _integer(value: int) -> Any:
@@ -80,7 +84,7 @@ def pack(value: Any, other: Other = refuse, depth: int = 0) -> Any:
     if kind in _SAME:
         return value
     if depth > DEPTH:
-        raise Unsendable(f"nested more than {DEPTH} deep")
+        raise TooDeep(f"nested more than {DEPTH} deep")
     packer = _PACKERS.get(kind)
     if packer is None:
         packer = next((_PACKERS[base] for base in _BASES if issubclass(kind, base)), None)

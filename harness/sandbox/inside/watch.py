@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -76,8 +77,10 @@ class Judge:
 class Watch:
     """One program from its fork to its end."""
 
-    def __init__(self, pid: int, job: dict[str, Any], parent: socket.socket) -> None:
+    def __init__(self, pid: int, job: dict[str, Any], parent: socket.socket, leads: bool) -> None:
+        """`leads`: the process leads a group, which ends with it."""
         self.pid = pid
+        self.leads = leads
         self.parent = parent
         self.cpu_limit: float = job["cpu_s"]
         self.wall_limit: float = job["wall_s"]
@@ -89,6 +92,7 @@ class Watch:
         self.why: tuple[str, str] | None = None
         self.judge_started = 0.0
         self.judged = False
+        self.reaped: tuple[int, resource.struct_rusage] | None = None
 
     def until_judged(self, judge: Judge) -> Measured:
         """Wait for the judge's verdict, and end the program."""
@@ -158,7 +162,7 @@ class Watch:
         if self.parent.fileno() in events:
             raise Lost
         if fd < 0:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            return self._reap(os.WNOHANG) is not None
         return fd in events
 
     def _tick(self, judge: Judge | None) -> None:
@@ -185,15 +189,28 @@ class Watch:
             self._kill()
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if self.reaped is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        if self.leads:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _reap(self, flags: int) -> tuple[int, resource.struct_rusage] | None:
+        """How the process ended and what it used; None while it runs."""
+        if self.reaped is None:
+            pid, status, usage = os.wait4(self.pid, flags)
+            self.reaped = (status, usage) if pid else None
+        return self.reaped
 
     def _ended(self, verdict: tuple[str, str], serving: bool = True) -> Measured:
         """End the process, account for it, and settle on one label."""
         if verdict[0] == LOST and self.why is None and not self._wait_gone(GRACE_S):
             verdict = ("fail:protocol", "it closed the channel to its judge")
         self._kill()
-        _, status, usage = os.wait4(self.pid, 0)
+        ended = self._reap(0)
+        assert ended is not None  # without WNOHANG it waits
+        status, usage = ended
         if self.gone >= 0:
             os.close(self.gone)
         cpu = usage.ru_utime + usage.ru_stime
