@@ -191,7 +191,7 @@ def summarise(store: Store, run: Run) -> list[MetricSummary]:
         (row["task"], row["metric"]): row["reason"]
         for row in store.query(
             "SELECT task, metric, mode(reason) AS reason FROM current_scores "
-            "WHERE run_id = ? AND reason IS NOT NULL GROUP BY task, metric",
+            "WHERE run_id = ? AND outcome <> 'scored' GROUP BY task, metric",
             [run.id],
         )
     }
