@@ -227,6 +227,7 @@ def show_run(run: Run, store: Store, console: Console) -> None:
 
     from harness.evidence import summarise
     from harness.report.judged import judge_sentences
+    from harness.report.problems import outcome_sentences
 
     lines = summarise(store, run)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -250,7 +251,7 @@ def show_run(run: Run, store: Store, console: Console) -> None:
                 noun = "answer" if count == 1 else "answers"
                 said = f"{line.metric}: {count} {noun} {word}: {line.reason}"
                 console.print(Text(said, "yellow"))
-    for sentence in judge_sentences(store, run):
+    for sentence in (*judge_sentences(store, run), *outcome_sentences(store, run)):
         console.print(Text(sentence))
     digest = run.model_digest[:12]
     console.print(Text(f"run:{run.id}  {run.model}  {run.suite}  model {digest}", "dim"))
