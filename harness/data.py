@@ -118,3 +118,19 @@ def row_id(row: Row) -> str:
     """A stable id for a row that brings none: a digest of its content."""
     canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def texts_in(row: Row, field: str, *, file: Path, line: int) -> tuple[str, ...]:
+    """The texts that a field lists. Raises UserError where it doesn't."""
+    if field not in row:
+        raise UserError(
+            f"this row has no field {field!r}",
+            file=file,
+            line=line,
+            field="choices",
+            cure=f"the row's fields are: {', '.join(row)}",
+        )
+    texts = row[field]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{field!r} is no list of texts", file=file, line=line, field="choices")
+    return tuple(texts)

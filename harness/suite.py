@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness import templates
 from harness.backends.base import GenerationSettings
 from harness.code_tasks import is_code_source, read_code_tasks
-from harness.data import Row, read_hub, read_rows, row_id
+from harness.data import Row, read_hub, read_rows, row_id, texts_in
 from harness.errors import UserError
 from harness.gate import GatePolicy
+from harness.lm_eval_tasks import is_lm_eval, read_lm_eval
 from harness.metrics import get_metric
 from harness.metrics.base import Metric, MetricSpec
 from harness.policy import GatePolicyModel, Role
@@ -70,6 +71,7 @@ class TaskModel(_Strict):
     prompt: PromptModel | None = None
     text: str | None = None
     reference: str | tuple[str, ...] | None = None
+    choices: str | None = None
     generate: GenerateModel = Field(default_factory=GenerateModel)
     metrics: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=1)
     reserve: float = Field(0.0, ge=0, le=0.9)
@@ -81,6 +83,8 @@ class TaskModel(_Strict):
     def _prompt_or_text(self) -> Self:
         if (self.prompt is None) == (self.text is None):
             raise ValueError("a task has either a `prompt` (the model answers) or a `text` (given)")
+        if self.reference is not None and self.choices is not None:
+            raise ValueError("a task has one of `reference` and `choices`, a field with a list")
         return self
 
 
@@ -284,7 +288,7 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
                 here,
                 cure="give the task a `prompt:`, or use perplexity",
             )
-        if spec.needs == "reference" and model.reference is None:
+        if spec.needs == "reference" and model.reference is None and model.choices is None:
             raise document.error(
                 f"{spec.name} needs a reference answer",
                 here,
@@ -294,7 +298,7 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
 
 
 def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
-    if data.startswith("hub:") or is_code_source(data):
+    if data.startswith("hub:") or is_code_source(data) or is_lm_eval(data):
         return Path(data)
     path = (document.path.parent / data).resolve()
     if not path.exists():
@@ -307,7 +311,10 @@ def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
 
 
 def _beside(name: str, document: YamlDocument) -> str:
-    """A metric of the user's own, `file.py:Class`, is found relative to the suite."""
+    """A file of the user's own, `file.py:Class` or `evaluate:./module.py`, is beside the suite."""
+    family, _, path = name.partition(":")
+    if family == "evaluate" and path.startswith(("./", "../")):
+        return f"{family}:{(document.path.parent / path).resolve()}"
     file, separator, attribute = name.partition(".py:")
     return f"{document.path.parent / file}.py:{attribute}" if separator else name
 
@@ -374,6 +381,8 @@ def _samples(
 def _rows(data: str, data_path: Path, document: YamlDocument) -> list[tuple[int, Row]]:
     if is_code_source(data):
         return read_code_tasks(data, document.path.parent)
+    if is_lm_eval(data):
+        return read_lm_eval(data, document.path.parent)
     return read_hub(data) if data.startswith("hub:") else read_rows(data_path)
 
 
@@ -420,7 +429,9 @@ def _sample(
         fields=row,
         prompt=prompt,
         text=None if model.text is None else fill(model.text, "text"),
-        references=tuple(fill(source, "reference") for source in _references_of(model)),
+        references=tuple(fill(source, "reference") for source in _references_of(model))
+        if model.choices is None
+        else texts_in(row, model.choices, file=data_path, line=line),
         cluster=None if model.cluster is None else str(row[model.cluster]),
         language=str(language) if language else None,
     )

@@ -91,6 +91,13 @@ def test_the_files_of_backends_are_read() -> None:
         ServedModel.model_validate(_yaml(BACKENDS, name))
 
 
+def test_the_suite_of_ecosystem_is_valid() -> None:
+    from harness.suite import SuiteModel
+
+    suite = SuiteModel.model_validate(_yaml(ECOSYSTEM, "suites/borrowed.yaml"))
+    assert all(task.data.startswith("lm_eval:") for task in suite.tasks.values())
+
+
 def test_the_commands_of_ecosystem_run(world: Path, server: ModelServer) -> None:
     from harness.store import Store
     from harness.workspace import Workspace
