@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
@@ -58,8 +60,13 @@ class HfEvaluate:
     @property
     def spec(self) -> MetricSpec:
         options = [(k, str(v)) for k, v in sorted(self.with_options.items())]
+        script = _script(self.name)
+        if script is not None:
+            # A path says nothing of what is in the file, and is another on every machine.
+            digest = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+            options.insert(0, ("module", f"{script.name}@{digest}"))
         return MetricSpec(
-            f"evaluate:{self.name}",
+            f"evaluate:{self._short}",
             self.better,
             scale="interval",
             unit="the module's own",
@@ -67,6 +74,11 @@ class HfEvaluate:
             high=None,
             options=(("key", self.key or "auto"), ("evaluate", _version()), *options),
         )
+
+    @property
+    def _short(self) -> str:
+        script = _script(self.name)
+        return self.name if script is None else script.stem
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, self._value)
@@ -88,7 +100,7 @@ class HfEvaluate:
 
     def _pick(self, answer: Mapping[str, Any] | None) -> Outcome:
         found = dict(answer or {})
-        key = self.key or (self.name if self.name in found else next(iter(found), None))
+        key = self.key or (self._short if self._short in found else next(iter(found), None))
         value = found.get(key) if key is not None else None
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -97,6 +109,14 @@ class HfEvaluate:
         except (TypeError, ValueError):
             entries = ", ".join(map(str, found)) or "none"
             return Evidence.error(None, f"no number under {key!r}; the module's entries: {entries}")
+
+
+def _script(name: str) -> Path | None:
+    """The module's file where `name` is a path (a folder holds the script of its own name)."""
+    path = Path(name)
+    if path.is_dir():
+        path = path / f"{path.name}.py"
+    return path if path.is_file() else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -398,6 +398,26 @@ def test_a_module_of_evaluate_by_path(tmp_path):
     rows = metric.score([item("a", "b", references=["a"]), item("a")])
     assert [one.value for one in rows[0]] == [1.0, 0.0]
     assert rows[1][0].outcome is ScoreOutcome.UNSCORED
+    assert metric.spec.name == "evaluate:same"
+    assert "|module:same.py@" in metric.spec.signature
+    assert str(tmp_path) not in metric.spec.signature
+
+
+def test_a_module_of_evaluate_is_found_beside_its_suite(tmp_path, monkeypatch):
+    from harness.suite import load_suite
+    from tests.harness.worlds import suite_yaml
+
+    (tmp_path / "suites").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suites" / "same.py").write_text(MODULE)
+    task = {
+        "data": "capitals.jsonl",
+        "prompt": {"user": "{{ country }}"},
+        "reference": "{{ capital }}",
+        "metrics": ["evaluate:./same.py"],
+    }
+    suite = load_suite(suite_yaml(tmp_path / "suites", tasks={"ask": task}))
+    assert [metric.spec.name for _, metric in suite.metrics()] == ["evaluate:same"]
 
 
 def test_a_module_that_is_missing_says_so(tmp_path):
