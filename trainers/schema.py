@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.suite import PromptModel
+from harness.suite_file import PromptModel
 from trainers.contamination import ContaminationModel
 from trainers.curriculum import CurriculumModel
 from trainers.instruction import InstructionModel
