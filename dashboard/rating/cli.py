@@ -12,7 +12,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.ratings import Gold, Session
+    from harness.ratings import Session
     from harness.ratings_verdict import Standing
     from harness.store import Store
 
@@ -89,6 +89,14 @@ def create(
     url: BaseOption = DEFAULT_URL,
 ) -> None:
     """Make a session over the answers that runs have in common, and links for its raters."""
+    from dashboard.rating.inputs import (
+        find_run,
+        names,
+        number,
+        read_golds,
+        same_suite,
+        text_or_file,
+    )
     from harness.ratings import Rules
     from harness.ratings import create as make
 
@@ -101,25 +109,25 @@ def create(
             repeats=repeats / 2,
             swaps=repeats / 2,
             everyone=everyone,
-            forms=tuple(_list(forms)),  # type: ignore[arg-type]  # checked by Rules
-            dimensions=tuple(_list(dimensions)),
+            forms=tuple(names(forms)),  # type: ignore[arg-type]  # checked by Rules
+            dimensions=tuple(names(dimensions)),
             target=target,
-            looks=tuple(_number(look, "--looks") for look in _list(looks)),
+            looks=tuple(number(look, "--looks") for look in names(looks)),
             alpha=alpha,
             claim="people" if people else "panel",
             min_dwell_ms=min_dwell,
             licence=licence,
-            consent=_text_or_file(consent),
+            consent=text_or_file(consent),
         )
-        found = [_run(store, name) for name in runs]
-        _same_suite(found, suite)
-        session = make(store, found, rules, golds=_golds(gold), tasks=task or ())
+        found = [find_run(store, name) for name in runs]
+        same_suite(found, suite)
+        session = make(store, found, rules, golds=read_golds(gold), tasks=task or ())
         console.print(f"session {session.id}", style="bold", markup=False, highlight=False)
         console.print(
             f"{len(session.items)} prompts, {len(session.contenders)} runs, {votes} votes wanted",
             highlight=False,
         )
-        for rater in _list(raters):
+        for rater in names(raters):
             _show_link(store, console, session, rater, days, url)
         console.print(f"next: ratchet rate serve {session.id}", style="dim", highlight=False)
 
@@ -162,6 +170,7 @@ def links(
     url: BaseOption = DEFAULT_URL,
 ) -> None:
     """Show the raters' personal links, and make links for more raters."""
+    from dashboard.rating.inputs import names
     from harness.ratings import load, register
 
     with _opened() as (store, console):
@@ -175,7 +184,7 @@ def links(
                 console.print(
                     f"{invitation.rater}: revoked ({invitation.revoked})", style="dim", markup=False
                 )
-        for rater in _list(add):
+        for rater in names(add):
             _show_link(store, console, found, rater, days, url)
 
 
@@ -318,47 +327,6 @@ class _opened:  # noqa: N801 - reads as a verb where it is used
         self.store.close()
 
 
-def _run(store: Store, name: str) -> Any:
-    from harness.naming import find_named_run
-    from harness.runs import require_run
-
-    return find_named_run(name, store) or require_run(store, name)
-
-
-def _same_suite(runs: list[Any], suite: Path | None) -> None:
-    if suite is None:
-        return
-    from harness.suite import load_suite
-
-    wanted = load_suite(suite).name
-    for run in runs:
-        if run.suite != wanted:
-            raise UserError(
-                f"run {run.id} is of suite {run.suite!r}, not {wanted!r}", field="--suite"
-            )
-
-
-def _golds(path: Path | None) -> list[Gold]:
-    from harness.data import read_rows
-    from harness.ratings import Gold
-
-    if path is None:
-        return []
-    golds = []
-    for line, row in read_rows(path):
-        for name in ("prompt", "better", "worse"):
-            if not isinstance(row.get(name), str):
-                raise UserError(
-                    f"a known pair has a text {name!r}",
-                    file=path,
-                    line=line,
-                    field=name,
-                    cure='{"prompt": "…", "better": "…", "worse": "…"}',
-                )
-        golds.append(Gold(row["prompt"], row["better"], row["worse"]))
-    return golds
-
-
 def _show_link(
     store: Store, console: Console, session: Session, rater: str, days: int, url: str
 ) -> None:
@@ -383,23 +351,6 @@ def _say_link(console: Console, rater: str, token: str, url: str) -> None:
     console.print(
         f"{rater}: {url.rstrip('/')}/r/{token}", markup=False, highlight=False, soft_wrap=True
     )
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _number(text: str, field: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{text!r} is no number", field=field) from None
-
-
-def _text_or_file(text: str) -> str:
-    if text and len(text) < 1024 and "\n" not in text and Path(text).is_file():
-        return Path(text).read_text(encoding="utf-8").strip()
-    return text
 
 
 def _keep(store: Store, session: Session, stands: list[Standing]) -> None:

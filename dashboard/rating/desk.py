@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from dashboard.hostile import visible
 from dashboard.rating.cards import PairCard, Sheet, every_pair, pair_card
 from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
+from dashboard.rating.tally import Tally
 from harness.ratings import CHOICES, Session, register
 from harness.ratings_judges import pair_id
 from harness.ratings_texts import load_texts, scrubber
@@ -42,28 +40,6 @@ class Rejected(Exception):  # noqa: N818 - an answer to the page, not an error
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-@dataclass
-class Tally:
-    """Counts over all raters who are not excluded: what the next pair is chosen by."""
-
-    points: Any
-    pairs: Counter[str] = field(default_factory=Counter)
-    prompts: Counter[int] = field(default_factory=Counter)
-    total: int = 0
-
-    def add(self, session: Session, row: dict[str, Any], sign: int) -> None:
-        if row["purpose"] != "plain" or row["choice"] == "skip":
-            return
-        index, i, j = map(int, row["pair_id"].split("."))
-        self.total += sign
-        self.pairs[row["pair_id"]] += sign
-        self.prompts[index] += sign
-        if row["choice"] != "both_bad":
-            won = vote_of(row).points(session.contenders[i].digest) or 0.0
-            self.points[i, j] += sign * won
-            self.points[j, i] += sign * (1 - won)
 
 
 class Desk:
@@ -338,7 +314,7 @@ class Desk:
             "SELECT * FROM votes WHERE session_id = ? AND rater_kind = 'human' ORDER BY seq",
             [self.session.id],
         )
-        self.tally = Tally(self._no_points())
+        self.tally = Tally.empty(self.session)
         for row in rows:
             if row["choice"] == "comment":
                 voted = self._sheet(row["rater"]).live.get(row["vote_id"].removesuffix("/comment"))
@@ -350,7 +326,7 @@ class Desk:
 
     def _count(self) -> None:
         """Count anew, without those who are excluded."""
-        self.tally = Tally(self._no_points())
+        self.tally = Tally.empty(self.session)
         for row in self.rows.values():
             if row["rater"] not in self.register.excluded:
                 self.tally.add(self.session, row, 1)
@@ -399,10 +375,6 @@ class Desk:
 
     def _sheet(self, rater: str) -> Sheet:
         return self.sheets.setdefault(rater, Sheet())
-
-    def _no_points(self) -> Any:
-        size = len(self.session.contenders)
-        return np.zeros((size, size))
 
     def _whose(self, rater: str) -> dict[str, str]:
         return {"session_id": self.session.id, "rater": rater, "rater_kind": "human"}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from harness.gate import GatePolicy
     from harness.gating import Decision, Extend
-    from harness.records import Run
+    from harness.ratings_verdict import Standing
+    from harness.records import Run, VerdictOutcome
     from harness.runner import Extent
     from harness.store import Store
     from harness.suite import Suite
@@ -48,6 +49,14 @@ def gate(
     samples: Annotated[
         bool, typer.Option("--samples", help="Show the ten samples that moved most.")
     ] = False,
+    humans: Annotated[
+        str | None,
+        typer.Option(
+            "--humans",
+            help="A rating session whose verdict must hold too, at its own alpha.",
+            show_default=False,
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the verdict here as JSON.")
     ] = None,
@@ -79,6 +88,7 @@ def gate(
             decision = _decide_stored(parties, stored[1], stored[0])
         else:
             decision = _decide(parties, candidate, against)
+        people = _ask_people(store, humans, decision)
     _show(decision, console, samples=10 if samples else 0)
     j, looks = decision.verdict.look
     console.print(
@@ -89,7 +99,10 @@ def gate(
     _write(decision, json_file, markdown, junit)
     if summary:
         _tell_github(decision, console)
-    raise typer.Exit(decision.verdict.outcome.exit_code)
+    outcome = decision.verdict.outcome
+    if people is not None:
+        outcome = _show_people(people, outcome, console)
+    raise typer.Exit(outcome.exit_code)
 
 
 def _decide(parties: _Parties, candidate: str, against: str) -> Decision:
@@ -227,6 +240,27 @@ class _Parties:
                 style="dim",
                 highlight=False,
             )
+
+
+def _ask_people(store: Store, session: str | None, decision: Decision) -> Standing | None:
+    if session is None:
+        return None
+    from harness.ratings_gate import people_on
+
+    return people_on(store, session, decision.anchor, decision.candidate)
+
+
+def _show_people(people: Standing, outcome: VerdictOutcome, console: Console) -> VerdictOutcome:
+    """Print what people say, and return the outcome of both together."""
+    from rich.text import Text
+
+    from harness.ratings_gate import together
+    from harness.report.console import verdict_view
+
+    console.print(Text(f"\nPeople, by {people.votes} votes: {people.sentence}", style="bold"))
+    if people.verdict is not None:
+        console.print(verdict_view(people.verdict))
+    return together(outcome, people)
 
 
 def _show(decision: Decision, console: Console, *, samples: int) -> None:

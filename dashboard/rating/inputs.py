@@ -1,0 +1,74 @@
+"""What `ratchet rate create` is given, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.ratings import Gold
+from harness.records import Run
+from harness.store import Store
+
+
+def find_run(store: Store, name: str) -> Run:
+    """A run by id, `run:ID` or `bundle:DIR`."""
+    from harness.naming import find_named_run
+    from harness.runs import require_run
+
+    return find_named_run(name, store) or require_run(store, name)
+
+
+def same_suite(runs: Sequence[Run], suite: Path | None) -> None:
+    """Raises UserError where a run is of another suite than that file's."""
+    if suite is None:
+        return
+    from harness.suite import load_suite
+
+    wanted = load_suite(suite).name
+    for run in runs:
+        if run.suite != wanted:
+            raise UserError(
+                f"run {run.id} is of suite {run.suite!r}, not {wanted!r}", field="--suite"
+            )
+
+
+def read_golds(path: Path | None) -> list[Gold]:
+    """Known pairs from JSONL. Raises UserError with file, line and field."""
+    from harness.data import read_rows
+
+    if path is None:
+        return []
+    golds = []
+    for line, row in read_rows(path):
+        for name in ("prompt", "better", "worse"):
+            if not isinstance(row.get(name), str):
+                raise UserError(
+                    f"a known pair has a text {name!r}",
+                    file=path,
+                    line=line,
+                    field=name,
+                    cure='{"prompt": "…", "better": "…", "worse": "…"}',
+                )
+        golds.append(Gold(row["prompt"], row["better"], row["worse"]))
+    return golds
+
+
+def names(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def number(text: str, field: str) -> float:
+    """Raises UserError naming the option."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{text!r} is no number", field=field) from None
+
+
+def text_or_file(text: str) -> str:
+    """The words given, or those in the file of that name."""
+    if text and len(text) < 1024 and "\n" not in text and Path(text).is_file():
+        return Path(text).read_text(encoding="utf-8").strip()
+    return text

@@ -1,0 +1,40 @@
+"""Counts of a session's plain votes: what the next pair is chosen by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.ratings import Session
+from harness.ratings_votes import vote_of
+
+
+@dataclass
+class Tally:
+    """Of all raters who are not excluded. `points[i, j]` is what i won of j, a tie ½ to each."""
+
+    points: npt.NDArray[np.float64]
+    pairs: Counter[str] = field(default_factory=Counter)
+    prompts: Counter[int] = field(default_factory=Counter)
+    total: int = 0
+
+    @classmethod
+    def empty(cls, session: Session) -> Tally:
+        size = len(session.contenders)
+        return cls(np.zeros((size, size)))
+
+    def add(self, session: Session, row: dict[str, Any], sign: int) -> None:
+        if row["purpose"] != "plain" or row["choice"] == "skip":
+            return
+        index, i, j = map(int, row["pair_id"].split("."))
+        self.total += sign
+        self.pairs[row["pair_id"]] += sign
+        self.prompts[index] += sign
+        if row["choice"] != "both_bad":
+            won = vote_of(row).points(session.contenders[i].digest) or 0.0
+            self.points[i, j] += sign * won
+            self.points[j, i] += sign * (1 - won)
