@@ -93,6 +93,7 @@ SENTENCES: dict[str, str] = {
     "Compare": "对比",
     "Drift": "漂移",
     "Every metric in words": "逐项说明",
+    "Every event": "全部事件",
     "Export": "导出",
     "Forgetting": "遗忘",
     "Heat map": "热力图",

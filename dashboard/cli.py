@@ -90,7 +90,8 @@ def server_options(
         "browser.serverAddress": "localhost",
         "runner.magicEnabled": "false",
         "logger.level": "warning",
-        "theme.primaryColor": "#0072B2",
+        "theme.light.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
     }
     settings += single.items()
     return [word for name, value in settings for word in (f"--{name}", value)]

@@ -23,7 +23,7 @@ from dashboard.frame import (
     when,
     words,
 )
-from dashboard.hostile import plain
+from dashboard.hostile import plain, visible
 
 Row = dict[str, Any]
 EVERY_S = 5.0
@@ -216,8 +216,11 @@ def _validation(row: Row) -> None:
 
 
 def _events(events: list[Row]) -> None:
+    import pandas as pd
+
     st.subheader(tr("What happened"), anchor=False)
-    for number, event in enumerate(events[:40]):
+    told = [event for event in events if not _is_routine(event)]
+    for event in told[:20]:
         text, go = st.columns([5, 1], vertical_alignment="center")
         detail = event["detail"] or {}
         said = [f"**{tr(event['event'])}**"]
@@ -232,7 +235,16 @@ def _events(events: list[Row]) -> None:
         verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
         if verdict:
             with go:
-                link("verdict", tr("look →") + " " * (number % 2), verdict=verdict)
+                link("verdict", tr("look →"), verdict=verdict)
+    with st.expander(tr("Every event")):
+        frame = pd.DataFrame(events)
+        frame["detail"] = frame["detail"].map(lambda detail: visible(str(detail or ""), 2_000))
+        st.dataframe(frame, hide_index=True, width="stretch")
+
+
+def _is_routine(event: Row) -> bool:
+    passed = (event["detail"] or {}).get("outcome") == "pass"
+    return event["event"] == "checkpoint" or (event["event"] == "verdict" and passed)
 
 
 def _digits(value: float | None) -> str:

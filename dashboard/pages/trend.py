@@ -22,7 +22,7 @@ from dashboard.frame import (
 )
 from dashboard.hostile import plain
 from dashboard.measures import with_interval
-from harness.wording import number
+from harness.wording import MINUS, number
 
 Row = dict[str, Any]
 PAIRED = "of the change"
@@ -153,7 +153,11 @@ def _point(row: Row, value: measures.Estimate, x: str) -> Row:
 
 def _numbers(last: Row, best: Row, held: measures.Estimate | None, says: Mapping[str, Any]) -> None:
     left, middle, right = st.columns(3)
-    change = None if held is None else number(last["value"] - held.value, signed=True)
+    change = (
+        None
+        if held is None
+        else number(last["value"] - held.value, signed=True).replace(MINUS, "-")
+    )
     left.metric(
         tr("last"),
         number(last["value"]),
