@@ -61,11 +61,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.path != "/v1/models":
+            return self._send(404, {"detail": "Not Found"})
         names = ["tiny", *self.server.adapters]
         listed = [
             {"id": n, "object": "model", "owned_by": "test", "max_model_len": 258} for n in names
         ]
-        self._send(200, {"object": "list", "data": listed})
+        return self._send(200, {"object": "list", "data": listed})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

@@ -176,29 +176,31 @@ def _declared(served: ServedModel, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listed(wire: Wire) -> dict[str, Mapping[str, Any]]:
+    """The models that the server lists, by name; none where it can't say. Some can't."""
     try:
-        answer = wire.get("/models").body
+        answer = wire.get("/models", tries=2).body
     except NoAnswerError as error:
-        raise gone(wire, error) from None
-    except RefusedError as error:
-        raise UserError(
-            f"{wire.url} lists no models: {error}", cure="the address usually ends in /v1"
-        ) from None
+        if error.gone:
+            raise gone(wire, error) from None
+        return {}
+    except RefusedError:
+        return {}
     data = answer.get("data") if isinstance(answer, Mapping) else None
-    if not isinstance(data, list):
-        raise UserError(f"{wire.url} lists no models", cure="the address usually ends in /v1")
-    return {str(m["id"]): m for m in data if isinstance(m, Mapping) and "id" in m}
+    models = data if isinstance(data, list) else []
+    return {str(m["id"]): m for m in models if isinstance(m, Mapping) and "id" in m}
 
 
 def _chosen(served: ServedModel, listed: Mapping[str, Any], wire: Wire) -> str:
     if served.model is not None:
-        # Some servers list nothing until they are asked; the probe says whether the name is good.
+        # A name that is not listed may be good all the same: the probe says.
         return served.model
     if len(listed) == 1:
         return next(iter(listed))
+    what = f"serves {len(listed)} models" if listed else "lists no models"
     raise UserError(
-        f"{wire.url} serves {len(listed)} models",
-        cure=f"name one: openai:{served.url}#{next(iter(sorted(listed)), 'MODEL')}",
+        f"{wire.url} {what}",
+        cure=f"name one: openai:{served.url}#{next(iter(sorted(listed)), 'MODEL')}"
+        + ("" if listed else "; the address usually ends in /v1"),
     )
 
 

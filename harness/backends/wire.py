@@ -90,8 +90,9 @@ class Wire:
         self._closed.set()
         self._http.close()
 
-    def get(self, path: str) -> Reply:
-        return self._ask("GET", path, None, as_text=False)
+    def get(self, path: str, *, tries: int | None = None) -> Reply:
+        """As `post`, without a body."""
+        return self._ask("GET", path, None, as_text=False, tries=tries)
 
     def post(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from harness.runner import score
 from harness.store import Store
 from harness.suite import load_suite
 from harness.workspace import Workspace
+from tests import serving as real
 from tests.harness.worlds import suite_yaml
 from tests.openai_server import ModelServer, serving
 
@@ -148,6 +150,36 @@ def test_without_a_tokenizer_the_servers_own_template_is_used(
     assert answer.text == here.text
     assert server.asked[-1][0] == "/chat/completions"
     assert "tokenizer" in (backend.refuses("text") or "")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_the_server_of_transformers_answers_as_the_model_itself(
+    behind: Any, tiny_llama: Path, tmp_path: Path, workspace: Workspace, with_tokenizer: bool
+) -> None:
+    if not real.has("fastapi", "uvicorn"):
+        pytest.skip("pip install 'transformers[serving]' to ask its server as well")
+    with real.transformers_server(tiny_llama, log=tmp_path / "log") as url:
+        described = tmp_path / "served.yaml"
+        extra = {"weights": str(tiny_llama)} if with_tokenizer else {}
+        described.write_text(yaml.safe_dump({"url": url, "model": str(tiny_llama), **extra}))
+        backend = open_served(f"openai:{described}", workspace).open()
+        there = {a.request_id: a for a in backend.generate(_requests(backend, 3), GREEDY)}
+        assert backend.subject["prompts"] == ("text" if with_tokenizer else "chat")
+        assert backend.refuses("text")  # type: ignore[attr-defined]
+    for here in behind.generate(_requests(behind, 3), GREEDY):
+        assert there[here.request_id].text == here.text
+
+
+def test_a_server_that_lists_no_models_is_asked_for_a_name(
+    server: ModelServer, workspace: Workspace
+) -> None:
+    server.adapters["second"] = "/somewhere"
+    with pytest.raises(UserError, match="serves 2 models") as error:
+        open_served(f"openai:{server.url}", workspace)
+    assert "#second" in (error.value.cure or "")
+    with pytest.raises(UserError, match="lists no models"):
+        open_served(f"openai:{server.url}/wrong", workspace)
 
 
 def _once(fault: Any, *, first: int = 2) -> Callable[..., Any]:
@@ -283,8 +315,6 @@ def test_a_budget_is_never_passed_and_what_was_done_is_kept(
 
 
 def _described(server: ModelServer, folder: Path, **fields: Any) -> str:
-    import yaml
-
     path = folder / "served.yaml"
     path.write_text(yaml.safe_dump({"url": server.url, "model": "tiny", "tries": 2, **fields}))
     return f"openai:{path}"
