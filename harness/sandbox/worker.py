@@ -82,6 +82,15 @@ def readable_paths() -> tuple[str, ...]:
     return tuple(sorted(p for p in paths if p.startswith(shown) and Path(p).exists()))
 
 
+def hidden_paths() -> tuple[str, ...]:
+    """Folders of installed packages beneath what is shown: tier A covers them."""
+    folders = {Path(os.__file__).parent}
+    for shown in map(Path, shown_paths()):
+        folders.update(folder for folder in shown.resolve().glob("python3*") if folder.is_dir())
+    packages = {folder / name for folder in folders for name in PACKAGES}
+    return tuple(sorted(str(path.resolve()) for path in packages if path.is_dir()))
+
+
 class Worker:
     """One zygote with its judge. Used by one thread at a time."""
 
@@ -118,8 +127,9 @@ class Worker:
                 "tier": self.tier,
                 "stage": stage,
                 "shown": shown_paths(),
-                "readable": readable_paths(),
-                "filter": "" if self.tier == "C" else _filter(self.tier),
+                "hidden": hidden_paths(),
+                "readable": ["/"] if self.tier == "A" else readable_paths(),
+                "filters": _filters(self.tier),
             }
             send(self.control, order)
             answer, lines = receive_with(self.control)
@@ -232,14 +242,17 @@ def _unless_flooded(outcome: Outcome, written: int, limits: Limits) -> Outcome:
     return replace(outcome, label="fail:output", detail=f"it printed {written} bytes")
 
 
-def _filter(tier: Tier) -> str:
+def _filters(tier: Tier) -> list[str]:
+    if tier == "C":
+        return ["", ""]
     try:
-        return base64.b64encode(compiled(tier == "A")).decode()
+        filters = compiled(tier == "A")
     except RuntimeError as error:
         raise Unavailable(
             f"libseccomp is missing ({error}): install the system package libseccomp2"
             " (libseccomp on Fedora and Alpine) and `pip install pyseccomp`"
         ) from error
+    return [base64.b64encode(program).decode() for program in (filters.zygote, filters.child)]
 
 
 def _file(text: str) -> int:

@@ -25,7 +25,7 @@ class Walls:
 
     tier      A, B or C
     user      the user id to become, or None to stay
-    program   the compiled seccomp filter (tiers A and B)
+    program   the compiled seccomp filter that a child adds to the zygote's (tiers A and B)
     ruleset   the descriptor of Landlock's rules, or None (tier C)
     """
 
@@ -54,7 +54,6 @@ def confine(walls: Walls, *, memory: int | None, cpu_s: float | None, file_bytes
         os.setresgid(walls.user, walls.user, walls.user)
         os.setresuid(walls.user, walls.user, walls.user)
     syscalls.drop_capabilities()
-    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if walls.ruleset is not None:
         syscalls.landlock_restrict(walls.ruleset)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -32,17 +32,17 @@ FRESH = (
 )
 
 
-def enter(stage: str, shown: Sequence[str]) -> int | None:
+def enter(stage: str, shown: Sequence[str], hidden: Sequence[str]) -> int | None:
     """Go behind the walls; returns the user id inside that programs become, None to stay.
 
     `stage` is an empty folder that the new root is put together on; `shown` are the files and
-    folders that it has, read-only. The next process that is forked is the first of its own
-    process namespace. Raises OSError where this machine forbids it.
+    folders that it has, read-only, but for the folders `hidden`. The next process that is forked
+    is the first of its own process namespace. Raises OSError where this machine forbids it.
     """
     if os.geteuid() == 0:
         mapped = _mapper()
         sys_.unshare(sys_.CLONE_NEWNS)
-        build_root(stage, shown)
+        build_root(stage, shown, hidden)
         with contextlib.suppress(PermissionError):  # refused where no groups are mapped anyhow
             os.setgroups([])
         sys_.unshare(FRESH)
@@ -53,7 +53,7 @@ def enter(stage: str, shown: Sequence[str]) -> int | None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"0 {uid} 1")
         _write("/proc/self/gid_map", f"0 {gid} 1")
-        build_root(stage, shown)
+        build_root(stage, shown, hidden)
         user = None
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -112,12 +112,14 @@ def _write(path: str, text: str) -> None:
         os.close(fd)
 
 
-def build_root(stage: str, shown: Sequence[str]) -> None:
+def build_root(stage: str, shown: Sequence[str], hidden: Sequence[str]) -> None:
     """Put a root together on `stage` and move there; the old root is gone from sight."""
     sys_.mount("", "/", flags=sys_.MS_REC | sys_.MS_PRIVATE)
     sys_.mount("root", stage, "tmpfs", sys_.MS_NOSUID, "size=1m,nr_inodes=4096,mode=755")
     for path in shown:
         _show(stage, path)
+    for path in hidden:
+        sys_.mount("hidden", stage + path, "tmpfs", QUIET | sys_.MS_RDONLY, "size=4k,nr_inodes=2")
     for device in DEVICES:
         _show(stage, device)
     os.makedirs(stage + TEMPORARY)

@@ -29,7 +29,8 @@ IDLE_SHARE = 0.02
 BUSY_FACTOR = 10
 """A program that computes is stopped by the clock after this many times `wall_s`."""
 
-GRACE_S = 0.5
+GRACE_S = 2.0
+"""A dying process may have to wait for a core; one that lives on may wait for this long."""
 
 BROKEN = 70
 """The status of a process that could not go on serving its judge (sysexits: software)."""
@@ -131,17 +132,18 @@ class Watch:
 
     def until_gone(self) -> Measured:
         """Wait until the process leaves by itself."""
-        self._wait_gone()
+        with self._poll(self.gone) as poll:
+            while self.why is None and not self._ready(poll, self.gone):
+                self._tick(None)
         return self._ended((LOST, ""), serving=False)
 
-    def _wait_gone(self, at_most: float = float("inf")) -> bool:
-        until = time.monotonic() + at_most
+    def _leaves(self) -> bool:
+        """Whether a process that has said its last word leaves soon. Its limits are out of play."""
+        until = time.monotonic() + GRACE_S
         with self._poll(self.gone) as poll:
-            while self.why is None and time.monotonic() < until:
-                if self._ready(poll, self.gone):
-                    return True
-                self._tick(None)
-        return False
+            while not (left := self._ready(poll, self.gone)) and time.monotonic() < until:
+                pass
+        return left
 
     @contextlib.contextmanager
     def _poll(self, fd: int) -> Any:
@@ -205,7 +207,7 @@ class Watch:
 
     def _ended(self, verdict: tuple[str, str], serving: bool = True) -> Measured:
         """End the process, account for it, and settle on one label."""
-        if verdict[0] == LOST and self.why is None and not self._wait_gone(GRACE_S):
+        if verdict[0] == LOST and self.why is None and not self._leaves():
             verdict = ("fail:protocol", "it closed the channel to its judge")
         self._kill()
         ended = self._reap(0)

@@ -48,7 +48,8 @@ class Room:
     control: socket.socket
     tier: str
     readable: tuple[str, ...]
-    program: bytes
+    zygotes: bytes
+    childs: bytes
     user: int | None
     bare: int
     own: int
@@ -81,9 +82,10 @@ def main(control_fd: int) -> None:
 
 def _furnish(control: socket.socket, order: dict[str, Any]) -> Room:
     bare = _address_space()
+    zygotes, childs = map(base64.b64decode, order["filters"])
     user = None
     if order["tier"] == "A":
-        user = namespaces.enter(order["stage"], order["shown"])
+        user = namespaces.enter(order["stage"], order["shown"], order["hidden"])
         _become_first()
         namespaces.fresh_temporary()
     os.chdir("/")
@@ -91,7 +93,8 @@ def _furnish(control: socket.socket, order: dict[str, Any]) -> Room:
         control,
         order["tier"],
         tuple(order["readable"]),
-        base64.b64decode(order["filter"]),
+        zygotes,
+        childs,
         user,
         bare,
         os.pidfd_open(os.getpid()) if order["tier"] == "A" else -1,
@@ -122,6 +125,9 @@ class Worker:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.ruleset = self._rules()
+        if room.tier != "C":
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+            syscalls.install_filter(room.zygotes)
         self.judge, line = self._new_judge()
         with line:
             send_with(room.control, {"ready": room.tier}, [line.fileno()])
@@ -206,7 +212,7 @@ class Worker:
         )
 
     def _walls(self) -> Walls:
-        return Walls(self.room.tier, self.room.user, self.room.program, self.ruleset)
+        return Walls(self.room.tier, self.room.user, self.room.childs, self.ruleset)
 
     def _rules(self) -> int | None:
         if self.room.tier == "C":
