@@ -72,6 +72,13 @@ def test_comparing_metrics_take_their_reference_from_a_column(tmp_path: Path) ->
         mixture(tmp_path, spec).score(ASKED, SAID, other=wanted)
 
 
+def test_programs_are_rewarded_where_they_pass_their_tests(tmp_path: Path) -> None:
+    said = ["def add(a, b):\n    return a + b\n", "def add(a, b):\n    return a - b\n", "I can't."]
+    made = mixture(tmp_path, {"kind": "code_tests", "options": {"minimum": "C"}})
+    tests = ["assert add(2, 2) == 4\nassert add(1, 3) == 4\n"] * 3
+    assert made.score(ASKED, said, tests=tests, entry_point=["add"] * 3).total == (1.0, 0.0, 0.0)
+
+
 def test_a_metric_that_cannot_read_an_answer_takes_no_part(tmp_path: Path) -> None:
     said = ["你好，世界", "hello there"]
     both = mixture(tmp_path, {"kind": "toxicity"}, {"kind": "length", "longest": 99})
