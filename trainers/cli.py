@@ -16,8 +16,12 @@ def train(
         bool, typer.Option("--again", help="Begin anew, even if it was finished or stopped.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and train nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan, the time and the cost; train nothing.")
     ] = False,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, help="Of an hour of this machine, for --dry-run."),
+    ] = None,
 ) -> None:
     """Train a recipe under its gate: score every checkpoint, roll back any that got worse."""
     from harness.workspace import Workspace
@@ -26,9 +30,10 @@ def train(
     loaded = load_recipe(recipe)
     workspace = Workspace.at()
     if dry_run:
-        from trainers.showing import show_plan
+        from trainers.showing import show_estimate, show_plan
 
         show_plan(loaded)
+        show_estimate(loaded, workspace, price)
         return
     _quiet()
     from trainers.ranks import Ranks

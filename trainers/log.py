@@ -32,7 +32,12 @@ class TrainingLog:
                     "base_digest": base_digest,
                     "config": {
                         **recipe.model.model_dump(mode="json"),
-                        "stage": {"number": stage.number, "name": stage.name},
+                        "stage": {
+                            "number": stage.number,
+                            "name": stage.name,
+                            "trainer": stage.model.trainer,
+                            "batch_size": stage.model.batch_size,
+                        },
                         "plan": {"digest": plan.digest, "segments": len(plan.segments)},
                     },
                     "started_at": runs.now(),

@@ -74,7 +74,8 @@ class RewardModelling:
 
         arguments = RewardConfig(
             **common_settings(job.recipe, job.stage, job.output),
-            max_length=job.stage.data.max_length,
+            # Longer pairs have been refused already; TRL would drop them in silence.
+            max_length=None,
         )
         trainer = ours(RewardTrainer, job)(
             model=job.model,
@@ -96,16 +97,23 @@ METHOD = RewardModelling()
 def _classifier(folder: Path, tokens: Path, seed: int) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
     from harness.models import quiet_libraries
 
     tokenizer = AutoTokenizer.from_pretrained(tokens)
-    with torch.random.fork_rng(), quiet_libraries():
-        # A head that the files don't have begins at random, so it has a seed.
-        torch.manual_seed(seed)
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=1, dtype=torch.float32
-        )
+    quiet: Any = logging
+    level = quiet.get_verbosity()
+    # A head that the files don't have begins at random: no news, but it needs a seed.
+    quiet.set_verbosity_error()
+    try:
+        with torch.random.fork_rng(), quiet_libraries():
+            torch.manual_seed(seed)
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                folder, num_labels=1, dtype=torch.float32
+            )
+    finally:
+        quiet.set_verbosity(level)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     # A classifier finds the end of a text by what pads it.

@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.evidence import summarise
+from harness.models import resolve
 from harness.store import Store
 from harness.workspace import Workspace
 from trainers.console import ConsoleReporter
+from trainers.estimate import estimate
 from trainers.plan import make_plan
 from trainers.recipe import Recipe, Stage
 from trainers.reporter import TrainingResult
@@ -60,6 +62,39 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
             f"rollbacks: {', '.join(gate.on_fail)}"
         )
     )
+
+
+def show_estimate(recipe: Recipe, workspace: Workspace, price: float | None) -> None:
+    """The time of each stage on this machine and, with a price of an hour, what it costs."""
+    console = Console()
+    base = resolve(recipe.model.base, workspace, say=lambda text: console.print(Text(text)))
+    store = Store(workspace) if workspace.database.exists() else None
+    try:
+        found = [estimate(recipe, stage, base, store) for stage in recipe.stages]
+    finally:
+        if store is not None:
+            store.close()
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("stage", "training", "scoring", "known from"):
+        table.add_column(name)
+    for stage, each in zip(recipe.stages, found, strict=True):
+        how = "trainings of this base here" if each.measured else "arithmetic: a lower bound"
+        name = stage.name or stage.model.trainer
+        table.add_row(name, _duration(each.training_s), _duration(each.scoring_s), how)
+    console.print(table)
+    total = sum(each.seconds for each in found)
+    cost = (
+        "give --price, what an hour of this machine costs, for the cost"
+        if price is None
+        else f"{sum(each.cost(price) for each in found):.2f} at {price:g} an hour"
+    )
+    console.print(Text(f"  about {_duration(total)} without rollbacks; {cost}"))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter) -> None:

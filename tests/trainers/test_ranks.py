@@ -1,0 +1,107 @@
+"""Two processes train one recipe: rank 0 judges, both go back together, bit-exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.store import Store
+from harness.workspace import Workspace
+from tests.trainers.driving import Quiet, weights
+from tests.trainers.worlds import write_world
+from trainers.arguments import per_process
+from trainers.loop import GatedTraining
+from trainers.ranks import Ranks
+from trainers.recipe import load_recipe
+from trainers.state import TrainingState, save_state
+
+ROOT = Path(__file__).parents[2]
+COMMAND = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+
+
+def launch(folder: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    script = folder / "command.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    topology = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home")]
+    return subprocess.run(
+        [*torchrun, *topology, "--master-port", str(port), str(script), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+
+
+def begin_without(folder: Path, dropped: tuple[int, ...]) -> None:
+    """The state of a training that has not begun, and that leaves these segments out."""
+    workspace = Workspace.at(folder / "home").ensure()
+    with Store(workspace) as store:
+        recipe = load_recipe(folder / "recipe.yaml")
+        training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
+        state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
+        save_state(training.state_path, state)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_two_processes_roll_back_together(tmp_path: Path, tiny_llama: Path) -> None:
+    ends = []
+    for name in ("back", "clean"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_world(folder, tiny_llama)
+        if name == "clean":
+            begin_without(folder, (3,))
+        done = launch(folder)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        [home] = (folder / "home" / "trainings").iterdir()
+        state = json.loads((home / "state.json").read_text(encoding="utf-8"))
+        assert state["status"] == "finished"
+        assert state["rollbacks"] == (1 if name == "back" else 0)
+        assert state["dropped"] == [3]
+        last = home / "checkpoints" / "step-000012"
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.name for file in last.iterdir()}
+        ends.append(weights(last))
+    assert ends[0] == ends[1]
+
+
+def test_a_launcher_that_starts_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`accelerate launch --cpu --num_processes 2` does so: the variable says 2, and one is here."""
+    import accelerate
+
+    class Alone:
+        num_processes = 1
+        process_index = 0
+
+        def __init__(self, **_: object) -> None: ...
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "PartialState", Alone)
+    with pytest.raises(UserError, match="2 processes were to train together, and 1 found") as found:
+        Ranks.here()
+    assert "torchrun" in str(found.value.cure)
+
+
+def test_a_batch_that_processes_cannot_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(write_world(tmp_path, Path("nowhere")))
+    assert per_process(recipe, 4) == 4
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert per_process(recipe, 4) == 2
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="can't be shared evenly by 3"):
+        per_process(recipe, 4)
