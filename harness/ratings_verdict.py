@@ -1,8 +1,9 @@
 """A session's verdict: win share against the anchor, looked at only where it was planned.
 
-Peeking after every vote turns a 5% error rate into some 30%. So a look is a number of votes that
-was fixed when the session was made, each spends its own share of the session's alpha, and it
-reads exactly the first so many votes, whenever it is computed.
+A verdict that is looked at after every vote stops when luck has it right: a plain t-test then
+passes falsely in 34% instead of 5%. So a look is a number of votes that was fixed when the
+session was made, each spends its own share of the session's alpha, and it reads exactly the first
+so many votes, whenever it is computed.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Desk:
     ) -> None:
         self.store, self.session, self.key = store, session, key
         self.clock = clock
-        self.lock = threading.Lock()
+        self.lock, self.refreshing = threading.Lock(), threading.Lock()
         texts, scrub = load_texts(store, session), scrubber(session)
         self.answers = {key: visible(scrub(text), None) for key, text in texts.answers.items()}
         self.prompts = {
@@ -80,12 +80,15 @@ class Desk:
 
     def refresh(self) -> None:
         """Take in invitations, revocations and exclusions that others have stored."""
-        found = register(self.store, self.session)
-        with self.lock:
-            changed = set(found.excluded) != set(self.register.excluded)
-            self.register = found
-            if changed:
-                self._count()
+        with self.refreshing:
+            found = register(self.store, self.session)
+            with self.lock:
+                changed = set(found.excluded) != set(self.register.excluded)
+                # Somebody may have agreed since the store was read.
+                agreed = found.consented | self.register.consented
+                self.register = replace(found, consented=agreed)
+                if changed:
+                    self._count()
 
     def consent(self, rater: str) -> None:
         """Keep that the rater agreed to the terms."""
@@ -93,8 +96,9 @@ class Desk:
 
         if rater not in self.register.consented:
             record(self.store, self.session, "consented", rater=rater)
-            agreed = self.register.consented | {rater}
-            self.register = replace(self.register, consented=agreed)
+            with self.lock:
+                agreed = self.register.consented | {rater}
+                self.register = replace(self.register, consented=agreed)
 
     # What the page asks.
 

@@ -207,6 +207,20 @@ def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(world, clock):
     assert len(votes(world.store, session)) == 8
 
 
+def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch):
+    session = world.session()
+    desk = open_desk(world, session, clock)
+    read = ratings.register(world.store, session)
+
+    def while_ann_agrees(*_):
+        desk.consent("ann")
+        return read
+
+    monkeypatch.setattr("dashboard.rating.desk.register", while_ann_agrees)
+    desk.refresh()
+    assert "ann" in desk.register.consented
+
+
 def test_overlap_gives_pairs_that_others_have_judged(world, clock):
     session = world.session("ann", "bo", overlap=1.0)
     desk = open_desk(world, session, clock)

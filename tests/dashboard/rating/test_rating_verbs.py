@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
 from dashboard.rating.server import make_app
@@ -14,6 +16,9 @@ from harness.cli import main
 from harness.ratings import load, sessions
 from harness.ratings_votes import votes
 from tests.dashboard.rating.rating_world import World
+from trainers.recipe import load_recipe
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -61,6 +66,26 @@ def test_from_nothing_to_exported_pairs(world, verb, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert f"{len(rows)} pairs" in said
     assert {row["licence"] for row in rows} == {"CC0-1.0"}
+    read_by_dpo(tmp_path, rows)
+
+
+def read_by_dpo(folder, rows):
+    """The page's recipe, as docs/rating.md has it, loads what was exported."""
+    page = (ROOT / "docs" / "rating.md").read_text(encoding="utf-8")
+    data = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    stage = {"trainer": "dpo", "steps": 2, "checkpoint_every": 1, "batch_size": 1}
+    recipe = {
+        "name": "from-votes",
+        "line": "from-votes",
+        "base": "smollm2-135m-instruct",
+        **data,
+        "stages": [{**stage, "learning_rate": 1e-4}],
+        "gate": {"suite": str(ROOT / "trainers" / "recipes" / "gates" / "preference.yaml")},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (loaded,) = load_recipe(folder / "recipe.yaml").stages
+    found = {(example.chosen, example.rejected) for example in loaded.examples}
+    assert found == {(row["chosen"], row["rejected"]) for row in rows}
 
 
 def test_links_can_be_shown_added_and_revoked(world, verb):
