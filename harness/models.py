@@ -89,6 +89,20 @@ def resolve(
     return _described(name, _hub_folder(name, say), None, workspace)
 
 
+def quantisation_of(files: ModelFiles) -> str | None:
+    """What a model's config says of its bits, in words (`torchao Int8WeightOnlyConfig`, `gptq`);
+    None for whole weights.
+    """
+    settings = _read_json(files.folder / "config.json").get("quantization_config")
+    if not isinstance(settings, dict):
+        return None
+    kind = settings.get("quant_type")
+    kind = kind.get("default") if isinstance(kind, dict) else kind
+    kind = kind.get("_type") if isinstance(kind, dict) else kind
+    bits = f"{settings['bits']} bits" if "bits" in settings else None
+    return " ".join(str(w) for w in (settings.get("quant_method"), kind, bits) if w)
+
+
 def load(
     files: ModelFiles, *, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa"
 ) -> tuple[Any, Any]:

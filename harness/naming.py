@@ -59,12 +59,16 @@ def open_model(
         return open_served(name, workspace, say=say)
     if name.startswith("vllm:"):
         return _offline_vllm(name, workspace, hardware, base, say)
-    from harness.models import load, resolve
+    from harness.models import load, quantisation_of, resolve
 
     hardware = hardware or Hardware.choose()
     place = str(_blessed_folder(name, workspace, store)) if name.startswith("line:") else name
     files = resolve(place, workspace, base=base, say=say)
-    subject = {"backend": "transformers", "dtype": hardware.dtype, "quantisation": None}
+    subject = {
+        "backend": "transformers",
+        "dtype": hardware.dtype,
+        "quantisation": quantisation_of(files),
+    }
 
     def opened() -> Backend:
         from harness.backends.live import TransformersBackend

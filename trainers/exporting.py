@@ -10,7 +10,10 @@ import typer
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.registry import Registry
+    from trainers.quantise import Bits, Quantised
 
 
 def export_model(
@@ -28,6 +31,10 @@ def export_model(
     dtype: Annotated[
         str, typer.Option(help="Of the merged weights: float32, float16 or bfloat16.")
     ] = "float32",
+    quantize: Annotated[
+        str | None,
+        typer.Option("--quantize", help="int8 or int4: merged, with fewer bits to a weight."),
+    ] = None,
 ) -> None:
     """Write a model and its card, and check that it answers as the original does."""
     from rich.console import Console
@@ -44,6 +51,10 @@ def export_model(
         raise UserError("one export has one form", cure="--merge, --adapter or --gguf-ready")
     if dtype not in ("float32", "float16", "bfloat16"):
         raise UserError(f"weights can't be written as {dtype!r}", field="--dtype")
+    if quantize not in (None, "int8", "int4"):
+        raise UserError(f"weights can't be rounded to {quantize!r}", field="--quantize")
+    if quantize and (adapter or gguf_ready or dtype != "float32"):
+        raise UserError("one export has one form", cure="--quantize alone, or another form alone")
     form: Form = "adapter" if adapter else "gguf-ready" if gguf_ready else "merge"
     console = Console()
     workspace = Workspace.at().ensure()
@@ -53,6 +64,14 @@ def export_model(
         files = resolve(str(folder), workspace, say=console.print)
         base = _base_of(folder)
         origin = origin_of(model.removeprefix("line:"), folder, digest, base, registry, store)
+        if quantize is not None:
+            from trainers.quantise import quantise
+
+            card = model_card(origin, "merge")
+            bits: Bits = "int4" if quantize == "int4" else "int8"
+            small = quantise(files, to, bits, card=card, workspace=workspace, say=console.print)
+            _show_sides(small, console)
+            return
         done = export(
             files,
             to,
@@ -66,6 +85,33 @@ def export_model(
     console.print(Text(f"  logits are off by at most {done.difference:.2g} of the largest"))
     scored = f"{len(origin.scores)} scores" if origin.scores else "no scores: it was never a run"
     console.print(Text(f"  README.md holds {scored}"))
+
+
+def _show_sides(done: Quantised, console: Console) -> None:
+    """Size, speed and loss beside each other; what the loss means is for the gate to say."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("", "before", done.bits, "ratio"):
+        table.add_column(name, justify="left" if not name else "right")
+    before, after = done.before, done.after
+    table.add_row(
+        "weights, MB",
+        f"{before.bytes / 1e6:.1f}",
+        f"{after.bytes / 1e6:.1f}",
+        f"{after.bytes / before.bytes:.2f}",
+    )
+    table.add_row(
+        "reading, ms",
+        f"{before.seconds * 1e3:.1f}",
+        f"{after.seconds * 1e3:.1f}",
+        f"{after.seconds / before.seconds:.2f}",
+    )
+    table.add_row("loss, nats a token", f"{before.nll:.4f}", f"{after.nll:.4f}", "")
+    console.print(table)
+    console.print(Text(f"{done.folder}: {done.bits}", style="bold"))
+    console.print("Whether that is a loss: ratchet gate", str(done.folder), "--against MODEL")
 
 
 def _found(model: str, registry: Registry) -> tuple[Path, str]:
