@@ -27,14 +27,15 @@ def main() -> None:
     parser.add_argument("topics", nargs="*", choices=[*topics, []], default=topics)
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
-    kept = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
     for topic in chosen.topics or topics:
         print(f"== {topic}", flush=True)
         rows = importlib.import_module(f"tests.benchmarks.bench_{topic}").run(quick=chosen.quick)
         for row in rows:
             print("  " + " | ".join(str(row.get(column, "")) for column in COLUMNS), flush=True)
-        kept[topic] = {"on": str(date.today()), "machine": _machine(), "rows": rows}
         if not chosen.quick:
+            # Read late: another topic may have been measured meanwhile.
+            kept = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
+            kept[topic] = {"on": str(date.today()), "machine": _machine(), "rows": rows}
             ROWS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
             PAGE.write_text(_page(kept), encoding="utf-8")
 
