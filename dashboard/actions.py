@@ -17,7 +17,7 @@ import streamlit as st
 from dashboard import queries
 from dashboard.frame import cached, store, tr
 from dashboard.hostile import plain, visible
-from harness.registry import who
+from harness.chronicle import who
 from harness.workspace import Workspace
 
 TIMEOUT_S = 3_600

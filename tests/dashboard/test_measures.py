@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from dashboard import comparing, measures, outputs, queries
 from dashboard.attention import attention, margins
 from dashboard.drift import change_points, chinese_share, forecast, margin_left, text_distance
-from dashboard.hostile import plain, visible
 from harness.evidence import metric_scores, value_with_interval
 from harness.pairing import pair
 from harness.runs import require_run
@@ -191,28 +190,3 @@ def test_text_distance() -> None:
     assert text_distance([""], ["words"]) == 1
     assert chinese_share("你好 ok") == 0.5
     assert chinese_share("123 !") == 0
-
-
-# Hostile text.
-
-
-@given(st.text(max_size=200))
-def test_nothing_deceptive_is_left(text: str) -> None:
-    import unicodedata
-
-    for shown in (visible(text), plain(text)):
-        for character in shown:
-            assert character in "\n\t" or unicodedata.category(character) not in (
-                "Cc",
-                "Cf",
-                "Cs",
-                "Co",
-                "Zl",
-                "Zp",
-            )
-
-
-def test_what_is_hidden_becomes_visible() -> None:
-    assert visible("a\x1b[31mred\u202egnp.exe") == "a␛[31mred⟨U+202E⟩gnp.exe"
-    assert visible("x" * 30, limit=10) == "x" * 10 + "\n… (20 characters more)"
-    assert plain("![a](http://b) :red[c] $d$\n# e").count("\\") >= 12

@@ -1,0 +1,132 @@
+"""Every view opens, in both languages, on a history and on nothing."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import views
+from dashboard.chinese import SENTENCES
+from harness.store import Store
+from harness.workspace import HOME_VARIABLE
+
+ROOT = Path(views.__file__).parent
+VIEWS = [view for section in views.VIEWS.values() for view in section]
+
+
+def _open(view: str, **params: str) -> AppTest:
+    def script(first: str) -> None:
+        from dashboard.app import run
+
+        run(first)
+
+    app = AppTest.from_function(script, default_timeout=60, args=(view,))
+    for name, value in params.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception, app.exception[0].value
+    assert not app.error, app.error[0].value
+    return app
+
+
+def _texts(app: AppTest) -> str:
+    parts = [*app.title, *app.markdown, *app.caption, *app.info, *app.subheader, *app.code]
+    return "\n".join(str(part.value) for part in parts)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_opens(view: str, demo: Store) -> None:
+    app = _open(view)
+    assert app.title[0].value
+    assert "{" not in app.title[0].value
+    assert any("ratchet demo-data" in str(badge.value) for badge in app.markdown)
+
+
+@pytest.mark.parametrize("view", ["overview", "verdict", "samples"])
+def test_in_chinese(view: str, demo: Store) -> None:
+    app = _open(view, lang="zh")
+    title = app.title[0].value
+    assert any("\u4e00" <= character <= "\u9fff" for character in title)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_empty_store_says_what_to_type(
+    view: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / ".ratchet"))
+    app = _open(view)
+    assert any("ratchet " in block.value for block in app.code)
+
+
+def test_the_first_page_answers(demo: Store) -> None:
+    text = _texts(_open("overview"))
+    assert "demo\\-support\\-bot" in text
+    assert "v2" in text
+    assert "What needs a human" in text
+
+
+def test_filters_live_in_the_address(demo: Store) -> None:
+    app = _open("trend", metric="general/perplexity", scope="demo-first")
+    assert app.selectbox(key="pick.metric").value == "general/perplexity"
+    assert app.selectbox(key="pick.scope").value == "demo-first"
+    app.selectbox(key="pick.metric").select("intents/json_match").run()
+    assert "intents/json_match" in app.query_params["metric"]
+
+
+def test_a_broken_address_still_opens(demo: Store) -> None:
+    _open("trend", metric="no/such", scope="<script>", suite="\u202e")
+    _open("samples", a="nobody", b="nobody", page="minus one")
+
+
+def test_regressed_first_and_paged(demo: Store) -> None:
+    app = _open("samples", metric="intents/json_match", kind="all")
+    before = [m.value for m in app.markdown]
+    app.button(key="page.after").click().run()
+    assert not app.exception
+    assert [m.value for m in app.markdown] != before
+    assert "2" in app.query_params["page"]
+
+
+def test_actions_are_off_by_default(demo: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard.settings import ACTIONS_VARIABLE
+
+    monkeypatch.delenv(ACTIONS_VARIABLE, raising=False)
+    assert not [b for b in _open("verdict").button if "go" in str(b.key)]
+    monkeypatch.setenv(ACTIONS_VARIABLE, "1")
+    buttons = [b for b in _open("verdict").button if str(b.key) in ("promote.go", "anchor.go")]
+    assert len(buttons) == 2
+    assert all(button.disabled for button in buttons)
+
+
+def test_every_word_is_translated() -> None:
+    missing = sorted(word for word in _words() if word not in SENTENCES)
+    assert not missing, missing
+
+
+def _words() -> set[str]:
+    """What the sources hand to `tr`, `title`, `empty`, `words[...]`, the menu, and attention."""
+    found = {word for section, group in views.VIEWS.items() for word in (section, *group.values())}
+    for path in [*ROOT.glob("*.py"), *(ROOT / "pages").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found |= _constants(node)
+    return found - {""}
+
+
+def _constants(node: ast.AST) -> set[str]:
+    taken: list[ast.expr] = []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        taken = {"tr": node.args[:1], "title": node.args, "empty": node.args[:1]}.get(
+            node.func.id, []
+        )
+        if node.func.id == "Item":
+            taken = node.args[:1]
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        taken = [node.slice] if node.value.id == "words" else []
+    return {
+        item.value
+        for item in taken
+        if isinstance(item, ast.Constant) and isinstance(item.value, str)
+    }
