@@ -52,12 +52,12 @@ def problems(
     table.add_column("otherwise")
     for row in shown:
         otherwise = [f"{label} {n}" for label, n in row.labels.most_common() if label != "pass"]
-        reason = f"  {row.reason}" if row.reason and " " in row.reason else ""
+        _, _, detail = (row.reason or "").partition(" ")
         table.add_row(
             row.sample_id,
             f"{row.passed} of {row.tries}",
             f"{row.cpu_s:.2f}",
-            Text.assemble(", ".join(otherwise), (reason[:90], "dim")),
+            Text.assemble(", ".join(otherwise), (f"  {detail[:90]}", "dim")),
         )
     console.print(table)
     for sentence in said:

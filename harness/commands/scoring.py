@@ -251,8 +251,10 @@ def show_run(run: Run, store: Store, console: Console) -> None:
                 noun = "answer" if count == 1 else "answers"
                 said = f"{line.metric}: {count} {noun} {word}: {line.reason}"
                 console.print(Text(said, "yellow"))
-    for sentence in (*judge_sentences(store, run), *outcome_sentences(store, run)):
+    for sentence in judge_sentences(store, run):
         console.print(Text(sentence))
+    for sentence in outcome_sentences(store, run):
+        console.print(Text(f"{sentence} (each: ratchet problems {run.id})"))
     digest = run.model_digest[:12]
     console.print(Text(f"run:{run.id}  {run.model}  {run.suite}  model {digest}", "dim"))
 

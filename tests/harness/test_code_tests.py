@@ -84,7 +84,7 @@ def test_the_limit_follows_the_reference():
         "    while time.process_time() < end:\n        pass\n    return a + b\n"
     )
     slow = f"```python\n{busy.format(seconds=0.75)}```"
-    (evidence,) = judged(slow, reference=busy.format(seconds=0.15), tests=TESTS + "# slow\n")
+    (evidence,) = judged(slow, reference=busy.format(seconds=0.15))
     assert evidence.value == 1.0
     (evidence,) = judged(slow, reference="def add(a, b): return a + b")
     assert evidence.reason.startswith("timeout:cpu")
