@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from harness.artifacts import fsync
 from harness.errors import UserError
 from harness.faults import fault_point
-from harness.tables import HOUSEKEEPING, MIGRATIONS, TABLES, VERSION, VIEWS
+from harness.tables import HOUSEKEEPING, MIGRATIONS, TABLES, VERSION
+from harness.views import VIEWS
 
 if TYPE_CHECKING:
     import duckdb

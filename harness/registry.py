@@ -8,7 +8,6 @@ next one who comes.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import artifacts, lines, pruning
+from harness.chronicle import Chronicle, who
 from harness.errors import UserError
 from harness.lines import Blessed
 from harness.pruning import Pruned
@@ -38,6 +38,7 @@ class Registry:
     ) -> None:
         self._workspace = workspace
         self._store = store
+        self._chronicle = Chronicle(store)
         self._on_wait = on_wait
 
     # Checkpoints.
@@ -65,8 +66,8 @@ class Registry:
             if not place.exists():
                 self._take_in(folder, place, digest)
             provenance = {"training_id": training_id, "step": step, "run_id": run_id}
-            if not self._has_heard(digest, provenance):
-                self._tell(digest, "added", **provenance)
+            if not self._chronicle.has_heard(digest, provenance):
+                self._chronicle.tell(digest, "added", **provenance)
         return digest
 
     def path(self, digest: str) -> Path:
@@ -132,7 +133,7 @@ class Registry:
                 event="promoted",
                 before=before,
                 previous=before.number if before else None,
-                run_id=run_id or self._added(checkpoint.name).get("run_id"),
+                run_id=run_id or self._chronicle.added(checkpoint.name).get("run_id"),
                 verdict_id=verdict_id,
                 actor=actor,
                 reason=reason,
@@ -190,14 +191,14 @@ class Registry:
 
     def run_of(self, digest: str) -> str | None:
         """The run that scored this checkpoint, as far as it was said when it was added."""
-        run_id = self._added(digest).get("run_id")
+        run_id = self._chronicle.added(digest).get("run_id")
         return str(run_id) if run_id else None
 
     def latest_verdict(self, digest: str) -> str | None:
         """The last verdict on the run that scored this checkpoint, if there is one."""
         rows = self._store.query(
             "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
-            [self._added(digest).get("run_id")],
+            [self._chronicle.added(digest).get("run_id")],
         )
         return rows[0]["verdict_id"] if rows else None
 
@@ -250,23 +251,13 @@ class Registry:
             if not dry_run:
                 for digest, size in plan.freed:
                     pruning.delete(self._workspace.checkpoints / digest)
-                    self._tell(digest, "pruned", detail={"bytes": size})
+                    self._chronicle.tell(digest, "pruned", detail={"bytes": size})
         return plan
 
     def reconcile(self, line: str) -> None:
         """Tell the store of every version that it has not heard of (a kill came in between)."""
         with self._locked():
-            known = {
-                row["version"]
-                for row in self._store.query(
-                    "SELECT try_cast(detail ->> '$.version' AS INTEGER) AS version "
-                    "FROM checkpoints WHERE line = ? AND event IN ('promoted', 'rolled_back')",
-                    [line],
-                )
-            }
-            for version in lines.versions(self._line(line)):
-                if version.number not in known:
-                    self._tell_version(version)
+            self._chronicle.catch_up(line, lines.versions(self._line(line)))
 
     # The rest is private.
 
@@ -320,24 +311,6 @@ class Registry:
                 cure='only --override "reason" promotes it, and the reason is kept for ever',
             )
 
-    def _has_heard(self, digest: str, provenance: dict[str, Any]) -> bool:
-        """Whether the last that was said of this checkpoint is that it came from there."""
-        rows = self._store.query(
-            "SELECT event, training_id, step, run_id FROM checkpoints WHERE digest = ? "
-            "AND event IN ('added', 'pruned') ORDER BY seq DESC LIMIT 1",
-            [digest],
-        )
-        return rows == [{"event": "added", **provenance}]
-
-    def _added(self, digest: str) -> dict[str, Any]:
-        """What was last said when the checkpoint was added; a run's word before none."""
-        rows = self._store.query(
-            "SELECT training_id, step, run_id FROM checkpoints WHERE digest = ? "
-            "AND event = 'added' ORDER BY run_id IS NULL, seq DESC LIMIT 1",
-            [digest],
-        )
-        return rows[0] if rows else {}
-
     def _bless(
         self,
         folder: Path,
@@ -358,40 +331,6 @@ class Registry:
             **rest,
         }
         return lines.bless(folder, checkpoint, pointer)
-
-    def _tell(self, digest: str, event: str, **rest: Any) -> None:
-        path = f"checkpoints/{digest}"
-        actor = rest.pop("actor", None) or who()
-        row = {"digest": digest, "event": event, "path": path, "actor": actor, **rest}
-        self._store.append("checkpoints", [row])
-
-    def _tell_version(self, version: Blessed) -> None:
-        added = self._added(version.digest)
-        self._tell(
-            version.digest,
-            version.event,
-            line=version.line,
-            training_id=added.get("training_id"),
-            step=added.get("step"),
-            run_id=version.run_id,
-            verdict_id=version.verdict_id,
-            actor=version.actor,
-            reason=version.override or version.reason,
-            happened_at=version.at,
-            detail={
-                "version": version.number,
-                "previous": version.previous,
-                "override": version.override is not None,
-            },
-        )
-
-
-def who() -> str:
-    """The name under which an act is recorded: the user's, as the system knows it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _against_baseline(blessed: Blessed, baselines: Path | None) -> list[str]:

@@ -17,7 +17,8 @@ from harness import journal
 from harness.errors import UserError
 from harness.schema import SEQ
 from harness.store import Store
-from harness.tables import BY_NAME, TABLES, VIEWS
+from harness.tables import BY_NAME, TABLES
+from harness.views import VIEWS
 from harness.workspace import Workspace
 
 

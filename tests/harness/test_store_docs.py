@@ -9,7 +9,8 @@ import pytest
 from harness.registry import Registry
 from harness.schema import markdown
 from harness.store import Store
-from harness.tables import TABLES, VIEWS
+from harness.tables import TABLES
+from harness.views import VIEWS
 from harness.workspace import Workspace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
