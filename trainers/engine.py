@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +16,8 @@ from trainers.checkpoint import untouched_randomness
 from trainers.methods import Job, method_of
 from trainers.models import require_gpu_for
 from trainers.recipe import Recipe, Stage
+
+TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class Engine:
             order=lambda: self._turn.order,
             callbacks=[_callback(watcher)],
         )
-        self.trainer: Any = self.method.make(job)
+        with _tensorboard_in(output.parent / "tensorboard"):
+            self.trainer: Any = self.method.make(job)
 
     def run(self, turn: Turn) -> None:
         """Train until the end, or until the watcher stops it."""
@@ -99,6 +104,21 @@ class Engine:
         for group, scale in zip(scheduler.optimizer.param_groups, scales, strict=True):
             group["lr"] *= scale
             group["initial_lr"] = rate
+
+
+@contextmanager
+def _tensorboard_in(folder: Path) -> Iterator[None]:
+    """Its callback would write beside the checkpoints in staging, which is cleared; it takes
+    another place from the environment alone. The user's own wish there goes before ours.
+    """
+    if TENSORBOARD in os.environ:
+        yield
+        return
+    os.environ[TENSORBOARD] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[TENSORBOARD]
 
 
 def _callback(watcher: Watcher) -> Any:

@@ -9,11 +9,13 @@ import pytest
 import yaml
 
 from harness.errors import UserError
+from harness.records import VerdictOutcome
 from harness.registry import Registry
 from harness.store import Store
 from harness.workspace import Workspace
-from tests.trainers.driving import Quiet, weights
+from tests.trainers.driving import Quiet, never_fail, weights
 from tests.trainers.method_worlds import TEMPLATES, stage_of, write_method_world
+from trainers.loop import GatedTraining
 from trainers.recipe import load_recipe
 from trainers.reporter import TrainingResult
 from trainers.stages import reward_folder, run_stages
@@ -134,6 +136,19 @@ def test_a_reward_stage_is_gated_on_pairs_and_serves_the_next(
     assert len(rewards) == 1
     with pytest.raises(UserError, match="no reward stage named 'harmless'"):
         reward_folder(recipe, "harmless", workspace)
+
+
+def test_steps_are_tracked_through_a_rollback(tmp_path: Path, tiny_llama: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    path = write_method_world(tmp_path, tiny_llama, "sft", tracking=["tensorboard"])
+    workspace = Workspace.at(tmp_path / "home").ensure()
+    with Store(workspace) as store:
+        training = GatedTraining(load_recipe(path), workspace, store, Quiet())  # type: ignore[arg-type]
+        never_fail(training, {(4, 1): VerdictOutcome.FAIL})
+        training.run()
+    found = events.EventAccumulator(str(training.folder.home / "tensorboard"))
+    found.Reload()
+    assert {event.step for event in found.Scalars("train/loss")} == {1, 2, 3, 4, 5, 6}
 
 
 def test_training_data_that_is_in_the_suite_is_refused(tmp_path: Path, tiny_llama: Path) -> None:
