@@ -109,7 +109,7 @@ def test_every_word_is_translated() -> None:
 def _words() -> set[str]:
     """What the sources hand to `tr`, `title`, `empty`, `words[...]`, the menu, and attention."""
     found = {word for section, group in views.VIEWS.items() for word in (section, *group.values())}
-    for path in [*ROOT.glob("*.py"), *(ROOT / "pages").glob("*.py")]:
+    for path in [*ROOT.glob("*.py"), *(ROOT / "screens").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found |= _constants(node)
     return found - {""}

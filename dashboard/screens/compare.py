@@ -20,7 +20,7 @@ from dashboard.frame import (
     words,
 )
 from dashboard.hostile import plain
-from dashboard.pages.heatmap import in_margins
+from dashboard.screens.heatmap import in_margins
 from harness.wording import number
 
 Row = dict[str, Any]

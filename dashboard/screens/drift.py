@@ -20,7 +20,7 @@ from dashboard.frame import (
     tr,
     words,
 )
-from dashboard.pages.heatmap import COLUMNS
+from dashboard.screens.heatmap import COLUMNS
 
 Row = dict[str, Any]
 

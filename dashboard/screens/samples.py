@@ -22,7 +22,7 @@ from dashboard.frame import (
     tr,
 )
 from dashboard.hostile import plain, visible
-from dashboard.pages.compare import two_runs
+from dashboard.screens.compare import two_runs
 from harness.wording import number
 
 Row = dict[str, Any]

@@ -19,7 +19,7 @@ from dashboard.frame import (
     tr,
     words,
 )
-from dashboard.pages.heatmap import COLUMNS, in_margins
+from dashboard.screens.heatmap import COLUMNS, in_margins
 
 Row = dict[str, Any]
 BY = ("language", "cluster")
