@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from harness.errors import UserError
+
 Label = Literal[
     "pass",
     "fail:tests",
@@ -62,12 +64,19 @@ class Limits:
                   and then tried once more, alone
     memory_bytes  address space on top of the bare interpreter's
     output_bytes  stdout and stderr together, and each file that it writes
+
+    Raises UserError for a limit that is not above 0.
     """
 
     cpu_s: float = 3.0
     wall_s: float = 10.0
     memory_bytes: int = 512 * MIB
     output_bytes: int = MIB
+
+    def __post_init__(self) -> None:
+        for name in ("cpu_s", "wall_s", "memory_bytes", "output_bytes"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"a limit must be above 0, not {getattr(self, name)}", field=name)
 
     @classmethod
     def from_reference(

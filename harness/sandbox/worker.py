@@ -170,7 +170,10 @@ class Worker:
             with contextlib.suppress(Lost):  # a judge that died is its zygote's to replace
                 send(self.line, tests)
             answer, [output] = self._answer()
-        return None if answer["label"] == UNSPLITTABLE else self._told(answer, output, job.limits)
+        if answer["label"] == UNSPLITTABLE:
+            os.close(output)
+            return None
+        return self._told(answer, output, job.limits)
 
     def _together(self, job: Job) -> Outcome:
         calls = _leaves_the_call(job.tests)
@@ -223,6 +226,8 @@ class Worker:
 
     def close(self) -> None:
         """End it with all that it started."""
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
         self.control.close()
         self.line.close()
         try:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -291,6 +292,23 @@ def test_limits_scale_from_a_reference() -> None:
     assert limits.cpu_s == 2.0
     assert limits.memory_bytes == 1200 << 20
     assert Limits.from_reference(Outcome("pass", cpu_s=0.001)).cpu_s == 1.0
+
+
+def test_a_limit_is_above_zero() -> None:
+    with pytest.raises(UserError, match="above 0"):
+        Limits(cpu_s=0)
+
+
+def test_no_form_of_job_leaks_a_descriptor(sandbox: Sandbox) -> None:
+    jobs = [
+        Job.of_tests(IDENTITY, "assert f(1) == 1", "f", limits=PATIENT),
+        Job.of_tests("def f(g): return g(2)", "f(abs)", "f", limits=PATIENT),
+        Job.of_stdio("print(1)", "", "1", limits=PATIENT),
+    ]
+    sandbox.run_many(jobs * 2)
+    before = len(list(Path("/dev/fd").iterdir()))
+    assert all(outcome.passed for outcome in sandbox.run_many(jobs * 20))
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_tests_that_do_not_compile_are_the_users_mistake(sandbox: Sandbox) -> None:
