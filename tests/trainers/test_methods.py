@@ -40,16 +40,16 @@ def run(path: Path, *, fail: bool, dropped: tuple[int, ...] = ()) -> GatedTraini
 
 LORA = {"rank": 4, "alpha": 8}
 METHODS = [
-    ("sft", {}),
     ("reward", {}),
     ("dpo", {}),
     ("kto", {}),
     ("grpo", {}),
-    ("rloo", {}),
     ("ppo", {}),
-    ("sft", {"adapter": {"kind": "prefix", "virtual_tokens": 4}}),
 ]
 MORE: list[tuple[str, dict[str, Any]]] = [
+    ("sft", {}),
+    ("rloo", {}),
+    ("sft", {"adapter": {"kind": "prefix", "virtual_tokens": 4}}),
     ("dpo", {"adapter": {"kind": "none"}}),
     ("reward", {"adapter": {"kind": "none"}}),
     ("grpo", {"stage": {"gradient_accumulation": 2, "reuse": 1}}),

@@ -158,8 +158,10 @@ def _spoil_a_step(training: GatedTraining, step: int) -> None:
         ("sft", "grad_norm", {"at_most": 1e-6, "then": "lower_lr"}),
         ("sft", "loss_gap", {"at_most": -50, "then": "stop"}),
         ("grpo", "entropy", {"at_least": 50, "then": "lower_lr"}),
-        ("rloo", "kl", {"at_least": 50, "then": "reshuffle"}),
-        ("ppo", "rewards/length", {"at_least": 2, "then": "lower_lr"}),
+        pytest.param("rloo", "kl", {"at_least": 50, "then": "reshuffle"}, marks=pytest.mark.long),
+        pytest.param(
+            "ppo", "rewards/length", {"at_least": 2, "then": "lower_lr"}, marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_broken_health_rule_has_its_own_remedy(

@@ -61,7 +61,10 @@ def two_stages() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("adapter", [{"kind": "none"}, {"rank": 8, "alpha": 32}])
+@pytest.mark.parametrize(
+    "adapter",
+    [{"rank": 8, "alpha": 32}, pytest.param({"kind": "none"}, marks=pytest.mark.long)],
+)
 def test_a_stage_begins_with_the_crest_of_the_one_before(
     tmp_path: Path, tiny_llama: Path, adapter: dict[str, Any]
 ) -> None:
