@@ -100,11 +100,16 @@ def standings(session: Session, found: Sequence[Vote]) -> list[Standing]:
     return [standing(session, found, contender) for contender in session.contenders[1:]]
 
 
+def looks_at(session: Session) -> list[int]:
+    """The votes between a contender and the anchor at which each planned look is."""
+    planned = session.votes_per_comparison
+    return [max(1, math.ceil(share * planned - 1e-9)) for share in session.rules.looks]
+
+
 def standing(session: Session, found: Sequence[Vote], contender: Contender) -> Standing:
     anchor, candidate = session.anchor.digest, contender.digest
     votes = direct(found, anchor, candidate)
-    planned = session.votes_per_comparison
-    at = [max(1, math.ceil(share * planned - 1e-9)) for share in session.rules.looks]
+    at = looks_at(session)
     verdict: Verdict | None = None
     earlier: Mapping[str, Verdict] = {}
     next_at: int | None = at[0]

@@ -224,6 +224,20 @@ def exclude(
 
 
 @rate.command()
+def close(
+    session: SessionArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why.")] = "enough",
+) -> None:
+    """End a session: raters are thanked, and no more is asked. What was said stays."""
+    from harness.ratings import load, record
+
+    with _opened() as (store, console):
+        found = load(store, session)
+        record(store, found, "closed", reason=reason)
+        console.print(f"session {found.id} is closed", markup=False, highlight=False)
+
+
+@rate.command()
 def status(
     session: Annotated[
         str | None, typer.Argument(help="A session; all without.", show_default=False)

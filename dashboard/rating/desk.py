@@ -7,6 +7,7 @@ is its place in the rater's row, so that the same place can't be filled twice by
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import threading
 import time
@@ -21,7 +22,7 @@ from dashboard.rating.tally import Tally
 from harness.ratings import CHOICES, Session, register
 from harness.ratings_judges import pair_id
 from harness.ratings_texts import load_texts, scrubber
-from harness.ratings_verdict import standings
+from harness.ratings_verdict import looks_at, standings
 from harness.ratings_votes import vote_of
 from harness.statistics.pairs import Design, next_comparison, next_item
 from harness.store import Store
@@ -74,7 +75,11 @@ class Desk:
         self.sheets: dict[str, Sheet] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         self.register = register(store, session)
+        self.looks = looks_at(session)
+        self.reached: list[int] = []
+        self.look_due = False
         self._load()
+        self._look()
 
     # What happened elsewhere.
 
@@ -89,6 +94,8 @@ class Desk:
                 self.register = replace(found, consented=agreed)
                 if changed:
                     self._count()
+        if self.look_due:
+            self._look()
 
     def consent(self, rater: str) -> None:
         """Keep that the rater agreed to the terms."""
@@ -137,8 +144,6 @@ class Desk:
             }
             self.store.append("votes", [row])
             self._take_in(rater, row)
-            if row["purpose"] == "plain":
-                self._look()
             return self._state(rater)
 
     def undo(self, rater: str, vote_id: str) -> State:
@@ -157,7 +162,6 @@ class Desk:
             }
             self.store.append("votes", [row])
             self._take_in(rater, row)
-            self._look()
             return self._state(rater)
 
     def comment(self, rater: str, vote_id: str, text: str) -> State:
@@ -333,25 +337,43 @@ class Desk:
         self.tally = Tally.empty(self.session)
         for row in self.rows.values():
             if row["rater"] not in self.register.excluded:
-                self.tally.add(self.session, row, 1)
-        self._look()
+                self._tell(row, 1)
+        self.look_due = True
 
     def _look(self) -> None:
-        """See whether a planned look has settled something; what is settled gets no more votes."""
-        found = [
-            vote_of(row)
-            for row in self.rows.values()
-            if row["choice"] != "skip" and row["rater"] not in self.register.excluded
-        ]
-        stands = standings(self.session, found) if len(self.session.contenders) > 1 else []
-        self.settled = bool(stands) and all(stand.settled for stand in stands)
+        """See whether a planned look has settled something; what is settled gets no more votes.
+
+        Not under the lock while it computes: nobody's vote waits for statistics.
+        """
+        with self.lock:
+            self.look_due = False
+            rows = [
+                row
+                for row in self.rows.values()
+                if row["choice"] != "skip" and row["rater"] not in self.register.excluded
+            ]
+        everybody = self.session.contenders
+        stands = standings(self.session, list(map(vote_of, rows))) if len(everybody) > 1 else []
         open_ones = {n for n, stand in enumerate(stands, start=1) if not stand.settled}
-        design = self.session.design if stands else None
+        with self.lock:
+            self.settled = bool(stands) and not open_ones
+            self._leave_open(open_ones)
+
+    def _leave_open(self, contenders: set[int]) -> None:
+        """Go on asking about these contenders only; about all where everyone meets everyone."""
+        design = self.session.design if len(self.session.contenders) > 1 else None
         everyone = self.session.rules.everyone
-        self.comparisons = (
-            [c for c in design.comparisons if everyone or c[1] in open_ones] if design else []
-        )
-        self.targets = [t for t in design.targets if t[1] in open_ones] if design else []
+        comparisons = design.comparisons if design else ()
+        self.comparisons = [c for c in comparisons if everyone or c[1] in contenders]
+        self.targets = [t for t in (design.targets if design else ()) if t[1] in contenders]
+
+    def _tell(self, row: dict[str, Any], sign: int) -> None:
+        """Count a row, and note where that reaches a planned look, or leaves one again."""
+        self.tally.add(self.session, row, sign)
+        met = self.tally.points[0, 1:] + self.tally.points[1:, 0]
+        reached = [bisect.bisect_right(self.looks, round(count)) for count in met]
+        self.look_due |= reached != self.reached
+        self.reached = reached
 
     def _take_in(self, rater: str, row: dict[str, Any]) -> None:
         sheet = self._sheet(rater)
@@ -360,12 +382,12 @@ class Desk:
             self.rows.pop(row["undoes"], None)
             back = sheet.take_back(row["undoes"])
             if back is not None and counted:
-                self.tally.add(self.session, back, -1)
+                self._tell(back, -1)
             return
         self.rows[row["vote_id"]] = row
         sheet.add(row["vote_id"], row)
         if counted:
-            self.tally.add(self.session, row, 1)
+            self._tell(row, 1)
 
     def _shown(self, rater: str, ticket: Ticket) -> PairCard | None:
         """What a ticket refers to, also where it was given out before a restart."""

@@ -30,14 +30,13 @@ def terms(request: Request, token: str, rules: Rules) -> HTMLResponse:
 
 
 def form(
-    request: Request, token: str, rater: str, rules: Rules, name: str, state: dict[str, Any]
+    request: Request, token: str, rules: Rules, name: str, state: dict[str, Any]
 ) -> HTMLResponse:
     """The page of a form, with its first state inside: nothing has to be fetched to begin."""
     return _render(
         "pairs.html" if name == "pairs" else "grading.html",
         request,
         token=token,
-        rater=rater,
         rules=rules,
         form=name,
         data=_data(

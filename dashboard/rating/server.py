@@ -200,7 +200,7 @@ class _Doors:
         if not visit.agreed:
             return pages.terms(request, visit.token, rules)
         state = await run_in_threadpool(visit.state, form)
-        return pages.form(request, visit.token, visit.rater, rules, form, state)
+        return pages.form(request, visit.token, rules, form, state)
 
     async def agree(self, request: Request) -> Response:
         visit = await self._visit(request)

@@ -1,5 +1,6 @@
 """What a rater sees and says: sides, order, dwell, replays, undo, restarts, exclusion."""
 
+import random
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from dashboard.rating.grading import Grading
 from dashboard.rating.keys import workspace_key
 from harness import ratings
 from harness.ratings_votes import exclude, votes
+from tests.dashboard.rating.rating_world import World
 
 
 class Clock:
@@ -219,6 +221,24 @@ def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch)
     monkeypatch.setattr("dashboard.rating.desk.register", while_ann_agrees)
     desk.refresh()
     assert "ann" in desk.register.consented
+
+
+def test_a_settled_session_asks_no_more(tmp_path, clock):
+    wide = World(tmp_path, prompts=60)
+    session = wide.session("ann", votes=60, looks=(0.9, 1.0))
+    desk = open_desk(wide, session, clock)
+    rng = random.Random(3)
+    for _ in range(54):
+        better = "left" if "Answer B" in desk.state("ann")["left"] else "right"
+        give(desk, "ann", "tie" if rng.random() < 0.4 else better)
+    assert desk.look_due
+    assert desk.state("ann")["done"] is None
+    desk.refresh()
+    assert desk.state("ann")["done"] == "settled"
+    desk.undo("ann", desk.state("ann")["last"]["id"])
+    desk.refresh()
+    assert desk.state("ann")["done"] is None
+    wide.store.close()
 
 
 def test_overlap_gives_pairs_that_others_have_judged(world, clock):

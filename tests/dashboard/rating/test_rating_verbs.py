@@ -103,6 +103,15 @@ def test_links_can_be_shown_added_and_revoked(world, verb):
     assert verb("revoke", session, "ann", "--reason", " ")[0] == 3
 
 
+def test_a_closed_session_thanks_its_raters(world, verb):
+    session, said = created(verb, world, "--raters", "ann")
+    link = re.search(r"ann: \S+(/r/\S+)", said)[1]
+    assert verb("close", session)[0] == 0
+    with TestClient(make_app(world.store), base_url="http://127.0.0.1") as client:
+        client.post(f"{link}/agree")
+        assert client.get(f"{link}/pairs/state").json()["done"] == "closed"
+
+
 def test_status_of_all_and_exclusion(world, verb):
     assert "no rating session yet" in verb("status")[1]
     session, _ = created(verb, world, "--raters", "ann")
