@@ -55,7 +55,12 @@ SIGNALS = (
     *("rt_sigtimedwait", "sigaltstack"),
 )
 KILLS = ("kill", "tkill", "tgkill")
-"""Harmless in a process namespace of one's own; refused where there is none."""
+ADDRESSED = ("socket", "connect", "bind", "listen", "accept", "accept4", "sendmsg")
+"""Both are harmless in namespaces of one's own, and refused where there are none: the host's
+processes have numbers there, and its sockets have paths, which Landlock does not guard."""
+
+OWNERS = (8, 10, 15)
+"""fcntl(2): who gets the signals of a descriptor, and which. A way round kill(2)."""
 
 ABOUT_ITSELF = (
     *("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getgroups"),
@@ -120,7 +125,7 @@ def compiled(own_processes: bool) -> Filters:
         import pyseccomp as seccomp
     except (ImportError, RuntimeError, OSError) as error:
         raise RuntimeError(str(error)) from error
-    return Filters(_long(seccomp), _short(seccomp, () if own_processes else KILLS))
+    return Filters(_long(seccomp), _short(seccomp, own_processes))
 
 
 def _long(seccomp: Any) -> bytes:
@@ -141,11 +146,16 @@ def _long(seccomp: Any) -> bytes:
     return _exported(rules)
 
 
-def _short(seccomp: Any, more: tuple[str, ...]) -> bytes:
+def _short(seccomp: Any, alone: bool) -> bytes:
     forbidden = seccomp.ERRNO(errno.EPERM)
     rules = seccomp.SyscallFilter(seccomp.ALLOW)
-    for name in (*ZYGOTES, *more):
+    for name in ZYGOTES + (() if alone else KILLS + ADDRESSED):
         _add(rules, forbidden, name)
+    if not alone:
+        _add(rules, forbidden, "sendto", seccomp.Arg(4, seccomp.NE, 0))
+    for command in OWNERS:
+        _add(rules, forbidden, "fcntl", seccomp.Arg(1, seccomp.EQ, command))
+    _add(rules, forbidden, "prlimit64", seccomp.Arg(0, seccomp.NE, 0))
     _add(rules, forbidden, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, 0))
     _add(rules, forbidden, "prctl", seccomp.Arg(0, seccomp.LT, PR_SET_NAME))
     _add(rules, forbidden, "prctl", seccomp.Arg(0, seccomp.GT, PR_GET_NAME))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from harness.errors import UserError
 from harness.sandbox import LABELS, Job, Limits, Outcome, Sandbox
 from harness.sandbox import worker as worker_module
+from harness.sandbox.outcome import Tier
 from tests.harness.sandbox_worlds import missing
 
 TIER = "A" if not missing("A") else "B" if not missing("B") else "C"
@@ -337,6 +340,47 @@ def test_below_tier_b_it_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
     with Sandbox(workers=1, minimum="C") as sandbox:
         assert sandbox.tier == "C"
         assert run(sandbox, IDENTITY, "assert f(1) == 1").passed
+
+
+REACHING_OUT = """
+import fcntl, os, resource, socket
+def attempts(pid, path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    yield "signals of a descriptor", lambda: fcntl.fcntl(ours, fcntl.F_SETOWN, pid)
+    yield "limits of a process", lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    yield "a signal", lambda: os.kill(pid, 0)
+    yield "a datagram", lambda: ours.sendto(b"x", path)
+    yield "a message", lambda: ours.sendmsg([b"x"], [], 0, path)
+    yield "a socket joined", lambda: ours.connect(path)
+    yield "a new socket", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect(path)
+def f(pid, path):
+    done = []
+    for name, attempt in attempts(pid, path):
+        try:
+            attempt()
+            done.append(name)
+        except OSError:
+            pass
+    return done
+"""
+
+
+@pytest.mark.parametrize("tier", ["A", "B"])
+def test_a_program_reaches_no_process_and_no_socket_of_the_host(tier: Tier, tmp_path: Path) -> None:
+    if missing(tier):
+        pytest.skip(missing(tier))
+    path = str(tmp_path / "host.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(path)
+        # Not this process itself: where a test run is the first of a namespace, so is a program.
+        with (
+            subprocess.Popen(["sleep", "60"]) as neighbour,
+            Sandbox(workers=1, tier=tier) as sandbox,
+        ):
+            tests = f"done = f({neighbour.pid}, {path!r})\nassert done == [], done"
+            outcome = run(sandbox, REACHING_OUT, tests)
+            neighbour.kill()
+    assert outcome.passed, outcome
 
 
 def zygotes(sandbox: Sandbox) -> list[int]:
