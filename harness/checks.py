@@ -8,7 +8,7 @@ from datetime import date
 
 import numpy as np
 
-from harness.pairing import MetricScores, MismatchError, Paired, pair
+from harness.pairing import LostEvidenceError, MetricScores, MismatchError, Paired, pair
 from harness.policy import GatePolicy, MetricPolicy, Role, Waiver
 from harness.requirements import Requirement, requirements
 from harness.statistics.margins import Array
@@ -33,6 +33,7 @@ class Check:
     questions: Questions | None = None
     requirement: Requirement | None = None
     problem: str = ""
+    lost: bool = False
     waiver: Waiver | None = None
 
     @property
@@ -79,6 +80,23 @@ def all_checks(
             yield from absolute_checks(metric, role, theirs, policy, alpha, today, label, only)
 
 
+def requirement_checks(
+    candidate: Scores, policy: GatePolicy, today: date | None
+) -> Iterator[Check]:
+    """Every absolute requirement of the policy, of each slice as well: nothing has an anchor."""
+    for metric, role in policy.roles(list(candidate), timings(candidate)).items():
+        own, scores = policy.of(metric), candidate[metric]
+        if not own.has_requirement:
+            continue
+        for label, only in _slices(own, scores):
+            if isinstance(only, str):
+                yield Check(metric, role, scores, problem=only, waiver=_waiver(own, today))
+                continue
+            yield from absolute_checks(
+                metric, role, scores, policy, policy.alpha, today, label, only
+            )
+
+
 def timings(*runs: Scores) -> frozenset[str]:
     """The metrics that measure the machine as well as the model."""
     return frozenset(name for run in runs for name, scores in run.items() if scores.timed)
@@ -114,7 +132,7 @@ def _relative(
     try:
         paired = pair(ours, theirs, error_share=policy.error_share, only=only)
     except MismatchError as reason:
-        return replace(check, problem=str(reason))
+        return _problem(check, reason)
     margin, pass_margin = policy.margin_of(metric), policy.pass_margin_of(metric)
     floor = policy.of(metric).floor
     if theirs.scale == "interval":
@@ -134,6 +152,10 @@ def _relative(
         floor=floor,
         questions=questions,
     )
+
+
+def _problem(check: Check, reason: MismatchError) -> Check:
+    return replace(check, problem=str(reason), lost=isinstance(reason, LostEvidenceError))
 
 
 def _questions(
@@ -199,7 +221,7 @@ def absolute_checks(
     try:
         found = requirements(scores, own, alpha=alpha, error_share=policy.error_share, only=only)
     except MismatchError as reason:
-        yield replace(check, problem=str(reason))
+        yield _problem(check, reason)
         return
     for requirement in found:
         yield replace(check, requirement=requirement)

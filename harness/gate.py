@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 
-from harness.checks import Check, Scores, absolute_checks, all_checks, timings
+from harness.checks import Check, Scores, all_checks, requirement_checks
 from harness.crest import Improvement, improved, per_checkpoint_alpha, rollback_target
 from harness.pairing import MetricScores
 from harness.policy import (
@@ -23,7 +23,7 @@ from harness.policy import (
     policy_from_mapping,
 )
 from harness.records import VerdictOutcome
-from harness.rows import incomparable_row, paired_row, requirement_row
+from harness.rows import paired_row, problem_row, requirement_row
 from harness.statistics.looks import alpha_at
 from harness.statistics.margins import Array
 from harness.statistics.rule import Decisions, apply_rule
@@ -65,7 +65,8 @@ def decide(
     `look` is the place (j, J) in the planned schedule; `earlier` the verdict of the look before,
     whose passed rows stay passed; `today` the day on which waivers with a date are judged
     (without it none of those holds). Raises UserError for a look or a schedule that doesn't
-    exist; evidence that is missing, mismatched or not finite makes the verdict `incomparable`.
+    exist; evidence that is missing, mismatched or not finite makes the verdict `incomparable`,
+    and `inconclusive` where a sandbox or a server lost it.
     """
     alpha = alpha_at(look, policy.alpha, policy.looks if look[1] > 1 else None)
     checks = list(all_checks(anchor, candidate, policy, alpha, today))
@@ -81,11 +82,7 @@ def requirements_only(
     candidate: Scores, policy: GatePolicy = DEFAULT_POLICY, *, today: date | None = None
 ) -> Verdict:
     """The first promotion of a line: absolute requirements, because there is no anchor yet."""
-    checks = [
-        check
-        for metric, role in policy.roles(list(candidate), timings(candidate)).items()
-        for check in absolute_checks(metric, role, candidate[metric], policy, policy.alpha, today)
-    ]
+    checks = list(requirement_checks(candidate, policy, today))
     rows = _decided(checks, policy, policy.alpha, last=True)
     verdict = _verdict(rows, checks, policy, policy.alpha, (1, 1), today)
     said = "There is no anchor yet: only the absolute requirements were asked."
@@ -117,7 +114,7 @@ def _decided(
 
 def _row(check: Check, decisions: Decisions, place: int) -> MetricVerdict:
     if check.problem:
-        return incomparable_row(check)
+        return problem_row(check)
     strict, drop = bool(decisions.strict[place]), bool(decisions.drop[place])
     outcome = FAIL if strict or drop else PASS if decisions.passed[place] else INCONCLUSIVE
     arm: Arm = "strict" if strict else "drop" if drop else "pass" if outcome is PASS else "none"
@@ -134,7 +131,7 @@ def _point_row(check: Check) -> MetricVerdict:
     from scipy.special import ndtr
 
     if check.problem:
-        return incomparable_row(check)
+        return problem_row(check)
     if check.requirement is not None:
         return requirement_row(check, FAIL if check.requirement.broken else PASS, None)
     assert check.questions is not None

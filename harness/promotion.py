@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from harness import runs
 from harness.calibrations import calibrated
 from harness.errors import UserError
-from harness.evidence import metric_scores
+from harness.evidence import metric_scores, slices_of
 from harness.gate import GatePolicy, Verdict, requirements_only
 from harness.gating import Decision, decide_once, keep_verdict, schedule
 from harness.lines import Blessed
@@ -72,7 +72,7 @@ def confirm(
     run = fresh.run_of(digest)
     said = fresh.said
     if before is None:
-        return _first(store, run, policy, {**notes, "confirmed": said}, said)
+        return _first(store, run, suite, policy, {**notes, "confirmed": said}, said)
     notes = {**notes, "confirmed": said}
     rival = fresh.run_of(before.digest)
     decision = decide_once(store, f"line:{line}", rival, run, suite, policy, notes=notes)
@@ -91,12 +91,16 @@ def confirm(
 
 
 def _first(
-    store: Store, run: Run, policy: GatePolicy, notes: Mapping[str, str], said: str
+    store: Store,
+    run: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    notes: Mapping[str, str],
+    said: str,
 ) -> Confirmation:
     """The first of a line has nobody to be held against: its absolute requirements are asked."""
-    asked = requirements_only(
-        metric_scores(store, run, policy=policy), policy, today=runs.now().date()
-    ).with_note(**notes)
+    scores = metric_scores(store, run, policy=policy, slices=slices_of(suite, policy))
+    asked = requirements_only(scores, policy, today=runs.now().date()).with_note(**notes)
     verdict_id = keep_verdict(store, "requirements", None, run.id, asked)
     refused = "" if asked.passed else asked.headline
     return Confirmation(run, verdict_id, asked, None, None, refused, (said,))

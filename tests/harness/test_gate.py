@@ -426,6 +426,20 @@ def test_a_few_errors_are_left_out_and_said() -> None:
     assert decide({"a/x": ours}, {"a/x": unexplained}).outcome is INCOMPARABLE
 
 
+def test_what_a_dead_sandbox_took_decides_nothing() -> None:
+    ours = right(700, 1000)
+    values = {key: value for key, value in ours.values.items() if key > "s00100"}
+    gone = len(ours.values) - len(values)
+    theirs = MetricScores(values, worst=0.0, errors=gone, lost=gone, total=1000)
+    verdict = decide({"a/x": ours}, {"a/x": theirs})
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.rows[0].arm == "lost"
+    assert f"{gone} of 1000 samples of the candidate were lost" in verdict.headline
+    assert "Score again" in verdict.settle
+    own = dataclasses.replace(theirs, lost=gone // 2)
+    assert decide({"a/x": ours}, {"a/x": own}).outcome is INCOMPARABLE
+
+
 def test_measured_harm_outranks_missing_evidence() -> None:
     ours = {"a/x": right(60, 60), "a/y": right(60, 60)}
     assert decide(ours, {"a/x": right(0, 60)}).outcome is FAIL
@@ -496,6 +510,16 @@ def test_the_first_of_a_line_is_asked_for_requirements_only() -> None:
     free = requirements_only(bad)
     assert free.outcome is PASS
     assert "no anchor yet" in free.reasons[0]
+
+
+def test_the_first_of_a_line_is_asked_in_every_slice() -> None:
+    labels = {f"s{i:05d}": "zh" if i < 60 else "en" for i in range(2000)}
+    run = dataclasses.replace(scores([i >= 30 for i in range(2000)]), slices=labels)
+    for by, outcome in ((None, PASS), ("language", FAIL)):
+        policy = GatePolicy(metrics={"a/json_valid": MetricPolicy(at_least=0.95, by=by)})
+        verdict = requirements_only({"a/json_valid": run}, policy)
+        assert verdict.outcome is outcome
+    assert [row.slice for row in verdict.failing()] == ["zh"]
 
 
 def test_a_waiver_holds_until_its_last_day() -> None:
