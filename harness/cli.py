@@ -26,7 +26,7 @@ INCONCLUSIVE, BAD_INPUT, CRASH, INTERRUPTED = 2, 3, 4, 130
 HELP = """Score checkpoints, and take back any that got worse.
 
 Models and runs are named one way everywhere: a folder, a hub id or an embedded name,
-or run:ID, line:NAME, bundle:DIR.
+or run:ID, line:NAME, bundle:DIR, openai:URL#MODEL.
 
 Exit codes: 0 pass, 1 fail, 2 inconclusive, 3 incomparable or bad input, 4 a crash of ours.
 """
