@@ -75,7 +75,7 @@ class Desk:
         self.sheets: dict[str, Sheet] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         self.register = register(store, session)
-        self.looks = looks_at(session)
+        self.looks = looks_at(session) if len(session.contenders) > 1 else []
         self.reached: list[int] = []
         self.look_due = False
         self._load()

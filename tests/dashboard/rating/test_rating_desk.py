@@ -281,6 +281,14 @@ def test_a_questionnaire_takes_every_dimension_once(world, clock):
     assert answered(world.store, session) == {"relevance": 4, "safety": 4, "tone": 4}
 
 
+def test_one_run_alone_can_be_graded(world, clock):
+    world.runs = world.runs[:1]
+    session = world.session("ann", forms=("stars",))
+    form = Grading(open_desk(world, session, clock), "stars")
+    state = form.answer("ann", form.state("ann")["ticket"], {"stars": 3}, "", 900)
+    assert state["progress"]["total"] == 1
+
+
 def test_stars_are_a_form_of_their_own(world, clock):
     session = world.session("ann", forms=("stars",))
     form = Grading(open_desk(world, session, clock), "stars")
