@@ -35,7 +35,8 @@ class MetricScores:
     slices      sample id -> label, or field -> (sample id -> label): for `by:`
     rates       sample id -> share of its responses over the metric's threshold: `rate_at_most`
     responses   K, responses per sample
-    errors      samples that were asked for and have no value; `total` of how many
+    errors      samples that were asked for and have no value; `total` of how many; `lost` those
+                among them that were lost with a sandbox or a server of ours
     aggregate   the name of the function that makes a corpus value of summed stats; for a quantile
                 its share, such as "0.95"
     timed       it measures the machine as well, so only interleaved rounds can be held
@@ -55,6 +56,7 @@ class MetricScores:
     rates: Mapping[str, float] | None = field(default=None, kw_only=True)
     responses: int = field(default=1, kw_only=True)
     errors: int = field(default=0, kw_only=True)
+    lost: int = field(default=0, kw_only=True)
     total: int | None = field(default=None, kw_only=True)
     aggregate: str | None = field(default=None, kw_only=True)
     unit: str = field(default="", kw_only=True)
@@ -118,6 +120,10 @@ class MismatchError(Exception):
     """The two runs can't be held against each other here; the message says why."""
 
 
+class LostEvidenceError(MismatchError):
+    """Too much was lost through no fault of the model's: nothing is decided until it is there."""
+
+
 def pair(
     anchor: MetricScores | None,
     candidate: MetricScores,
@@ -127,7 +133,8 @@ def pair(
 ) -> Paired:
     """Lay two runs side by side; `only` restricts them to some samples (a slice).
 
-    Raises MismatchError with a reason where evidence is missing or doesn't fit. An anchor is not
+    Raises MismatchError with a reason where evidence is missing or doesn't fit, LostEvidenceError
+    where it would fit but for what a sandbox or a server lost. An anchor is not
     needed for a win share, which already is a comparison.
     """
     if candidate.form == "winshare":
@@ -293,6 +300,11 @@ def _few_errors(anchor: MetricScores, candidate: MetricScores, share: float) -> 
     for name, run in (("anchor", anchor), ("candidate", candidate)):
         if run.error_share > share:
             total = run.total if run.total is not None else len(run.values) + run.errors
+            if run.errors - run.lost <= share * total:
+                raise LostEvidenceError(
+                    f"{run.lost} of {total} samples of the {name} were lost with the sandbox or "
+                    "the server, and count for nothing until they are scored again"
+                )
             raise MismatchError(
                 f"{run.errors} of {total} samples of the {name} are errors, more than {share:.0%}"
             )
@@ -315,6 +327,11 @@ def _common(
     common = ours & theirs
     lost = len(ours | theirs) - len(common)
     if lost > share * len(ours | theirs):
+        if lost - anchor.lost - candidate.lost <= share * len(ours | theirs):
+            raise LostEvidenceError(
+                f"{lost} samples were lost in one of the runs with the sandbox or the server, and "
+                "count for nothing until they are scored again"
+            )
         raise MismatchError(f"{lost} samples are errors in one of the runs, more than {share:.0%}")
     chosen = sorted(common if only is None else common.intersection(only))
     if not chosen:

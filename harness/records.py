@@ -24,6 +24,12 @@ class ScoreOutcome(StrEnum):
     UNSCORED = "unscored"
 
 
+LOST = "lost: "
+"""Begins the reason of an error that is ours: a sandbox or a server that died. It is scored again,
+and until then it says nothing of the model.
+"""
+
+
 class VerdictOutcome(StrEnum):
     """What the gate says. Only measured harm is `fail`."""
 

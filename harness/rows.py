@@ -18,12 +18,13 @@ LEVEL = 0.95
 MOVED = 10
 
 
-def incomparable_row(check: Check) -> MetricVerdict:
+def problem_row(check: Check) -> MetricVerdict:
+    """Without evidence: incomparable, or inconclusive where the evidence was lost by us."""
     return MetricVerdict(
         metric=check.metric,
         role=check.role,
-        outcome=VerdictOutcome.INCOMPARABLE,
-        arm="waived" if check.waiver else "none",
+        outcome=VerdictOutcome.INCONCLUSIVE if check.lost else VerdictOutcome.INCOMPARABLE,
+        arm="waived" if check.waiver else "lost" if check.lost else "none",
         slice=check.label,
         reason=check.waiver.reason if check.waiver else check.problem,
         **_kind(check),

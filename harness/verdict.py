@@ -12,10 +12,11 @@ from harness.records import Direction, VerdictOutcome
 SCHEMA_VERSION = 1
 """Raised when a field of the JSON form changes its meaning or goes away."""
 
-Arm = Literal["strict", "drop", "pass", "earlier", "absolute", "point", "waived", "none"]
+Arm = Literal["strict", "drop", "pass", "earlier", "absolute", "point", "waived", "lost", "none"]
 """What decided a row. `strict`: worse than the margin allows. `drop`: a drop is proven, and its
 best estimate exceeds the margin. `pass`: within the margin. `earlier`: passed at an earlier look.
-`absolute`: a requirement on the candidate alone. `point`: the bare rule. `none`: nothing yet."""
+`absolute`: a requirement on the candidate alone. `point`: the bare rule. `lost`: a sandbox or a
+server took the evidence with it. `none`: nothing yet."""
 
 Interval = tuple[float, float]
 

@@ -128,6 +128,8 @@ def why(row: MetricVerdict) -> str:
     """One sentence: what decided this row."""
     if row.outcome is VerdictOutcome.INCOMPARABLE:
         return f"{row.name} can't be compared: {row.reason}."
+    if row.arm == "lost":
+        return f"{row.name} can't be decided: {row.reason}."
     if row.requirement is not None:
         return _why_required(row)
     fact = f"{row.name} {moved_from_to(row)} on {evidence_of(row)}"
@@ -222,6 +224,10 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     if not open_rows:
         return "Mark at least one metric as required."
     said = [] if last else ["The next look adds evidence."]
+    lost = [row.name for row in open_rows if row.arm == "lost"]
+    if lost:
+        said.append(f"Score again: what was lost of {', '.join(lost[:3])} is tried anew.")
+    open_rows = [row for row in open_rows if row.arm != "lost"]
     needs = [
         f"about {row.needed:,} {'responses' if row.requirement else 'samples'} for {row.name}"
         for row in open_rows[:3]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from harness.records import Direction, Response, ResponseKind, Sample, ScoreOutcome
+from harness.records import LOST, Direction, Response, ResponseKind, Sample, ScoreOutcome
 
 Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
 """How per-sample values become the metric's value: `mean` averages them; `perplexity` is
@@ -115,6 +115,11 @@ class Evidence:
     @classmethod
     def error(cls, response_index: int | None, reason: str) -> Evidence:
         return cls(response_index, None, ScoreOutcome.ERROR, reason)
+
+    @classmethod
+    def lost(cls, response_index: int | None, reason: str) -> Evidence:
+        """An error that is ours, and no fault of the model's."""
+        return cls.error(response_index, LOST + reason)
 
 
 @runtime_checkable

@@ -190,7 +190,7 @@ def _evidence(
         return Evidence.error(None, limit)
     result = next(results)
     if result.label == "infra":
-        return Evidence.error(None, f"the sandbox was lost: {result.said}")
+        return Evidence.lost(None, f"the sandbox went away: {result.said}")
     stats = (
         result.cpu_s,
         result.wall_s,

@@ -11,9 +11,11 @@ import pytest
 from harness import runs
 from harness.code_tasks import read_code_tasks
 from harness.errors import UserError
+from harness.evidence import metric_scores
+from harness.gate import decide
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
-from harness.records import Response, Sample, ScoreOutcome
+from harness.records import LOST, Response, Sample, ScoreOutcome, VerdictOutcome
 from harness.report.problems import claims, outcome_sentences, problems
 from harness.runner import Candidate, Extent, rescore, score
 from harness.sandbox import Outcome, Sandbox
@@ -105,7 +107,7 @@ def test_a_lost_sandbox_is_neither_pass_nor_failure(monkeypatch):
     error, none = judged(*answers)
     assert error.outcome is ScoreOutcome.ERROR
     assert error.value is None
-    assert "the sandbox was lost" in error.reason
+    assert error.reason.startswith(f"{LOST}the sandbox went away")
     assert none.value == 0.0
     (evidence,) = get_metric("pass_at_k", {"of": "code_tests"}).score([item(*answers)])[0]
     assert (evidence.outcome, evidence.value) == (ScoreOutcome.ERROR, None)
@@ -195,6 +197,24 @@ def test_a_run_is_read_back_problem_by_problem(suite, store, ratchet):
     assert "two" not in said
     assert "0 of 4" in said
     assert "fail:no-code 4" in said
+
+
+def test_a_gate_on_lost_programs_decides_nothing_until_they_are_scored(suite, store, monkeypatch):
+    anchor = score(coder(), suite, store).run
+    gone = [Outcome("infra", "the worker went away")]
+    other = Candidate("other", "other", coder().subject, coder().open)
+    with monkeypatch.context() as broken:
+        broken.setattr("harness.metrics.code_tests._known", OrderedDict())
+        broken.setattr(Sandbox, "run_many", lambda self, jobs: gone * len(jobs))
+        candidate = score(other, suite, store).run
+    verdict = decide(metric_scores(store, anchor), metric_scores(store, candidate))
+    assert verdict.outcome is VerdictOutcome.INCONCLUSIVE
+    assert {row.arm for row in verdict.rows if row.outcome is VerdictOutcome.INCONCLUSIVE} >= {
+        "lost"
+    }
+    rescored = score(other, suite, store)
+    assert rescored.generated == 0
+    assert not any(scores.lost for scores in metric_scores(store, rescored.run).values())
 
 
 def test_no_program_runs_again_for_what_is_known(suite, store, monkeypatch):
