@@ -117,6 +117,32 @@ def demo_data(
     )
 
 
+def alerts(
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", help="POST what is new there, as JSON.")
+    ] = None,
+) -> None:
+    """Say what needs a human: verdicts to settle, trainings that stand still, margins that shrink.
+
+    With --webhook each thing is told once; run it from cron, or at the end of a CI job.
+    """
+    from dashboard.alerts import fresh, remember, send
+    from dashboard.attention import attention
+    from harness.store import Store
+    from harness.workspace import Workspace
+
+    with Store(Workspace.at().ensure()) as store:
+        items = attention(store) if webhook is None else fresh(store)
+        for item in items:
+            typer.echo(f"{item.level}: {item.sentence}")
+        if not items:
+            typer.echo("nothing new" if webhook else "nothing needs a human")
+        if webhook is not None:
+            if items:
+                send(webhook, items)
+            remember(store)
+
+
 def _free_port(address: str) -> int:
     for port in range(FIRST_PORT, FIRST_PORT + 100):
         with socket.socket() as probe:

@@ -109,6 +109,8 @@ def _outputs() -> None:
     for row in runs:
         if row["run_id"] in lengths and row["run_id"] in texts:
             wording = outputs.wording(texts[row["run_id"]], own)
+            if row["run_id"] == anchor["run_id"]:
+                del wording["wording"]
             rows.append(_answered(row, lengths[row["run_id"]], wording))
     if not rows:
         st.info(tr("No answers are stored of these runs."))

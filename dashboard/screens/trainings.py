@@ -17,7 +17,7 @@ from dashboard.frame import (
     export,
     link,
     pick,
-    store,
+    recent,
     title,
     tr,
     when,
@@ -65,11 +65,11 @@ def _state(row: Row) -> str:
 
 
 def _live(training_id: str) -> None:
-    """One look at a training, straight from the store: nothing here may be old."""
-    rows = {row["training_id"]: row for row in queries.trainings(store())}
+    """One look at a training, at most two seconds old."""
+    rows = {row["training_id"]: row for row in recent(queries.trainings)}
     row = rows[training_id]
-    steps = queries.training_steps(store(), training_id)
-    events = queries.training_events(store(), training_id)
+    steps = recent(queries.training_steps, training_id)
+    events = recent(queries.training_events, training_id)
     _head(row, steps)
     if not steps:
         st.info(tr("No step was taken yet."))

@@ -46,10 +46,12 @@ def show() -> None:
     metric = pick(tr("Metric"), list(declared), param="metric", default=first)
     anchor = cached(queries.anchor_of, runs)
     ids = [row["run_id"] for row in runs]
-    asked = list(dict.fromkeys([*ids, *([anchor["run_id"]] if anchor else [])]))
-    found = cached(measures.values, asked, declared, metric)
-    if anchor is not None and _intervals() == PAIRED:
-        found = _paired(anchor["run_id"], ids, declared, metric, found)
+    held = [anchor["run_id"]] if anchor else []
+    if held and _intervals() == PAIRED:
+        found = cached(measures.values, held, declared, metric)
+        found = _paired(held[0], ids, declared, metric, found)
+    else:
+        found = cached(measures.values, list(dict.fromkeys([*ids, *held])), declared, metric)
     _draw(scope, metric, runs, found, anchor, declared[metric], required.get(metric))
     provenance(anchor, role="Anchor")
     provenance(last, role="Last run")

@@ -1,0 +1,74 @@
+"""Alerts reach a webhook once, and a webhook that is down loses none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from dashboard import alerts
+from dashboard.attention import Item
+from harness.errors import UserError
+from harness.records import VerdictOutcome
+from harness.store import Store
+
+
+class _Hook(BaseHTTPRequestHandler):
+    taken: list[dict[str, object]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).taken.append(json.loads(body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[str]:
+    _Hook.taken = []
+    server = HTTPServer(("127.0.0.1", 0), _Hook)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_webhook_is_told_once(tmp_path: object, demo: Store, hook: str) -> None:
+    item = Item("{line}: x", "act", "verdict", {"line": "名"}, {"verdict": "v1"})
+    alerts.send(hook, [item])
+    assert _Hook.taken[0]["text"] == "• 名: x"
+    alerts.remember(demo)
+    assert alerts.fresh(demo) == []
+
+
+def test_a_webhook_that_is_down_says_so() -> None:
+    with pytest.raises(UserError, match="did not take it"):
+        alerts.send("http://127.0.0.1:9/hook", [])
+    with pytest.raises(UserError, match="http"):
+        alerts.send("file:///etc/passwd", [])
+
+
+def test_the_report_is_one_inert_file(demo: Store) -> None:
+    from harness.commands.report import _judged, _moved
+    from harness.evidence import summarise
+    from harness.report.html import to_html
+    from harness.runs import require_run
+
+    run_id = demo.query("SELECT candidate_run AS r FROM verdicts WHERE outcome = 'fail' LIMIT 1")
+    run = require_run(demo, run_id[0]["r"])
+    judged = _judged(demo, run)
+    assert judged is not None
+    assert judged.verdict.outcome is VerdictOutcome.FAIL
+    page = to_html(run, summarise(demo, run), judged, _moved(demo, run, judged))
+    assert "<script" not in page
+    assert "http:" not in page.replace("http-equiv", "")
+    assert "more than the 5% allowed" in page
+    assert "intents/json_match" in page
