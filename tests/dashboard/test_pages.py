@@ -101,6 +101,24 @@ def test_actions_are_off_by_default(demo: Store, monkeypatch: pytest.MonkeyPatch
     assert all(button.disabled for button in buttons)
 
 
+def test_an_action_runs_the_verb_of_the_command_line(
+    demo: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dashboard.settings import ACTIONS_VARIABLE
+
+    monkeypatch.setenv(ACTIONS_VARIABLE, "1")
+    app = _open("overview")
+    place = "rollback.demo-support-bot"
+    app.text_input(key=f"{place}.reason").input("it was rude")
+    app.text_input(key=f"{place}.typed").input("demo-support-bo").run()
+    assert app.button(key=f"{place}.go").disabled
+    app.text_input(key=f"{place}.typed").input("demo-support-bot").run()
+    app.button(key=f"{place}.go").click().run()
+    # The demo's line has no files on disk, and the verb says so, as it does in a terminal.
+    assert any("exit code 3" in str(error.value) for error in app.error)
+    assert any("nothing was ever promoted" in block.value for block in app.code)
+
+
 def test_every_word_is_translated() -> None:
     missing = sorted(word for word in _words() if word not in SENTENCES)
     assert not missing, missing
