@@ -154,6 +154,7 @@ def _charts(frame: Any, anchor_length: Row | None, anchor: dict[str, Any]) -> No
         points = frame[["place", "tip_model", name]].rename(columns={name: "value"})
         if f"{name}.low" in frame and frame[f"{name}.low"].notna().all():
             points["low"], points["high"] = frame[f"{name}.low"], frame[f"{name}.high"]
+        points = points.dropna(subset=["value"])  # the anchor's distance to itself says nothing
         points["tip_value"] = points["value"].map(lambda v, form=form: f"{v:{form or '.1f'}}")
         chart = charts.series(
             points,
@@ -167,7 +168,9 @@ def _charts(frame: Any, anchor_length: Row | None, anchor: dict[str, Any]) -> No
         with columns[number % 2]:
             st.markdown(f"**{tr(name)}** · {axis}")
             st.altair_chart(chart, width="stretch", key=f"outputs.{name}", alt=tr(name))
-            changed = [int(frame["place"][i]) for i in change_points(points["value"].tolist())]
+            changed = [
+                int(points["place"].iloc[i]) for i in change_points(points["value"].tolist())
+            ]
             if changed:
                 where = ", ".join(map(str, changed))
                 st.caption(tr("The level changed at {where} (advice, by PELT).", where=where))

@@ -9,7 +9,6 @@ from typing import Any
 
 from harness.evidence import MetricSummary
 from harness.records import Run
-from harness.report.markdown import MARKS
 from harness.verdict import MetricVerdict, Verdict
 from harness.visible import visible
 from harness.wording import allowed_of, change_of, evidence_of, interval_of, number, sentences
@@ -19,6 +18,7 @@ REACH = 4.0
 
 WIDTH, ROW, LABEL = 720, 34, 230
 
+SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○"}
 COLOURS = {"pass": "#009E73", "fail": "#D55E00", "inconclusive": "#E69F00"}
 STYLE = """
 :root{color-scheme:light dark}
@@ -98,7 +98,7 @@ def _verdict(judged: Judged) -> Iterator[str]:
     verdict = judged.verdict
     yield "<h2>Verdict</h2>"
     first, *rest = sentences(verdict)
-    yield f'<p class="headline">{MARKS[verdict.outcome]} {_text(first)}</p>'
+    yield f'<p class="headline">{SIGNS[verdict.outcome.value]} {_text(first)}</p>'
     for sentence in rest:
         yield f"<p>{_text(sentence)}</p>"
     yield from _forest([row for row in verdict.rows if row.allowed and row.change is not None])
@@ -113,7 +113,7 @@ def _verdict(judged: Judged) -> Iterator[str]:
                 f"{change_of(row)} {interval_of(row)}",
                 allowed_of(row),
                 evidence_of(row),
-                f"{MARKS[row.outcome]} {row.outcome.value}",
+                f"{SIGNS[row.outcome.value]} {row.outcome.value}",
             )
             for row in verdict.rows
         ],
