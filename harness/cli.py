@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -21,6 +22,10 @@ from harness.errors import UnfinishedError, UserError
 from harness.workspace import HOME_VARIABLE, Workspace
 
 VERBS = "ratchet.verbs"
+
+TALKATIVE = ("torchao", "torch.utils._pytree")
+"""Loggers that warn of kernels for other machines as soon as peft is imported."""
+
 INCONCLUSIVE, BAD_INPUT, CRASH, INTERRUPTED = 2, 3, 4, 130
 
 HELP = """Score checkpoints, and take back any that got worse.
@@ -113,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     sys.exit(main())
 
 

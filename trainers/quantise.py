@@ -6,7 +6,6 @@ It is a model folder like any other, so that what the bits cost is decided by th
 
 from __future__ import annotations
 
-import logging
 import math
 import statistics
 import tempfile
@@ -107,8 +106,6 @@ def quantise(
 
 
 def _rounding(bits: Bits) -> Any:
-    # It warns of kernels for GPUs that are not there.
-    logging.getLogger("torchao").setLevel(logging.ERROR)
     try:
         import torch
         from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
