@@ -57,7 +57,7 @@ def problems(
             row.sample_id,
             f"{row.passed} of {row.tries}",
             f"{row.cpu_s:.2f}",
-            Text.assemble(", ".join(otherwise), (f"  {detail[:90]}", "dim")),
+            Text.assemble(", ".join(otherwise), (f"  {detail[:120]}", "dim")),
         )
     console.print(table)
     for sentence in said:

@@ -144,7 +144,9 @@ class Outcome:
     """What became of one job.
 
     label              see `Label`
-    detail             one line for a reader: the exception, the signal, the limit
+    detail             one line for a reader: the exception, the signal, the limit. Where tests fail
+                       under the split verdict their line comes first, which no program can forge;
+                       the rest may be the program's wording
     cpu_s, wall_s      seconds, of the program (its judge left out)
     peak_memory_bytes  the largest resident set, the interpreter's own some 20 MB included
     output             the end of what it wrote to stdout and stderr, at most 4096 characters

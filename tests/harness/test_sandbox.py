@@ -195,6 +195,76 @@ def test_check_is_called_for_tests_that_leave_it(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tests", "named"),
+    [
+        ("assert f(1) == 1\n\nassert f(2) == 3", "line 3, `assert f(2) == 3`: AssertionError"),
+        ("for x, y in [(1, 1), (2, 3)]:\n    assert f(x) == y, x", "line 2, `assert f(x) == y, x`"),
+        ("assert (\n    f(1)\n    == 2\n)", "line 2, `f(1) == 2`: AssertionError"),
+        ("def check(g):\n    assert g(1) == 1\n    assert g(2) == 3", "line 3, `assert g(2) == 3`"),
+        ("def check(g):\n    x = g(1)\n    assert x == 2\ncheck(f)", "line 3, `assert x == 2`"),
+        ("def same(x, y):\n    assert x == y\nsame(f(1), 2)", "line 3, `same(f(1), 2)`"),
+        ("s = '\\x0c\x0c'\nassert candidate(1) > 1", "line 2, `assert candidate(1) > 1`"),
+        ("assert f(1) is None", "line 1, `assert f(1) is None`: AssertionError"),
+        ("f(1)[0]", "line 1, `f(1)[0]`: TypeError"),
+        (f"assert f({'1 + ' * 99}1) == 'wish'", "+ 1) == 'wish'`: AssertionError"),
+    ],
+)
+def test_a_failure_names_the_line_of_the_tests(sandbox: Sandbox, tests: str, named: str) -> None:
+    outcome = run(sandbox, IDENTITY, tests)
+    assert (outcome.label, outcome.verdict) == ("fail:tests", "split"), outcome
+    assert named in outcome.detail
+    assert len(outcome.detail) < 150
+
+
+def test_a_failure_in_the_setup_says_so(sandbox: Sandbox) -> None:
+    outcome = sandbox.run_tests(IDENTITY, "same(1)", "f", setup="def same(x): assert f(x) == 2")
+    assert outcome.detail.startswith("line 1, `same(1)`: ")
+    outcome = sandbox.run_tests(IDENTITY, "f(1)", "f", setup="\nassert 1 == 2")
+    assert outcome.detail == "line 2 of setup.py, `assert 1 == 2`: AssertionError"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(x): raise ValueError('line 9, `assert f(0) == 0`: AssertionError')",
+        "class Lie(Exception): pass\nLie.__name__ = 'line 9, `assert f(0)`'\ndef f(x): raise Lie",
+        "exec(compile('def f(x):\\n' + ' \\n' * 8 + '  assert f == 0', 'tests.py', 'exec'))",
+        "import linecache, re, sys, traceback\n"
+        "re.split = linecache.getline = traceback.extract_tb = lambda *a, **k: ['line 9']\n"
+        "for m in list(sys.modules.values()):\n"
+        "    if hasattr(m, 'named'): m.named = lambda *a: 'line 9, '\n"
+        "def f(x):\n    print('line 9, `assert f(0) == 0`: AssertionError')\n    return 0",
+    ],
+)
+def test_no_program_forges_the_line(sandbox: Sandbox, program: str) -> None:
+    outcome = run(sandbox, program, "assert candidate(7) == 8")
+    assert (outcome.label, outcome.verdict) == ("fail:tests", "split"), outcome
+    assert outcome.detail.startswith("line 1, `assert candidate(7) == 8`: ")
+
+
+def test_no_later_program_reads_the_line() -> None:
+    """One worker, one judge: whatever a failure left in the process that forks, the next sees."""
+    look = (
+        "import gc\n"
+        "def f():\n"
+        "    secret = '_'.join(['hidden', 'line'])\n"
+        "    return sum(secret in repr(o) for o in gc.get_objects() if type(o) is not dict)\n"
+    )
+    with Sandbox(workers=1, minimum="C") as alone:
+        for _ in range(3):
+            failed = run(alone, IDENTITY, "assert f(1) == 'hidden_line'")
+            assert "hidden_line" in failed.detail
+            assert "hidden_line" not in failed.output
+            assert run(alone, look, "assert f() == 0").passed
+        assert run(alone, f"{look}left = ['hidden_line']", "assert f() > 0").passed
+
+
+def test_a_cooperative_failure_names_no_line(sandbox: Sandbox) -> None:
+    outcome = sandbox.run_tests(IDENTITY, "assert f(1) == 2", "f", mode="cooperative")
+    assert outcome.detail == "AssertionError"
+
+
+@pytest.mark.parametrize(
     ("program", "tests"),
     [
         ("def f(g): return g(2)", "assert f(lambda x: x + 1) == 3"),

@@ -17,6 +17,7 @@ from typing import Any
 
 from .candidate import TEXT, describe
 from .channel import MAXIMUM, Garbled, Lost, frame, receive, receive_with, send
+from .failing import named
 from .plain import TooDeep, Unsendable, pack, refuse, restore, unpack
 
 MUTABLE = (list, dict, set, bytearray)
@@ -305,8 +306,12 @@ def judge(
             names["check"](entry)
         program.greet()
     except BaseException as error:  # noqa: BLE001 - whatever tests raise is their verdict
-        label = "fail:memory" if program.starved and isinstance(error, MemoryError) else ""
-        label, detail = label or "fail:tests", describe(error)
+        if program.ended is None:
+            label = "fail:tests"
+            if program.starved and isinstance(error, MemoryError):
+                label = "fail:memory"
+            sources = {"tests.py": tests, "setup.py": setup}
+            detail = named(error, sources, entry_point) + describe(error)
     return program.ended or (label, detail)
 
 
