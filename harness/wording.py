@@ -231,10 +231,16 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     needs = [
         f"about {row.needed:,} {'responses' if row.requirement else 'samples'} for {row.name}"
         for row in open_rows[:3]
-        if row.needed
+        if row.needed and row.needed > row.n
     ]
     if needs:
         said.append(f"If nothing really changed, PASS would take {'; '.join(needs)}.")
+    enough = [row.name for row in open_rows[:3] if row.needed and row.needed <= row.n]
+    if enough:
+        said.append(
+            f"{', '.join(enough)} had enough evidence for a model that did not change: a real loss "
+            "smaller than the margin looks like this."
+        )
     stuck = [row.name for row in open_rows[:3] if not row.needed]
     if stuck:
         said.append(f"With a margin of 0 only a gain can pass: {', '.join(stuck)}.")

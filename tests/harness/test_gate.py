@@ -107,6 +107,14 @@ def test_it_says_what_would_settle_it() -> None:
         assert decide(half, half).outcome is not PASS
 
 
+def test_a_small_loss_is_not_said_to_want_fewer_samples_than_there_are() -> None:
+    verdict = decide({MATCH: right(700, 1000)}, {MATCH: right(672, 1000)})
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.rows[0].needed < verdict.rows[0].n
+    assert "had enough evidence for a model that did not change" in verdict.settle
+    assert "PASS would take" not in verdict.settle
+
+
 # --- the arms -------------------------------------------------------------------------------
 
 
