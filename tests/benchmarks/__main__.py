@@ -29,19 +29,23 @@ def main() -> None:
     chosen = parser.parse_args()
     for topic in chosen.topics or topics:
         print(f"== {topic}", flush=True)
+        machine = _machine()
         rows = importlib.import_module(f"tests.benchmarks.bench_{topic}").run(quick=chosen.quick)
         for row in rows:
             print("  " + " | ".join(str(row.get(column, "")) for column in COLUMNS), flush=True)
         if not chosen.quick:
             # Read late: another topic may have been measured meanwhile.
             kept = json.loads(ROWS.read_text(encoding="utf-8")) if ROWS.exists() else {}
-            kept[topic] = {"on": str(date.today()), "machine": _machine(), "rows": rows}
+            kept[topic] = {"on": str(date.today()), "machine": machine, "rows": rows}
             ROWS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
             PAGE.write_text(_page(kept), encoding="utf-8")
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    # A busy machine slows both sides, yet seldom by the same factor: a reader must know.
+    load = f"load {os.getloadavg()[0]:.1f} when it began"
+    python = f"Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, {python}, {load}"
 
 
 def _page(kept: dict[str, dict[str, object]]) -> str:
