@@ -9,12 +9,18 @@ from collections.abc import Mapping
 
 from harness.schema import Column, Table
 
-VERSION = 3
+VERSION = 4
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     2: ("ALTER TABLE responses ADD COLUMN first_token_s DOUBLE",),
     3: ("DROP VIEW IF EXISTS current_votes",),  # made anew: comments come after their votes
+    4: (
+        "CREATE TABLE IF NOT EXISTS drifts (run_id VARCHAR NOT NULL, anchor_run VARCHAR NOT NULL, "
+        "anchor_digest VARCHAR, task VARCHAR NOT NULL, measure VARCHAR NOT NULL, value DOUBLE, "
+        "low DOUBLE, high DOUBLE, own DOUBLE, samples INTEGER, detail JSON, "
+        "measured_at TIMESTAMP, seq BIGINT NOT NULL)",
+    ),
 }
 """Statements that lead from version n - 1 to n, under the key n."""
 
@@ -266,6 +272,29 @@ TABLES: tuple[Table, ...] = (
             _c("false_rollback", "DOUBLE", "share of identical checkpoints rolled back, 0 to 1"),
             _c("detail", "JSON", "power per drop and metric, samples needed"),
             _c("calibrated_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "drifts",
+        "How far a run's answers are from an anchor's, without labels. The last one counts.",
+        (
+            _c("run_id", "VARCHAR", "the run whose answers were read", required=True),
+            _c("anchor_run", "VARCHAR", "the run they were held against", required=True),
+            _c("anchor_digest", "VARCHAR", "digest of the anchor's model, which read them"),
+            _c("task", "VARCHAR", "name of the task", required=True),
+            _c(
+                "measure",
+                "VARCHAR",
+                "perplexity (of the answers under the anchor) or meaning (1 - cosine)",
+                required=True,
+            ),
+            _c("value", "DOUBLE", "perplexity: 1 or more; meaning: 0 to 2"),
+            _c("low", "DOUBLE", "lower end of its 95% interval over samples"),
+            _c("high", "DOUBLE", "upper end"),
+            _c("own", "DOUBLE", "the same of the anchor's own answers, where it can be had"),
+            _c("samples", "INTEGER", "samples that were read"),
+            _c("detail", "JSON", "samples left out, limit"),
+            _c("measured_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
     Table(
