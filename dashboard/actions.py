@@ -1,8 +1,9 @@
-"""What a server that was started with --actions offers: promote, roll back, mark as anchor.
+"""What a server that was started with --actions offers: promote and roll back.
 
 Each asks for a reason and for the name of the line to be typed, and then runs the very verb of the
 command line in a process of its own: the same checks, the same confirmation on fresh answers, the
-same record, and no model in this server's memory.
+same record, and no model in this server's memory. There is no marking of an anchor: a line's anchor
+is what is blessed, and a promotion writes its bundle for review.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import streamlit as st
 from dashboard import queries
 from dashboard.frame import cached, store, tr
 from dashboard.hostile import plain, visible
-from harness.chronicle import who
 from harness.workspace import Workspace
 
 TIMEOUT_S = 3_600
@@ -55,26 +55,6 @@ def promote(shown: queries.Shown) -> None:
         reason = _confirmed(line, "promote")
         if reason is not None:
             _run(["promote", digest, "--line", line, "--reason", reason])
-
-
-def mark_as_anchor(run_id: str) -> None:
-    """Write a run as the committed anchor of a line: its bundle under baselines/, for review."""
-    with st.popover(tr("Mark as anchor")):
-        lines = [row["line"] for row in cached(queries.lines)]
-        line = st.selectbox(tr("Line"), lines, key="anchor.line") if lines else None
-        st.markdown(tr("Writes the run's bundle under baselines/, to be reviewed and committed."))
-        if line is None:
-            return
-        reason = _confirmed(line, "anchor")
-        if reason is not None and _run(["export", run_id, f"baselines/{line}"]):
-            _record_anchor(run_id, line, reason)
-
-
-def _record_anchor(run_id: str, line: str, reason: str) -> None:
-    run = cached(queries.run, run_id)
-    assert run is not None
-    row = {"digest": run["model_digest"], "event": "anchored", "line": line, "run_id": run_id}
-    store().append("checkpoints", [{**row, "actor": who(), "reason": reason}])
 
 
 def _confirmed(line: str, key: str) -> str | None:

@@ -25,7 +25,9 @@ SKY = "#56B4E9"
 OUTCOMES = ("pass", "fail", "inconclusive", "incomparable", "none")
 OUTCOME_COLOURS = (GREEN, RED, AMBER, PURPLE, GREY)
 OUTCOME_SHAPES = ("circle", "cross", "diamond", "square", "circle")
-SERIES = (BLUE, RED, GREEN, PURPLE, AMBER, SKY)
+SERIES = (BLUE, AMBER, PURPLE, GREEN, SKY, GREY)
+"""For metrics side by side, the most different first; RED is left to limits and failures."""
+SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 Words = Mapping[str, str]
 
@@ -373,9 +375,10 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         scale=alt.Scale(range=list(SERIES)),
         legend=alt.Legend(orient="bottom", direction="vertical", labelLimit=260),
     )
+    shape = alt.Shape("metric:N", title=None, scale=alt.Scale(range=list(SERIES_SHAPES)))
     rule = base.mark_rule(color=RED, strokeDash=[5, 4]).encode(y=alt.datum(0))
     line = base.mark_line(strokeWidth=1.5, opacity=0.8).encode(x=x, y=y, color=colour)
-    marks = base.mark_point(filled=True, size=28, opacity=1).encode(
-        x=x, y=y, color=colour, tooltip=_tooltip(points, words)
+    marks = base.mark_point(filled=True, size=36, opacity=1).encode(
+        x=x, y=y, color=colour, shape=shape, tooltip=_tooltip(points, words)
     )
     return styled(alt.layer(rule, line, marks), height=190 + 18 * points["metric"].nunique())

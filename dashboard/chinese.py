@@ -21,10 +21,8 @@ SENTENCES: dict[str, str] = {
     "Blue is the last run against the anchor with its 95% interval, amber the best run of this "
     "history. The best of many is lucky, so a small gap says little; the anchor at 0 is the fair "
     "comparison. What was lost most is on top.": "蓝色是最近一次运行相对基准的变化及其 95% 置信区间，琥珀色是历史最好。多次中的最好带有运气，差距小说明不了什么；与 0 处的基准比较才公平。遗忘最多的排在最上。",
-    "Compare meanings of the last run and the anchor": "比较最近一次与基准的语义",
-    "Distance of the mean embeddings: **{apart}**; between two halves of the anchor's own answers "
-    "it is {itself}.": "平均向量的距离：**{apart}**；基准自身两半回答之间为 {itself}。",
     "Elo points, mean 1000": "Elo 分，均值 1000",
+    "Distance in meaning": "语义距离",
     "Every k-th step is shown, none is averaged.": "每隔 k 步显示一步，未作平均。",
     "In units of 5% of A; bars are 95% intervals of the paired change.": "以 A 的 5% 为单位；横条是配对变化的 95% 置信区间。",
     "Length is over all answers; refusals, language and wording are read in {n} of each run, the "
@@ -48,11 +46,15 @@ SENTENCES: dict[str, str] = {
     "Nothing was trained here yet.": "这里还没有训练过。",
     "One run has nothing behind it that it could forget.": "只有一次运行，无从谈遗忘。",
     "Run {id} of {name} never finished ({status}). The same command goes on with it.": "{name} 的运行 {id} 没有完成（{status}）。用同一条命令即可继续。",
+    "Perplexity under the anchor": "基准模型下的困惑度",
+    "Perplexity under the anchor and distance in meaning were not measured yet.": "尚未测量基准模型下的困惑度与语义距离。",
     "Simulated on the suite's own scores: {n} checkpoints that are identical to the anchor, at "
     "alpha {alpha}.": "用评测集自身的分数模拟：{n} 个与基准相同的检查点，alpha 为 {alpha}。",
     "Some models never met or never lost: a weak prior holds the ratings.": "有些模型从未相遇或从未输过：由弱先验约束评分。",
     "Synthetic data, by ratchet demo-data: no model was asked": "合成数据，由 ratchet demo-data 生成：没有询问过任何模型",
     "The best of many is lucky.": "多次中的最好带有运气。",
+    "The anchor's model reads each run's answers; the blue rule is its own answers, and for meaning "
+    "the distance between two answers of its own. Bars are 95% intervals over samples.": "由基准模型读取每次运行的回答；蓝线是它自己的回答，语义图中则是它自己两次回答之间的距离。竖条是按样本计算的 95% 置信区间。",
     "The blue rule is the anchor.": "蓝线是基准。",
     "The candidate is scored on fresh answers and decided once more, which takes as long as on the "
     "command line.": "候选会在新的回答上重新评测并再次判定，用时与命令行相同。",
@@ -67,7 +69,6 @@ SENTENCES: dict[str, str] = {
     "Training {id} has stopped ({status}) and waits for you.": "训练 {id} 已停止（{status}），等待处理。",
     "Type {line} to confirm": "输入 {line} 以确认",
     "Without a blessed checkpoint there is no margin to use up.": "没有已批准的检查点，也就没有余量可用。",
-    "Writes the run's bundle under baselines/, to be reviewed and committed.": "将此运行写入 baselines/，供审阅和提交。",
     "{line}: at this slope the margin of {metric} is gone in {n} checkpoints.": "{line}：照此趋势，{metric} 的余量将在 {n} 个检查点后用尽。",
     "{line}: the blessed version was promoted by override.": "{line}：已批准版本是越过闸门批准的。",
     "{line}: the last candidate could not be held against the anchor.": "{line}：最近的候选无法与基准比较。",
@@ -103,7 +104,6 @@ SENTENCES: dict[str, str] = {
     "Look closer": "细看",
     "Machinery": "运行",
     "Margin left": "剩余余量",
-    "Mark as anchor": "设为基准",
     "Promote": "批准",
     "Quality": "质量",
     "Ratings": "评分",
@@ -115,6 +115,7 @@ SENTENCES: dict[str, str] = {
     "Today": "今天",
     "Trainings": "训练",
     "Trend": "趋势",
+    "Under the anchor's model": "由基准模型衡量",
     "Verdict": "判定",
     "What happened": "经过",
     "What needs a human": "需要人处理",
@@ -123,6 +124,7 @@ SENTENCES: dict[str, str] = {
     "Anchor": "基准",
     "B": "B",
     "Calibration": "校准",
+    "Blessed": "已批准",
     "Candidate": "候选",
     "Do it": "执行",
     "Intervals": "区间",

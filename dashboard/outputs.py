@@ -1,4 +1,6 @@
-"""How answers changed, without any label: length, refusals, language, wording, meaning."""
+"""How answers changed, without any label: length, refusals, language, wording; and what
+`ratchet drift` measured with the anchor's model.
+"""
 
 from __future__ import annotations
 
@@ -82,15 +84,17 @@ def wording(said: Sequence[str], anchor: Sequence[str]) -> dict[str, Estimate]:
     }
 
 
-def meaning(said: Sequence[str], anchor: Sequence[str]) -> float:
-    """1 − cosine between the mean embeddings of two heaps of answers, 0 to 2.
-
-    By the embedded sentence encoder; takes seconds, so a page asks first.
-    """
-    import numpy as np
-
-    from harness.metrics.similarity import embed
-
-    vectors = embed([*said, *anchor])
-    ours, theirs = vectors[: len(said)].mean(axis=0), vectors[len(said) :].mean(axis=0)
-    return float(1 - ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs)))
+def measured(store: Store, anchor_run: str, run_ids: Sequence[str], task: str) -> list[Row]:
+    """What `ratchet drift` kept of these runs against that anchor: the last of each measure."""
+    if not run_ids:
+        return []
+    places = ", ".join("?" * len(run_ids))
+    return store.query(
+        f"""
+        SELECT run_id, measure, value, low, high, own, samples FROM drifts
+        WHERE anchor_run = ? AND task = ? AND run_id IN ({places})
+        QUALIFY row_number() OVER (PARTITION BY run_id, measure ORDER BY seq DESC) = 1
+        ORDER BY seq
+        """,
+        [anchor_run, task, *run_ids],
+    )

@@ -20,6 +20,7 @@ from dashboard.frame import (
     tr,
     words,
 )
+from dashboard.measures import Estimate, with_interval
 from dashboard.screens.heatmap import COLUMNS
 
 Row = dict[str, Any]
@@ -117,7 +118,6 @@ def _outputs() -> None:
         return
     frame = pd.DataFrame(rows)
     _charts(frame, lengths.get(anchor["run_id"]), outputs.wording(own, own))
-    _meaning(runs[-1], texts, own)
     st.caption(
         tr(
             "Length is over all answers; refusals, language and wording are read in {n} of each "
@@ -127,6 +127,7 @@ def _outputs() -> None:
         )
     )
     export(f"outputs-{task}", frame[[c for c in frame.columns if not c.startswith("tip_")]])
+    _measured(runs, anchor, task)
     provenance(anchor, role="Anchor")
 
 
@@ -176,20 +177,59 @@ def _charts(frame: Any, anchor_length: Row | None, anchor: dict[str, Any]) -> No
                 st.caption(tr("The level changed at {where} (advice, by PELT).", where=where))
 
 
-def _meaning(last: Row, texts: dict[str, list[str]], own: list[str]) -> None:
-    said = texts.get(last["run_id"], [])
-    if not said or not own:
+def _measured(runs: list[Row], anchor: Row, task: str) -> None:
+    """Perplexity under the anchor and distance in meaning, of the runs that were measured."""
+    import pandas as pd
+
+    st.subheader(tr("Under the anchor's model"), anchor=False)
+    ids = [row["run_id"] for row in runs]
+    found = cached(outputs.measured, anchor["run_id"], ids, task)
+    if not found:
+        st.info(tr("Perplexity under the anchor and distance in meaning were not measured yet."))
+        st.code(f"ratchet drift run:{ids[-1]} --against run:{anchor['run_id']}", language=None)
         return
-    if st.button(tr("Compare meanings of the last run and the anchor"), key="meaning"):
-        with st.spinner(tr("working …")):
-            apart = outputs.meaning(said, own)
-            half = len(own) // 2
-            itself = outputs.meaning(own[:half], own[half:]) if half else 0.0
-        st.markdown(
-            tr(
-                "Distance of the mean embeddings: **{apart}**; between two halves of the anchor's "
-                "own answers it is {itself}.",
-                apart=f"{apart:.4f}",
-                itself=f"{itself:.4f}",
-            )
+    by_run = {row["run_id"]: row for row in runs}
+    points = pd.DataFrame([_measure(by_run[row["run_id"]], row) for row in found])
+    columns = st.columns(2)
+    for column, (measure, name) in zip(columns, _MEASURES.items(), strict=True):
+        part = points[points["measure"] == measure].sort_values("place")
+        if part.empty:
+            continue
+        own = part["own"].dropna()
+        chart = charts.series(
+            part,
+            x="place",
+            y="value",
+            x_title=tr("run, oldest first"),
+            words=words(),
+            anchor=float(own.iloc[-1]) if len(own) else None,
         )
+        with column:
+            st.markdown(f"**{tr(name)}**")
+            st.altair_chart(chart, width="stretch", key=f"measured.{measure}", alt=tr(name))
+            export(f"{measure}-{task}", part[[*_KEPT]], chart=chart)
+    st.caption(
+        tr(
+            "The anchor's model reads each run's answers; the blue rule is its own answers, and "
+            "for meaning the distance between two answers of its own. Bars are 95% intervals over "
+            "samples."
+        )
+    )
+
+
+def _measure(run: Row, row: Row) -> Row:
+    estimate = Estimate(row["value"], row["low"], row["high"], row["samples"])
+    return row | {
+        "place": run["place"],
+        "model": run["model"],
+        "tip_model": run["model"],
+        "tip_value": with_interval(estimate),
+        "tip_samples": str(row["samples"]),
+    }
+
+
+_MEASURES = {
+    "perplexity": "Perplexity under the anchor",
+    "meaning": "Distance in meaning",
+}
+_KEPT = ("place", "model", "run_id", "measure", "value", "low", "high", "own", "samples")

@@ -12,9 +12,11 @@ from dashboard.frame import (
     MARKS,
     cached,
     empty,
+    export,
     link,
     mark,
     may_act,
+    provenance,
     require_history,
     title,
     tr,
@@ -42,6 +44,7 @@ def show() -> None:
     st.subheader(tr("What needs a human"), anchor=False)
     _needs()
     _recent()
+    _sources(lines)
 
 
 def _line(line: Row) -> None:
@@ -95,14 +98,14 @@ def _margins(line: Row) -> None:
         frame["metric"],
         frame["left"].map("{:.0%}".format),
     )
-    st.altair_chart(
-        chart(frame, words=words()), width="stretch", key=f"margins.{line['line']}", alt="margins"
-    )
+    drawn = chart(frame, words=words())
+    st.altair_chart(drawn, width="stretch", key=f"margins.{line['line']}", alt=tr("Margin left"))
     for metric, seen in forecasts(left).items():
         if seen.is_alarming:
             text = tr("at this slope gone in {n} checkpoints", n=seen.gone_in)
             st.caption(f":orange[{plain(metric)}: {text}]")
     link("drift", tr("drift →"), line=line["line"])
+    export(f"margins-{line['line']}", frame[["metric", "place", "verdict_id", "left"]], chart=drawn)
 
 
 def _needs() -> None:
@@ -130,6 +133,36 @@ def _recent() -> None:
         with go:
             link("verdict", tr("look →"), verdict=row["verdict_id"])
 
+
+def _sources(lines: list[Row]) -> None:
+    """The table behind this page, and where it comes from: each line's blessed run, or the last."""
+    import pandas as pd
+
+    if lines:
+        export("lines", pd.DataFrame([{name: row[name] for name in _EXPORTED} for row in lines]))
+        for row in lines:
+            blessed = cached(queries.run, row["run_id"]) if row["run_id"] else None
+            provenance(blessed, role="Blessed", extra=[f"{tr('line')} {row['line']}"])
+        return
+    newest = cached(queries.runs_of, cached(queries.suites)[0], None, 1)
+    provenance(cached(queries.run, newest[-1]["run_id"]) if newest else None, role="Last run")
+
+
+_EXPORTED = (
+    "line",
+    "version",
+    "digest",
+    "run_id",
+    "model",
+    "event",
+    "actor",
+    "reason",
+    "happened_at",
+    "last_verdict",
+    "last_outcome",
+    "last_headline",
+    "last_at",
+)
 
 _ANSWERS = {
     "pass": "PASS: it may ship",

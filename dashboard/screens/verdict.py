@@ -107,10 +107,9 @@ def _body(shown: queries.Shown) -> None:
     for name, note in verdict.notes.items():
         st.caption(plain(f"{name}: {note}"))
     if may_act():
-        from dashboard.actions import mark_as_anchor, promote
+        from dashboard.actions import promote
 
         promote(shown)
-        mark_as_anchor(shown.candidate_run)
 
 
 def _sides(shown: queries.Shown) -> dict[str, str | None]:
