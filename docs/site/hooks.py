@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 HOMES = {"index.md": "README.md", "index.zh.md": "README.zh.md"}
+WRAPPED = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
@@ -37,7 +38,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Point each link at where its file is in the site."""
+    """Point each link at where its file is in the site; join Chinese lines without a space."""
     here = posixpath.dirname(page.file.src_uri)
 
     def moved(link: re.Match[str]) -> str:
@@ -46,7 +47,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         place = inside if inside is not None else f"files/{target.as_posix()}"
         return posixpath.relpath(place, here or ".")
 
-    return LINK.sub(moved, markdown)
+    return LINK.sub(moved, WRAPPED.sub("", markdown))
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:

@@ -47,7 +47,10 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"reference/{name}.schema.json", json.dumps(schema, indent=1) + "\n"
         yield f"reference/{name}.md", _schema_page(title, name, schema, told)
     yield "reference/metrics.md", _metrics()
-    yield "reference/gate.md", _docstrings("The gate in Python", "decide is pure", GATE)
+    yield (
+        "reference/gate.md",
+        _docstrings("The gate in Python", "pure functions over two runs' scores", GATE),
+    )
     modules = [f"harness.statistics.{name}" for name in STATISTICS]
     about = "pure functions over arrays"
     yield "reference/statistics.md", _docstrings("Statistics in Python", about, modules)
@@ -59,7 +62,7 @@ def pages() -> Iterator[tuple[str, str]]:
 def _docstrings(title: str, about: str, names: list[str] | tuple[str, ...]) -> str:
     lines = [f"# {title}", f"From the docstrings: {about}."]
     for name in names:
-        if name.rpartition(".")[2][0].islower() and name.count(".") == 2 and "gate" not in name:
+        if names is not GATE:
             lines.append(f"## {name.rpartition('.')[2].replace('_', ' ')}")
         lines.append(f"::: {name}")
     return "\n\n".join(lines) + "\n"
@@ -89,7 +92,7 @@ def _command(path: str, command: Any, level: int) -> Iterator[str]:
     yield (command.help or "").strip()
     rows = [row for one in command.params if (row := _parameter(one)) is not None]
     if rows:
-        yield "\n".join(["| | | default |", "| --- | --- | --- |", *rows])
+        yield "\n".join(["| option | what | default |", "| --- | --- | --- |", *rows])
     if hasattr(command, "list_commands"):
         context = typer.Context(command, info_name=path)
         for name in command.list_commands(context):
@@ -221,11 +224,11 @@ def _metric(name: str) -> Iterator[str]:
     if is_dataclass(kind) and any(one.init for one in fields(kind)):
         rows = ["| option | type | default |", "| --- | --- | --- |"]
         rows += [
-            f"| `{one.name}` | `{_cell(str(one.type)).replace(chr(92), '')}` | {_of(one)} |"
+            f"| `{one.name}` | `{str(one.type).replace(' | ', ' or ')}` | {_of(one)} |"
             for one in fields(kind)
             if one.init and not one.name.startswith("_")
         ]
-        yield "\n".join(rows).replace(" | None`", " \\| None`")
+        yield "\n".join(rows)
 
 
 def _own_docstring(kind: Any) -> str:

@@ -87,6 +87,8 @@ def test_the_site_is_built_strictly_and_asks_for_nothing_from_elsewhere(tmp_path
     assert (built / "files" / "action.yml").read_bytes() == (ROOT / "action.yml").read_bytes()
     fetched = re.compile(r'<(?:link|script|img|iframe)[^>]*(?:src|href)="(?:https?:)?//')
     for page in built.rglob("*.html"):
-        assert not fetched.search(page.read_text(encoding="utf-8")), page
+        text = page.read_text(encoding="utf-8")
+        assert not fetched.search(text), page
+        assert "unpkg.com" not in text, page
     chinese = (built / "tutorial.zh.html").read_text(encoding="utf-8")
     assert '<html lang="zh-CN"' in chinese
