@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all lint docs bench clean
 
 help:
 	@echo "make demo      set up, then train, gate, roll back and promote a real model"
 	@echo "make test      set up, then lint, types and the tests (15 minutes at most)"
 	@echo "make test-all  what is long as well"
+	@echo "make docs      every page as a site, in build/site"
 	@echo "make bench     speeds, each as a ratio against a named peer in the same run"
 
 setup: $(STAMP)
@@ -28,10 +29,13 @@ $(STAMP): pyproject.toml Makefile
 demo: setup
 	$(BIN)/ratchet train trainers/recipes/quickstart.yaml
 
-lint: setup
+lint: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Two workers, one thread each: threads of two workers on two cores would wait for each other.
 test: lint
