@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.gate import GatePolicy, MetricScores
 from harness.metrics.base import option_of
 from harness.pairing import MismatchError, cluster_codes, linear_values
-from harness.records import Run
+from harness.records import LOST, Run
 from harness.runner import Extent, samples_in
 from harness.statistics.ratio import t_interval
 from harness.store import Store
@@ -24,14 +24,15 @@ _PER_SAMPLE = """
 SELECT metric, sample_id, any_value(cluster) AS cluster,
        avg(value) AS value, var_samp(value) / count(value) AS variance, count(value) AS scored,
        count(*) FILTER (outcome = 'error') AS errors,
-       count(*) FILTER (outcome = 'error' AND starts_with(reason, 'lost: ')) AS lost,
+       count(*) FILTER (outcome = 'error' AND starts_with(reason, lost_prefix)) AS lost,
        count(*) FILTER (outcome = 'unscored') AS unscored,
        first(stats ORDER BY response_index) AS stats,
        list(stats ORDER BY response_index) FILTER (list_contains(summed, metric)) AS every_stats,
        list(value ORDER BY response_index) FILTER (list_contains(ranked, metric)) AS every_value,
        count(*) FILTER (value > coalesce(thresholds[metric], 'inf'::DOUBLE)) AS above
 FROM current_scores, (
-    SELECT ?::MAP(VARCHAR, DOUBLE) AS thresholds, ?::VARCHAR[] AS summed, ?::VARCHAR[] AS ranked
+    SELECT ?::VARCHAR AS lost_prefix, ?::MAP(VARCHAR, DOUBLE) AS thresholds,
+           ?::VARCHAR[] AS summed, ?::VARCHAR[] AS ranked
 )
 WHERE run_id = ? AND task = ? AND (response_index IS NULL OR response_index < ?)
 GROUP BY metric, sample_id
@@ -86,7 +87,7 @@ def metric_scores(
             [name for name, one in declared.items() if one["form"] == form]
             for form in ("corpus", "quantile")
         )
-        rows = store.query(_PER_SAMPLE, [thresholds, summed, ranked, run.id, task, limit])
+        rows = store.query(_PER_SAMPLE, [LOST, thresholds, summed, ranked, run.id, task, limit])
         chosen = None if only is None else set(only[task])
         for name, declaration in declared.items():
             mine = [
