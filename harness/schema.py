@@ -43,6 +43,19 @@ class Column:
         return f'"{self.name}" {self.type}' + (" NOT NULL" if self.required else "")
 
 
+def column(
+    name: str,
+    type: str,  # noqa: A002
+    meaning: str,
+    *,
+    required: bool = False,
+    now: bool = False,
+    infinite: bool = False,
+) -> Column:
+    """A `Column`, in the words in which a list of tables reads best."""
+    return Column(name, type, meaning, required, now, infinite)
+
+
 SEQ = Column(
     "seq",
     "BIGINT",

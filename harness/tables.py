@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.schema import Column, Table
+from harness.schema import Table
+from harness.schema import column as _c
+from harness.watch import tables as watch_tables
 
-VERSION = 4
+VERSION = 5
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
@@ -21,20 +23,9 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "low DOUBLE, high DOUBLE, own DOUBLE, samples INTEGER, detail JSON, "
         "measured_at TIMESTAMP, seq BIGINT NOT NULL)",
     ),
+    5: watch_tables.MIGRATION,
 }
 """Statements that lead from version n - 1 to n, under the key n."""
-
-
-def _c(
-    name: str,
-    type: str,  # noqa: A002
-    meaning: str,
-    *,
-    required: bool = False,
-    now: bool = False,
-    infinite: bool = False,
-) -> Column:
-    return Column(name, type, meaning, required, now, infinite)
 
 
 TABLES: tuple[Table, ...] = (
@@ -361,33 +352,7 @@ TABLES: tuple[Table, ...] = (
         ),
         key=("answer_id",),
     ),
-    Table(
-        "observations",
-        "What production saw of a served model, masked before it was written.",
-        (
-            _c("observation_id", "VARCHAR", "a second row of one id is ignored", required=True),
-            _c("line", "VARCHAR", "the line that served"),
-            _c("model_digest", "VARCHAR", "the checkpoint that served"),
-            _c(
-                "conversation_id", "VARCHAR", "observations of one conversation are not independent"
-            ),
-            _c("prompt", "VARCHAR", "what was asked"),
-            _c("response", "VARCHAR", "what was answered"),
-            _c("latency_s", "DOUBLE", "seconds"),
-            _c("input_tokens", "BIGINT", "tokens of the prompt"),
-            _c("output_tokens", "BIGINT", "tokens of the answer"),
-            _c("error", "VARCHAR", "kind of failure; NULL where it was answered"),
-            _c("stars", "DOUBLE", "1 to 5"),
-            _c("thumb", "INTEGER", "1 up, -1 down"),
-            _c("comment", "VARCHAR", "the user's words"),
-            _c("outcome", "VARCHAR", "completed, abandoned or corrected"),
-            _c("corrected_text", "VARCHAR", "what the user made of the answer"),
-            _c("detail", "JSON", "anything else that was sent"),
-            _c("observed_at", "TIMESTAMP", "by the sender's clock, UTC"),
-            _c("received_at", "TIMESTAMP", "by ours, UTC", now=True),
-        ),
-        key=("observation_id",),
-    ),
+    *watch_tables.TABLES,
 )
 
 BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}
