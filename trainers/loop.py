@@ -22,6 +22,7 @@ from harness.models import ModelFiles, resolve
 from harness.records import VerdictOutcome
 from harness.store import Store
 from harness.suite import digest_of
+from harness.webhook import call
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder, untouched_randomness
 from trainers.difficulty import difficulty_of
@@ -36,7 +37,6 @@ from trainers.recipe import Recipe, Stage
 from trainers.remedies import Failure, next_remedy, rolled_back, target_of
 from trainers.reporter import Reporter, TrainingResult
 from trainers.state import Judged, Status, TrainingState, load_state, save_state
-from trainers.webhook import call
 
 FAIL = VerdictOutcome.FAIL
 

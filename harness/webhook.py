@@ -1,4 +1,4 @@
-"""Tell somebody else of a rollback: one POST of JSON, which can never stop a training."""
+"""Tell somebody else of a rollback: one POST of JSON, which can never stop who sends it."""
 
 from __future__ import annotations
 
