@@ -19,6 +19,11 @@ TABLES: tuple[Table, ...] = (
             _c("prompt", "VARCHAR", "what was asked"),
             _c("response", "VARCHAR", "what was answered"),
             _c("retry_of", "VARCHAR", "the observation that this one asks again"),
+            _c(
+                "about",
+                "VARCHAR",
+                "the request that this row only adds feedback to; NULL: a request",
+            ),
             _c("latency_s", "DOUBLE", "seconds"),
             _c("first_token_s", "DOUBLE", "seconds"),
             _c("input_tokens", "BIGINT", "tokens of the prompt"),
@@ -119,6 +124,7 @@ TABLES: tuple[Table, ...] = (
 
 _ADDED_TO_OBSERVATIONS = (
     ("retry_of", "VARCHAR"),
+    ("about", "VARCHAR"),
     ("first_token_s", "DOUBLE"),
     ("masked", "INTEGER"),
     ("source", "VARCHAR"),

@@ -1,0 +1,1 @@
+"""Where a served model's observations come in, and the verbs that watch it."""
