@@ -83,7 +83,7 @@ PR_SET_NAME, PR_GET_NAME = 15, 16
 
 ZYGOTES = (
     *("fork", "setns", "unshare", "mount", "umount2", "pidfd_open", "memfd_create"),
-    *("setresuid", "setresgid", "capset", "landlock_restrict_self"),
+    *("setresuid", "setresgid", "capset", "landlock_restrict_self", "sched_setaffinity"),
 )
 """What the zygote does between two programs, and no program may."""
 
@@ -97,7 +97,7 @@ REFUSED = (
     *("mq_open", "setuid", "setgid", "setreuid", "setregid"),
     *("setgroups", "setfsuid", "setfsgid", "chown", "fchown", "lchown", "fchownat"),
     *("mknod", "mknodat", "setsid", "setpgid", "setpriority", "sched_setscheduler"),
-    *("sched_setaffinity", "reboot", "kexec_load", "init_module", "finit_module"),
+    *("reboot", "kexec_load", "init_module", "finit_module"),
     *("delete_module", "swapon", "swapoff", "sethostname", "setdomainname", "settimeofday"),
     *("clock_settime", "adjtimex", "quotactl", "acct", "syslog", "personality", "seccomp"),
     *("landlock_create_ruleset", "name_to_handle_at", "open_by_handle_at", "fanotify_init"),

@@ -346,6 +346,7 @@ ESCAPES = [
         "unmount": "call(166, b'/tmp', 2)",
         "chroot": "os.chroot('/tmp')",
         "pivot_root": "call(155, b'/', b'/')",
+        "another core": "os.sched_setaffinity(0, os.sched_getaffinity(0))",
         "setuid": "os.setuid(12345)",
         "setgid": "os.setgid(12345)",
         "chown": "os.chown('/tmp', 1, 1)",

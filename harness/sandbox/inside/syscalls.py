@@ -5,8 +5,10 @@ Numbers are from Linux's uapi headers. A failed call raises OSError with the cal
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import sys
 from collections.abc import Iterable
 
 # linux/sched.h
@@ -245,3 +247,20 @@ def landlock_restrict(ruleset: int) -> None:
 def cpu_clock(pid: int) -> int:
     """The clock that counts the CPU time of process `pid`, all its threads together."""
     return (~pid << 3) | CPUCLOCK_SCHED
+
+
+def cores() -> set[int]:
+    """The cores that this process may use; none where the system doesn't say."""
+    return os.sched_getaffinity(0) if sys.platform == "linux" else set()
+
+
+def current_core() -> int:
+    """The core that this process runs on."""
+    return _checked("sched_getcpu", _libc.sched_getcpu())
+
+
+def keep_to(pid: int, cores: set[int]) -> None:
+    """Let process `pid` (0: this one) run on `cores` only, as far as this machine allows."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(pid, cores)

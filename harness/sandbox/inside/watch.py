@@ -26,6 +26,9 @@ LONGEST_COUNTED_S = 0.5
 IDLE_SHARE = 0.02
 """A program that computed less than this share of a tick waited."""
 
+TURNS_SHARE = 0.2
+"""Of the CPU time of a program and its judge, what the lesser one takes while they take turns."""
+
 BUSY_FACTOR = 10
 """A program that computes is stopped by the clock after this many times `wall_s`."""
 
@@ -78,10 +81,13 @@ class Judge:
 class Watch:
     """One program from its fork to its end."""
 
-    def __init__(self, pid: int, job: dict[str, Any], parent: socket.socket, leads: bool) -> None:
-        """`leads`: the process leads a group, which ends with it."""
+    def __init__(
+        self, pid: int, job: dict[str, Any], parent: socket.socket, leads: bool, cores: set[int]
+    ) -> None:
+        """`leads`: the process leads a group, which ends with it. `cores`: all it may ever use."""
         self.pid = pid
         self.leads = leads
+        self.cores = cores
         self.parent = parent
         self.cpu_limit: float = job["cpu_s"]
         self.wall_limit: float = job["wall_s"]
@@ -174,6 +180,8 @@ class Watch:
         judging = _clock(judge.pid) - self.judge_started if judge else 0.0
         if self.used + judging - self.seen < IDLE_SHARE * passed and self.gone >= 0:
             self.idle += passed
+        if judge and self.cores and not self._take_turns(judging):
+            self._spread(judge)
         self.last, self.seen = now, self.used + judging
         if judge and judging > max(JUDGE_CPU_S, self.cpu_limit):
             self._stop("timeout:cpu", f"its judge used more than {judging:.0f} s of CPU on it")
@@ -184,6 +192,16 @@ class Watch:
             self._stop("timeout:wall-idle", f"waited for {self.wall_limit:g} s")
         elif now - self.started > BUSY_FACTOR * self.wall_limit:
             self._stop("timeout:wall-busy", f"not done after {now - self.started:.0f} s")
+
+    def _take_turns(self, judging: float) -> bool:
+        """Whether both the program and its judge did their part so far."""
+        return min(self.used, judging) > TURNS_SHARE * (self.used + judging)
+
+    def _spread(self, judge: Judge) -> None:
+        """One of them computes for long by itself: it may wander to whichever core is free."""
+        for pid in (self.pid, judge.pid):
+            syscalls.keep_to(pid, self.cores)
+        self.cores = set()
 
     def _stop(self, label: str, detail: str) -> None:
         if self.why is None:

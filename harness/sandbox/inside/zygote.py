@@ -125,6 +125,7 @@ class Worker:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.ruleset = self._rules()
+        self.cores = syscalls.cores()
         if room.tier != "C":
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
             syscalls.install_filter(room.zygotes)
@@ -167,7 +168,9 @@ class Worker:
             candidate.serve(channel, *read_brief())
 
         with ours, theirs:
+            self._gather()
             watch = self._watched(play, job)
+            syscalls.keep_to(0, self.cores)
             theirs.close()
             self.judge.take(ours)
         return watch.until_judged(self.judge), [output]
@@ -200,8 +203,20 @@ class Worker:
         watch = self._watched(play, job)
         return watch.until_gone(), [output, errors]
 
+    def _gather(self) -> None:
+        """Bring the judge and the program that is forked next to this core.
+
+        They take turns at every call. To wake a process on another core takes ten times as long
+        as to go on with it here. A program that computes for longer is let go by its watch.
+        """
+        if len(self.cores) > 1:
+            here = {syscalls.current_core()}
+            for pid in (0, self.judge.pid):
+                syscalls.keep_to(pid, here)
+
     def _watched(self, play: Callable[[], None], job: dict[str, Any]) -> Watch:
-        return Watch(self.spawn(play), job, self.room.control, leads=self.room.tier == "C")
+        leads = self.room.tier == "C"
+        return Watch(self.spawn(play), job, self.room.control, leads=leads, cores=self.cores)
 
     def _confine(self, job: dict[str, Any]) -> None:
         confine(
