@@ -25,9 +25,12 @@ Fault = Callable[[int, str, Mapping[str, Any]], Any]
 class ModelServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, backend: Any, *, fault: Fault | None = None, twist: str = "") -> None:
+    def __init__(
+        self, backend: Any, *, fault: Fault | None = None, twist: str = "", context: int = 258
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.backend, self.fault, self.twist = backend, fault, twist
+        self.context = context
         self.key: str | None = None
         self.takes_ids = True
         self.adapters: dict[str, str] = {}
@@ -63,9 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path != "/v1/models":
             return self._send(404, {"detail": "Not Found"})
-        names = ["tiny", *self.server.adapters]
+        names, limit = ["tiny", *self.server.adapters], self.server.context
         listed = [
-            {"id": n, "object": "model", "owned_by": "test", "max_model_len": 258} for n in names
+            {"id": n, "object": "model", "owned_by": "test", "max_model_len": limit} for n in names
         ]
         return self._send(200, {"object": "list", "data": listed})
 
@@ -116,8 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
             ids = tuple(prompt)
         else:
             return 422, {"detail": "prompt should be a string"}
-        if len(ids) + body["max_tokens"] > 258:
-            return 400, {"error": {"message": "maximum context length is 258 tokens"}}
+        if len(ids) + body["max_tokens"] > (limit := self.server.context):
+            return 400, {"error": {"message": f"maximum context length is {limit} tokens"}}
         settings = GenerationSettings(
             max_new_tokens=body["max_tokens"],
             temperature=body["temperature"],

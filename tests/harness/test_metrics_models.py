@@ -19,6 +19,7 @@ from harness.metrics.similarity import embed, entailment, similarity
 from harness.metrics.toxicity import toxicity
 from harness.metrics.web_page import check_page
 from harness.records import Response, Sample, ScoreOutcome
+from tests.openai_server import serving
 from tests.tiny import save_tiny_classifier
 
 
@@ -211,6 +212,8 @@ def says(rule):
     """A judge that applies `rule(first answer, second answer)` to what stands in the prompt."""
 
     def answer(prompt, _):
+        if "Answer A:" not in prompt:
+            return "hello"  # to whoever asks first whether anybody is there
         case = prompt[prompt.rindex("Answer A:") :]
         first, second = case.removeprefix("Answer A:").split("Answer B:")
         return rule(first.strip().split("\n")[0], second.strip().split("\n")[0])
@@ -279,6 +282,20 @@ def test_a_judge_is_held_against_people(monkeypatch, tmp_path):
     pairs, share, chance = evidence.stats[3:]
     assert (pairs, share, chance) == (3, pytest.approx(2 / 3), pytest.approx(2 / 3))
     assert metric.agreement().kappa == pytest.approx(0.0)
+
+
+def test_a_judge_may_sit_behind_a_server(tmp_path, monkeypatch):
+    """`openai:URL#MODEL`, as a user names it, says what the same model says here."""
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path))
+    longer = says(lambda a, b: "so [[A]]" if len(a) > len(b) else "[[B]]")
+    items = [item("a longer one", references=["short"]), item("x", references=["the longer"])]
+    with serving(longer, context=8192) as server:
+        served = get_metric("judge", {"model": f"openai:{server.url}#tiny", "price": 2.0})
+        there = [evidence for (evidence,) in served.score(items)]
+    here = [e for (e,) in judged_by(monkeypatch, longer, price=2.0).score(items)]
+    assert [evidence.value for evidence in there] == [1.0, 0.0]
+    assert [evidence.value for evidence in there] == [evidence.value for evidence in here]
+    assert all(evidence.stats[2] > 0 for evidence in there)
 
 
 @pytest.mark.parametrize(
