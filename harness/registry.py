@@ -117,12 +117,7 @@ class Registry:
             raise UserError(f"the checkpoint is broken: {problems[0]}", file=checkpoint)
         with self._locked():
             before = lines.current(folder)
-            if expect is not None and (before is None or before.digest != expect):
-                now = before.digest[:12] if before else "nothing"
-                raise UserError(
-                    f"{line} changed meanwhile: {now} is blessed, not {expect[:12]}",
-                    cure="decide again, against what is blessed now",
-                )
+            _require_unchanged(line, before, expect)
             if before is not None and before.digest == checkpoint.name:
                 return before
             if not override:
@@ -149,15 +144,18 @@ class Registry:
         *,
         actor: str | None = None,
         reason: str | None = None,
+        expect: str | None = None,
     ) -> Blessed:
         """Bless an earlier version again: the one before, or the checkpoint `to`.
 
-        It is a new version with its own record; a second roll back goes further back. Raises
-        UserError where there is nothing to go back to, or its files are broken.
+        It is a new version with its own record; a second roll back goes further back. `expect`
+        is as in `promote`. Raises UserError where another one has been blessed meanwhile, where
+        there is nothing to go back to, or its files are broken.
         """
         folder = self._line(line)
         with self._locked():
             history = lines.versions(folder)
+            _require_unchanged(line, history[-1] if history else None, expect)
             target = lines.earlier(history, line, to)
             problems = artifacts.verify(target.path)
             if problems:
@@ -331,6 +329,15 @@ class Registry:
             **rest,
         }
         return lines.bless(folder, checkpoint, pointer)
+
+
+def _require_unchanged(line: str, before: Blessed | None, expect: str | None) -> None:
+    if expect is not None and (before is None or before.digest != expect):
+        now = before.digest[:12] if before else "nothing"
+        raise UserError(
+            f"{line} changed meanwhile: {now} is blessed, not {expect[:12]}",
+            cure="decide again, against what is blessed now",
+        )
 
 
 def _against_baseline(blessed: Blessed, baselines: Path | None) -> list[str]:

@@ -1,9 +1,4 @@
-"""Whether a training learns what it will be gated on: exact and near duplicates, by name.
-
-Texts are compared as their characters are read: NFKC, small letters, single spaces, no
-punctuation. Similarity is exact, over sets of shingles (runs of characters: 5 of them, 2 in
-Chinese) through an inverted index; nothing is sampled or hashed away.
-"""
+"""Whether a training learns what it will be gated on: exact and near duplicates, by name."""
 
 from __future__ import annotations
 
@@ -11,29 +6,21 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.duplicates import Index, Kind, Passage, normalised
 from harness.errors import UserError
-from harness.metrics.text import CJK, detect_language, normalize_label
+from harness.metrics.text import CJK
 
 if TYPE_CHECKING:
     from harness.suite import Suite
     from trainers.recipe import Example, Recipe
 
-Kind = Literal["exact", "near", "contained"]
-
-SHINGLE = 5
-SHINGLE_ZH = 2
-SHORTEST_CONTAINED = 20
-"""Shingles that a held-out text must have before its being contained in another says anything."""
-
 _RUN_OF_CJK = re.compile(f"[{CJK}]+")
 _RUN = re.compile(f"[{CJK}]+|[^\\s{CJK}]+")
-_SPACE_BESIDE_CJK = re.compile(f"(?<=[{CJK}]) | (?=[{CJK}])")
 
 
 class ContaminationModel(BaseModel):
@@ -45,15 +32,6 @@ class ContaminationModel(BaseModel):
 
     near: float = Field(default=0.8, gt=0, le=1)
     refuse_above: float = Field(default=0.01, ge=0, le=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A row (of a source) or a sample (of a task), and each text of it that could give it away."""
-
-    group: str
-    name: str
-    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +119,7 @@ def check(
     training: Sequence[Passage], held: Sequence[Passage], model: ContaminationModel
 ) -> Report:
     """Hold each held-out text against each training text. Exact: equal to comparing all pairs."""
-    index = _Index(held)
+    index = Index(held)
     best: dict[tuple[str, str], Match] = {}
     for row in training:
         for text in row.texts:
@@ -151,52 +129,6 @@ def check(
                     best[key] = Match(*key, row.group, row.name, kind, similarity)
     matches = tuple(best[key] for key in sorted(best))
     return Report(matches, Counter(sample.group for sample in held), _overlaps(training, held))
-
-
-def normalised(text: str) -> str:
-    """`text` as it is compared. Spaces beside CJK characters carry nothing and go."""
-    return _SPACE_BESIDE_CJK.sub("", normalize_label(text))
-
-
-def shingles(normal: str) -> frozenset[str]:
-    """The runs of characters of a normalised text; of a shorter one, itself."""
-    size = SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
-    return frozenset(normal[i : i + size] for i in range(max(1, len(normal) - size + 1)))
-
-
-class _Index:
-    """Held-out texts by their shingles."""
-
-    def __init__(self, held: Sequence[Passage]) -> None:
-        self._texts = [
-            (sample, normal)
-            for sample in held
-            for normal in map(normalised, sample.texts)
-            if normal
-        ]
-        self._sets = [shingles(normal) for _, normal in self._texts]
-
-    @cached_property
-    def _by_shingle(self) -> Mapping[str, list[int]]:
-        found: dict[str, list[int]] = defaultdict(list)
-        for number, parts in enumerate(self._sets):
-            for part in parts:
-                found[part].append(number)
-        return found
-
-    def like(self, text: str, near: float) -> Iterable[tuple[Passage, Kind, float]]:
-        normal = normalised(text)
-        parts = shingles(normal)
-        shared = Counter(n for part in parts for n in self._by_shingle.get(part, ()))
-        for number, common in shared.items():
-            sample, theirs = self._texts[number]
-            size = len(self._sets[number])
-            if normal == theirs:
-                yield sample, "exact", 1.0
-            elif (jaccard := common / (len(parts) + size - common)) >= near:
-                yield sample, "near", jaccard
-            elif size >= SHORTEST_CONTAINED and common / size >= near and len(parts) > size:
-                yield sample, "contained", common / size
 
 
 def _overlaps(training: Sequence[Passage], held: Sequence[Passage]) -> dict[tuple[str, str], float]:

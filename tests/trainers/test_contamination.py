@@ -9,18 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.duplicates import SHORTEST_CONTAINED, Passage, normalised, shingles
 from harness.errors import UserError
 from harness.suite import load_suite
 from trainers.contamination import (
-    SHORTEST_CONTAINED,
     ContaminationModel,
-    Passage,
     Report,
     check,
     check_recipe,
-    normalised,
     of_suite,
-    shingles,
 )
 from trainers.recipe import load_recipe
 
