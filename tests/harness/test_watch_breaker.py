@@ -20,10 +20,10 @@ def line(tmp_path):
     made.store.close()
 
 
-def answers(line, good, bad, *, at=None, **more):
+def answers(world, good, bad, *, at=None, **more):
     at = at or datetime.now(UTC) + timedelta(seconds=2)
-    known = len(line.store.query("SELECT observation_id FROM observations"))
-    line.observe(
+    known = len(world.store.query("SELECT observation_id FROM observations"))
+    world.observe(
         *(
             {
                 "observation_id": f"o{known + i}",
