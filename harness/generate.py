@@ -41,11 +41,9 @@ def generate(
     if not missing:
         return known, 0
     backend = candidate.open()
-    groups: dict[tuple[str, ResponseKind], list[Wanted]] = defaultdict(list)
-    for want in missing:
-        groups[want.task.name, want.kind].append(want)
+    groups = grouped(missing)
     for kind in dict.fromkeys(kind for _, kind in groups):
-        _require(backend, kind)
+        require(backend, kind)
     for (name, kind), group in groups.items():
         stage = f"{'generate' if kind == 'generation' else 'read'} {name}"
         progress(stage, 0, len(group))
@@ -63,7 +61,15 @@ def generate(
     return known, len(missing)
 
 
-def _require(backend: Backend, kind: ResponseKind) -> None:
+def grouped(wanted: Iterable[Wanted]) -> dict[tuple[str, ResponseKind], list[Wanted]]:
+    """By task and kind: what is asked of a backend together."""
+    groups: dict[tuple[str, ResponseKind], list[Wanted]] = defaultdict(list)
+    for want in wanted:
+        groups[want.task.name, want.kind].append(want)
+    return groups
+
+
+def require(backend: Backend, kind: ResponseKind) -> None:
     """Raise UserError where the backend says why it has no such answers, before any is paid for."""
     refuses = getattr(backend, "refuses", None)
     problem = refuses(kind) if refuses is not None else None
@@ -91,11 +97,11 @@ def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:
         yield batch
 
 
-def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterator[Response]:
-    by_sample: dict[str, list[Wanted]] = defaultdict(list)
-    for want in group:
-        by_sample[want.sample.id].append(want)
-    requests = [
+def generation_requests(
+    backend: Backend, group: Sequence[Wanted], seed: int
+) -> list[GenerationRequest]:
+    """One request a sample of one task; its seeds are in the order of the sample's answers."""
+    return [
         GenerationRequest(
             id=sample_id,
             prompt_ids=backend.encode_chat(wants[0].sample.prompt),
@@ -103,8 +109,20 @@ def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterat
                 seed_of(seed, want.task.name, sample_id, want.index, want.draw) for want in wants
             ),
         )
-        for sample_id, wants in by_sample.items()
+        for sample_id, wants in _by_sample(group).items()
     ]
+
+
+def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
+    by_sample: dict[str, list[Wanted]] = defaultdict(list)
+    for want in group:
+        by_sample[want.sample.id].append(want)
+    return by_sample
+
+
+def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterator[Response]:
+    by_sample = _by_sample(group)
+    requests = generation_requests(backend, group, seed)
     for answer in backend.generate(requests, group[0].task.settings):
         want = by_sample[answer.request_id][answer.position]
         yield Response(
@@ -124,16 +142,23 @@ def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterat
         )
 
 
-def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response]:
-    """Log-probabilities of given texts; a text longer than the model's window goes in pieces."""
-    pieces: dict[str, list[LogprobRequest]] = {}
-    wants: dict[str, Wanted] = {}
-    for want in group:
-        wants[want.key] = want
-        pieces[want.key] = [
+def likelihood_requests(
+    backend: Backend, group: Sequence[Wanted]
+) -> dict[str, list[LogprobRequest]]:
+    """By key, the pieces of a given text; one longer than the model's window has several."""
+    return {
+        want.key: [
             LogprobRequest(f"{want.key}#{number}", context, target)
             for number, (context, target) in enumerate(_windows(backend, want))
         ]
+        for want in group
+    }
+
+
+def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response]:
+    """Log-probabilities of given texts, put together from their pieces."""
+    wants = {want.key: want for want in group}
+    pieces = likelihood_requests(backend, group)
     results: dict[str, dict[int, tuple[tuple[float, ...], float, str | None]]] = defaultdict(dict)
     for key in [key for key, parts in pieces.items() if not parts]:
         yield _likelihood(wants[key], pieces[key], {})

@@ -149,6 +149,22 @@ class OpenAIBackend:
                 jobs.append(partial(self._likelihood, request))
         yield from self._run(jobs)
 
+    def most_tokens(
+        self, request: GenerationRequest | LogprobRequest, settings: GenerationSettings
+    ) -> tuple[int, int]:
+        """The most tokens that a request can read and write, were it answered at the first try.
+
+        Without a tokenizer the tokens of a prompt can't be counted, and its bytes stand for them.
+        """
+        if isinstance(request, LogprobRequest):
+            length = len(request.context_ids) + len(request.target_ids)
+            return (length, 1) if request.target_ids else (0, 0)
+        length = len(request.prompt_ids)
+        if not request.seeds or self._problem(length, settings) is not None:
+            return 0, 0
+        asked = len(request.seeds) if settings.temperature > 0 else 1
+        return asked * length, asked * self._most_written(length, settings)
+
     def _run(self, jobs: Sequence[Callable[[], Any]]) -> Iterator[Any]:
         before = self.budget.tokens
         yield from fan_out(jobs, crew=min(self.wire.pace.most, max(1, len(jobs))))
@@ -171,14 +187,12 @@ class OpenAIBackend:
     def _question(
         self, request: GenerationRequest, settings: GenerationSettings, seed: int
     ) -> tuple[str, dict[str, Any]]:
-        length = len(request.prompt_ids)
-        room = settings.max_new_tokens if self.tokenizer is None else self._context - length
         extras = dict(self.abilities.extras)
         if settings.top_k:
             extras["top_k"] = settings.top_k
         body: dict[str, Any] = {
             "model": self.model,
-            "max_tokens": min(settings.max_new_tokens, room),
+            "max_tokens": self._most_written(len(request.prompt_ids), settings),
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             # Servers keep seeds in 32 bits, some of them signed.
@@ -264,6 +278,11 @@ class OpenAIBackend:
         if settings.max_new_tokens < 1:
             return "max_new_tokens must be at least 1"
         return self._too_long(length) if length >= self.max_length else None
+
+    def _most_written(self, length: int, settings: GenerationSettings) -> int:
+        if self.tokenizer is None:
+            return settings.max_new_tokens
+        return min(settings.max_new_tokens, self._context - length)
 
     def _too_long(self, length: int) -> str:
         return f"it has {length} tokens; the model takes {self.max_length}"

@@ -269,6 +269,7 @@ def _show_missing(
     extent: Any,
     console: Console,
 ) -> None:
+    from harness.costs import cost_of
     from harness.runner import missing_answers
 
     counts = missing_answers(
@@ -277,6 +278,9 @@ def _show_missing(
     for (task, kind), (missing, total, tokens) in counts.items():
         what = f"at most {tokens} new tokens" if kind == "generation" else "log-probabilities only"
         console.print(f"  {task}: {missing} of {total} answers ({kind}) to make; {what}")
+    cost = cost_of(candidate, suite, store, seed=seed, limit=limit, draw=draw, extent=extent)
+    for sentence in cost.sentences if cost is not None else ():
+        console.print(f"  {sentence}", highlight=False)
 
 
 class bars:  # noqa: N801 -- reads as a context manager: `with bars(console) as progress`

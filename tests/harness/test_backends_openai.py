@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from harness.store import Store
 from harness.suite import load_suite
 from harness.workspace import Workspace
 from tests import serving as real
-from tests.harness.worlds import suite_yaml
+from tests.harness.worlds import Ratchet, suite_yaml
 from tests.openai_server import ModelServer, serving
 
 GREEDY = GenerationSettings(max_new_tokens=6)
@@ -316,6 +317,37 @@ def test_a_budget_is_never_passed_and_what_was_done_is_kept(
     assert kept > 0
     plenty = _described(server, suite_file.parent, weights=str(tiny_llama))
     assert score(open_served(plenty, workspace), suite, store).reused == kept
+
+
+def test_a_dry_run_says_what_it_would_cost_and_sends_nothing(
+    server: ModelServer, tiny_llama: Path, suite_file: Path, ratchet: Ratchet
+) -> None:
+    prices = {"input": 2.0, "output": 10.0}
+    priced = _described(
+        server, suite_file.parent, weights=str(tiny_llama), prices=prices, budget={"usd": 1e-4}
+    )
+    asked = ["score", priced, "--suite", suite_file]
+    probed = len(server.asked)
+    code, said = ratchet(*asked, "--dry-run")
+    assert code == 0, said
+    read, written = (
+        int(count.replace(",", ""))
+        for count in re.findall(r"([\d,]+) tokens read and ([\d,]+) written", said)[0]
+    )
+    assert f"at most ${(2 * read + 10 * written) / 1e6:.4f}" in said
+    assert "the budget of $0.0001 may not last" in said
+    assert all(body["max_tokens"] == 1 for _, body in server.asked[probed:]), "more than the probe"
+
+    server.asked.clear()
+    plain = _described(server, suite_file.parent, weights=str(tiny_llama))
+    code, said = ratchet("score", plain, "--suite", suite_file)
+    assert code == 0, said
+    code, said = ratchet("score", plain, "--suite", suite_file, "--dry-run")
+    assert "at most 0 tokens read and 0 written" in said
+    assert "no prices are configured" in said
+    with Store(Workspace.at()) as store:
+        ids = store.query("SELECT sum(len(token_ids)) AS n FROM responses")[0]["n"]
+    assert ids <= read + written
 
 
 def _described(server: ModelServer, folder: Path, **fields: Any) -> str:
