@@ -8,7 +8,8 @@ A row holds `id`, `context` (few-shot examples and question, as lm-eval words th
   loglikelihood_rolling  `text`
 
 besides the document's own fields. Needs the extra `lm-eval`; a task's data come from where lm-eval
-gets them, which is mostly the hub.
+gets them, which is mostly the hub. Task files in a folder `lm_eval` beside the suite are known by
+name too, before its own of the same name.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from harness.errors import UserError
 Row = dict[str, Any]
 
 PREFIX = "lm_eval:"
+OWN_TASKS = "lm_eval"
 _SHOTS_SEED = 1234
 
 
@@ -81,7 +83,9 @@ def _task(data: str, folder: Path) -> tuple[Any, str]:
                     raise UserError("there is no such task file", file=path)
                 loaded = TaskManager(include_defaults=False).load(str(path))["tasks"]
             else:
-                loaded = TaskManager().load(name)["tasks"]
+                own = folder / OWN_TASKS
+                found = TaskManager(include_path=own if own.is_dir() else None)
+                loaded = found.load(name)["tasks"]
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 -- its errors, and those of every data source

