@@ -8,6 +8,7 @@ bit-exact (docs/training.md says what that took).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -196,9 +197,8 @@ class GatedTraining:
         if "loss" not in logs:
             return False
         self.log.step(step, self.state.attempt, logs)
-        if rewards := {k: v for k, v in logs.items() if k.startswith(("reward", "safety/"))}:
-            extra = {name: logs[name] for name in ("kl", "entropy") if name in logs}
-            self._event("rewards", step=step, detail={**rewards, **extra})
+        if any(name.startswith(("reward", "safety/")) for name in logs):
+            self._event("rewards", step=step, detail=_of_rewards(logs))
         self.reporter.train_step(step, self.stage.model.steps, logs["loss"])
         symptom = self.health.hear(logs)
         if symptom is None:
@@ -364,6 +364,17 @@ def training_id(recipe: Recipe, stage: Stage, base: ModelFiles) -> str:
 
 def _origin(start: Path, workspace: Workspace) -> str:
     return resolve(str(start), workspace).digest
+
+
+def _of_rewards(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What was earned and turned down in a step. A part that had nothing to judge has no mean."""
+    return {
+        name: value
+        for name, value in logs.items()
+        if (name.startswith(("reward", "safety/")) or name in ("kl", "entropy"))
+        and value is not None
+        and math.isfinite(value)
+    }
 
 
 def _told(decision: Decision) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from trainers.arguments import (
     without_printing,
 )
 from trainers.causal import CausalMethod
+from trainers.guarded import guarded
 from trainers.methods import Job
 from trainers.recipe import Recipe
 from trainers.schema import RecipeModel, StageModel
@@ -58,8 +59,6 @@ class GroupSampling(CausalMethod):
                 f"checkpoint_every ({stage.checkpoint_every}) must be a multiple of reuse "
                 f"({stage.reuse}): half-used completions can't be saved"
             )
-        if stage.safety is not None:
-            return f"{self.name} samples without a safety layer: make toxicity one of its rewards"
         if not stage.rewards:
             return f"{self.name} needs `rewards`"
         return None
@@ -87,7 +86,7 @@ class GroupSampling(CausalMethod):
             copies=stage.generations,
             again=stage.reuse * stage.gradient_accumulation,
         )
-        trainer = ours(trainer_class, job, order)(
+        trainer = guarded(ours(trainer_class, job, order), mixture.safety)(
             model=job.model,
             reward_funcs=_named(mixture),
             args=arguments,

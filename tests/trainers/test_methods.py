@@ -54,6 +54,8 @@ MORE: list[tuple[str, dict[str, Any]]] = [
     ("reward", {"adapter": {"kind": "none"}}),
     ("grpo", {"stage": {"gradient_accumulation": 2, "reuse": 1}}),
     ("rloo", {"adapter": {"kind": "none"}, "stage": {"gradient_accumulation": 2}}),
+    ("grpo", {"stage": {"safety": {"words": ["a", "o", "t"], "tries": 3}}}),
+    ("rloo", {"stage": {"safety": {"words": ["a", "o", "t"], "tries": 3}}}),
     ("sft", {"adapter": {**LORA, "kind": "dora"}}),
     ("sft", {"adapter": {**LORA, "kind": "rslora", "bias": "lora_only"}}),
     ("sft", {"adapter": {**LORA, "modules_to_save": ["lm_head"]}}),
