@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from trainers import sharding
 from trainers.methods import Job
 from trainers.recipe import Example, Recipe, Stage
+from trainers.snapshots import remembering
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
 # A verdict may take long; those who wait for it must not give up on it.
 PATIENCE_S = 24 * 3600
+OFFLINE = "HF_HUB_OFFLINE"
 
 
 class PlannedOrder:
@@ -83,6 +87,7 @@ def common_settings(recipe: Recipe, stage: Stage, output: Any) -> dict[str, Any]
         "dataloader_pin_memory": False,
         "ddp_timeout": PATIENCE_S,
         "remove_unused_columns": False,
+        **sharding.settings(recipe),
     }
 
 
@@ -103,7 +108,7 @@ def ours(trainer_class: type[Any], job: Job, sampler: PlannedOrder | None = None
     """The Trainer's class with the plan's order in place of a shuffle."""
     order = PlannedOrder(job.order) if sampler is None else sampler
 
-    class Planned(trainer_class):  # type: ignore[misc]
+    class Planned(keeping(trainer_class)):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return order
 
@@ -113,6 +118,32 @@ def ours(trainer_class: type[Any], job: Job, sampler: PlannedOrder | None = None
 
     Planned.__name__ = trainer_class.__name__
     return Planned
+
+
+def keeping(trainer_class: type[Any]) -> type[Any]:
+    """The Trainer's class as it saves here, and goes back: from memory where it can."""
+
+    class Keeping(remembering(trainer_class)):  # type: ignore[misc]
+        # At every save of an adapter, peft asks the hub for a model of the base's name.
+        def _save(self, *words: Any, **named: Any) -> None:
+            with _offline():
+                super()._save(*words, **named)
+
+    Keeping.__name__ = trainer_class.__name__
+    return Keeping
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFFLINE]
+        else:
+            os.environ[OFFLINE] = before
 
 
 def without_printing(trainer: Any) -> Trainer:

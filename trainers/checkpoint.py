@@ -17,6 +17,7 @@ from harness.errors import UserError
 
 NOTE = "ratchet.json"
 ADAPTER_CONFIG = "adapter_config.json"
+Stamps = tuple[tuple[str, int, int, int, int], ...]
 
 
 class CheckpointFolder:
@@ -27,6 +28,7 @@ class CheckpointFolder:
         self.staging = home / "staging"
         self.kept = home / "checkpoints"
         self.rejected = home / "rejected"
+        self._whole: dict[Path, Stamps] = {}
         for folder in (self.staging, self.kept, self.rejected):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -48,13 +50,15 @@ class CheckpointFolder:
         _name_the_base(source, base)
         note = json.dumps({"step": step, "attempt": attempt, "measures": measures or {}}) + "\n"
         (source / NOTE).write_text(note, encoding="utf-8")
-        artifacts.commit_folder(source, self.path(step))
-        return self.path(step)
+        target = self.path(step)
+        artifacts.commit_folder(source, target)
+        self._whole[target] = _stamps(target)
+        return target
 
     def steps(self) -> Iterator[tuple[int, int]]:
         """(step, attempt) of every whole checkpoint, oldest first; broken ones are set aside."""
         for folder in sorted(self.kept.glob("step-*")):
-            problems = artifacts.verify(folder)
+            problems = self._problems(folder)
             if problems:
                 artifacts.set_aside(folder, "; ".join(problems))
                 continue
@@ -85,7 +89,7 @@ class CheckpointFolder:
     def require(self, step: int) -> Path:
         """The folder to resume from. Raises UserError where it is gone or broken."""
         folder = self.path(step)
-        problems = artifacts.verify(folder) if folder.exists() else ["it is not there"]
+        problems = self._problems(folder) if folder.exists() else ["it is not there"]
         if problems:
             raise UserError(
                 f"the checkpoint of step {step} can't be resumed from: {problems[0]}",
@@ -93,6 +97,24 @@ class CheckpointFolder:
                 cure="restore that folder, or begin anew with --again",
             )
         return folder
+
+    def _problems(self, folder: Path) -> list[str]:
+        """What is wrong with a checkpoint. Every byte is read, but of a folder that this process
+        has written or read whole, and whose files nobody has touched since.
+        """
+        stamps = _stamps(folder)
+        if self._whole.get(folder) == stamps:
+            return []
+        problems = artifacts.verify(folder)
+        if not problems:
+            self._whole[folder] = stamps
+        return problems
+
+
+def _stamps(folder: Path) -> Stamps:
+    """By what the file system tells one state of a folder's files from any other."""
+    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for p, s in found)
 
 
 def _name_the_base(folder: Path, base: str) -> None:

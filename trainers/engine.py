@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from trainers.checkpoint import untouched_randomness
 from trainers.methods import Job, method_of
 from trainers.models import require_gpu_for
 from trainers.recipe import Recipe, Stage
+from trainers.sharding import forget_sharding, require_sharded, scattered
 
 TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 
@@ -56,29 +59,58 @@ class Engine:
     ) -> None:
         require_gpu_for(recipe)
         self.method = method_of(stage.model.trainer)
-        self.stage = stage
+        self.recipe, self.stage = recipe, stage
+        self._base, self._start, self._workspace = base, start, workspace
+        self._output, self._watcher = output, watcher
         self._turn = Turn((), None, 1.0)
-        model, tokenizer = self.method.open(recipe, base, start)
-        self.backend: Backend = self.method.backend(model, tokenizer)
+        self._used = False
+        self._written: tuple[str, Backend] | None = None
+        self._make()
+
+    def _make(self) -> None:
+        model, tokenizer = self.method.open(self.recipe, self._base, self._start)
+        self._live: Backend = self.method.backend(model, tokenizer)
         job = Job(
-            recipe,
-            stage,
+            self.recipe,
+            self.stage,
             model,
             tokenizer,
-            self.backend,
-            workspace,
-            output,
+            self._live,
+            self._workspace,
+            self._output,
             order=lambda: self._turn.order,
-            callbacks=[_callback(watcher)],
+            callbacks=[_callback(self._watcher)],
         )
-        with _tensorboard_in(output.parent / "tensorboard"):
+        with _tensorboard_in(self._output.parent / "tensorboard"):
             self.trainer: Any = self.method.make(job)
+        require_sharded(self.recipe, self.trainer)
+
+    def backend(self, files: ModelFiles) -> Backend:
+        """What a checkpoint is scored through: the model as it is now; or, where no process has
+        all of it, what has just been written of it.
+        """
+        if not scattered(self.recipe):
+            return self._live
+        if self._written is None or self._written[0] != files.digest:
+            self._written = None
+            self._written = (files.digest, self.method.backend(*self.method.load(files)))
+        return self._written[1]
 
     def run(self, turn: Turn) -> None:
         """Train until the end, or until the watcher stops it."""
         self._turn = turn
+        if self._used and self.recipe.sharding:
+            self._make_anew()
+        self._used = True
         self.method.forget(self.trainer)
         self.trainer.train(resume_from_checkpoint=turn.resume)
+
+    def _make_anew(self) -> None:
+        """DeepSpeed and FSDP can't enter one Trainer twice: the model and all are made again."""
+        del self.trainer, self._live
+        gc.collect()
+        forget_sharding()
+        self._make()
 
     def save(self) -> None:
         """Have the Trainer write the present state, as it does by itself at later steps."""
@@ -128,6 +160,7 @@ def _callback(watcher: Watcher) -> Any:
         """Judges in `on_save`: the files are there, and every rank is."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            gc.unfreeze()
             if watcher.began(state.global_step):
                 control.should_training_stop = True
             return control

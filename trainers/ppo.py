@@ -97,13 +97,13 @@ def make_ppo_trainer(
     """
     from transformers import TrainingArguments
 
-    from trainers.arguments import common_settings, without_printing
+    from trainers.arguments import common_settings, keeping, without_printing
     from trainers.ppo_trainer import PpoTrainer
 
     settings = stage.model
     check(settings, file=recipe.path)
     _require_adapter(model, recipe.path)
-    trainer = PpoTrainer(
+    trainer = keeping(PpoTrainer)(
         model=model,
         tokenizer=tokenizer,
         arguments=TrainingArguments(**common_settings(recipe, stage, output)),
