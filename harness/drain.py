@@ -173,6 +173,13 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: pyarrow.T
 def _insertion(table: Table) -> list[str]:
     if not table.key:
         return [f"INSERT INTO {table.name} BY NAME SELECT * FROM incoming"]
+    if not table.indexed:
+        key = ", ".join(table.key)
+        return [
+            f"INSERT INTO {table.name} BY NAME SELECT * FROM incoming "
+            f"ANTI JOIN {table.name} USING ({key}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY seq) = 1"
+        ]
     if table.failure is None:
         return [f"INSERT OR IGNORE INTO {table.name} BY NAME SELECT * FROM incoming"]
     key, failure = ", ".join(table.key), table.failure

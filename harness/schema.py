@@ -71,6 +71,8 @@ class Table:
     `key`     the columns under which a second row is ignored; mostly none
     `failure` the column that marks a row as a failure: such a row makes room for a later one of
               its key that is none
+    `indexed` whether the database has an index for the key. A table of millions goes without:
+              to load the index takes each drain longer than to look through the column
     """
 
     name: str
@@ -78,6 +80,7 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     failure: str | None = None
+    indexed: bool = True
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -86,7 +89,7 @@ class Table:
     def sql(self) -> str:
         """The CREATE TABLE statement."""
         parts = [column.sql for column in (*self.columns, SEQ)]
-        if self.key:
+        if self.key and self.indexed:
             parts.append(f"PRIMARY KEY ({', '.join(self.key)})")
         return f"CREATE TABLE {self.name} ({', '.join(parts)})"
 

@@ -41,6 +41,7 @@ TABLES: tuple[Table, ...] = (
             _c("received_at", "TIMESTAMP", "by ours, UTC", now=True),
         ),
         key=("observation_id",),
+        indexed=False,
     ),
     Table(
         "observation_signals",
@@ -99,11 +100,11 @@ TABLES: tuple[Table, ...] = (
         "Answers from production that may become suite samples, rating pairs or training data.",
         (
             _c("item_id", "VARCHAR", "digest of kind and content", required=True),
-            _c("kind", "VARCHAR", "sample, rating, sft or preference", required=True),
+            _c("kind", "VARCHAR", "sample or training: which side of the wall", required=True),
             _c("observation_id", "VARCHAR", "where it comes from", required=True),
             _c("model_digest", "VARCHAR", "the checkpoint that answered"),
             _c("reason", "VARCHAR", "low_rated, thumb_down, corrected, ..."),
-            _c("item", "JSON", "{prompt, response, target, ...}, masked"),
+            _c("item", "JSON", "{prompt, response, target, comment, stars}, masked"),
             _c("proposed_at", "TIMESTAMP", "UTC", now=True),
         ),
         key=("item_id",),
@@ -135,6 +136,12 @@ MIGRATION: tuple[str, ...] = (
         f"ALTER TABLE observations ADD COLUMN IF NOT EXISTS {name} {type_}"
         for name, type_ in _ADDED_TO_OBSERVATIONS
     ),
+    # Made anew: its index can't be dropped.
+    "CREATE TEMP TABLE observations_kept AS FROM observations",
+    "DROP TABLE observations",
+    TABLES[0].sql,
+    "INSERT INTO observations BY NAME FROM observations_kept",
+    "DROP TABLE observations_kept",
     *(
         table.sql.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
         for table in TABLES
