@@ -70,7 +70,7 @@ def promote(
     The first of a line is asked for the suite's absolute requirements only.
     """
     baselines = _baselines(baselines)
-    with _open() as (store, registry, console):
+    with open_workspace() as (store, registry, console):
         folder = Path(checkpoint)
         digest = registry.add(folder) if folder.is_dir() else registry.path(checkpoint).name
         before = registry.blessed(line)
@@ -218,7 +218,7 @@ def rollback(
     reason: ReasonOption = None,
 ) -> None:
     """Bless an earlier version of a line again."""
-    with _open() as (_, registry, console):
+    with open_workspace() as (_, registry, console):
         _show(console, registry.rollback(line, to, reason=reason), "blessed again")
 
 
@@ -228,7 +228,7 @@ def history(
     """List what was blessed, by whom, and on which verdict; the newest last."""
     from rich.table import Table
 
-    with _open() as (_, registry, console):
+    with open_workspace() as (_, registry, console):
         names = [line] if line else registry.lines()
         if not names:
             console.print("nothing was ever promoted here")
@@ -253,7 +253,7 @@ def verify(
     baselines: BaselinesOption = None,
 ) -> None:
     """Check pointers, every byte of the checkpoints, and the journals. Exits 1 if any is wrong."""
-    with _open() as (store, registry, console):
+    with open_workspace() as (store, registry, console):
         problems = registry.verify(line, baselines=_baselines(baselines)) + store.problems()
         for problem in problems:
             console.print(f"✗ {problem}", markup=False, highlight=False, soft_wrap=True)
@@ -272,7 +272,7 @@ def prune(
     """Show what could be freed, and with --yes free it."""
     from rich.table import Table
 
-    with _open() as (_, registry, console):
+    with open_workspace() as (_, registry, console):
         found = registry.prune(keep=keep, dry_run=not yes, baselines=_baselines(baselines))
         table = Table("checkpoint", "MB", "")
         for digest, size in found.freed:
@@ -294,7 +294,7 @@ def _baselines(named: Path | None) -> Path | None:
 
 
 @contextmanager
-def _open() -> Iterator[tuple[Store, Registry, Console]]:
+def open_workspace() -> Iterator[tuple[Store, Registry, Console]]:
     from rich.console import Console
 
     from harness.registry import Registry
