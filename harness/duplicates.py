@@ -11,9 +11,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.metrics.text import CJK, detect_language, normalize_label
+
+if TYPE_CHECKING:
+    from harness.suite import Suite
 
 Kind = Literal["exact", "near", "contained"]
 
@@ -35,6 +38,20 @@ class Passage:
     group: str
     name: str
     texts: tuple[str, ...]
+
+
+def of_suite(suite: Suite) -> list[Passage]:
+    """What a suite asks, or gives to read: the last message of each prompt, and each text.
+
+    References are left out: two questions may well have one answer.
+    """
+    passages = []
+    for task in suite.tasks:
+        for sample in task.samples:
+            asked = sample.prompt[-1]["content"] if sample.prompt else None
+            texts = tuple(text for text in (asked, sample.text) if text)
+            passages.append(Passage(f"{suite.name}/{task.name}", sample.id, texts))
+    return passages
 
 
 def normalised(text: str) -> str:
@@ -84,7 +101,13 @@ class Index:
                 yield passage, "contained", common / size
 
 
-def first_like(index: Index, texts: Sequence[str], near: float = NEAR) -> Passage | None:
-    """The passage most like any of these texts; None where none is alike."""
-    found = [match for text in texts for match in index.like(text, near)]
+def first_like(
+    index: Index, texts: Sequence[str], *, near: float = NEAR, besides: str | None = None
+) -> Passage | None:
+    """The passage most like any of these texts; None where none is. `besides` names one that is
+    no news, since it is where the texts come from.
+    """
+    found = [
+        match for text in texts for match in index.like(text, near) if match[0].name != besides
+    ]
     return max(found, key=lambda match: match[2])[0] if found else None

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.duplicates import Index, Kind, Passage, normalised
+from harness.duplicates import Index, Kind, Passage, normalised, of_suite
 from harness.errors import UserError
 from harness.metrics.text import CJK
 
 if TYPE_CHECKING:
-    from harness.suite import Suite
     from trainers.recipe import Example, Recipe
 
 _RUN_OF_CJK = re.compile(f"[{CJK}]+")
@@ -93,20 +92,6 @@ def check_recipe(recipe: Recipe, model: ContaminationModel | None = None) -> Rep
     suites = {stage.suite.digest: stage.suite for stage in recipe.stages}
     held = [passage for suite in suites.values() for passage in of_suite(suite)]
     return check(list(training.values()), held, model or ContaminationModel())
-
-
-def of_suite(suite: Suite) -> list[Passage]:
-    """What a suite asks, or gives to read: the last message of each prompt, and each text.
-
-    References are left out: two questions may well have one answer.
-    """
-    passages = []
-    for task in suite.tasks:
-        for sample in task.samples:
-            asked = sample.prompt[-1]["content"] if sample.prompt else None
-            texts = tuple(text for text in (asked, sample.text) if text)
-            passages.append(Passage(f"{suite.name}/{task.name}", sample.id, texts))
-    return passages
 
 
 def _of_example(source: str, example: Example) -> Passage:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.duplicates import SHORTEST_CONTAINED, Passage, normalised, shingles
+from harness.duplicates import SHORTEST_CONTAINED, Passage, normalised, of_suite, shingles
 from harness.errors import UserError
 from harness.suite import load_suite
 from trainers.contamination import (
@@ -17,7 +17,6 @@ from trainers.contamination import (
     Report,
     check,
     check_recipe,
-    of_suite,
 )
 from trainers.recipe import load_recipe
 
