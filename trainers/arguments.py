@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from trainers import sharding
 from trainers.methods import Job
+from trainers.ranks import PATIENCE_S
 from trainers.recipe import Example, Recipe, Stage
 from trainers.snapshots import remembering
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-# A verdict may take long; those who wait for it must not give up on it.
-PATIENCE_S = 24 * 3600
 OFFLINE = "HF_HUB_OFFLINE"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,12 +23,16 @@ def train(
         float | None,
         typer.Option("--price", min=0, help="Of an hour of this machine, for --dry-run."),
     ] = None,
+    shard: Annotated[
+        Literal["zero2", "zero3", "fsdp"] | None,
+        typer.Option("--shard", help="Cut the training up over the processes of torchrun."),
+    ] = None,
 ) -> None:
     """Train a recipe under its gate: score every checkpoint, roll back any that got worse."""
     from harness.workspace import Workspace
     from trainers.recipe import load_recipe
 
-    loaded = load_recipe(recipe)
+    loaded = replace(load_recipe(recipe), sharding=shard)
     workspace = Workspace.at()
     if dry_run:
         from trainers.showing import show_estimate, show_plan
@@ -37,8 +42,10 @@ def train(
         return
     _quiet()
     from trainers.ranks import Ranks
+    from trainers.sharding import require_sharding
 
-    ranks = Ranks.here()
+    require_sharding(loaded)
+    ranks = Ranks.here(shard)
     if not ranks.first:
         from trainers.stages import follow_stages
 

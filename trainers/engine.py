@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from trainers.checkpoint import untouched_randomness
 from trainers.methods import Job, method_of
 from trainers.models import require_gpu_for
 from trainers.recipe import Recipe, Stage
-from trainers.sharding import forget_sharding, require_sharded, scattered
+from trainers.sharding import forget_sharding, load_whole_again, require_sharded, scattered
 
 TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 
@@ -68,6 +67,8 @@ class Engine:
         self._make()
 
     def _make(self) -> None:
+        if self.recipe.sharding:
+            forget_sharding()
         model, tokenizer = self.method.open(self.recipe, self._base, self._start)
         self._live: Backend = self.method.backend(model, tokenizer)
         job = Job(
@@ -84,6 +85,8 @@ class Engine:
         with _tensorboard_in(self._output.parent / "tensorboard"):
             self.trainer: Any = self.method.make(job)
         require_sharded(self.recipe, self.trainer)
+        if self.recipe.sharding:
+            load_whole_again()
 
     def backend(self, files: ModelFiles) -> Backend:
         """What a checkpoint is scored through: the model as it is now; or, where no process has
@@ -103,13 +106,18 @@ class Engine:
             self._make_anew()
         self._used = True
         self.method.forget(self.trainer)
-        self.trainer.train(resume_from_checkpoint=turn.resume)
+        # The Trainer collects garbage as it is entered. Looking through all that torch and
+        # transformers have ever made would take as long as the whole way back.
+        gc.freeze()
+        try:
+            self.trainer.train(resume_from_checkpoint=turn.resume)
+        finally:
+            gc.unfreeze()
 
     def _make_anew(self) -> None:
         """DeepSpeed and FSDP can't enter one Trainer twice: the model and all are made again."""
         del self.trainer, self._live
         gc.collect()
-        forget_sharding()
         self._make()
 
     def save(self) -> None:

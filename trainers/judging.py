@@ -53,10 +53,10 @@ class Judging:
         self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
         self.crest_rule = CrestRule(store, stage.suite, self.policy, extents[0], self.whole)
 
-    def candidate(self, step: int, open_: Callable[[], Any]) -> Candidate:
+    def candidate(self, step: int, open_: Callable[[ModelFiles], Any]) -> Candidate:
         files = resolve(str(self.folder.path(step)), self.workspace)
         name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
-        return candidate_of(self.recipe, self.stage, files, name=name, open_=open_)
+        return candidate_of(self.recipe, self.stage, files, name=name, open_=lambda: open_(files))
 
     def extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:
         """Score as far as `extent` asks; what is known already is not asked for again."""

@@ -145,9 +145,9 @@ class GatedTraining:
         )
         return self._engine
 
-    def _backend(self) -> Backend:
+    def _backend(self, files: ModelFiles) -> Backend:
         assert self._engine is not None
-        return self._engine.backend
+        return self._engine.backend(files)
 
     def _where_to_resume(self) -> int | None:
         """The last whole checkpoint of this attempt; those of a failed one are moved away."""

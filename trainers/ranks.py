@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from harness.errors import UserError
+from trainers.sharding import Sharding, announce
+
+# A verdict may take long; those who wait for it must not give up on it.
+PATIENCE_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class Ranks:
     world: int = 1
 
     @classmethod
-    def here(cls) -> Ranks:
+    def here(cls, sharding: Sharding | None = None) -> Ranks:
         """Joins the others. Raises UserError where not all that were asked for are there: a
         launcher that silently starts one process would train on a fraction of the batch.
         """
@@ -28,7 +33,15 @@ class Ranks:
         import torch.distributed as dist
         from accelerate import PartialState
 
-        state = PartialState(cpu=not torch.cuda.is_available())
+        gpu = torch.cuda.is_available()
+        announce(sharding, gpu=gpu)
+        if sharding in ("zero2", "zero3") and not gpu:
+            # Not `cpu=True`, which accelerate takes for "without DeepSpeed".
+            state = PartialState(backend="gloo", timeout=timedelta(seconds=PATIENCE_S))
+        elif sharding in ("zero2", "zero3"):
+            state = PartialState(timeout=timedelta(seconds=PATIENCE_S))
+        else:
+            state = PartialState(cpu=not gpu)
         found = dist.get_world_size() if dist.is_initialized() else 1
         if found != world or state.num_processes != world:
             raise UserError(

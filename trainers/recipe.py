@@ -26,6 +26,7 @@ from trainers.schema import (
     StageModel,
     TrainingGateModel,
 )
+from trainers.sharding import Sharding
 
 Message = dict[str, str]
 
@@ -75,11 +76,14 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A validated recipe with its stages."""
+    """A validated recipe with its stages. `sharding` is how this execution is cut up over its
+    processes, and no part of what the recipe is.
+    """
 
     path: Path
     model: RecipeModel
     stages: tuple[Stage, ...]
+    sharding: Sharding | None = None
 
     @property
     def digest(self) -> str:
