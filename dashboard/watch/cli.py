@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import typer
 
+from harness.commands.watch_check import check, policy, status
+from harness.commands.watch_harvest import harvest, review
+
 watch = typer.Typer(
     help="A promoted model in production: what users see, and whether it keeps its promise.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
+
+
+watch.command("check")(check)
+watch.command("status")(status)
+watch.command("policy")(policy)
+watch.command("harvest")(harvest)
+watch.command("review")(review)
 
 
 @watch.callback()
