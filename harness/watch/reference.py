@@ -53,6 +53,12 @@ class Reference:
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
+    def hides_the_margin(self, direction: Direction) -> bool:
+        """Whether not even the reference itself could be shown to be within the margin."""
+        if self.mean is None or self.pass_limit is None or self.inside is not None:
+            return False
+        return (self.mean < self.pass_limit) == (direction == "higher")
+
     @classmethod
     def of_plain(cls, data: Mapping[str, Any]) -> Reference:
         known = {f.name: data.get(f.name) for f in fields(cls)}

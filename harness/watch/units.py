@@ -46,7 +46,7 @@ class Units:
     seq, at_s     (n,) of the first observation: its number, and its moment in seconds since 1970
     values        per signal (n,), NaN where the conversation says nothing of it
     observations  that were read for them
-    late          that belong to a conversation counted before, or came after it was settled
+    late          that came after their conversation was settled
     """
 
     seq: npt.NDArray[np.int64]
@@ -85,15 +85,14 @@ rows AS (
 ),
 begun AS (
     SELECT unit, any_value(talk) AS talk, any_value(alone) AS alone, min(seq) AS first,
-        arg_min(came, seq) AS came, arg_min(moment, seq) AS moment,
-        count_if(seq <= $6) AS due
+        arg_min(came, seq) AS came, arg_min(moment, seq) AS moment
     FROM rows GROUP BY unit HAVING min(seq) <= $6
 ),
 counted AS (
-    SELECT DISTINCT b.unit FROM begun b JOIN scoped e ON e.conversation_id = b.talk
-    WHERE e.seq <= $5
-    UNION
-    SELECT DISTINCT b.unit FROM begun b JOIN scoped e ON e.observation_id = b.alone
+    SELECT b.unit, min(e.came) AS came
+    FROM begun b JOIN scoped e ON e.conversation_id = b.talk WHERE e.seq <= $5 GROUP BY b.unit
+    UNION ALL
+    SELECT b.unit, e.came FROM begun b JOIN scoped e ON e.observation_id = b.alone
     WHERE e.seq <= $5 AND b.talk IS NULL
 ),
 units AS (
@@ -190,13 +189,14 @@ class Reader:
     def _late(self, cursor: int, upto: int) -> int:
         rows = self._ask(
             f"""{_FIRSTS}
-            SELECT (SELECT coalesce(sum(due), 0) FROM begun)
-                - (SELECT count(*) FROM within WHERE seq <= $6) AS late""",
+            SELECT count(*) AS late FROM rows r
+            JOIN (SELECT unit, came FROM units UNION ALL FROM counted) u USING (unit)
+            WHERE r.seq <= $6 AND r.came > u.came + to_microseconds(($7 * 1000000)::BIGINT)""",
             cursor,
             upto,
             self._policy.settle_s,
         )
-        return max(int(rows[0]["late"]), 0)
+        return int(rows[0]["late"])
 
     def _texts(self, cursor: int, upto: int, units: int) -> dict[str, Array]:
         """Means per conversation of what is measured on questions and answers."""
