@@ -37,7 +37,7 @@ def serve(
             file=store.workspace.home,
             cure="use that one, or stop it first",
         ) from None
-    with lock, _listening(host, port) as listener:
+    with lock, listening(host, port) as listener:
         hosts = ["localhost", "127.0.0.1", "[::1]", *allow]
         if host not in ("0.0.0.0", "::"):
             hosts.append(host)
@@ -55,7 +55,8 @@ def serve(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises UserError where the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

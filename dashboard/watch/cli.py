@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from dashboard.watch.inflow import ingest, serve
+from harness.commands.watch_canary import canary, ramp
 from harness.commands.watch_check import check, policy, status
 from harness.commands.watch_harvest import harvest, review
 
@@ -15,9 +17,13 @@ watch = typer.Typer(
 )
 
 
+watch.command("ingest")(ingest)
+watch.command("serve")(serve)
 watch.command("check")(check)
 watch.command("status")(status)
 watch.command("policy")(policy)
+watch.command("canary")(canary)
+watch.command("ramp")(ramp)
 watch.command("harvest")(harvest)
 watch.command("review")(review)
 

@@ -1,0 +1,95 @@
+"""The body of a request, in bounded memory: what is too much is turned away unread."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+LIMIT = 4 * 2**20
+"""Bytes of one body, unpacked."""
+IN_FLIGHT = 64 * 2**20
+"""Bytes of all bodies that are being read or wait to be durable."""
+LEAST = 4096
+"""What a request costs besides its body."""
+PATIENCE_S = 30.0
+
+
+class TurnedAway(Exception):  # noqa: N818 - an answer to a sender
+    """A request that is refused whole: the status, why, and seconds to wait where it helps."""
+
+    def __init__(self, status: int, what: str, retry_after: int | None = None) -> None:
+        self.status = status
+        self.what = what
+        self.retry_after = retry_after
+        super().__init__(what)
+
+
+class Budget:
+    """Bytes that all requests in flight may hold together."""
+
+    def __init__(self, total: int = IN_FLIGHT) -> None:
+        self.total = total
+        self.used = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """One request's part, given back at the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.used -= share.held
+
+
+class Share:
+    """What one request holds of the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.held = 0
+
+    def grow(self, size: int) -> None:
+        """Hold at least `size` bytes. Raises TurnedAway where they are not to be had."""
+        more = max(0, size - self.held)
+        if self._budget.used + more > self._budget.total:
+            raise TurnedAway(429, "too much is waiting to be written; send it again", 1)
+        self._budget.used += more
+        self.held += more
+
+
+async def read_body(request: Request, share: Share, limit: int = LIMIT) -> bytes:
+    """The body, unpacked if it is gzip. Raises TurnedAway: 400, 408, 413, 415 or 429."""
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise TurnedAway(415, "content-encoding is gzip or none")
+    declared = request.headers.get("content-length", "")
+    length = int(declared) if declared.isascii() and declared.isdigit() else 0
+    if length > limit:
+        raise _too_large(limit)
+    share.grow(LEAST + length)
+    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    body = bytearray()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for chunk in request.stream():
+                body += unpack.decompress(chunk, limit + 1 - len(body)) if unpack else chunk
+                if len(body) > limit or (unpack and unpack.unconsumed_tail):
+                    raise _too_large(limit)
+                share.grow(LEAST + len(body))
+    except TimeoutError:
+        raise TurnedAway(408, f"the body did not come within {PATIENCE_S:.0f} s") from None
+    except ClientDisconnect:
+        raise TurnedAway(400, "the body was cut off") from None
+    except zlib.error:
+        raise TurnedAway(400, "the body is no gzip") from None
+    if unpack and not unpack.eof:
+        raise TurnedAway(400, "the gzip body is cut off")
+    return bytes(body)
+
+
+def _too_large(limit: int) -> TurnedAway:
+    return TurnedAway(413, f"a body has at most {limit:,} bytes; send less at a time")

@@ -1,0 +1,66 @@
+"""Running the receiver: on loopback unless told otherwise, until it is asked to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.store import Store
+from harness.watch.intake import Counts
+
+
+def serve(
+    store: Store,
+    *,
+    host: str,
+    port: int,
+    line: str | None,
+    token_file: Path | None,
+    body_limit: int,
+    in_flight: int,
+    ready: Callable[[str, Path | None], None],
+) -> Counts:
+    """Serve until SIGTERM or Ctrl-C; what was being written then is finished first.
+
+    `ready` is told the URL, and the file that holds the tokens, once it listens. Raises
+    UserError where the port is taken or the tokens are none.
+    """
+    import uvicorn
+
+    from dashboard.rating.serving import listening
+    from dashboard.watch.body import Budget
+    from dashboard.watch.server import Receiver, make_app
+    from dashboard.watch.tokens import find_tokens
+    from harness.watch.intake import Intake
+
+    tokens, where = find_tokens(store.workspace.home, token_file)
+    receiver = Receiver(Intake(store, line=line), tokens, body_limit, Budget(in_flight))
+    with listening(host, port) as listener, _ending_quietly():
+        config = uvicorn.Config(
+            make_app(receiver),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=10,
+        )
+        ready(f"http://{host}:{listener.getsockname()[1]}", where)
+        uvicorn.Server(config).run(sockets=[listener])
+    return receiver.intake.counts
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Uvicorn raises the signal that ended it once more, when all is finished: the store is still
+    to be closed, so it must not end the process.
+    """
+    before = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
