@@ -29,6 +29,7 @@ STAKES: Array = 0.5 ** np.arange(1, 15)
 
 _AT_ONCE = 50_000
 _GRID = 200
+_LEAST = 1e-9
 _EMPTY = (-math.inf,) * len(STAKES)
 
 
@@ -157,10 +158,10 @@ def lower_bound(moments: Moments, alpha: float) -> float:
     """A bound that the mean is ever below with chance `alpha` at most, over all looks together.
 
     The largest mean up to which every one is refuted at 1/alpha, found on a grid and then on a
-    finer one within its cell, rounded down. 0 where nothing was seen.
+    finer one within its cell, rounded down. 0 where nothing was seen, or next to nothing.
     """
     top = moments.mean
-    if not top:
+    if top is None or top < _LEAST:
         return 0.0
     low, high = 0.0, top
     for _ in range(2):
