@@ -45,12 +45,18 @@ def test_it_runs_on_the_real_model(tmp_path: Path, name: str) -> None:
     with Store(Workspace.at(tmp_path)) as store:
         events = store.query("SELECT event, count(*) AS n FROM training_events GROUP BY event")
         counts = {row["event"]: row["n"] for row in events}
-        accuracy = store.query(
-            "SELECT r.step, s.mean FROM run_summary s JOIN runs r USING (run_id) "
-            "WHERE s.metric = 'pair_accuracy' AND r.suite = 'intent-pairs' ORDER BY r.step"
-        )
+        accuracy = [
+            row["mean"]
+            for row in store.query(
+                "SELECT s.mean FROM run_summary s JOIN runs r USING (run_id) "
+                "WHERE s.metric = 'pair_accuracy' ORDER BY r.suite, r.step"
+            )
+        ]
     assert counts["finished"] == len(recipe.stages)
     assert counts["verdict"] >= sum(stage.segments for stage in recipe.stages)
-    if name == "reward":
-        assert accuracy[0]["mean"] < 0.7
-        assert accuracy[-1]["mean"] > 0.9
+    if name in ("reward", "dpo", "kto"):
+        assert accuracy[-1] > accuracy[0] + 0.1
+    if name in ("reward", "dpo"):
+        assert accuracy[-1] > 0.9
+    if name in ("grpo", "rloo", "ppo"):
+        assert counts["rewards"] >= 1
