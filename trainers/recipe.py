@@ -5,7 +5,7 @@ What can be wrong is found here, before any weight is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from harness.data import read_rows, row_id
 from harness.errors import UserError
 from harness.suite import Suite, digest_of, load_suite
 from harness.yamlfile import Place, YamlDocument, load_yaml, validate
-from trainers.curriculum import column_of
+from trainers.checks import check_health, check_order_and_loss, check_rewards
 from trainers.instruction import instructed
 from trainers.methods import method_of
 from trainers.schema import (
@@ -181,10 +181,11 @@ def _stage(
             (*data_at, "mix"),
             cure="leave `segments` out of one source",
         )
-    _check_order_and_loss(model, data, examples, document, here, data_at)
+    check_order_and_loss(model, data, examples, document, here, data_at)
+    check_rewards(recipe, index, examples, document, here)
     learned, validation = _split(examples, data, document, data_at)
     health = dict(recipe.health if model.health is None else model.health)
-    _check_health(health, method.measures, data, model, document, here)
+    check_health(health, method.measures, data, model, document, here)
     name = model.name or (model.trainer if len(recipe.stages) > 1 else "")
     return Stage(
         index + 1, name, model, data, gate, health, tuple(learned), tuple(validation), suite
@@ -288,47 +289,6 @@ def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) 
     )
 
 
-def _check_order_and_loss(
-    model: StageModel,
-    data: DataModel,
-    examples: Sequence[Example],
-    document: YamlDocument,
-    here: Place,
-    data_at: Place,
-) -> None:
-    by = data.curriculum.by if data.curriculum is not None else "perplexity"
-    if by != "perplexity":
-        try:
-            column_of(examples, by)
-        except UserError as error:
-            place: Place = (*data_at, "curriculum", "by")
-            raise document.error(error.what, place, cure=error.cure) from None
-    elif data.curriculum is not None and not {"text", "answer", "labelled"} & {
-        source.shape for source in data.mix
-    }:
-        raise document.error(
-            "only texts and answers have a perplexity to order by", (*data_at, "curriculum", "by")
-        )
-    for example in examples:
-        if data.balance is not None and data.balance not in example.columns:
-            raise document.error(
-                f"row {example.row!r} has no field {data.balance!r} to balance by",
-                (*data_at, "balance"),
-                cure=f"its fields are {', '.join(example.columns)}",
-            )
-    if model.loss is None:
-        return
-    if model.trainer != "sft":
-        raise document.error(f"the trainer {model.trainer} has a loss of its own", (*here, "loss"))
-    ewc = model.loss.ewc
-    if ewc is not None and ewc.source not in {source.source for source in data.mix}:
-        raise document.error(
-            f"EWC measures on {ewc.source!r}, which is no source of the mix",
-            (*here, "loss", "ewc", "source"),
-            cure=f"its sources are {', '.join(source.source for source in data.mix)}",
-        )
-
-
 def _label(text: str | None) -> bool | None:
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text is None:
@@ -356,35 +316,3 @@ def _split(
             cure="give more rows, or another share",
         )
     return learned, validation
-
-
-def _check_health(
-    health: Mapping[str, HealthRule],
-    measures: frozenset[str],
-    data: DataModel,
-    model: StageModel,
-    document: YamlDocument,
-    here: Place,
-) -> None:
-    known = {"loss", "grad_norm", "loss_gap", *measures, *_rewards(model)}
-    if "reward" in measures:
-        known.discard("loss_gap")
-    place: Place = (*here, "health") if model.health is not None else ("health",)
-    for name in health:
-        if name not in known:
-            raise document.error(
-                f"the trainer {model.trainer} doesn't measure {name!r}",
-                (*place, name),
-                cure=f"it measures {', '.join(sorted(known))}",
-            )
-    if "loss_gap" in health and not data.validation:
-        raise document.error(
-            "`loss_gap` needs rows to validate on",
-            (*place, "loss_gap"),
-            cure="set data.validation, such as 0.1",
-        )
-
-
-def _rewards(model: StageModel) -> Iterator[str]:
-    for spec in model.rewards:
-        yield f"rewards/{spec.label}"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsFloat
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -171,6 +171,28 @@ def load_rewards(
     )
 
 
+def check(spec: RewardModelSpec, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UserError for what can be known of a component before anything is trained: a file
+    that is not there, a metric that is none or can't judge an answer, a reference that some row
+    of the data can't fill. `folder` is what paths are relative to.
+    """
+    path = spec.path or ""
+    if spec.kind == "function":
+        _function_file(str(folder / path), spec.label)
+    elif spec.kind == "model":
+        meant_as_file = path.startswith((".", "/", "~")) or path.count("/") > 1
+        if meant_as_file and not (folder / path).expanduser().exists():
+            raise UserError(
+                f"the reward {spec.label!r} has no model at {path}",
+                cure="paths are relative to the recipe; or give a hub id, or stage:NAME",
+            )
+    elif spec.kind != "length":
+        _by_metric(spec)
+    if spec.reference is not None:
+        for row in rows:
+            _reference(spec, row)
+
+
 def checked(name: str, values: Values) -> Function:
     """`values` in TRL's shape: called with prompts, completions and columns by name; the answer
     has one finite number, or None, per completion, or it is a UserError that names the reward.
@@ -186,9 +208,11 @@ def checked(name: str, values: Values) -> Function:
                 cure="return one number, or None, per answer",
             )
         for index, value in enumerate(found):
-            if value is not None and not math.isfinite(value):
+            number = isinstance(value, SupportsFloat) and not isinstance(value, str)
+            if value is not None and not (number and math.isfinite(value)):
                 raise UserError(
-                    f"the reward {name!r} is {value} for the answer {answers.texts[index][:60]!r}",
+                    f"the reward {name!r} is {value!r} for the answer "
+                    f"{answers.texts[index][:60]!r}",
                     field=f"rewards.{name}",
                     cure="return a finite number, or None where there is nothing to judge",
                 )
@@ -253,13 +277,7 @@ def _by_model(path: str, scale: str) -> Values:
 
 
 def _by_function(path: str, name: str) -> Values:
-    file, _, attribute = path.rpartition(":")
-    if not Path(file).is_file():
-        raise UserError(
-            f"the reward {name!r} has no file {file or path!r}",
-            field=f"rewards.{name}",
-            cure="write `path: FILE.py:FUNCTION`, relative to the recipe",
-        )
+    file, attribute = _function_file(path, name)
     module_spec = importlib.util.spec_from_file_location(f"ratchet_reward_{name}", file)
     assert module_spec is not None
     assert module_spec.loader is not None
@@ -275,16 +293,33 @@ def _by_function(path: str, name: str) -> Values:
     def values(answers: Answers) -> Sequence[float | None]:
         columns = {key: [row[key] for row in answers.rows] for key in (answers.rows or ({},))[0]}
         try:
-            found: Sequence[float | None] = function(
+            found: Any = function(
                 prompts=list(answers.prompts), completions=list(answers.texts), **columns
             )
-            return list(found)
         except Exception as error:
             raise UserError(
                 f"the reward {name!r} failed: {type(error).__name__}: {error}", file=file
             ) from error
+        if not isinstance(found, Iterable):
+            raise UserError(
+                f"the reward {name!r} gave {found!r} for {len(answers.texts)} answers",
+                file=file,
+                cure="return a list with one number, or None, per answer",
+            )
+        return list(found)
 
     return values
+
+
+def _function_file(path: str, name: str) -> tuple[str, str]:
+    file, _, attribute = path.rpartition(":")
+    if not Path(file).is_file():
+        raise UserError(
+            f"the reward {name!r} has no file {file or path!r}",
+            field=f"rewards.{name}",
+            cure="write `path: FILE.py:FUNCTION`, relative to the recipe",
+        )
+    return file, attribute
 
 
 def _by_metric(spec: RewardModelSpec) -> Values:

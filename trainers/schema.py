@@ -160,6 +160,21 @@ class HealthRule(Strict):
         return self
 
 
+_SAMPLES = frozenset({"grpo", "rloo", "ppo"})
+_GROUPS = frozenset({"grpo", "rloo"})
+KEYS_OF: dict[str, frozenset[str]] = {
+    "beta": frozenset({"dpo", "kto", *_GROUPS}),
+    "generations": _GROUPS,
+    "reuse": _GROUPS,
+    "max_new_tokens": _SAMPLES,
+    "temperature": _SAMPLES,
+    "rewards": _SAMPLES,
+    "safety": _SAMPLES,
+    "ppo": frozenset({"ppo"}),
+}
+"""Whose keys these are: to any other trainer they would mean nothing, in silence."""
+
+
 class StageModel(Strict):
     """One trainer's part of the run. `batch_size` counts examples (completions, where they are
     generated) over all processes; a step learns from batch_size x gradient_accumulation of them.
@@ -200,6 +215,14 @@ class StageModel(Strict):
                 f"steps ({self.steps}) must be a multiple of checkpoint_every "
                 f"({self.checkpoint_every}), so that the last step is judged too"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_its_trainer(self) -> Self:
+        for name in sorted(self.model_fields_set & KEYS_OF.keys()):
+            if self.trainer not in KEYS_OF[name]:
+                owners = ", ".join(sorted(KEYS_OF[name]))
+                raise ValueError(f"the trainer {self.trainer} has no {name!r}: it is for {owners}")
         return self
 
     @property

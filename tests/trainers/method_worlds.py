@@ -32,13 +32,12 @@ TEMPLATES: dict[str, dict[str, Any]] = {
     "ppo": {"prompt": {"user": "{{ ask }}"}},
 }
 SAMPLING = {
-    "generations": 2,
     "max_new_tokens": 6,
     "rewards": [{"kind": "length", "shortest": 60, "longest": 90}],
 }
 STAGES: dict[str, dict[str, Any]] = {
-    "grpo": {**SAMPLING, "reuse": 2, "checkpoint_every": 2, "beta": 0.1},
-    "rloo": {**SAMPLING, "reuse": 2, "checkpoint_every": 2},
+    "grpo": {**SAMPLING, "generations": 2, "reuse": 2, "checkpoint_every": 2, "beta": 0.1},
+    "rloo": {**SAMPLING, "generations": 2, "reuse": 2, "checkpoint_every": 2},
     "ppo": {**SAMPLING, "ppo": {"epochs": 2}, "checkpoint_every": 2},
 }
 

@@ -51,6 +51,22 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("grpo", ("stages", 0, "generations"), 3, "can't be shared evenly"),
     ("grpo", ("stages", 0, "reuse"), 4, "multiple of reuse"),
     ("grpo", ("stages", 0, "rewards"), [], "needs `rewards`"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "lenght"}], "no metric named 'lenght'"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "self_bleu"}], "judges no single answer"),
+    ("ppo", ("stages", 0, "rewards"), [{"kind": "function", "path": "no.py:f"}], "has no file"),
+    ("rloo", ("stages", 0, "rewards"), [{"kind": "model", "path": "./no"}], "has no model at"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "model", "path": "stage:x"}], "no reward stage"),
+    (
+        "grpo",
+        ("stages", 0, "rewards"),
+        [{"kind": "rouge_l", "reference": "{{ nope }}"}],
+        "'nope' is undefined",
+    ),
+    ("ppo", ("stages", 0, "safety"), {"file": "words.txt"}, "word list is not there"),
+    ("sft", ("stages", 0, "safety"), {"tries": 2}, "the trainer sft has no 'safety'"),
+    ("dpo", ("stages", 0, "rewards"), [{"kind": "json_valid"}], "the trainer dpo has no 'rewards'"),
+    ("grpo", ("stages", 0, "ppo"), {"epochs": 2}, "the trainer grpo has no 'ppo'"),
+    ("sft", ("data", "mix", 0, "source"), "empty.jsonl", "has no rows"),
     ("ppo", ("adapter",), {"kind": "none"}, "needs a LoRA adapter"),
     ("ppo", ("stages", 0, "ppo"), {"epochs": 3}, "multiple of epochs"),
     ("reward", ("gate", "suite"), "suite.yaml", "asks for perplexity"),
@@ -63,6 +79,7 @@ def test_a_bad_recipe_is_refused(
     tmp_path: Path, trainer: str, place: tuple[str | int, ...], value: Any, says: str
 ) -> None:
     path = write_method_world(tmp_path, NOWHERE, "sft" if trainer == "webhook" else trainer)
+    (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UserError, match=says) as caught:
         load_recipe(edit(path, *place, value=value))
     assert caught.value.file is not None
@@ -153,6 +170,8 @@ def test_a_checkpoint_of_another_base_is_not_continued(tmp_path: Path, tiny_llam
     [
         ("return [float('nan')] * len(completions)", "nan"),
         ("return [1.0]", "1"),
+        ("return ['good'] * len(completions)", "'good'"),
+        ("return None", "none"),
     ],
 )
 def test_a_reward_that_says_nothing_usable(
