@@ -38,25 +38,41 @@ def check(
     every: Annotated[
         float, typer.Option("--every", min=1, help="Seconds between the looks of --follow.")
     ] = 60.0,
+    act: Annotated[
+        bool, typer.Option("--act", help="Take back what failed. Default: only say what would be.")
+    ] = False,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", help="Told once of every FAIL.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold what a line serves to its policy. Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
 
     Look as often as you like: the false alarms that are promised are counted per day, not per look.
+    With --follow --act it goes on after a FAIL, with the version that the line went back to.
     """
     import time
+    from datetime import UTC, datetime
 
+    from harness.commands.watch_act import respond
+    from harness.watch.breaker import check_breaker
     from harness.watch.state import check as look
 
     with _opened() as (store, registry, console):
         rules, name = _policy(policy), _line(line, registry)
         shown = ""
         while True:
-            verdict = look(store, registry, name, rules)
+            now = datetime.now(UTC)
+            tripped = check_breaker(store, registry, name, rules.breaker, now=now)
+            verdict = tripped or look(store, registry, name, rules, now=now)
             if not follow or verdict.watch_id != shown:
                 show(verdict, console, as_json=as_json)
+                if verdict.outcome == "fail":
+                    respond(
+                        verdict, registry, store, console, act=act, webhook=webhook, as_json=as_json
+                    )
                 shown = verdict.watch_id
-            if not follow or verdict.outcome == "fail":
+            if not follow or (verdict.outcome == "fail" and not act):
                 raise typer.Exit(verdict.exit_code)
             time.sleep(every)
 

@@ -201,6 +201,9 @@ def _obstacle(verdict: WatchVerdict, history: list[Blessed], cooldown_s: float) 
         return f"{now.digest[:12]} is blessed by now, and {judged} was judged"
     if since > verdict.decided_at:
         return f"{now.digest[:12]} was blessed again after this was decided"
+    failed = [signal.failed_at for signal in verdict.failing()]
+    if failed and all(moment is not None and moment < since for moment in failed):
+        return f"{now.digest[:12]} was blessed again after it failed, and has not failed since"
     if now.previous is None:
         return f"{now.digest[:12]} has no version before it to go back to"
     age = verdict.decided_at - since

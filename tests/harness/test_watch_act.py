@@ -97,6 +97,15 @@ def test_a_verdict_from_before_says_nothing_of_a_new_blessing(line):
     assert line.serving == "third"
 
 
+def test_a_failure_from_before_says_nothing_of_a_new_blessing_either(line):
+    verdict = verdict_on(line.digests["third"])
+    (signal,) = verdict.signals
+    old = replace(signal, failed_at=datetime.now(UTC) - timedelta(hours=1))
+    said = act(replace(verdict, signals=(old,)), line.registry, line.store, act=True)
+    assert "has not failed since" in said.reason
+    assert line.serving == "third"
+
+
 @pytest.mark.parametrize("outcome", ["pass", "inconclusive"])
 def test_only_a_fail_takes_back(line, outcome):
     said = act(verdict_on(line.digests["third"], outcome), line.registry, line.store, act=True)

@@ -1,0 +1,57 @@
+"""What `ratchet watch check` does about a FAIL, and says of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.registry import Registry
+    from harness.store import Store
+    from harness.watch.act import Action
+    from harness.watch.verdict import WatchVerdict
+
+
+def respond(
+    verdict: WatchVerdict,
+    registry: Registry,
+    store: Store,
+    console: Console,
+    *,
+    act: bool,
+    webhook: str | None,
+    as_json: bool,
+) -> None:
+    """Act on a verdict, or say what --act would do."""
+    from harness.errors import UserError
+    from harness.watch.act import act as take_back
+
+    if webhook is not None and not webhook.startswith(("http://", "https://")):
+        raise UserError("a webhook begins with http:// or https://", field="--webhook")
+    action = take_back(verdict, registry, store, act=act, webhook=webhook)
+    if as_json:
+        import json
+
+        row = json.dumps(action.row(), ensure_ascii=False, default=str)
+        console.file.write(row + "\n")
+        console.file.flush()
+    else:
+        say(action, console)
+
+
+def say(action: Action, console: Console) -> None:
+    """One line of what was done, or would have been."""
+    to = (action.to_digest or "")[:12]
+    if action.action == "held":
+        said, style = f"nothing was done: {action.reason}", "yellow"
+    elif action.action == "ramped":
+        share = action.detail["share"]
+        done = "" if action.acted else "dry run, --act does it: "
+        said = f"{done}{action.reason} ({to} at {share:.2%})"
+        style = "green" if action.acted else "yellow"
+    elif action.acted:
+        said, style = f"taken back: {action.line} serves {to} again", "bold"
+    else:
+        said, style = f"dry run: with --act {action.line} would go back to {to}", "yellow"
+    console.print(said, style=style, markup=False, highlight=False, soft_wrap=True)
