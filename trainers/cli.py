@@ -27,12 +27,16 @@ def train(
         Literal["zero2", "zero3", "fsdp"] | None,
         typer.Option("--shard", help="Cut the training up over the processes of torchrun."),
     ] = None,
+    score_on: Annotated[
+        str | None,
+        typer.Option("--score-on", help="A running vLLM, openai:…: it answers for checkpoints."),
+    ] = None,
 ) -> None:
     """Train a recipe under its gate: score every checkpoint, roll back any that got worse."""
     from harness.workspace import Workspace
     from trainers.recipe import load_recipe
 
-    loaded = replace(load_recipe(recipe), sharding=shard)
+    loaded = replace(load_recipe(recipe), sharding=shard, scored_on=score_on)
     workspace = Workspace.at()
     if dry_run:
         from trainers.showing import show_estimate, show_plan

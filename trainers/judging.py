@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from harness import runs
+from harness.backends.served import served_adapter
 from harness.calibrations import calibrated
 from harness.errors import UserError
 from harness.gate import per_checkpoint_alpha
@@ -53,10 +56,20 @@ class Judging:
         self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
         self.crest_rule = CrestRule(store, stage.suite, self.policy, extents[0], self.whole)
 
-    def candidate(self, step: int, open_: Callable[[ModelFiles], Any]) -> Candidate:
-        files = resolve(str(self.folder.path(step)), self.workspace)
+    @contextmanager
+    def candidate(self, step: int, open_: Callable[[ModelFiles], Any]) -> Iterator[Candidate]:
+        """A checkpoint to be scored, by the live model or by the server that the command names."""
+        folder = self.folder.path(step)
         name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
-        return candidate_of(self.recipe, self.stage, files, name=name, open_=lambda: open_(files))
+        if self.recipe.scored_on is None or not method_of(self.stage.model.trainer).continues:
+            files = resolve(str(folder), self.workspace)
+            yield candidate_of(
+                self.recipe, self.stage, files, name=name, open_=lambda: open_(files)
+            )
+            return
+        say = self.reporter.say
+        with served_adapter(self.recipe.scored_on, folder, self.workspace, say=say) as candidate:
+            yield replace(candidate, name=name)
 
     def extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:
         """Score as far as `extent` asks; what is known already is not asked for again."""
@@ -75,6 +88,7 @@ class Judging:
 
     def decide(self, candidate: Candidate, step: int, state: TrainingState) -> list[Decision]:
         opponents: dict[str, Run] = {"anchor": self.run_of(state, 0)}
+        require_one_backend(opponents["anchor"], candidate)
         if state.crest:
             opponents["crest"] = self.run_of(state, state.crest)
         decisions = decide_by_looks(
@@ -110,6 +124,19 @@ class Judging:
                 cure="begin anew with --again",
             )
         return runs.require_run(self.store, judged.run_id)
+
+
+def require_one_backend(anchor: Run, candidate: Candidate) -> None:
+    """Raises UserError where a training that went on is answered for by another backend than it
+    began with: their last bits differ, and none of it would be the checkpoint's doing.
+    """
+    began, now = anchor.fingerprint.subject.get("backend"), candidate.subject.get("backend")
+    if began != now:
+        raise UserError(
+            f"this training began with answers by {began}, and would go on with {now}",
+            field="--score-on",
+            cure="give --score-on as it was given at the beginning, or begin anew with --again",
+        )
 
 
 def judged_by(decisions: list[Decision], step: int, attempt: int) -> Judged:

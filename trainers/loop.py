@@ -218,8 +218,7 @@ class GatedTraining:
 
     def judge(self, step: int) -> bool:
         """Score a checkpoint and hold it against the anchor and the crest. True: it failed."""
-        with untouched_randomness():
-            candidate = self.judging.candidate(step, self._backend)
+        with untouched_randomness(), self.judging.candidate(step, self._backend) as candidate:
             if step == 0:
                 run = self.judging.extend(candidate, step, self.judging.whole)
                 judged = Judged(0, self.state.attempt, run.id, "anchor")

@@ -76,14 +76,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A validated recipe with its stages. `sharding` is how this execution is cut up over its
-    processes, and no part of what the recipe is.
+    """A validated recipe with its stages. How this execution is cut up over its processes
+    (`sharding`), and which server answers for its checkpoints (`scored_on`), is no part of it.
     """
 
     path: Path
     model: RecipeModel
     stages: tuple[Stage, ...]
     sharding: Sharding | None = None
+    scored_on: str | None = None
 
     @property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from trainers.follower import Follower
 from trainers.loop import GatedTraining, training_id
 from trainers.methods import method_of
 from trainers.models import require_gpu_for, require_same_base
+from trainers.ppo import VALUE_HEAD
 from trainers.ranks import ALONE, Ranks
 from trainers.recipe import Recipe
 from trainers.reporter import Reporter, TrainingResult
@@ -35,6 +36,7 @@ def run_stages(
     """
     require_gpu_for(recipe)
     require_trackers(recipe)
+    require_servable(recipe)
     if recipe.model.contamination is not None:
         model = recipe.model.contamination
         check_recipe(recipe, model).require(model)
@@ -101,6 +103,25 @@ def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Pat
             cure="give it more data or steps; a reward that says nothing teaches nothing",
         )
     return folder.require(state.crest)
+
+
+def require_servable(recipe: Recipe) -> None:
+    """Raises UserError for adapters that a server of a base model can't put on."""
+    if recipe.scored_on is None:
+        return
+    adapter = recipe.model.adapter
+    plain = adapter is not None and adapter.kind in ("lora", "rslora")
+    whole = [] if adapter is None else [*adapter.modules_to_save]
+    if any(stage.model.trainer == "ppo" for stage in recipe.stages):
+        whole.append(VALUE_HEAD)
+    if not plain or whole or (adapter is not None and adapter.bias != "none"):
+        what = f"trains {whole[0]} whole" if whole else "is no plain LoRA"
+        raise UserError(
+            f"a server puts plain LoRA adapters on its base, and the recipe's {what}",
+            file=recipe.path,
+            field="adapter",
+            cure="leave out --score-on: the live model answers by itself",
+        )
 
 
 def require_trackers(recipe: Recipe) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from harness.backends.openai import OpenAIBackend
 from harness.backends.pace import Budget, Pace, Prices
 from harness.backends.probe import gone
 from harness.backends.wire import NoAnswerError, RefusedError, Wire
-from harness.errors import UserError
+from harness.errors import UnfinishedError, UserError
 from harness.planning import Candidate
 from harness.suite import digest_of
 from harness.workspace import Workspace
@@ -129,6 +129,29 @@ def open_served(
     served = read_served(name)
     if weights is not None and served.weights is None and served.adapter is None:
         served = served.model_copy(update={"weights": weights})
+    return _opened(name, served, workspace, say)
+
+
+@contextmanager
+def served_adapter(
+    name: str, folder: Path, workspace: Workspace, *, say: Say = lambda message: None
+) -> Iterator[Candidate]:
+    """The adapter in `folder` on the base that a running vLLM serves, as a candidate for as long
+    as the `with` statement lasts: it is loaded into the server before and taken out after. The
+    server must see the folder under the same path. Raises as `open_served` does.
+    """
+    served = read_served(name).model_copy(update={"adapter": AdapterModel(folder=str(folder))})
+    candidate = _opened(name, served, workspace, say)
+    try:
+        yield candidate
+    finally:
+        # A server that is gone has nothing left to be taken out of, and what it says of it would
+        # hide why it is gone.
+        with suppress(UserError, UnfinishedError):
+            unload_adapter(_wire(served), str(candidate.subject["model"]))
+
+
+def _opened(name: str, served: ServedModel, workspace: Workspace, say: Say) -> Candidate:
     wire = _wire(served)
     files = _files(served, workspace, say)
     listed = _listed(wire)

@@ -73,6 +73,7 @@ def test_nothing_is_learned_from_what_is_never_accepted(
     assert everything(training, 2)["weights"] == everything(training, 0)["weights"]
 
 
+@pytest.mark.long
 def test_the_shipped_layer_lets_harmless_answers_through(tmp_path: Path, tiny_llama: Path) -> None:
     path = write_method_world(
         tmp_path, tiny_llama, "grpo", stage={"safety": {"tries": 2}, "steps": 2, "reuse": 1}
