@@ -47,6 +47,9 @@ class CheckpointFolder:
         along what was measured on the way, for whoever judges it after a crash.
         """
         source = self.staging / f"checkpoint-{step}"
+        # DeepSpeed's scripts for its own shards would pass for the model's own code.
+        for script in source.glob("zero_to_*.py"):
+            script.unlink()
         _name_the_base(source, base)
         note = json.dumps({"step": step, "attempt": attempt, "measures": measures or {}}) + "\n"
         (source / NOTE).write_text(note, encoding="utf-8")

@@ -22,6 +22,8 @@ def guarded(trainer_class: type[Any], safety: Safety | None) -> type[Any]:
         return trainer_class
     import torch
 
+    tries, accepts = safety.tries, safety.accepts
+
     class Guarded(trainer_class):  # type: ignore[misc]
         _safe: list[bool]
 
@@ -31,7 +33,7 @@ def guarded(trainer_class: type[Any], safety: Safety | None) -> type[Any]:
             tokens: list[Tokens] = list(drawn[0] if isinstance(drawn, tuple) else drawn)
             self._safe = self._accepted(tokens)
             self._note("safety/redrawn")
-            for _ in range(safety.tries - 1):
+            for _ in range(tries - 1):
                 # Every process draws as long as one of them must: drawing may be a collective act.
                 if not self._unsafe().any():
                     break
@@ -63,7 +65,7 @@ def guarded(trainer_class: type[Any], safety: Safety | None) -> type[Any]:
 
         def _accepted(self, tokens: Sequence[Tokens]) -> list[bool]:
             texts = self.processing_class.batch_decode(tokens, skip_special_tokens=True)
-            return list(safety.accepts(texts))
+            return list(accepts(texts))
 
         def _unsafe(self) -> Any:
             """Of the completions of all processes, which ones are turned down."""

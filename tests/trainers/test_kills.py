@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.artifacts import file_digest, verify
 from harness.faults import FAULT_VARIABLE
+from tests.trainers.driving import STATE_FILES, WEIGHT_FILES
+from tests.trainers.method_worlds import TEMPLATES, stage_of, write_method_world
 from tests.trainers.worlds import write_world
 
 COMMAND = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -103,3 +106,57 @@ def test_killed_at_random_moments(
             kills += 1
     assert kills >= 3
     assert_the_same(finish(tmp_path), undisturbed, tmp_path)
+
+
+def pipeline(folder: Path, base: Path) -> Path:
+    """Full fine-tuning, then preferences: two trainings in the store, one after the other."""
+    texts = {"source": "heldout.jsonl", "weight": 1, "text": "{{ text }}"}
+    first = stage_of("sft", learning_rate=0.03, data={"seed": 3, "mix": [texts]})
+    pairs = {"source": "pairs.jsonl", "weight": 1, **TEMPLATES["dpo"]}
+    second = stage_of("dpo", learning_rate=1e-4, data={"seed": 3, "mix": [pairs]})
+    path = write_method_world(folder, base, "sft", adapter={"kind": "none"})
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["stages"] = [first, second]
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def states(folder: Path) -> dict[str, dict[str, str]]:
+    """Of every training of the folder: digests of all that its last checkpoint carries on."""
+    assert start(folder).wait(timeout=240) == 0, (folder / "out.txt").read_text(errors="replace")
+    found = {}
+    for home in sorted((folder / "home" / "trainings").iterdir()):
+        last = home / "checkpoints" / "step-000006"
+        assert verify(last) == []
+        files = [*STATE_FILES, *(n for n in WEIGHT_FILES if (last / n).exists())]
+        found[home.name] = {name: file_digest(last / name) for name in files}
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("trainer", "fault"),
+    [
+        ("grpo", "before-judgement:3"),
+        ("rloo", "mid-checkpoint:3"),
+        ("ppo", "before-judgement:3"),
+        ("ppo", "before-rename:3"),
+        # The second stage's first checkpoint after its start; and what it starts from.
+        ("pipeline", "before-judgement:6"),
+        ("pipeline", "mid-checkpoint:5"),
+    ],
+)
+def test_killed_in_reinforcement_or_in_a_second_stage(
+    tmp_path: Path, tiny_llama: Path, trainer: str, fault: str
+) -> None:
+    ends = []
+    for name in ("whole", "killed"):
+        if trainer == "pipeline":
+            pipeline(tmp_path / name, tiny_llama)
+        else:
+            write_method_world(tmp_path / name, tiny_llama, trainer)
+        if name == "killed":
+            assert start(tmp_path / name, fault).wait(timeout=240) == -9
+        ends.append(states(tmp_path / name))
+    assert len(ends[0]) == (2 if trainer == "pipeline" else 1)
+    assert ends[0] == ends[1]

@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -26,18 +28,25 @@ ROOT = Path(__file__).parents[2]
 COMMAND = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
-def launch(folder: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+def launch(
+    folder: Path,
+    processes: int = 2,
+    *,
+    python: str = sys.executable,
+    options: tuple[str, ...] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
     script = folder / "command.py"
     script.write_text(COMMAND, encoding="utf-8")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    torchrun = [python, "-m", "torch.distributed.run"]
     topology = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
-    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home")]
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
     return subprocess.run(
         [*torchrun, *topology, "--master-port", str(port), str(script), *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
         timeout=540,
