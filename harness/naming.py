@@ -18,6 +18,7 @@ from harness.workspace import Workspace
 
 if TYPE_CHECKING:
     from harness.backends.base import Backend
+    from harness.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,21 @@ def open_model(
     *,
     hardware: Hardware | None = None,
     base: str | None = None,
+    cluster: Cluster | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Candidate:
     """The model of that name, its weights loaded only when it has to answer.
 
     Takes a folder, a hub id, the embedded name, `line:NAME`, or a server's `openai:URL#MODEL` or
     `openai:FILE.yaml`, or `vllm:MODEL` for vLLM in this process. Raises UserError otherwise.
+    With a `cluster` the weights are loaded there, once a replica; the answers' addresses in the
+    cache are the same.
     """
+    if cluster is not None and name.startswith(("openai:", "vllm:")):
+        raise UserError(
+            f"{name.partition(':')[0]} models are not spread over Ray: they batch by themselves",
+            cure="leave out --executor ray, or name the folder or hub id of the weights",
+        )
     if name.startswith("openai:"):
         from harness.backends.served import open_served
 
@@ -73,6 +82,13 @@ def open_model(
     def opened() -> Backend:
         from harness.backends.live import TransformersBackend
 
+        if cluster is not None:
+            from harness.cluster import ModelReplica, absolute
+
+            under = None if base is None else absolute(base)
+            device, dtype = hardware.device, hardware.dtype
+            replica = ModelReplica(absolute(place), under, files.digest, device, dtype)
+            return cluster.open(replica, files, say)
         say(f"Loading {name} ({hardware.dtype} on {hardware.device})")
         model, tokenizer = load(files, dtype=hardware.dtype, device=hardware.device)
         return TransformersBackend(model, tokenizer)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ray_nodes import two_nodes
 from tests.tiny import save_tiny_llama
+
+__all__ = ["two_nodes"]
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +45,14 @@ def score(
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    executor: Annotated[
+        Literal["local", "ray"],
+        typer.Option("--executor", help="This process, or the Ray cluster (docs/scaling.md)."),
+    ] = "local",
+    replicas: Annotated[
+        int | None,
+        typer.Option("--replicas", min=1, help="On Ray. Default: one a GPU, else one a node."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be generated, and generate nothing.")
     ] = False,
@@ -61,7 +69,12 @@ def score(
     loaded = load_suite(suite)
     workspace = Workspace.at().ensure()
     console = Console()
+    from harness.cluster import connect
     from harness.naming import Hardware, open_model
+
+    cluster = connect(replicas) if executor == "ray" else None
+    if cluster is not None and device == "auto":
+        device = cluster.device
 
     with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
         candidate = open_model(
@@ -70,6 +83,7 @@ def score(
             store,
             hardware=Hardware.choose(device, dtype),
             base=base,
+            cluster=cluster,
             say=lambda text: console.print(text, style="dim", markup=False),
         )
         extent = Extent(responses, 1.0 if reserve else 0.0)

@@ -69,7 +69,29 @@ def vllm(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return open_vllm(resolve(str(tiny_llama), home), dtype="float32")
 
 
-@pytest.fixture(params=["live", "scripted", "served", "llama_cpp", "vllm"])
+@pytest.fixture(scope="module")
+def ray(tiny_llama: Path, live: Any, two_nodes: Any, tmp_path_factory: Any) -> Any:
+    from harness.backends.ray_pool import RayPool, Share
+    from harness.cluster import ModelReplica
+    from harness.models import resolve
+    from harness.workspace import Workspace
+
+    home = Workspace.at(tmp_path_factory.mktemp("home"))
+    digest = resolve(str(tiny_llama), home).digest
+    replica = ModelReplica(str(tiny_llama), None, digest, "cpu", "float32")
+    return RayPool(replica, live.tokenizer, Share(2))
+
+
+@pytest.fixture(
+    params=[
+        "live",
+        "scripted",
+        "served",
+        "llama_cpp",
+        "vllm",
+        pytest.param("ray", marks=pytest.mark.long),
+    ]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "scripted":
         return ScriptedBackend(max_length=256)

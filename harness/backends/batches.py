@@ -1,0 +1,74 @@
+"""Requests in batches, and what becomes of a batch that was lost on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ANSWERS_AT_ONCE = 256
+"""At most so many answers a batch: four times what a backend writes side by side, so that it
+rarely runs dry, and few enough to lose little."""
+
+FULL = 64
+"""A batch of fewer answers than a backend writes side by side wastes its width."""
+
+TOKENS_AT_ONCE = 65_536
+"""At most so many tokens a batch, read and written."""
+
+LOSSES = 4
+"""How often a request may be lost, the last time alone, until it is given up."""
+
+PIECES = 16
+"""Into so many a batch is cut that was lost twice: 256 requests are single ones after two cuts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that are asked together, and how often they were lost with whoever had them."""
+
+    requests: tuple[Any, ...]
+    losses: int = 0
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether this is one request that was lost `LOSSES` times."""
+        return len(self.requests) == 1 and self.losses >= LOSSES
+
+    def after_a_loss(self) -> list[Batch]:
+        """What to ask again. The first loss is bad luck; after the second, whoever kills is
+        looked for.
+        """
+        losses = self.losses + 1
+        count = len(self.requests)
+        size = count if losses == 1 else math.ceil(count / PIECES)
+        return [
+            Batch(self.requests[start : start + size], losses) for start in range(0, count, size)
+        ]
+
+
+def in_batches(
+    requests: Sequence[Any], size: Callable[[Any], tuple[int, int]], replicas: int
+) -> list[Batch]:
+    """Longest first, so that a batch holds like with like and no long one comes last.
+
+    `size` gives a request's answers and tokens. Each of the `replicas` gets several batches where
+    that leaves them full, and otherwise one.
+    """
+    sized = [(*size(request), request) for request in requests]
+    total = sum(answers for answers, _, _ in sized)
+    several = max(math.ceil(total / (4 * replicas)), min(FULL, math.ceil(total / replicas)))
+    most = min(ANSWERS_AT_ONCE, several)
+    batches: list[Batch] = []
+    batch: list[Any] = []
+    held = read = 0
+    for answers, length, request in sorted(sized, key=lambda one: (-one[1], one[2].id)):
+        if batch and (held + answers > most or read + length > TOKENS_AT_ONCE):
+            batches.append(Batch(tuple(batch)))
+            batch, held, read = [], 0, 0
+        batch.append(request)
+        held, read = held + answers, read + length
+    if batch:
+        batches.append(Batch(tuple(batch)))
+    return batches
