@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,19 @@ if TYPE_CHECKING:
 
 ADDRESS = "RAY_ADDRESS"
 
+CONNECT_S = 60.0
+"""How long a head may take to answer."""
+
+_KNOCK_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReplica:
     """Opens a model's files on whatever machine this is called on, if they are the same bytes.
 
     `place` and `base` are names as `harness.models.resolve` takes them, `digest` what they must
-    come to. Raises UserError where they are not there, or are others.
+    come to. `unpacked` is the folder where the command has the files; where a node has it too,
+    nothing is unpacked or fetched again. Raises UserError where they are not there, or are others.
     """
 
     place: str
@@ -33,6 +41,7 @@ class ModelReplica:
     digest: str
     device: str
     dtype: str
+    unpacked: str | None = None
 
     def __call__(self) -> Backend:
         from harness.backends.live import TransformersBackend
@@ -41,7 +50,9 @@ class ModelReplica:
 
         # A node has no workspace of its own, and keeps nothing.
         with tempfile.TemporaryDirectory(prefix="ratchet-replica-") as home:
-            files = resolve(self.place, Workspace.at(home), base=self.base)
+            near = self.unpacked is not None and Path(self.unpacked).is_dir()
+            place = str(self.unpacked) if near else self.place
+            files = resolve(place, Workspace.at(home), base=self.base)
             if files.digest != self.digest:
                 raise UserError(
                     f"{self.place!r} has other bytes here than where the command was given",
@@ -98,7 +109,8 @@ class Cluster:
         from harness.backends.ray_pool import RayPool
 
         share = self.share(opener.device)
-        each = "1 GPU" if share.gpus else f"{share.cpus:g} cores"
+        cores = "1 core" if share.cpus == 1 else f"{share.cpus:g} cores"
+        each = "1 GPU" if share.gpus else cores
         noun = "replica" if share.replicas == 1 else "replicas"
         say(f"Opening {share.replicas} {noun} on Ray ({opener.dtype}, {each} each)")
         return RayPool(opener, AutoTokenizer.from_pretrained(files.tokenizer), share, say=say)
@@ -118,23 +130,49 @@ def connect(replicas: int | None = None) -> Cluster:
     if not ray.is_initialized():
         address = os.environ.get(ADDRESS) or "auto"
         _knock(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError, SystemExit) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise _unreachable(address, first) from None
+        _join(ray, address)
     return Cluster(replicas)
 
 
 def _knock(address: str) -> None:
     """Ray waits minutes for a head that isn't there, and then ends the process."""
-    host, _, port = address.rpartition(":")
+    host, _, port = (_remembered() if address == "auto" else address).rpartition(":")
     if not host or "://" in host or not port.isdigit():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from None
+
+
+def _remembered() -> str:
+    """Where the last `ray start --head` of this machine listened. It may be gone since."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        return note.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _join(ray: Any, address: str) -> None:
+    """`ray.init` can't be interrupted, so it is a thread that waits for it, and may be left."""
+    said: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def join() -> None:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except BaseException as error:  # noqa: BLE001 -- Ray also raises SystemExit
+            said.put(error)
+        else:
+            said.put(None)
+
+    threading.Thread(target=join, daemon=True).start()
+    try:
+        problem = said.get(timeout=CONNECT_S)
+    except queue.Empty:
+        raise _unreachable(address, f"no answer in {CONNECT_S:g} s") from None
+    if problem is not None:
+        raise _unreachable(address, (str(problem).strip() or repr(problem)).splitlines()[0])
 
 
 def _unreachable(address: str, why: str) -> UserError:

@@ -86,8 +86,14 @@ def open_model(
             from harness.cluster import ModelReplica, absolute
 
             under = None if base is None else absolute(base)
-            device, dtype = hardware.device, hardware.dtype
-            replica = ModelReplica(absolute(place), under, files.digest, device, dtype)
+            replica = ModelReplica(
+                absolute(place),
+                under,
+                files.digest,
+                hardware.device,
+                hardware.dtype,
+                unpacked=str(files.folder.absolute()) if files.adapter is None else None,
+            )
             return cluster.open(replica, files, say)
         say(f"Loading {name} ({hardware.dtype} on {hardware.device})")
         model, tokenizer = load(files, dtype=hardware.dtype, device=hardware.device)
