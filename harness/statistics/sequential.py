@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-STAKES: Array = 0.5 ** np.arange(1, 15)
+STAKES: Array = np.asarray(0.5 ** np.arange(1, 15), dtype=np.float64)
 """Shares of the money: from a half, for plain harm, to 1/16384, for a slow one in much traffic."""
 
 _AT_ONCE = 50_000

@@ -150,8 +150,6 @@ class SignalPolicyModel(_Strict):
     def _one_role(self) -> SignalPolicyModel:
         if self.required and self.advisory:
             raise ValueError("a signal is required or advisory, not both")
-        if self.reference == "anchor" and self.metric is None:
-            raise ValueError("the reference `anchor` needs `metric: TASK/METRIC` of its run")
         return self
 
     def to_policy(self) -> SignalPolicy:
@@ -254,6 +252,11 @@ def _unknown(error: Any, name: str) -> UserError:
 
 
 def _check_options(error: Any, name: str, own: SignalPolicy) -> None:
+    if own.source == "anchor" and own.metric is None and not signals.BY_NAME[name].centred:
+        raise error(
+            "the reference `anchor` needs `metric: TASK/METRIC` of its run",
+            ("signals", name, "reference"),
+        )
     known = signals.BY_NAME[name].options
     for option in own.options:
         if option not in known:
@@ -261,6 +264,13 @@ def _check_options(error: Any, name: str, own: SignalPolicy) -> None:
                 f"the signal {name!r} takes no option {option!r}",
                 ("signals", name, "options", option),
                 cure=f"it takes {', '.join(known)}" if known else "leave `options:` out",
+            )
+    for needed in signals.BY_NAME[name].needs:
+        if needed not in own.options:
+            raise error(
+                f"the signal {name!r} needs the option {needed!r}",
+                ("signals", name),
+                cure=f"add `options: {{{needed}: ...}}`",
             )
     if own.options:
         signals.check_options(signals.BY_NAME[name], own.options)

@@ -38,6 +38,7 @@ class Reference:
     limit           FAIL: shown to be worse than this; None where nothing can be
     pass_limit      PASS: shown to be no worse than this
     inside          of an inside signal: the smallest and largest number that count as inside
+    centre          of a centred signal: the direction that its answers are measured from
     problem         why there is no limit
     """
 
@@ -48,6 +49,7 @@ class Reference:
     limit: float | None
     pass_limit: float | None
     inside: tuple[float | None, float | None] | None = None
+    centre: tuple[float, ...] | None = None
     problem: str | None = None
 
     def plain(self) -> dict[str, Any]:
@@ -61,9 +63,10 @@ class Reference:
 
     @classmethod
     def of_plain(cls, data: Mapping[str, Any]) -> Reference:
-        known = {f.name: data.get(f.name) for f in fields(cls)}
-        if known["inside"] is not None:
-            known["inside"] = tuple(known["inside"])
+        known: dict[str, Any] = {f.name: data.get(f.name) for f in fields(cls)}
+        for name in ("inside", "centre"):
+            if known[name] is not None:
+                known[name] = tuple(known[name])
         return cls(**known)
 
 
@@ -186,3 +189,20 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
             f"{metric} is not between 0 and 1, and a signal is", field=field, cure="use another"
         )
     return Moments.of(values)
+
+
+def anchor_answers(store: Store, run_id: str | None, name: str) -> list[str]:
+    """What the anchor answered, the first answer to each sample. Raises UserError for none."""
+    from harness.runs import run_responses
+
+    found: dict[str, str] = {}
+    for response in run_responses(store, run_id) if run_id else ():
+        if response.kind == "generation" and response.error is None and response.text.strip():
+            found.setdefault(f"{response.task}/{response.sample_id}", response.text)
+    if not found:
+        raise UserError(
+            "the blessed checkpoint's run has no answers to measure a distance from",
+            field=f"signals.{name}.reference",
+            cure="use `reference: first`",
+        )
+    return list(found.values())

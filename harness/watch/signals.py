@@ -40,7 +40,8 @@ class Signal:
     margin    where 5% is not the right default; `floor` is an absolute allowance on top
     share     of the observations that are measured
     kept      costly: what was measured is kept in `observation_signals`, under `version`
-    default   computed unless the policy leaves it out
+    centred   a distance from the middle of the reference's answers, an option `centre`
+    default   computed unless the policy leaves it out; `needs` are options that it can't do without
     """
 
     name: str
@@ -57,8 +58,10 @@ class Signal:
     share: float = 1.0
     kept: bool = False
     advisory: bool = False
+    centred: bool = False
     default: bool = True
     options: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     version: str = "1"
 
     @property
@@ -68,11 +71,14 @@ class Signal:
 
     def signature(self, options: Mapping[str, Any]) -> str:
         """Name, version and options: what a kept value can be used again for."""
-        said = "".join(f"|{key}:{options[key]}" for key in sorted(options))
+        from harness.suite import digest_of
+
+        said = f"|options:{digest_of(dict(options))}" if options else ""
         return f"{self.name}|v:{self.version}{said}"
 
 
 # Texts.
+
 
 def _refusals(texts: Sequence[Text], _: Mapping[str, Any]) -> list[float | None]:
     from harness.metrics.pattern import refuses
@@ -121,6 +127,20 @@ def _json_valid(texts: Sequence[Text], _: Mapping[str, Any]) -> list[float | Non
     from harness.metrics.json_answers import json_valid
 
     return [json_valid(text.response) for text in texts]
+
+
+def _embedding_drift(texts: Sequence[Text], options: Mapping[str, Any]) -> list[float | None]:
+    from harness.watch.meaning import distances
+
+    answers = [text.response for text in texts]
+    found: list[float | None] = list(distances(answers, options["centre"], options.get("model")))
+    return found
+
+
+def _judge(texts: Sequence[Text], options: Mapping[str, Any]) -> list[float | None]:
+    from harness.watch.meaning import judged
+
+    return judged(texts, options["model"], options.get("rubric"))
 
 
 _ASKED = "r.about IS NULL"
@@ -240,14 +260,39 @@ SIGNALS: tuple[Signal, ...] = (
         measure=_json_valid,
         default=False,
     ),
+    Signal(
+        "embedding_drift",
+        "quality",
+        "lower",
+        "distance in meaning from the middle of the reference's answers, 0 to 1",
+        measure=_embedding_drift,
+        floor=0.02,
+        share=0.05,
+        kept=True,
+        centred=True,
+        default=False,
+        options=("model",),
+    ),
+    Signal(
+        "judge",
+        "quality",
+        "higher",
+        "share of answers that a model finds to serve their question",
+        measure=_judge,
+        share=0.01,
+        kept=True,
+        default=False,
+        options=("model", "rubric"),
+        needs=("model",),
+    ),
 )
 
 BY_NAME: Mapping[str, Signal] = {signal.name: signal for signal in SIGNALS}
 
 
 def check_options(signal: Signal, options: Mapping[str, Any]) -> None:
-    """Raises UserError where the signal can't be measured with these options."""
-    if signal.measure is None:
+    """Raises UserError where a signal that is cheap can't be measured with these options."""
+    if signal.measure is None or signal.kept:
         return
     try:
         signal.measure([Text("a", "a")], options)

@@ -22,7 +22,7 @@ from harness.watch.decide import State, alpha_of_each, decide, fed, overall
 from harness.watch.policy import DEFAULT_WATCH_POLICY, WatchPolicy
 from harness.watch.reference import Reference
 from harness.watch.signals import BY_NAME
-from harness.watch.units import Limits, Reader, Scope, Units
+from harness.watch.units import Reader, Scope, Units
 from harness.watch.verdict import WatchVerdict
 
 MANY_PREVIOUS = 10
@@ -117,9 +117,8 @@ class _Look:
         upto = self._reader.settled_until(self._now)
         state = self._with_other_references(state)
         state, pending = self._with_first_reference(state, upto)
-        limits: Limits = {n: r.inside for n, r in state.references.items() if r.inside is not None}
         for place in self._reader.chunks(state.cursor, upto):
-            units = self._reader.read(state.cursor, place, limits)
+            units = self._reader.read(state.cursor, place, state.references)
             state = replace(fed(state, units, self._policy), cursor=place)
         return replace(state, looks=state.looks + 1), pending
 
@@ -190,6 +189,9 @@ class _Look:
 
     def _of_anchor(self, name: str) -> Reference:
         metric = self._policy.of(name).metric or ""
+        if BY_NAME[name].centred:
+            answers = references.anchor_answers(self._store, self._blessed.run_id, name)
+            return self._of_answers(name, answers, "anchor", self._blessed.digest)
         if BY_NAME[name].inside is not None:
             raise UserError(
                 f"the signal {name!r} has no counterpart among an anchor's scores",
@@ -264,7 +266,10 @@ class _Look:
                 moments[name] = moments.get(name, Moments()) + Moments.of(known)
         for name in names:
             signal = BY_NAME[name]
-            if signal.inside is None:
+            if signal.centred:
+                answers = reader.answers(name, *places)
+                found[name] = self._of_answers(name, answers, source, digest)
+            elif signal.inside is None:
                 seen = moments.get(name, Moments())
                 found[name] = self._of_moments(name, seen, source, digest)
             else:
@@ -290,6 +295,18 @@ class _Look:
             source=source,
             digest=digest,
         )
+
+    def _of_answers(self, name: str, answers: list[str], source: str, digest: str) -> Reference:
+        """The middle of one half of the answers, and how far from it the other half is."""
+        from harness.watch.meaning import centre, distances
+
+        model = self._policy.of(name).options.get("model")
+        half = answers[::2]
+        if len(half) < references.FEWEST:
+            return self._of_moments(name, Moments(), source, digest)
+        middle = centre(half, model)
+        found = Moments.of(distances(answers[1::2], middle, model))
+        return replace(self._of_moments(name, found, source, digest), centre=middle)
 
     def _alpha(self) -> float:
         """Of each bound: the policy's, split as the false alarms are."""

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from harness.store import Store
 from harness.watch.policy import WatchPolicy
+from harness.watch.reference import Reference
 from harness.watch.signals import BY_NAME, Signal, Text
 
 if TYPE_CHECKING:
     import pyarrow
 
 Array = npt.NDArray[np.float64]
-Limits = Mapping[str, tuple[float | None, float | None]]
-"""Of the inside signals: the smallest and the largest value that count as inside."""
+References = Mapping[str, Reference]
 
 AT_ONCE = 50_000
 """Observations that are read together, so that any backlog fits in memory."""
@@ -140,12 +140,15 @@ class Reader:
             cursor = int(rows[0]["place"])
             yield cursor
 
-    def read(self, cursor: int, upto: int, limits: Limits) -> Units:
-        """The conversations that begin after `cursor`, up to `upto`. `limits` of the insides."""
+    def read(self, cursor: int, upto: int, references: References) -> Units:
+        """The conversations that begin after `cursor`, up to `upto`.
+
+        What is measured from a reference, an inside or a distance, is left out where it has none.
+        """
         watched = self._policy.watched()
         columns, named = [], []
         for name in watched:
-            sql = _aggregate(BY_NAME[name], limits.get(name))
+            sql = _aggregate(BY_NAME[name], references.get(name))
             if sql is not None:
                 columns.append(f'{sql} AS "{name}"')
                 named.append(name)
@@ -159,7 +162,7 @@ class Reader:
         )
         seq = table["first"].to_numpy().astype(np.int64)
         values = {name: _floats(table[name]) for name in named}
-        values |= self._texts(cursor, upto, len(seq))
+        values |= self._measures(cursor, upto, len(seq), references)
         observations = int(table["observations"].to_numpy().sum())
         return Units(seq, _floats(table["at_s"]), values, observations, self._late(cursor, upto))
 
@@ -198,35 +201,62 @@ class Reader:
         )
         return int(rows[0]["late"])
 
-    def _texts(self, cursor: int, upto: int, units: int) -> dict[str, Array]:
-        """Means per conversation of what is measured on questions and answers."""
-        wanted = [name for name in self._policy.watched() if BY_NAME[name].measure is not None]
-        if not wanted or not units:
-            return {name: np.full(units, np.nan) for name in wanted}
-        table = self._arrow(
+    def answers(self, name: str, cursor: int, upto: int) -> list[str]:
+        """The answers that a signal is measured on, in the order of their conversations."""
+        table = self._texts(cursor, upto, self._policy.share_of(name))
+        return list(table["response"].to_pylist())
+
+    def _texts(self, cursor: int, upto: int, share: float) -> pyarrow.Table:
+        """Questions and answers whose id falls into the share: the same ones at every look."""
+        return self._arrow(
             f"""{_FIRSTS}
             SELECT unit_no, observation_id, prompt, response,
                 md5_number_upper(observation_id) / 18446744073709551616.0 AS chance
             FROM within WHERE response IS NOT NULL AND error IS NULL AND about IS NULL
-                AND chance < {max(self._policy.share_of(name) for name in wanted)!r}
+                AND chance < {share!r}
             ORDER BY unit_no, seq""",
             cursor,
             upto,
         )
+
+    def _measures(
+        self, cursor: int, upto: int, units: int, references: References
+    ) -> dict[str, Array]:
+        """Means per conversation of what is measured on questions and answers."""
+        options = {
+            name: o
+            for name in self._policy.watched()
+            if (o := self._options(BY_NAME[name], references.get(name))) is not None
+        }
+        if not options or not units:
+            return {name: np.full(units, np.nan) for name in options}
+        shares = {name: self._policy.share_of(name) for name in options}
+        table = self._texts(cursor, upto, max(shares.values()))
         at, chance = table["unit_no"].to_numpy().astype(np.intp), _floats(table["chance"])
         ids, prompts = table["observation_id"].to_pylist(), table["prompt"].to_pylist()
         answers = table["response"].to_pylist()
         found = {}
-        for name in wanted:
-            chosen = np.flatnonzero(chance < self._policy.share_of(name))
+        for name, said in options.items():
+            chosen = np.flatnonzero(chance < shares[name])
             texts = [Text(prompts[i], answers[i]) for i in chosen]
-            values = self._measured(BY_NAME[name], [ids[i] for i in chosen], texts)
+            values = self._measured(BY_NAME[name], said, [ids[i] for i in chosen], texts)
             found[name] = _means(values, at[chosen], units)
         return found
 
-    def _measured(self, signal: Signal, ids: list[str], texts: list[Text]) -> Array:
+    def _options(self, signal: Signal, reference: Reference | None) -> dict[str, Any] | None:
+        """What a signal is told; None where it is not measured on texts, or can't be yet."""
+        if signal.measure is None:
+            return None
+        options = dict(self._policy.of(signal.name).options)
+        if not signal.centred:
+            return options
+        centre = reference.centre if reference is not None else None
+        return None if centre is None else options | {"centre": centre}
+
+    def _measured(
+        self, signal: Signal, options: dict[str, Any], ids: list[str], texts: list[Text]
+    ) -> Array:
         assert signal.measure is not None
-        options = self._policy.of(signal.name).options
         if not signal.kept:
             return _nans(signal.measure(texts, options))
         signature = signal.signature(options)
@@ -269,11 +299,11 @@ class Reader:
         return self._store.query_arrow(sql, self._parameters(cursor, upto, self._policy.settle_s))
 
 
-def _aggregate(signal: Signal, limits: tuple[float | None, float | None] | None) -> str | None:
+def _aggregate(signal: Signal, reference: Reference | None) -> str | None:
     """The SQL of a signal's value of one conversation; None where it has none yet."""
-    if signal.inside is None or limits is None:
+    if signal.inside is None or reference is None or reference.inside is None:
         return signal.sql
-    low, high = limits
+    low, high = reference.inside
     tests = [f"({signal.inside}) >= {low!r}"] if low is not None else []
     tests += [f"({signal.inside}) <= {high!r}"] if high is not None else []
     return f"avg(({' AND '.join(tests)})::DOUBLE)"

@@ -95,7 +95,7 @@ class WatchVerdict:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> WatchVerdict:
         """The inverse of `row`, from a row as the store gives it back."""
-        known = {f.name: row.get(f.name) for f in fields(cls)}
+        known: dict[str, Any] = {f.name: row.get(f.name) for f in fields(cls)}
         known["signals"] = tuple(_signal(s) for s in (row.get("signals") or {}).values())
         known["state"], known["detail"] = row.get("state") or {}, row.get("detail") or {}
         return cls(**known)

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.backends.scripted import ScriptedBackend
 from harness.errors import UserError
 from harness.registry import Registry
 from harness.store import Store
+from harness.watch.meaning import ask
 from harness.watch.policy import SignalPolicy, WatchPolicy
+from harness.watch.signals import Text
 from harness.watch.state import check, last
 from harness.watch.verdict import WatchVerdict
 from harness.workspace import Workspace
@@ -106,7 +109,7 @@ def test_a_healthy_model_passes_and_a_worse_one_fails(
 ) -> None:
     digest = promote("a")
     policy = replace(POLICY, conversations=2000)
-    end = serve(store, digest, START, 8000, seed=1, every_s=20)
+    end = serve(store, digest, START, 7000, seed=1, every_s=20)
     healthy = check(store, registry, LINE, policy, now=later(end))
     assert healthy.outcome == "pass", healthy.signals
     completion = signal(healthy, "completion")
@@ -322,3 +325,32 @@ def test_slow_answers_fail_a_latency_that_is_required(
     end = serve(store, digest, later(end), 800, seed=2, latency_s=9.0)
     verdict = check(store, registry, LINE, policy, now=later(end))
     assert [s.signal for s in verdict.failing()] == ["latency_p95"]
+
+
+@pytest.mark.long
+def test_answers_on_another_subject_are_far_from_the_reference(
+    store: Store, registry: Registry, promote: Promote
+) -> None:
+    """With the embedded model; and what was embedded once is not embedded again."""
+    digest = promote("a")
+    drift = SignalPolicy(share=1.0, required=True)
+    signals: dict[str, SignalPolicy | None] = {"toxicity": None, "embedding_drift": drift}
+    policy = replace(POLICY, conversations=400, signals=signals)
+    parcels = ("Your parcel arrives on Monday.", "The courier has your parcel.", "It was sent.")
+    end = serve(store, digest, START, 450, seed=1, response=lambda i: parcels[i % 3])
+    before = signal(check(store, registry, LINE, policy, now=later(end)), "embedding_drift")
+    assert before.value < before.reference < 1
+    soup = "Simmer the onions with butter, then add the stock and salt."
+    end = serve(store, digest, later(end), 300, seed=2, response=soup)
+    verdict = check(store, registry, LINE, policy, now=later(end))
+    assert "embedding_drift" in [s.signal for s in verdict.failing()]
+    kept = store.query("SELECT signature FROM observation_signals WHERE signal='embedding_drift'")
+    assert len(kept) == 750
+    assert len({row["signature"] for row in kept}) == 1
+
+
+def test_a_judge_s_verdict_is_read_strictly() -> None:
+    backend = ScriptedBackend({"good": "Fine. [[YES]]", "bad": "[[NO]]", "vague": "[[YES]] or so"})
+    texts = [Text("q", word) for word in ("good", "bad", "vague", "silent")]
+    assert ask(backend, texts, "Be kind.") == [1.0, 0.0, None, None]
+    assert backend.calls == 4

@@ -63,6 +63,7 @@ def test_another_policy_has_another_digest() -> None:
         ("signals:\n  errors: {required: true, advisory: true}\n", 2, "not both"),
         ("signals:\n  errors: {options: {model: x}}\n", 2, "takes no option 'model'"),
         ("signals:\n  completion: {reference: anchor}\n", 2, "needs `metric:"),
+        ("signals:\n  judge: {share: 0.1}\n", 2, "needs the option 'model'"),
         ("reference: yesterday\n", 1, "or a digest"),
         ("reference: anchor\n", 1, "said per signal"),
         ("window: soon\n", 1, "a duration is written"),
