@@ -74,7 +74,12 @@ _WIDTH = _Width()
 def mask(text: str) -> Masked:
     """The text with every personal datum replaced by its kind in brackets."""
     count = 0
-    while found := _found(text):
+    # What is left beside a placeholder may be personal by itself. Two passes are the rule; the
+    # bound is for a text that was made to give up one datum at a time.
+    for _ in range(_PASSES):
+        found = _found(text)
+        if not found:
+            break
         text = _replaced(text, found)
         count += len(found)
     return Masked(text, count)
@@ -154,25 +159,22 @@ def _emails(text: str) -> Iterable[tuple[int, int, str]]:
 
 _Detector = Callable[[str], Iterable[tuple[int, int, str]]]
 _FEWEST_DIGITS = 5
+_PASSES = 10
 # Of two that claim a stretch, the first names its kind.
 _IN_ANY: tuple[_Detector, ...] = (secrets, _emails)
 _IN_ALL: tuple[_Detector, ...] = (*_IN_ANY, ibans, lettered, numbers)
 
 
 def _apart(spans: list[Span]) -> list[Span]:
-    """Spans that overlap become one, of the kind that was found first."""
+    """Of spans that overlap the one that was found first; what it leaves is looked at again."""
     rank = {span: place for place, span in reversed(list(enumerate(spans)))}
-    merged: list[Span] = []
-    for span in sorted(rank, key=lambda span: (span.start, rank[span])):
-        if merged and span.start < merged[-1].end:
-            last = merged[-1]
-            kind = last.kind if rank[last] <= rank[span] else span.kind
-            joined = Span(last.start, max(last.end, span.end), kind)
-            rank[joined] = min(rank[last], rank[span])
-            merged[-1] = joined
-        else:
-            merged.append(span)
-    return merged
+    kept: list[Span] = []
+    for span in sorted(rank):
+        if not kept or span.start >= kept[-1].end:
+            kept.append(span)
+        elif rank[span] < rank[kept[-1]]:
+            kept[-1] = span
+    return kept
 
 
 def _replaced(text: str, spans: list[Span]) -> str:

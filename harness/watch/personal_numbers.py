@@ -58,7 +58,8 @@ _LETTERED = re.compile(
     r")(?![A-Za-z0-9])"
 )
 _PASSPORT = re.compile(
-    r"(?:passport|护照|通行证)[^0-9A-Z\n]{0,20}(?<![A-Za-z0-9])([A-Z]{0,2}[0-9]{6,9})(?![A-Za-z0-9])",
+    r"(?:passport|护照|通行证)(?:\W|no|number|is|号|码|是|为){0,10}?"
+    r"(?<![A-Za-z0-9])([A-Z]{0,2}[0-9]{6,9})(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 
@@ -131,9 +132,10 @@ def _in_run(text: str, start: int, end: int) -> Iterator[Found]:
 def _piece(text: str, run: int, blocks: list[tuple[int, int]]) -> _Piece | None:
     """These blocks, if together they can be one number and no part of a longer word."""
     start, end = blocks[0][0], blocks[-1][1]
-    digits = "".join(text[first:last] for first, last in blocks)
-    if not 7 <= len(digits) <= 20:
+    lengths = tuple(last - first for first, last in blocks)
+    if not 7 <= sum(lengths) <= 20:
         return None
+    digits = "".join(text[first:last] for first, last in blocks)
     if len(digits) == 17 and text[end : end + 1] in ("X", "x"):
         digits, end = digits + "X", end + 1
     while start > run and text[start - 1] in "+(":
@@ -144,7 +146,6 @@ def _piece(text: str, run: int, blocks: list[tuple[int, int]]) -> _Piece | None:
     fraction = before == "." and text[start - 2 : start - 1].isdigit() and start > 1
     if fraction or (after == "." and text[end + 1 : end + 2].isdigit()):
         return None
-    lengths = tuple(last - first for first, last in blocks)
     return _Piece(text, start, end, digits, lengths)
 
 
@@ -176,7 +177,11 @@ def _is_identity(piece: _Piece) -> bool:
         case 11:
             return lengths == (3, 3, 3, 2) and bool(cpf.is_valid(digits))
         case 9:
-            return lengths == (3, 2, 4) and "." not in shown and bool(ssn.is_valid(shown))
+            return (
+                lengths == (3, 2, 4)
+                and "." not in shown
+                and bool(ssn.is_valid(shown.replace(" ", "-")))
+            )
     return False
 
 
@@ -221,7 +226,7 @@ def _valid(shown: str, region: str | None) -> bool:
 
 
 _MANY_LETTERED = re.compile(
-    r"[A-Z][0-9]{2}[ 0-9]|[0-9]{8}-?[A-Z]|[Pp][Aa][Ss][Ss][Pp][Oo][Rr][Tt]|护照|通行证"
+    r"[A-Z] ?[0-9]{2}[ 0-9]|[0-9]{8}-?[A-Z]|[Pp][Aa][Ss][Ss][Pp][Oo][Rr][Tt]|护照|通行证"
 )
 _TAIWAN = "ABCDEFGHJKLMNPQRSTUVXYWZIO"
 
