@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
 Sharding = Literal["zero2", "zero3", "fsdp"]
 
-TRAINERS: dict[Sharding, frozenset[str]] = {
-    "zero2": frozenset({"sft"}),
-    "zero3": frozenset({"sft"}),
-    "fsdp": frozenset({"sft"}),
-}
-"""Which trainers each is known to roll back exactly with."""
+TRAINERS = frozenset({"sft"})
+"""Which trainers can be cut up. Others keep a reference beside the model, or sample from it."""
 
 USE_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 
@@ -38,12 +34,12 @@ def require_sharding(recipe: Recipe) -> None:
             cure="torchrun --nproc-per-node N $(which ratchet) train RECIPE --shard " + how,
         )
     for stage in recipe.stages:
-        if stage.model.trainer not in TRAINERS[how]:
+        if stage.model.trainer not in TRAINERS:
             raise UserError(
                 f"the trainer {stage.model.trainer} is not trained under {how}",
                 file=recipe.path,
                 field="--shard",
-                cure=f"it takes {', '.join(sorted(TRAINERS[how]))}; without --shard any trainer "
+                cure=f"it takes {', '.join(sorted(TRAINERS))}; without --shard any trainer "
                 "but ppo runs in several processes",
             )
     if recipe.model.quantise or recipe.model.adapter_kind == "prefix":
