@@ -29,6 +29,9 @@ _WHICH = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
     "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
 }
+_FEEDBACK = frozenset(
+    OURS + name for name in ("stars", "thumb", "comment", "outcome", "corrected_text")
+)
 _CONTENT = (
     "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions",
     "gen_ai.prompt", "gen_ai.completion", "gen_ai.tool.", "llm.prompts", "llm.completions",
@@ -52,7 +55,7 @@ class Span:
     @property
     def answers(self) -> bool:
         """Whether a model answers in it: another span is none of ours, and is ignored."""
-        named = any(name.startswith(("gen_ai.", OURS)) for name in self.attributes)
+        named = any(name.startswith("gen_ai.") or name in _FEEDBACK for name in self.attributes)
         return named and self.attributes.get("gen_ai.operation.name") in INFERENCE
 
 
