@@ -18,7 +18,6 @@ from harness.watch.follow import Follower, read_stream
 from harness.watch.intake import Intake
 from harness.workspace import Workspace
 
-
 RATCHET = "from harness.cli import run; run()"
 
 
