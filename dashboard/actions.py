@@ -1,13 +1,14 @@
-"""What a server that was started with --actions offers: promote and roll back.
+"""What a server that was started with --actions offers: promote, roll back, mark as anchor.
 
 Each asks for a reason and for the name of the line to be typed, and then runs the very verb of the
 command line in a process of its own: the same checks, the same confirmation on fresh answers, the
-same record, and no model in this server's memory. There is no marking of an anchor: a line's anchor
-is what is blessed, and a promotion writes its bundle for review.
+same record, and no model in this server's memory. To mark an anchor is to promote by override: a
+line's anchor is what is blessed, and nobody may pass over the gate without a record of it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -57,6 +58,37 @@ def promote(shown: queries.Shown) -> None:
             _run(["promote", digest, "--line", line, "--reason", reason])
 
 
+def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
+    """Make a run's checkpoint what a line is held against, whatever the gate says of it.
+
+    The line changes at once and stands on that verdict, by default the run's last. For a run that
+    has none the checkpoint is scored on fresh answers first, and that verdict is recorded.
+    """
+    with st.popover(tr("Mark as anchor"), key="anchor"):
+        digest = _checkpoint(run_id)
+        if digest is None:
+            st.info(tr("This run's model is not in the registry, so it can't be an anchor."))
+            return
+        new = tr("a new line")
+        lines = [row["line"] for row in cached(queries.lines)]
+        chosen = st.selectbox(tr("Line"), [*lines, new], key="anchor.line")
+        line = chosen
+        if chosen == new:
+            line = st.text_input(tr("Its name"), key="anchor.name").strip()
+        st.markdown(
+            tr(
+                "Everything on this line is held against it from then on, without a pass. The "
+                "reason is kept for ever, as an override."
+            )
+        )
+        reason = _confirmed(line, "anchor") if line else None
+        if reason is not None:
+            verdict = verdict_id or _last_verdict(run_id)
+            stand_on = ["--verdict", verdict] if verdict else []
+            words = ["promote", digest, "--line", line, *stand_on]
+            _run([*words, "--override", reason, "--reason", reason])
+
+
 def _confirmed(line: str, key: str) -> str | None:
     """The reason, once it is given, the line's name is typed and the button pressed."""
     reason = st.text_input(tr("Reason, for the record"), key=f"{key}.reason").strip()
@@ -75,13 +107,21 @@ def _checkpoint(run_id: str) -> str | None:
     return str(rows[0]["digest"]) if rows else None
 
 
+def _last_verdict(run_id: str) -> str | None:
+    rows = store().query(
+        "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
+        [run_id],
+    )
+    return str(rows[0]["verdict_id"]) if rows else None
+
+
 def _run(words: Sequence[str]) -> bool:
     """Run a verb of `ratchet` and show what it said. Returns whether it exited with 0."""
     home = str(Workspace.at().home)
     command = [sys.executable, "-c", _RATCHET, "--home", home, *words]
     with st.spinner(tr("working …")):
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command, env=_actor(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     said = _ANSI.sub("", f"{done.stdout}\n{done.stderr}").strip()
     (st.success if done.returncode == 0 else st.error)(
@@ -90,3 +130,11 @@ def _run(words: Sequence[str]) -> bool:
     st.code(visible(said), language=None, wrap_lines=True)
     st.cache_data.clear()
     return done.returncode == 0
+
+
+def _actor() -> dict[str, str]:
+    """The verb's surroundings, where whoever logged in is who acts, and not this server's user."""
+    asked = st.user if st.user.get("is_logged_in") else {}
+    name = asked.get("email") or asked.get("name") or asked.get("sub")
+    # What `getpass.getuser` asks first.
+    return {**os.environ, "LOGNAME": str(name)} if name else dict(os.environ)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dashboard.chinese_watch import WATCH
+
 SENTENCES: dict[str, str] = {
     "0 is the anchor; the dashed line is the margin, and the shaded band what it allows. Bars are "
     "{level} intervals of the paired change.": "0 是基准；虚线是允许的下限，阴影是允许的范围。横条是配对变化的 {level} 置信区间。",
@@ -105,6 +107,16 @@ SENTENCES: dict[str, str] = {
     "Machinery": "运行",
     "Margin left": "剩余余量",
     "Promote": "批准",
+    "Mark as anchor": "设为基准",
+    "This run's model is not in the registry, so it can't be an anchor.": (
+        "该运行的模型不在登记库中，因此无法设为基准。"
+    ),
+    "a new line": "新的产品线",
+    "Its name": "名称",
+    (
+        "Everything on this line is held against it from then on, without a pass. The "
+        "reason is kept for ever, as an override."
+    ): "此后该产品线上的一切都与它比较，不需要通过判定。理由将作为越权记录永久保留。",
     "Quality": "质量",
     "Ratings": "评分",
     "Roll back": "回退",
@@ -304,4 +316,5 @@ SENTENCES: dict[str, str] = {
     "{n} of {goal} votes": "{n} / {goal} 票",
     "{n} pairs rated twice": "{n} 对有多人评价",
     "← before": "← 前页",
+    **WATCH,
 }

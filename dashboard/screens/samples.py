@@ -14,6 +14,7 @@ from dashboard import comparing, queries
 from dashboard.frame import (
     cached,
     export,
+    may_act,
     page_number,
     pick,
     provenance,
@@ -62,6 +63,10 @@ def show() -> None:
     _page(a, b, metric, declared[metric], None if kind == "all" else kind, number)
     provenance(a, role="A")
     provenance(b, role="B")
+    if may_act():
+        from dashboard.actions import mark_as_anchor
+
+        mark_as_anchor(b["run_id"])
 
 
 def _page(

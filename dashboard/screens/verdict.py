@@ -107,9 +107,10 @@ def _body(shown: queries.Shown) -> None:
     for name, note in verdict.notes.items():
         st.caption(plain(f"{name}: {note}"))
     if may_act():
-        from dashboard.actions import promote
+        from dashboard.actions import mark_as_anchor, promote
 
         promote(shown)
+        mark_as_anchor(shown.candidate_run, shown.id)
 
 
 def _sides(shown: queries.Shown) -> dict[str, str | None]:

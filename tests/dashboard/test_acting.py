@@ -1,4 +1,4 @@
-"""A promotion and a roll back through the pages, on real checkpoints of a real line."""
+"""What the pages can do: promote, roll back, mark as anchor, on real checkpoints of real lines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.settings import ACTIONS_VARIABLE
+from harness.chronicle import who
 from harness.cli import main
 from harness.registry import Registry
 from harness.store import Store
@@ -95,3 +96,26 @@ def test_a_promotion_and_a_roll_back_through_the_pages(
     assert (blessed.digest, blessed.number) == (first.digest, 3)
     assert told == [{"event": "rolled_back", "reason": "it was rude"}]
     assert not app.exception
+
+    _mark_as_anchor(verdict["candidate_run"], first.digest, second)
+
+
+def _mark_as_anchor(run_id: str, before: str, digest: str) -> None:
+    app = _open("samples", b=run_id)
+    app.selectbox(key="anchor.line").select(LINE).run()
+    assert app.button(key="anchor.go").disabled, "neither a reason nor the line's name was given"
+    app.text_input(key="anchor.typed").input(LINE).run()
+    assert app.button(key="anchor.go").disabled, "no reason was given"
+    with Store(Workspace.at()) as store:
+        blessed = Registry(store.workspace, store).blessed(LINE)
+    assert blessed is not None
+    assert blessed.digest == before
+    _confirm(app, "anchor", "the old one was trained on the test data")
+    with Store(Workspace.at()) as store:
+        registry = Registry(store.workspace, store)
+        blessed = registry.blessed(LINE)
+        told = store.query("SELECT event, actor, reason FROM checkpoints ORDER BY seq DESC LIMIT 1")
+    assert blessed is not None
+    assert (blessed.digest, blessed.run_id, blessed.number) == (digest, run_id, 4)
+    assert blessed.override == "the old one was trained on the test data"
+    assert told == [{"event": "promoted", "actor": who(), "reason": blessed.override}]
