@@ -199,13 +199,13 @@ def incomes(moments_s: npt.ArrayLike, paid_until: float | None) -> tuple[Array, 
     moments_s    (n,) seconds since the epoch, in the order of arrival; going back earns nothing
     paid_until   the hour, counted since the epoch, up to which was paid; None: nothing was paid yet
 
-    The first value brings a day's money, each later one what its whole hours since then earned, a
-    day's at most. So all income is at most 1 + the days that passed.
+    The first value brings 23 hours' money, each later one what the hours that were begun since then
+    earned, a day's at most. So all income is at most 1 + the days that passed.
     """
     hours = np.floor(np.asarray(moments_s, dtype=float) / 3600)
     if not hours.size:
         return hours, paid_until
-    start = hours[0] - 24 if paid_until is None else paid_until
+    start = hours[0] - 23 if paid_until is None else paid_until
     reached = np.maximum.accumulate(np.concatenate([[start], hours]))
     return np.minimum(np.diff(reached), 24) / 24, float(reached[-1])
 

@@ -1,7 +1,7 @@
 """How often watching is wrong, and how late it is: the figures of docs/watch.md.
 
     python -m tests.experiments.watch            all tables, some ten minutes on one core
-    python -m tests.experiments.watch null       one of null, late, point
+    python -m tests.experiments.watch null       one of null, pass, late, point
 
 Worlds in which the truth is known, judged by the functions that judge production: conversations
 that end well with a known chance, a reference drawn from the same model, a drop at a random moment
@@ -19,7 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics.sequential import Detector, Moments, fixed_lower_bound, incomes
+from harness.statistics.sequential import (
+    Detector,
+    Moments,
+    fixed_lower_bound,
+    incomes,
+    interval,
+)
+from harness.watch.reference import of_moments
 
 Array = npt.NDArray[np.float64]
 Watcher = Callable[[Array, Array, float, float], "float | None"]
@@ -156,6 +163,24 @@ def point_value(months: int, seed: int, *, by_bound: bool, alpha: float = 0.05) 
     return failed / months
 
 
+def passes(reference: int, window: int, drop: float, draws: int, seed: int) -> float:
+    """Share of draws in which a completion rate passes with so much in reference and window."""
+    rng = np.random.default_rng(seed)
+    found = 0
+    for _ in range(draws):
+        seen, now = (
+            Moments(n, well, well)
+            for n, p in ((reference, WELL), (window, WELL * (1 - drop)))
+            for well in [int(rng.binomial(n, p))]
+        )
+        limits = of_moments(
+            seen, "higher", margin=0.05, floor=0.0, alpha=0.01, source="", digest=None
+        )
+        assert limits.pass_limit is not None
+        found += interval(now)[0] >= limits.pass_limit
+    return found / draws
+
+
 def _null(scale: int) -> Iterator[str]:
     yield "| watcher | alarms a month at the very limit, alpha 0.01 a day | promised |"
     yield "| --- | --- | --- |"
@@ -192,7 +217,16 @@ def _point(scale: int) -> Iterator[str]:
         yield f"identical models failed within a month, held to the anchor's {name}: {share:.3f}"
 
 
-TABLES = {"null": _null, "late": _late, "point": _point}
+def _pass(scale: int) -> Iterator[str]:
+    yield "| reference | in the window | identical passes | −5% passes | −10% passes |"
+    yield "| --- | --- | --- | --- | --- |"
+    for reference in (1000, 10_000):
+        for window in (1000, 10_000, 100_000):
+            cells = [f"{passes(reference, window, d, 100 * scale, 5):.3f}" for d in (0, 0.05, 0.1)]
+            yield f"| {reference:,} | {window:,} | {' | '.join(cells)} |"
+
+
+TABLES = {"null": _null, "pass": _pass, "late": _late, "point": _point}
 
 
 def main(names: list[str], scale: int = 3) -> None:

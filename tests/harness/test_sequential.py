@@ -111,8 +111,8 @@ def test_a_fixed_bound_is_clopper_and_pearson_s(n: int, p: float, seed: int) -> 
 @given(st.lists(st.floats(0, 4e6), min_size=1, max_size=50), st.integers(0, 50))
 def test_income_is_a_day_and_what_the_clock_earned(at: list[float], cut: int) -> None:
     pay, until = incomes(at, None)
-    assert pay[0] == 1
-    assert pay.sum() <= 1 + (max(at) - at[0]) / 86_400 + 1 / 24 + 1e-9
+    assert pay[0] == 23 / 24
+    assert pay.sum() <= 1 + (max(at) - at[0]) / 86_400 + 1e-9
     if cut < len(at):
         first, reached = incomes(at[:cut], None)
         second, end = incomes(at[cut:], reached)
@@ -123,7 +123,7 @@ def test_income_is_a_day_and_what_the_clock_earned(at: list[float], cut: int) ->
 # --- what is promised, in worlds where the truth is known ---------------------------------------
 
 ALPHA = 0.05
-TRIALS = 400
+TRIALS = 250
 
 
 def binary(rng: np.random.Generator, n: int, p: float) -> Array:
@@ -182,7 +182,7 @@ def test_a_t_test_that_peeks_would_not() -> None:
 
 def test_the_conversation_is_the_unit_and_the_answer_is_not() -> None:
     rng = np.random.default_rng(4)
-    talks = [conversations(rng, 200, 0.8, 20) for _ in range(TRIALS // 2)]
+    talks = [conversations(rng, 150, 0.8, 20) for _ in range(TRIALS // 2)]
     assert rate([rings(t.mean(1), 0.8) for t in talks]) <= LOOSE
     assert rate([rings(t.ravel(), 0.8) for t in talks]) > 3 * LOOSE
 
@@ -205,9 +205,9 @@ def test_the_reference_is_its_bound_and_not_its_value() -> None:
 def test_an_interval_is_right_at_every_look(law: str) -> None:
     rng = np.random.default_rng(6)
     mean = {"binary": 0.8, "rare": 0.01, "stars": 0.7}[law]
-    looks = np.unique(np.geomspace(5, 3000, 15).astype(int))
+    looks = np.unique(np.geomspace(5, 3000, 10).astype(int))
     missed = 0
-    for _ in range(80):
+    for _ in range(40):
         x = (
             rng.choice([0.25, 0.75, 1.0], 3000, p=[0.25, 0.4, 0.35])
             if law == "stars"
@@ -216,7 +216,7 @@ def test_an_interval_is_right_at_every_look(law: str) -> None:
         truth = 0.25 * 0.25 + 0.75 * 0.4 + 0.35 if law == "stars" else mean
         ends = [interval(Moments.of(x[:n]), ALPHA) for n in looks]
         missed += any(not low <= truth <= high for low, high in ends)
-    assert missed / 80 <= 0.05
+    assert missed / 40 <= 0.05
 
 
 def test_an_income_meets_a_late_drop_that_a_single_bet_sleeps_through() -> None:

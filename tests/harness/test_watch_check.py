@@ -108,14 +108,14 @@ def test_a_healthy_model_passes_and_a_worse_one_fails(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     digest = promote("a")
-    policy = replace(POLICY, conversations=2000)
-    end = serve(store, digest, START, 7000, seed=1, every_s=20)
+    policy = replace(POLICY, conversations=800)
+    end = serve(store, digest, START, 3700, seed=1, ends=0.95)
     healthy = check(store, registry, LINE, policy, now=later(end))
     assert healthy.outcome == "pass", healthy.signals
     completion = signal(healthy, "completion")
-    assert completion.low <= 0.8 <= completion.high
-    assert completion.reference < 0.95 * 0.8 < completion.pass_limit
-    end = serve(store, digest, later(end), 2000, seed=2, ends=0.5)
+    assert completion.low <= 0.95 <= completion.high
+    assert completion.reference < 0.95 * 0.95 < completion.pass_limit
+    end = serve(store, digest, later(end), 400, seed=2, ends=0.5)
     fallen = check(store, registry, LINE, policy, now=later(end))
     assert fallen.outcome == "fail"
     assert [s.signal for s in fallen.failing()] == ["completion"]
@@ -127,13 +127,13 @@ def test_a_failure_stands_until_the_evidence_after_it_passes(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     digest = promote("a")
-    policy = replace(POLICY, conversations=2000)
-    end = serve(store, digest, START, 2500, seed=1)
-    end = serve(store, digest, later(end), 800, seed=2, ends=0.3)
+    policy = replace(POLICY, conversations=800)
+    end = serve(store, digest, START, 900, seed=1, ends=0.95)
+    end = serve(store, digest, later(end), 200, seed=2, ends=0.3)
     assert check(store, registry, LINE, policy, now=later(end)).outcome == "fail"
-    end = serve(store, digest, later(end), 50, seed=3)
+    end = serve(store, digest, later(end), 50, seed=3, ends=0.95)
     assert check(store, registry, LINE, policy, now=later(end)).outcome == "fail"
-    end = serve(store, digest, later(end), 9000, seed=4, every_s=5)
+    end = serve(store, digest, later(end), 3500, seed=4, ends=0.95, every_s=5)
     assert check(store, registry, LINE, policy, now=later(end)).outcome == "pass"
 
 
@@ -153,12 +153,12 @@ def test_many_looks_leave_what_one_look_leaves(
     often = POLICY
     once = replace(POLICY, signals={**POLICY.signals, "json_valid": None})
     at = START
-    for part in range(6):
+    for part in range(4):
         end = serve(
             store,
             digest,
             at,
-            400,
+            200,
             seed=part,
             every_s=11,
             conversation_id=lambda i, part=part: f"{part}-{i // 3}" if i % 5 else None,
@@ -176,7 +176,7 @@ def test_many_looks_leave_what_one_look_leaves(
 def test_a_reference_that_is_too_small_for_the_margin_is_said_to_be(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
-    end = serve(store, promote("a"), START, 3000, seed=1, every_s=20)
+    end = serve(store, promote("a"), START, 800, seed=1, every_s=20)
     few = replace(POLICY, conversations=100)
     verdict = check(store, registry, LINE, few, now=later(end))
     assert "too small to show a margin" in signal(verdict, "completion").reason
@@ -223,7 +223,7 @@ def test_a_new_version_is_held_to_the_one_before(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     old = promote("a")
-    end = serve(store, old, START, 3000, seed=1)
+    end = serve(store, old, START, 1000, seed=1)
     new = promote("b")
     end = serve(store, new, later(end), 400, seed=2, ends=0.4)
     verdict = check(store, registry, LINE, POLICY, now=later(end))
@@ -289,8 +289,8 @@ def test_a_verdict_comes_back_from_the_store_as_it_went_in(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     digest = promote("a")
-    end = serve(store, digest, START, 1500, seed=1)
-    end = serve(store, digest, later(end), 800, seed=2, ends=0.3)
+    end = serve(store, digest, START, 700, seed=1)
+    end = serve(store, digest, later(end), 300, seed=2, ends=0.3)
     verdict = check(store, registry, LINE, POLICY, now=later(end))
     found = last(store, LINE, digest, POLICY)
     assert found is not None
@@ -298,6 +298,7 @@ def test_a_verdict_comes_back_from_the_store_as_it_went_in(
     assert found.state == json.loads(json.dumps(verdict.state))
 
 
+@pytest.mark.long
 def test_costly_signals_are_kept_and_chosen_by_the_observation_s_id(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
@@ -319,10 +320,10 @@ def test_slow_answers_fail_a_latency_that_is_required(
     digest = promote("a")
     slow = SignalPolicy(required=True)
     policy = replace(POLICY, signals={"toxicity": None, "latency_p95": slow})
-    end = serve(store, digest, START, 2000, seed=1)
+    end = serve(store, digest, START, 1200, seed=1)
     fine = check(store, registry, LINE, policy, now=later(end))
     assert signal(fine, "latency_p95").outcome == "pass"
-    end = serve(store, digest, later(end), 800, seed=2, latency_s=9.0)
+    end = serve(store, digest, later(end), 400, seed=2, latency_s=9.0)
     verdict = check(store, registry, LINE, policy, now=later(end))
     assert [s.signal for s in verdict.failing()] == ["latency_p95"]
 

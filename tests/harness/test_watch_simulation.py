@@ -37,6 +37,7 @@ def test_a_large_drop_is_seen_the_next_day_and_before_a_daily_test_sees_it() -> 
     assert ours < daily < 72
 
 
+@pytest.mark.long
 def test_a_small_drop_is_seen_where_tests_of_single_days_see_nothing() -> None:
     world = World(a_day=500, reference=10_000, drop=0.1)
     _, caught, _ = delays(world, watching, 12, 14)
