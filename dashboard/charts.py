@@ -252,11 +252,14 @@ def series(
 
 
 def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart:
-    """A value with its interval per name: `rows` has name, value, low, high."""
+    """A value with its interval per name: `rows` has name, value, low, high, perhaps a limit."""
     import altair as alt
 
     base = alt.Chart(rows)
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=190, ticks=False))
+    layers = []
+    if "limit" in rows:
+        layers.append(base.mark_tick(color=RED, thickness=2, size=22).encode(x="limit:Q", y=y))
     bars = base.mark_rule(strokeWidth=3, opacity=0.6, color=BLUE).encode(
         x="low:Q", x2="high:Q", y=y
     )
@@ -265,7 +268,7 @@ def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart
         y=y,
         tooltip=_tooltip(rows, words),
     )
-    return styled(alt.layer(bars, marks), height=max(90, 40 * len(rows) + 40))
+    return styled(alt.layer(*layers, bars, marks), height=max(90, 40 * len(rows) + 40))
 
 
 def matrix(cells: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart:

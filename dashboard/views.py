@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
 
 VIEWS: dict[str, dict[str, str]] = {
-    "": {"overview": "Today", "verdict": "Verdict"},
+    "": {"overview": "Today", "verdict": "Verdict", "watch": "Watch"},
     "Quality": {
         "trend": "Trend",
         "heatmap": "Heat map",
