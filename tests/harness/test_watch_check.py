@@ -14,7 +14,10 @@ import pytest
 
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import UserError
+from harness.records import Score, ScoreOutcome
 from harness.registry import Registry
+from harness.runs import save_scores
+from harness.statistics.sequential import Moments, fixed_lower_bound
 from harness.store import Store
 from harness.watch.meaning import ask
 from harness.watch.policy import SignalPolicy, WatchPolicy
@@ -240,6 +243,33 @@ def test_the_anchor_s_scores_are_a_reference_by_their_bound(
     promote("a")
     with pytest.raises(UserError, match="never scored"):
         check(store, registry, LINE, policy)
+
+
+def test_an_anchor_s_clusters_are_its_unit(
+    store: Store, registry: Registry, tmp_path: Path
+) -> None:
+    """60 samples in 30 clusters that always agree: worth 30 answers, not 60."""
+    (tmp_path / "adapter_model.safetensors").write_text("scored")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    digest = registry.add(tmp_path, run_id="r1")
+    registry.promote(LINE, digest, override="for the test")
+    scored = ScoreOutcome.SCORED
+    scores = [
+        Score("r1", "chat", "done", f"s{i}", 0, 0, scored, float(i // 2 < 24), cluster=f"c{i // 2}")
+        for i in range(60)
+    ]
+    save_scores(store, scores, signatures={"chat/done": "done|v:1"})
+    own = SignalPolicy(source="anchor", metric="chat/done")
+    policy = replace(POLICY, signals={"toxicity": None, "completion": own})
+    verdict = check(store, registry, LINE, policy)
+    reference = verdict.state["references"]["completion"]
+    assert (reference["source"], reference["n"], reference["mean"]) == ("anchor", 30, 0.8)
+    alpha = policy.reference_alpha / 8
+    bound = fixed_lower_bound(Moments(30, 24, 24), alpha)
+    assert signal(verdict, "completion").reference == pytest.approx(0.95 * bound)
+    other = replace(own, metric="chat/other")
+    with pytest.raises(UserError, match="no scores of chat/other"):
+        check(store, registry, LINE, replace(policy, signals={"completion": other}))
 
 
 def test_two_that_look_at_once_count_nothing_twice(
