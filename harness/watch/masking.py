@@ -49,7 +49,7 @@ class Masked(NamedTuple):
     """The text without personal data, and how many were replaced."""
 
     text: str
-    count: int
+    replaced: int
 
 
 class _Width(dict[int, str]):
@@ -95,14 +95,14 @@ def mask_observation(observation: Observation, key: bytes) -> Observation:
     total = 0
     for name in _TEXTS:
         text = getattr(observation, name)
-        if text and (found := mask(text)).count:
+        if text and (found := mask(text)).replaced:
             changed[name] = found.text
-            total += found.count
+            total += found.replaced
     for name in _IDS:
         text = getattr(observation, name)
-        if text and (found := mask(text)).count:
+        if text and (found := mask(text)).replaced:
             changed[name] = "masked-" + hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-            total += found.count
+            total += found.replaced
     if observation.detail:
         detail, count = mask_json(observation.detail)
         if count:
@@ -125,7 +125,7 @@ def mask_json(value: Any) -> tuple[Any, int]:
         return [item for item, _ in items], sum(count for _, count in items)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= 1e6:
         found = mask(str(value))
-        return (found.text, found.count) if found.count else (value, 0)
+        return (found.text, found.replaced) if found.replaced else (value, 0)
     return value, 0
 
 
@@ -178,7 +178,7 @@ def _apart(spans: list[Span]) -> list[Span]:
 
 
 def _replaced(text: str, spans: list[Span]) -> str:
-    parts = []
+    parts: list[str] = []
     end = 0
     for span in spans:
         parts += (text[end : span.start], f"[{span.kind}]")

@@ -195,7 +195,7 @@ def _messages(value: Any) -> list[Mapping[str, Any]]:
 
 def _numbered(found: Mapping[str, Any], prefix: str) -> list[Mapping[str, Any]]:
     """Messages as OpenLLMetry has them: prefix0.role, prefix0.content, prefix1.role, ..."""
-    messages = []
+    messages: list[Mapping[str, Any]] = []
     while f"{prefix}{len(messages)}.content" in found:
         place = f"{prefix}{len(messages)}."
         role = found.get(f"{place}role", "user")

@@ -1,0 +1,300 @@
+"""How fast observations come in and are summarised, each against a named peer in the same run.
+
+`ratio` is ours over the peer's, in the unit of the row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-token-that-is-long-enough"
+SENDERS = 32
+RATCHET = "from harness.cli import run; run()"
+
+PROMPT = (
+    "Hello, my order 20261122-4711 has not arrived yet, could you please check what happened? "
+    "My name is on the parcel."
+)
+RESPONSE = "Your parcel left our warehouse yesterday and should be with you by Thursday. " * 4
+
+
+def run(quick: bool = False) -> list[dict[str, object]]:
+    """All rows. `quick` takes a tenth of the data and says so in the notes."""
+    from tests.benchmarks.peers import python_of
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        peer = python_of("fastapi", ("fastapi", "uvicorn[standard]"))
+        if peer is not None:
+            for batch in (1, 50):
+                rows.append(acknowledged(Path(folder), peer, batch, 2.0 if quick else 6.0,
+                                         rounds=1 if quick else 3))  # fmt: skip
+        rows.append(day(Path(folder), 1_000_000 if quick else 10_000_000, 3))
+    if quick:
+        rows = [row | {"note": f"{row['note']}; quick: a tenth of the data"} for row in rows]
+    return rows
+
+
+# Receiving.
+
+
+def acknowledged(
+    folder: Path, peer: Path, batch: int, seconds: float, rounds: int
+) -> dict[str, object]:
+    """Observations acknowledged per second by one receiver, its senders on the same machine."""
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+    for number in range(rounds):
+        for side, results in found.items():
+            home = folder / f"{side}-{batch}-{number}"
+            home.mkdir()
+            with _ours(home) if side == "ours" else _theirs(peer, home) as port:
+                sent = subprocess.run(
+                    [sys.executable, __file__, "send", str(port), str(batch), str(seconds)],
+                    capture_output=True, text=True, check=True,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                ).stdout  # fmt: skip
+            results.append(json.loads(sent))
+            if side == "ours":
+                _all_there(home, int(results[-1]["acknowledged"]))
+    rate = {side: statistics.median(r["rate"] for r in found[side]) for side in found}
+    p99 = {side: statistics.median(r["p99_ms"] for r in found[side]) for side in found}
+    form = "one a request" if batch == 1 else f"{batch} a request"
+    return _row(
+        f"observations acknowledged by one receiver, {form}, {SENDERS} senders on loopback",
+        f"{rate['ours']:.0f}/s",
+        f"{rate['peer']:.0f}/s (FastAPI, one SQLite transaction a request)",
+        rate["ours"] / rate["peer"],
+        "at least 2,000/s",
+        f"p99 of a request: ours {p99['ours']:.0f} ms, peer {p99['peer']:.0f} ms; ours masks each "
+        "text, and all that was acknowledged was found afterwards",
+    )
+
+
+@contextlib.contextmanager
+def _ours(home: Path) -> Iterator[int]:
+    command = [sys.executable, "-c", RATCHET, "watch", "serve", "--port", "0"]
+    variables = {"RATCHET_HOME": str(home), "RATCHET_WATCH_TOKENS": TOKEN}
+    with _served(command, variables) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _theirs(python: Path, home: Path) -> Iterator[int]:
+    with _served([str(python), "-c", _PEER, str(home / "peer.sqlite")], {}) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _served(command: list[str], variables: dict[str, str]) -> Iterator[int]:
+    server = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+    )
+    assert server.stdout is not None
+    try:
+        found = re.search(r":(\d+)", server.stdout.readline())
+        assert found is not None
+        yield int(found[1])
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+# What many would write first: checked by pydantic, one connection, a commit for each request.
+_PEER = """
+import json, socket, sqlite3, sys
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+class Observation(BaseModel):
+    observation_id: str
+    line: str
+    prompt: str | None = None
+    response: str | None = None
+    latency_s: float | None = None
+    output_tokens: int | None = None
+
+store = sqlite3.connect(sys.argv[1], check_same_thread=False)
+store.execute("PRAGMA journal_mode = WAL")
+store.execute("PRAGMA synchronous = FULL")
+store.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, line, prompt, response, latency_s, tokens)")
+app = FastAPI()
+
+@app.post("/v1/observations")
+async def take(sent: Observation | list[Observation]):
+    many = sent if isinstance(sent, list) else [sent]
+    with store:
+        store.executemany(
+            "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?, ?)",
+            [tuple(item.model_dump().values()) for item in many],
+        )
+    return {"accepted": len(many)}
+
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
+config = uvicorn.Config(app, log_level="warning", access_log=False)
+uvicorn.Server(config).run(sockets=[listener])
+"""
+
+
+def _send(port: int, batch: int, seconds: float) -> None:
+    """Many senders that each wait for their answer; prints what was acknowledged."""
+    import http.client
+    import threading
+
+    names = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
+    latencies: list[float] = []
+    until = time.monotonic() + seconds
+
+    def work() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while time.monotonic() < until:
+            many = [
+                {"observation_id": uuid.uuid4().hex, "line": "bot", "prompt": PROMPT,
+                 "response": RESPONSE, "latency_s": 0.8, "output_tokens": 60}
+                for _ in range(batch)
+            ]  # fmt: skip
+            began = time.perf_counter()
+            body = json.dumps(many if batch > 1 else many[0])
+            connection.request("POST", "/v1/observations", body, names)
+            answer = connection.getresponse()
+            said = json.loads(answer.read())
+            latencies.append(time.perf_counter() - began)
+            if answer.status != 200 or said["accepted"] != batch:
+                raise AssertionError(said)
+
+    began = time.monotonic()
+    senders = [threading.Thread(target=work) for _ in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    count = len(latencies) * batch
+    print(json.dumps({
+        "acknowledged": count,
+        "rate": count / (time.monotonic() - began),
+        "p99_ms": 1e3 * statistics.quantiles(latencies, n=100)[-1],
+    }))  # fmt: skip
+
+
+def _all_there(home: Path, count: int) -> None:
+    from harness.store import Store
+    from harness.workspace import Workspace
+
+    with Store(Workspace.at(home)) as store:
+        kept = store.query("SELECT count(*) AS n FROM observations")[0]["n"]
+    if kept != count:
+        raise AssertionError(f"{count} observations acknowledged, {kept} kept")
+
+
+# A day.
+
+
+def day(folder: Path, rows: int, rounds: int) -> dict[str, object]:
+    """The figures of a day against pandas over the same columns in Parquet."""
+    import datetime
+
+    import duckdb
+
+    from harness.store import Store
+    from harness.watch.daily import summarise
+    from harness.workspace import Workspace
+
+    workspace = Workspace.at(folder / "day")
+    with Store(workspace) as store:
+        store.drain()
+    columns = folder / "day.parquet"
+    with duckdb.connect(str(workspace.database)) as connection:
+        connection.execute(f"INSERT INTO observations BY NAME {_history(rows)}")
+        connection.execute(
+            "COPY (SELECT line, model_digest, observed_at, latency_s, first_token_s, error, "
+            "input_tokens, output_tokens, stars, outcome, thumb FROM observations) "
+            f"TO '{columns}' (FORMAT parquet)"
+        )
+    ours, peer = [], []
+    store = Store(workspace)
+    for _ in range(rounds):
+        began = time.perf_counter()
+        found = summarise(store, datetime.date(2026, 11, 21))
+        ours.append(time.perf_counter() - began)
+        if sum(model.requests for model in found.models) != rows:
+            raise AssertionError("the day does not add up")
+        said = subprocess.run(
+            [sys.executable, "-c", _PANDAS, str(columns)],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        peer.append(float(said))
+    store.close()
+    return _row(
+        f"a day of {rows:,} observations in figures, by hour and by model",
+        f"{statistics.median(ours):.2f} s",
+        f"{statistics.median(peer):.1f} s (pandas over the same columns in Parquet)",
+        statistics.median(ours) / statistics.median(peer),
+        "below 2 s",
+        "computed from the rows each time; quantiles within 1%, pandas' exact",
+    )
+
+
+_PANDAS = """
+import sys, time
+import pandas
+began = time.perf_counter()
+seen = pandas.read_parquet(sys.argv[1], dtype_backend="pyarrow")
+seen["hour"] = seen["observed_at"].dt.floor("h")
+figures = {"latency_s": ["count", "sum"], "error": "count", "input_tokens": "sum",
+           "output_tokens": "sum", "stars": ["count", "mean"], "outcome": "count"}
+for keys in (["hour"], ["line", "model_digest"]):
+    groups = seen.groupby(keys)
+    groups.agg(figures)
+    groups[["latency_s", "first_token_s"]].quantile([0.5, 0.95, 0.99])
+print(time.perf_counter() - began)
+"""
+
+
+def _history(rows: int) -> str:
+    """A day of two models, with texts of some hundred characters."""
+    return f"""
+        SELECT md5(i::VARCHAR) AS observation_id, 'support-bot' AS line,
+            repeat(md5((i % 2)::VARCHAR), 2) AS model_digest, 'c' || i // 3 AS conversation_id,
+            'What is the state of order number ' || i || '? It was to come last week.' AS prompt,
+            repeat('Your order is on its way. ', 4 + (hash(i) % 6)::INTEGER) || i AS response,
+            0.2 + (hash(i * 3) % 10000) / 5000.0 AS latency_s,
+            0.05 + (hash(i * 5) % 1000) / 5000.0 AS first_token_s,
+            20 AS input_tokens, 40 + (hash(i) % 200)::BIGINT AS output_tokens,
+            CASE WHEN hash(i * 11) % 100 = 0 THEN 'timeout' END AS error,
+            CASE WHEN hash(i * 13) % 20 = 0 THEN 1 + (hash(i * 17) % 5)::DOUBLE END AS stars,
+            CASE WHEN hash(i * 19) % 4 = 0 THEN 'completed' END AS outcome, 'plain' AS source,
+            TIMESTAMP '2026-11-21' + to_microseconds((i * 86400000000.0 / {rows})::BIGINT)
+                AS observed_at, observed_at AS received_at, i + 1 AS seq
+        FROM range({rows}) t(i)
+    """
+
+
+def _row(what: str, ours: str, peer: str, ratio: float, goal: str, note: str) -> dict[str, Any]:
+    return {"what": what, "ours": ours, "peer": peer, "ratio": ratio, "goal": goal, "note": note}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["send"]:
+        _send(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    else:
+        for line in run(quick="quick" in sys.argv):
+            print(json.dumps(line))
