@@ -205,9 +205,12 @@ class _Look:
     def _of_version(self, source: str) -> Mapping[str, Reference]:
         """Every signal as a version that served before had it; empty for `auto` without one."""
         history = self._registry.history(self._blessed.line)
-        earlier = [v for v in history[:-1] if v.digest != self._blessed.digest]
-        if source not in ("auto", "previous"):
-            earlier = [v for v in earlier if v.digest.startswith(source)]
+        if source in ("auto", "previous"):
+            # Not the one that came before in time: after a roll back that is the one which failed.
+            earlier = [v for v in history if v.number == self._blessed.previous]
+        else:
+            earlier = [v for v in history[:-1] if v.digest.startswith(source)]
+        earlier = [v for v in earlier if v.digest != self._blessed.digest]
         kind = "previous" if source in ("auto", "previous") else "named"
         found = self._references_of(earlier[-1], history, kind) if earlier else None
         if found is None and source == "auto":

@@ -235,6 +235,19 @@ def test_a_new_version_is_held_to_the_one_before(
     assert verdict.model_digest == new
 
 
+def test_after_a_roll_back_the_version_that_failed_is_no_reference(
+    store: Store, registry: Registry, promote: Promote
+) -> None:
+    good = promote("a")
+    bad = promote("b")
+    end = serve(store, bad, START, 400, seed=1, ends=0.2)
+    registry.rollback(LINE)
+    end = serve(store, good, later(end), 100, seed=2)
+    verdict = check(store, registry, LINE, POLICY, now=later(end))
+    assert verdict.model_digest == good
+    assert verdict.detail["waiting"] == {"have": 100, "need": 300}
+
+
 def test_the_anchor_s_scores_are_a_reference_by_their_bound(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
