@@ -6,10 +6,9 @@ Only processes that this test started are killed, by themselves or by their PID.
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,26 +18,26 @@ from harness.artifacts import file_digest, verify
 from harness.faults import FAULT_VARIABLE
 from tests.trainers.driving import STATE_FILES, WEIGHT_FILES
 from tests.trainers.method_worlds import TEMPLATES, stage_of, write_method_world
+from tests.trainers.warm import Process, Warm
 from tests.trainers.worlds import write_world
 
-COMMAND = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm() as warm:
+        yield warm
 
 
-def start(folder: Path, fault: str | None = None) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    if fault:
-        environment[FAULT_VARIABLE] = fault
+def start(warm: Warm, folder: Path, fault: str | None = None) -> Process:
     words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home")]
-    with (folder / "out.txt").open("ab") as out:
-        return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *words], env=environment, stdout=out, stderr=out
-        )
+    environment = {FAULT_VARIABLE: fault} if fault else {}
+    return warm.start(words, folder / "out.txt", **environment)
 
 
-def finish(folder: Path) -> tuple[dict[str, object], str]:
+def finish(warm: Warm, folder: Path) -> tuple[dict[str, object], str]:
     """Run to the end; returns the training's state and the last checkpoint's digest."""
-    assert start(folder).wait(timeout=240) == 0, (folder / "out.txt").read_text(errors="replace")
+    code = start(warm, folder).wait(timeout=240)
+    assert code == 0, (folder / "out.txt").read_text(errors="replace")
     [home] = (folder / "home" / "trainings").iterdir()
     kept = home / "checkpoints"
     assert all(verify(step) == [] for step in kept.iterdir())
@@ -48,11 +47,11 @@ def finish(folder: Path) -> tuple[dict[str, object], str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path
+    tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path, warm: Warm
 ) -> tuple[dict[str, object], str]:
     folder = tmp_path_factory.mktemp("undisturbed")
     write_world(folder, tiny_llama)
-    return finish(folder)
+    return finish(warm, folder)
 
 
 def assert_the_same(
@@ -80,32 +79,36 @@ def assert_the_same(
     ],
 )
 def test_killed_at_a_labelled_point(
-    tmp_path: Path, tiny_llama: Path, undisturbed: tuple[dict[str, object], str], fault: str
+    tmp_path: Path,
+    tiny_llama: Path,
+    warm: Warm,
+    undisturbed: tuple[dict[str, object], str],
+    fault: str,
 ) -> None:
     write_world(tmp_path, tiny_llama)
-    assert start(tmp_path, fault).wait(timeout=240) == -9
-    assert_the_same(finish(tmp_path), undisturbed, tmp_path)
+    assert start(warm, tmp_path, fault).wait(timeout=240) == -9
+    assert_the_same(finish(warm, tmp_path), undisturbed, tmp_path)
 
 
 @pytest.mark.long
 def test_killed_at_random_moments(
-    tmp_path: Path, tiny_llama: Path, undisturbed: tuple[dict[str, object], str]
+    tmp_path: Path, tiny_llama: Path, warm: Warm, undisturbed: tuple[dict[str, object], str]
 ) -> None:
     """Killed again and again, later each time, until it gets through by itself."""
     write_world(tmp_path, tiny_llama)
     chance = random.Random(20261122)
     kills = 0
     for patience in range(1, 30):
-        process = start(tmp_path)
+        process = start(warm, tmp_path)
         try:
-            assert process.wait(timeout=chance.uniform(1, 1 + patience)) == 0
+            assert process.wait(timeout=chance.uniform(0.3, 0.3 + patience / 3)) == 0
             break
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.wait(timeout=60)
             kills += 1
     assert kills >= 3
-    assert_the_same(finish(tmp_path), undisturbed, tmp_path)
+    assert_the_same(finish(warm, tmp_path), undisturbed, tmp_path)
 
 
 def pipeline(folder: Path, base: Path) -> Path:
@@ -121,9 +124,10 @@ def pipeline(folder: Path, base: Path) -> Path:
     return path
 
 
-def states(folder: Path) -> dict[str, dict[str, str]]:
+def states(warm: Warm, folder: Path) -> dict[str, dict[str, str]]:
     """Of every training of the folder: digests of all that its last checkpoint carries on."""
-    assert start(folder).wait(timeout=240) == 0, (folder / "out.txt").read_text(errors="replace")
+    code = start(warm, folder).wait(timeout=240)
+    assert code == 0, (folder / "out.txt").read_text(errors="replace")
     found = {}
     for home in sorted((folder / "home" / "trainings").iterdir()):
         last = home / "checkpoints" / "step-000006"
@@ -147,7 +151,7 @@ def states(folder: Path) -> dict[str, dict[str, str]]:
     ],
 )
 def test_killed_in_reinforcement_or_in_a_second_stage(
-    tmp_path: Path, tiny_llama: Path, trainer: str, fault: str
+    tmp_path: Path, tiny_llama: Path, warm: Warm, trainer: str, fault: str
 ) -> None:
     ends = []
     for name in ("whole", "killed"):
@@ -156,7 +160,7 @@ def test_killed_in_reinforcement_or_in_a_second_stage(
         else:
             write_method_world(tmp_path / name, tiny_llama, trainer)
         if name == "killed":
-            assert start(tmp_path / name, fault).wait(timeout=240) == -9
-        ends.append(states(tmp_path / name))
+            assert start(warm, tmp_path / name, fault).wait(timeout=240) == -9
+        ends.append(states(warm, tmp_path / name))
     assert len(ends[0]) == (2 if trainer == "pipeline" else 1)
     assert ends[0] == ends[1]
