@@ -26,6 +26,8 @@ from harness.faults import fault_point
 
 POINTER = "blessed.json"
 ALIAS = "blessed"
+CANDIDATE = "candidate"
+"""Beside the alias, while a canary runs: what it serves to some users (`harness.watch.split`)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import artifacts
-from harness.lines import Blessed
+from harness.lines import CANDIDATE, Blessed
 from harness.store import Store
 
 _STOOD_ON = """
@@ -57,6 +57,8 @@ def plan(
         for place, digest in enumerate(list(recent)[:keep]):
             word = "blessed" if place == 0 else f"blessed {place} before"
             reasons.setdefault(digest, f"{history[-1].line}: {word}")
+    for alias in sorted(store.workspace.lines.glob(f"*/{CANDIDATE}")):
+        reasons.setdefault(alias.resolve().name, f"{alias.parent.name}: a canary runs with it")
     for row in store.query(_STOOD_ON):
         reasons.setdefault(row["digest"], row["why"])
     for run_id in _baseline_runs(baselines):

@@ -143,7 +143,9 @@ def _answers(store: Store, line: str, since: datetime | None) -> list[dict[str, 
         SELECT o.observation_id, o.model_digest, o.prompt, o.response, s.stars, s.thumb,
             s.corrected, s.comment
         FROM said s JOIN observations o ON o.observation_id = s.answer
-        WHERE o.line = ? AND o.about IS NULL AND o.error IS NULL AND o.received_at >= ?
+        WHERE (o.line = $1 OR (o.line IS NULL AND o.model_digest IN (
+                SELECT digest FROM checkpoints WHERE line = $1)))
+            AND o.about IS NULL AND o.error IS NULL AND o.received_at >= $2
             AND length(trim(o.prompt)) > 0 AND o.response IS NOT NULL
             AND (s.stars <= {LOW_STARS} OR s.thumb = -1 OR length(trim(s.corrected)) > 0)
             AND o.observation_id NOT IN (SELECT observation_id FROM harvested)

@@ -23,9 +23,9 @@ from typing import Any
 
 from harness.artifacts import replace_symlink, write_atomic
 from harness.errors import UserError
+from harness.lines import CANDIDATE
 
 FILE = "split.json"
-ALIAS = "candidate"
 NGINX = "split.nginx.conf"
 ENVOY = "split.envoy.json"
 RAMP = (0.01, 0.1, 0.5, 1.0)
@@ -113,7 +113,7 @@ def write(folder: Path, split: Split) -> None:
 
 def follow(folder: Path, split: Split) -> None:
     """Write what follows from a split, where it is missing or old."""
-    alias = folder / ALIAS
+    alias = folder / CANDIDATE
     if split.share and split.other is None:
         target = os.path.relpath(folder.parent.parent / "checkpoints" / split.candidate, folder)
         if not alias.is_symlink() or str(alias.readlink()) != target:

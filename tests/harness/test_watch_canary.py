@@ -196,6 +196,15 @@ def test_two_lines_side_by_side(line):
     assert line.serving == "second"
 
 
+def test_what_a_canary_serves_is_not_pruned(line):
+    begin(line)
+    line.digests["other"] = line.promote("other")
+    kept = dict(line.registry.prune(keep=1).kept)
+    assert "a canary runs with it" in kept[line.digests["new"]]
+    advance(line)
+    assert line.digests["new"] not in dict(line.registry.prune(keep=1).kept)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

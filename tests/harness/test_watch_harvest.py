@@ -103,6 +103,19 @@ def test_feedback_that_comes_later_counts_and_may_be_taken_back(store):
     assert [item.observation_id for item in harvest(store, LINE).proposed] == ["a"]
 
 
+def test_an_answer_that_names_its_checkpoint_alone_is_found_too(store):
+    store.append("checkpoints", [{"digest": "a" * 64, "event": "promoted", "line": LINE}])
+    store.append(
+        "observations",
+        [
+            {**asked("a", "How tall is the tower?", thumb=-1), "line": None},
+            {**asked("b", "How deep is the lake?", thumb=-1), "line": None}
+            | {"model_digest": "b" * 64},
+        ],
+    )
+    assert [item.observation_id for item in harvest(store, LINE).proposed] == ["a"]
+
+
 def test_the_same_and_nearly_the_same_question_is_proposed_once(store):
     question = "Please book a table for two people at seven in the evening under the name of Li."
     chinese = "请帮我预订今天晚上七点的两人桌，名字是李先生，最好靠近窗户。"
