@@ -61,17 +61,25 @@ class Share:
         self.held += more
 
 
+def headers(request: Request) -> dict[bytes, bytes]:
+    """The headers as they came, names in lower case. Starlette's own look through all of them
+    each time one is asked for, which at some thousand requests a second is felt.
+    """
+    return dict(request.scope["headers"])
+
+
 async def read_body(request: Request, share: Share, limit: int = LIMIT) -> bytes:
     """The body, unpacked if it is gzip. Raises TurnedAway: 400, 408, 413, 415 or 429."""
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", "gzip"):
+    named = headers(request)
+    encoding = named.get(b"content-encoding", b"identity").lower()
+    if encoding not in (b"identity", b"gzip"):
         raise TurnedAway(415, "content-encoding is gzip or none")
-    declared = request.headers.get("content-length", "")
-    length = int(declared) if declared.isascii() and declared.isdigit() else 0
+    declared = named.get(b"content-length", b"")
+    length = int(declared) if declared.isdigit() else 0
     if length > limit:
         raise _too_large(limit)
     share.grow(LEAST + length)
-    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    unpack = zlib.decompressobj(wbits=31) if encoding == b"gzip" else None
     body = bytearray()
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dashboard.watch.body import LIMIT, Budget, Share, TurnedAway, read_body
+from dashboard.watch.body import LIMIT, Budget, Share, TurnedAway, headers, read_body
 from dashboard.watch.tokens import Tokens
 from harness.errors import UserError
 from harness.watch import otlp
@@ -94,9 +94,10 @@ class Receiver:
 
     async def observations(self, request: Request) -> Response:
         """POST /v1/observations: one object, a list of them, or one on each line."""
+        content_type = _content_type(request)
 
         def parse(body: bytes) -> tuple[Any, Taken]:
-            if _content_type(request) in LINES:
+            if content_type in LINES:
                 return None, self.intake.take(parse_lines(body))
             sent = parse_json(body)
             return sent, self.intake.take(sent if isinstance(sent, list) else [sent])
@@ -105,7 +106,7 @@ class Receiver:
             return _json({"what": what}, status)
 
         async def answer(share: Share) -> Response:
-            if _content_type(request) not in (JSON, *LINES):
+            if content_type not in (JSON, *LINES):
                 raise TurnedAway(415, f"content-type is {JSON} or {LINES[0]}")
             body = await read_body(request, share, self.limit)
             sent, taken = await self._taken(parse, body)
@@ -130,8 +131,9 @@ class Receiver:
         def parse(body: bytes) -> tuple[Any, Taken]:
             found = list(otlp.from_json(parse_json(body)) if as_json else otlp.from_protobuf(body))
             ours = [item for item in found if isinstance(item, Refused) or item.answers]
-            self.intake.counts.ignored += len(found) - len(ours)
-            return None, self.intake.take(ours, source="otlp", reader=otlp.read_span)
+            return len(found) - len(ours), self.intake.take(
+                ours, source="otlp", reader=otlp.read_span
+            )
 
         def tell(status: int, what: str) -> Response:
             return Response(otlp.failure(what, as_json=as_json), status, media_type=media)
@@ -140,7 +142,8 @@ class Receiver:
             if content_type not in (JSON, PROTOBUF):
                 raise TurnedAway(415, f"content-type is {PROTOBUF} or {JSON}")
             body = await read_body(request, share, self.limit)
-            _, taken = await self._taken(parse, body)
+            ignored, taken = await self._taken(parse, body)
+            self.intake.counts.ignored += ignored
             await self.committer.keep(taken)
             reasons = "; ".join(dict.fromkeys(refusal.what for refusal in taken.refused))
             content = otlp.answer(len(taken.refused), reasons[:1000], as_json=as_json)
@@ -180,7 +183,7 @@ class Receiver:
     ) -> Response:
         """The answer, or the refusal of the whole request in the words of its protocol."""
         try:
-            if not self.tokens.admit(request.headers.get("authorization")):
+            if not self.tokens.admit(headers(request).get(b"authorization")):
                 raise TurnedAway(401, "a bearer token is wanted")
             with self.budget.share() as share:
                 return await answer(share)
@@ -234,7 +237,8 @@ async def _drain(intake: Intake, every_s: float) -> None:
 
 
 def _content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    named = headers(request).get(b"content-type", b"").decode("latin-1")
+    return named.partition(";")[0].strip().lower()
 
 
 def _json(content: Any, status: int) -> Response:

@@ -21,12 +21,12 @@ class Tokens:
     def __init__(self, tokens: Sequence[str]) -> None:
         self._digests = [_digest(token.encode()) for token in tokens]
 
-    def admit(self, header: str | None) -> bool:
+    def admit(self, header: bytes | None) -> bool:
         """Whether an Authorization header holds one of them; the time does not tell which."""
-        scheme, _, token = (header or "").partition(" ")
-        given = _digest(token.strip().encode("utf-8", "surrogateescape"))
+        scheme, _, token = (header or b"").partition(b" ")
+        given = _digest(token.strip())
         found = [hmac.compare_digest(given, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(found)
+        return scheme.lower() == b"bearer" and any(found)
 
 
 def find_tokens(home: Path, file: Path | None) -> tuple[Tokens, Path | None]:

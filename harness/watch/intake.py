@@ -26,7 +26,7 @@ from harness.watch.observation import Observation, Refused, read
 BLANK = object()
 """Stands in for a blank line: it counts as a place, and as nothing else."""
 
-REMEMBERED = 500_000
+REMEMBERED = 200_000
 """Ids by which a repeated observation is known at once; older ones are found by the store."""
 
 

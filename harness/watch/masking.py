@@ -27,6 +27,10 @@ KINDS = ("EMAIL", "PHONE", "ID", "CARD", "IBAN", "SECRET")
 
 _TEXTS = ("prompt", "response", "error", "comment", "corrected_text")
 _IDS = ("observation_id", "conversation_id", "retry_of", "about")
+# UUIDs, trace and span ids, digests: made by a machine, and nobody's, whatever digits they hold.
+_MADE = re.compile(
+    r"[0-9A-Fa-f]{32}(?:-[0-9A-Fa-f]{16})?|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+)
 
 # An address begins where its run of characters begins: tried from there only, a text of a
 # million letters costs a million steps.
@@ -100,7 +104,7 @@ def mask_observation(observation: Observation, key: bytes) -> Observation:
             total += found.replaced
     for name in _IDS:
         text = getattr(observation, name)
-        if text and (found := mask(text)).replaced:
+        if text and not _MADE.fullmatch(text) and (found := mask(text)).replaced:
             changed[name] = "masked-" + hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
             total += found.replaced
     if observation.detail:

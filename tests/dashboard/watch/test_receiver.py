@@ -286,9 +286,9 @@ def test_the_tokens_of_the_workspace_are_made_once_and_for_its_owner_alone(tmp_p
     tokens, path = find_tokens(tmp_path, None)
     token = path.read_text().strip()
     assert path.stat().st_mode & 0o077 == 0
-    assert tokens.admit(f"Bearer {token}")
-    assert not tokens.admit(f"Basic {token}")
-    assert find_tokens(tmp_path, None)[0].admit(f"bearer {token}")
+    assert tokens.admit(f"Bearer {token}".encode())
+    assert not tokens.admit(f"Basic {token}".encode())
+    assert find_tokens(tmp_path, None)[0].admit(f"bearer {token}".encode())
     path.write_text("# old\nshort\n")
     with pytest.raises(UserError, match="less than"):
         find_tokens(tmp_path, None)
