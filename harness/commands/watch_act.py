@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,11 +26,8 @@ def respond(
     as_json: bool,
 ) -> None:
     """Act on a verdict, or say what --act would do."""
-    from harness.errors import UserError
     from harness.watch.act import act as take_back
 
-    if webhook is not None and not webhook.startswith(("http://", "https://")):
-        raise UserError("a webhook begins with http:// or https://", field="--webhook")
     action = take_back(verdict, registry, store, act=act, webhook=webhook)
     if as_json:
         import json
@@ -40,15 +39,19 @@ def respond(
         say(action, console)
 
 
+def check_webhook(url: str | None) -> None:
+    """Before anything is looked at. Raises UserError where it is no web address."""
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise UserError("a webhook begins with http:// or https://", field="--webhook")
+
+
 def say(action: Action, console: Console) -> None:
     """One line of what was done, or would have been."""
     to = (action.to_digest or "")[:12]
     if action.action == "held":
         said, style = f"nothing was done: {action.reason}", "yellow"
     elif action.action == "ramped":
-        share = action.detail["share"]
-        done = "" if action.acted else "dry run, --act does it: "
-        said = f"{done}{action.reason} ({to} at {share:.2%})"
+        said = action.reason if action.acted else f"dry run, --act does it: {action.reason}"
         style = "green" if action.acted else "yellow"
     elif action.acted:
         said, style = f"taken back: {action.line} serves {to} again", "bold"

@@ -98,10 +98,11 @@ def ramp(
     Changes nothing without --act. Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
     """
     from harness.commands.registry import open_workspace
-    from harness.commands.watch_act import say
+    from harness.commands.watch_act import check_webhook, say
     from harness.commands.watch_check import show
     from harness.watch import ramp as ramps
 
+    check_webhook(webhook)
     with open_workspace() as (store, registry, console):
         if abort:
             say(ramps.abort(store, line, act=act).action, console)

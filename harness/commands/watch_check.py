@@ -54,10 +54,11 @@ def check(
     import time
     from datetime import UTC, datetime
 
-    from harness.commands.watch_act import respond
+    from harness.commands.watch_act import check_webhook, respond
     from harness.watch.breaker import check_breaker
     from harness.watch.state import check as look
 
+    check_webhook(webhook)
     with _opened() as (store, registry, console):
         rules, name = _policy(policy), _line(line, registry)
         shown = ""
@@ -209,8 +210,12 @@ def _cells(signal: SignalVerdict) -> list[Any]:
         f"{sign[0]} {_number(signal.reference)}" if signal.reference is not None else "",
         f"{sign[1]} {_number(signal.pass_limit)}" if signal.pass_limit is not None else "",
         f"{signal.n:,}",
-        Text(f"{signal.outcome}: {signal.reason}", style=style),
+        Text(signal.outcome if signal.outcome == "pass" else _why(signal), style=style),
     ]
+
+
+def _why(signal: SignalVerdict) -> str:
+    return f"{signal.outcome}: {signal.reason}"
 
 
 def _number(value: float | None) -> str:
