@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ class Committer:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+        self._thread = ThreadPoolExecutor(1, "committer")
         self._waiting: list[tuple[Taken, asyncio.Future[int]]] = []
         self._wake = asyncio.Event()
 
@@ -59,6 +61,7 @@ class Committer:
                 await self._write()
         finally:
             await self._write()
+            self._thread.shutdown()
 
     async def _write(self) -> None:
         self._wake.clear()
@@ -66,7 +69,9 @@ class Committer:
         if not waiting:
             return
         try:
-            counts = await run_in_threadpool(self._intake.keep, [taken for taken, _ in waiting])
+            counts = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._intake.keep, [taken for taken, _ in waiting]
+            )
         except UserError as error:
             for _, done in waiting:
                 if not done.done():
