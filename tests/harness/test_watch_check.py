@@ -25,6 +25,7 @@ from harness.watch.signals import Text
 from harness.watch.state import check, last
 from harness.watch.verdict import WatchVerdict
 from harness.workspace import Workspace
+from tests.harness.worlds import Ratchet
 
 LINE = "bot"
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -398,3 +399,30 @@ def test_a_judge_s_verdict_is_read_strictly() -> None:
     texts = [Text("q", word) for word in ("good", "bad", "vague", "silent")]
     assert ask(backend, texts, "Be kind.") == [1.0, 0.0, None, None]
     assert backend.calls == 4
+
+
+def test_the_verb_says_the_verdict_in_its_exit_code_and_as_json(
+    ratchet: Ratchet, home: Workspace, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    (tmp_path / "adapter_model.safetensors").write_text("word")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "watch.yaml").write_text("conversations: 300\nsignals: {toxicity: false}\n")
+    with Store(home.ensure()) as store:
+        registry = Registry(home, store)
+        digest = registry.add(tmp_path)
+        registry.promote(LINE, digest, override="for the test")
+        serve(store, digest, now - timedelta(hours=9), 350, seed=1)
+    check_it = ("watch", "check", "--policy", tmp_path / "watch.yaml")
+    code, said = ratchet(*check_it)
+    assert code == 2
+    assert "INCONCLUSIVE" in said
+    assert "nothing failed; not shown yet:" in said
+    with Store(home) as store:
+        serve(store, digest, now - timedelta(hours=6), 300, seed=2, ends=0.1)
+    code, said = ratchet(*check_it)
+    assert code == 1
+    assert "completion shown to be worse than the margin allows" in said
+    code, said = ratchet("watch", "status", LINE, "--json")
+    assert code == 0
+    assert json.loads(said)["outcome"] == "fail"
