@@ -302,3 +302,29 @@ def wait_for(true, seconds=30):
     while not true():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_what_the_disk_refuses_is_not_acknowledged_and_may_be_sent_again(tmp_path, monkeypatch):
+    from starlette.testclient import TestClient
+
+    from dashboard.watch.server import Receiver, make_app
+    from dashboard.watch.tokens import Tokens
+    from harness.errors import UserError
+    from harness.watch.intake import Intake
+
+    def full(*_):
+        raise UserError("rows can't be appended: No space left on device")
+
+    with Store(Workspace.at(tmp_path).ensure()) as store:
+        names = {"authorization": f"Bearer {TOKEN}"}
+        receiver = Receiver(Intake(store), Tokens([TOKEN]))
+        sent = one()
+        with TestClient(make_app(receiver), headers=names) as client:
+            with monkeypatch.context() as patched:
+                patched.setattr(store, "append", full)
+                refused = client.post("/v1/observations", json=sent)
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "5"
+            assert receiver.intake.counts.accepted == 0
+            assert client.post("/v1/observations", json=sent).json()["accepted"] == 1
+        assert store.query("SELECT count(*) AS n FROM observations") == [{"n": 1}]
