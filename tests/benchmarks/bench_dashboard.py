@@ -6,7 +6,9 @@ ten open pages, over p95 with none, in the same run.
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,10 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.dashboard_history import (
+    ANSWERED,
+    LINE,
+    METRICS,
+    SAMPLES,
+    STEPS,
+    SUITE,
+    VOTES,
+    fill,
+)
+
 ROOT = Path(__file__).parents[2]
-SUITE = "bench"
-METRICS = ("alpha/match", "alpha/valid", "beta/match", "beta/valid")
-SAMPLES = 250
+AGAIN = [sys.executable, "-m", "tests.benchmarks.bench_dashboard"]
+MEMORY_MB = 1_024.0
 READERS = 10
 PAUSE_S = 5.0
 """Between two questions of one open page, as the view of a running training has it."""
@@ -35,69 +47,31 @@ def run(quick: bool = False) -> list[dict[str, object]]:
         workspace = Workspace.at(Path(folder) / ".ratchet")
         with Store(workspace) as store:
             fill(store, runs)
-            rows = views(store, runs, rounds=3)
+        rows = _views_apart(workspace.home)
         rows.append(appends(workspace.home, seconds=3.0 if quick else 10.0))
     note = f"{runs:,} runs, {runs * SAMPLES * len(METRICS):,} scores"
     return [row | {"note": f"{note}; {row['note']}"} for row in rows]
 
 
-def fill(store: Any, runs: int) -> None:
-    """Write the history by SQL into the file itself: the store has no door for inventions."""
-    import json
-
-    import duckdb
-
-    store.drain()
-    says = {
-        "signature": "match|v:1",
-        "direction": "higher",
-        "scale": "ratio",
-        "form": "mean",
-        "unit": "share",
-        "low": 0.0,
-        "high": 1.0,
-        "stats": [],
-        "aggregate": None,
-    }
-    protocol: dict[str, Any] = {}
-    for name in METRICS:
-        task, _, metric = name.partition("/")
-        protocol.setdefault(task, {"data": "x", "generate": None, "metrics": {}})
-        protocol[task]["metrics"][metric] = says
-    with duckdb.connect(str(store.workspace.database)) as connection:
-        connection.execute(
-            "INSERT INTO runs BY NAME SELECT md5(i::VARCHAR)[:16] AS run_id, "
-            "'model ' || i AS model, "
-            "md5('d' || i) AS model_digest, ? AS suite, '0' AS suite_digest, 0 AS seed, 0 AS draw, "
-            "?::JSON AS protocol, '{}'::JSON AS subject, '{}'::JSON AS provenance, "
-            "TIMESTAMP '2026-01-01' + INTERVAL (i) MINUTE AS started_at, i AS seq "
-            "FROM generate_series(1, ?) g(i)",
-            [SUITE, json.dumps(protocol), runs],
-        )
-        connection.execute(
-            "INSERT INTO run_events BY NAME SELECT run_id, 'finished' AS event, started_at AS "
-            "happened_at, seq + ? AS seq FROM runs",
-            [runs],
-        )
-        for number, name in enumerate(METRICS):
-            task, _, metric = name.partition("/")
-            connection.execute(
-                "INSERT INTO scores BY NAME SELECT r.run_id, ? AS task, ? AS metric, 's' || j AS "
-                "sample_id, 0 AS response_index, 0 AS draw, 'scored' AS outcome, "
-                "(hash(j, r.seq // 50) % 100 < 80)::INTEGER::DOUBLE AS value, 'match|v:1' AS "
-                "signature, r.started_at AS scored_at, r.seq * 4000 + ? * 1000 + j AS seq "
-                f"FROM runs r, generate_series(1, {SAMPLES}) g(j) ORDER BY r.seq",
-                [task, metric, number],
-            )
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute("UPDATE store_order SET next_seq = 1000000000")
-        connection.execute("CHECKPOINT")
+def _views_apart(home: Path) -> list[dict[str, object]]:
+    """`views` in a process of its own, so that its memory is that of the views alone."""
+    done = subprocess.run(
+        [*AGAIN, "views", str(home)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    rows: list[dict[str, object]] = json.loads(done.stdout)
+    return rows
 
 
-def views(store: Any, runs: int, rounds: int) -> list[dict[str, object]]:
-    """Seconds of all queries of a view, warm: the median of `rounds` after one to warm up."""
-    from dashboard import comparing, measures, queries
-    from dashboard.attention import attention
+def views(store: Any, rounds: int = 3) -> list[dict[str, object]]:
+    """Seconds of all queries of a view, warm: the median of `rounds` after one to warm up; and
+    the most memory that this process ever held.
+    """
+    from dashboard import comparing, measures, outputs, queries
+    from dashboard.attention import attention, forecasts, margins
 
     history = queries.runs_of(store, SUITE)
     ids = [row["run_id"] for row in history]
@@ -112,6 +86,7 @@ def views(store: Any, runs: int, rounds: int) -> list[dict[str, object]]:
         queries.is_synthetic(store)
         queries.lines(store)
         attention(store)
+        forecasts(margins(store, LINE))
         queries.verdicts(store, 8)
 
     def trend() -> None:
@@ -120,8 +95,34 @@ def views(store: Any, runs: int, rounds: int) -> list[dict[str, object]]:
         measures.values(store, [first], declared, name)
         measures.changes(store, first, ids, {name: declared[name]})
 
+    recent = [row["run_id"] for row in history[-ANSWERED:]]
+    digests = {task: comparing.task_digest(whole, task) for task in ("alpha", "beta")}
+
+    def drift() -> None:
+        outputs.lengths(store, [*recent, first], "alpha")
+        texts = outputs.texts(store, [*recent, first], "alpha")
+        for run in recent:
+            outputs.wording(texts[run], texts[last])
+        outputs.measured(store, last, recent, "alpha")
+        forecasts(margins(store, LINE))
+
+    def verdict() -> None:
+        found = queries.verdicts(store)
+        shown = queries.verdict(store, found[0]["verdict_id"])
+        assert shown is not None
+        queries.run(store, shown.candidate_run)
+
+    def humans() -> None:
+        _rated(queries.votes(store))
+
+    def trainings() -> None:
+        queries.trainings(store)
+        queries.training_steps(store, "long")
+        queries.training_events(store, "long")
+
     asked: dict[str, tuple[float, Callable[[], Any]]] = {
         "first page": (1.0, overview),
+        f"verdict, of {len(history):,} to choose from": (2.0, verdict),
         "trend of 200 runs": (2.0, trend),
         "heat map of 40 runs": (2.0, lambda: measures.changes(store, first, ids[-40:], declared)),
         "compare two runs": (2.0, lambda: comparing.tallies(store, first, last)),
@@ -129,6 +130,14 @@ def views(store: Any, runs: int, rounds: int) -> list[dict[str, object]]:
             2.0,
             lambda: comparing.pairs(store, first, last, name, declared[name]),
         ),
+        f"forgetting, {ANSWERED} runs by language": (
+            2.0,
+            lambda: measures.changes(store, first, recent, declared, "language", digests),
+        ),
+        f"drift of {ANSWERED} runs": (2.0, drift),
+        f"humans, {VOTES:,} votes rated": (2.0, humans),
+        f"a training of {STEPS:,} steps": (2.0, trainings),
+        "1,000 calibrations": (2.0, lambda: queries.calibrations(store)),
     }
     rows = []
     for view, (goal, ask) in asked.items():
@@ -138,13 +147,27 @@ def views(store: Any, runs: int, rounds: int) -> list[dict[str, object]]:
         rows.append(
             _row(f"{view}", f"{took:.2f} s", f"{goal:g} s (goal)", took / goal, "≤ 1", note)
         )
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    note = "the process that asked all of the above, one after the other"
+    ratio = held / MEMORY_MB
+    rows.append(_row("peak memory", f"{held:,.0f} MB", "1,024 MB (goal)", ratio, "≤ 1", note))
     return rows
+
+
+def _rated(votes: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    from harness.metrics.elo import rate
+
+    names = {"left": "left_name", "right": "right_name", "choice": "choice", "rater": "rater"}
+    frame = pd.DataFrame({name: [vote[column] for vote in votes] for name, column in names.items()})
+    rate(frame.assign(prompt=[f"{vote['task']}/{vote['sample_id']}" for vote in votes]))
 
 
 def appends(home: Path, seconds: float) -> dict[str, object]:
     """p95 of one-row appends beside ten readers, over the same without any."""
     alone = _p95(home, seconds)
-    server = subprocess.Popen([sys.executable, __file__, str(home), str(seconds + 8)], cwd=ROOT)
+    server = subprocess.Popen([*AGAIN, "serve", str(home), str(seconds + 8)], cwd=ROOT)
     time.sleep(5.0)  # after its imports
     beside = _p95(home, seconds)
     server.wait()
@@ -173,7 +196,6 @@ def _p95(home: Path, seconds: float) -> float:
 
 def _serve(home: str, seconds: float) -> None:
     """What ten open pages of a running training ask of the one server's store."""
-    sys.path.insert(0, str(ROOT))
     from threading import Thread
 
     from dashboard import queries
@@ -215,4 +237,11 @@ def _row(what: str, ours: str, peer: str, ratio: float, goal: str, note: str) ->
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], float(sys.argv[2]))
+    if sys.argv[1] == "views":
+        from harness.store import Store
+        from harness.workspace import Workspace
+
+        with Store(Workspace.at(sys.argv[2])) as opened:
+            print(json.dumps(views(opened)))
+    else:
+        _serve(sys.argv[2], float(sys.argv[3]))
