@@ -254,3 +254,37 @@ def test_a_larger_share_of_the_suite_moves_items_one_way(prompt, one, other):
     if side_of(prompt, True, small) == "sample":
         assert side_of(prompt, True, large) == "sample"
     assert side_of(f" {prompt} ", True, large) == side_of(prompt, True, large)
+
+
+# The verbs.
+
+
+def test_harvest_review_and_write_as_verbs(store, tmp_path, monkeypatch):
+    import typer
+    from typer.testing import CliRunner
+
+    from harness.commands import watch_harvest
+    from harness.workspace import HOME_VARIABLE
+
+    monkeypatch.setenv(HOME_VARIABLE, str(store.workspace.home))
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(watch_harvest.harvest)
+    app.command()(watch_harvest.review)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    store.append("observations", [asked("a", "Why\u202e is it red? [bold]x[/bold]", thumb=-1)])
+    assert "1 proposed: 1 for the suite's side" in run("harvest", LINE)
+    listed = run("review")
+    assert "⟨U+202E⟩" in listed
+    assert "[bold]x[/bold]" in listed
+    (item,) = pending(store)
+    run("review", item.item_id, "--yes", "--by", "Mei", "--target", "Because it is hot.")
+    assert "nothing waits" in run("review")
+    assert "1 rows in suite.jsonl" in run("harvest", "--to", "suite")
+    (row,) = read(tmp_path / "suite.jsonl")
+    assert (row["target"], row["reviewer"]) == ("Because it is hot.", "Mei")
