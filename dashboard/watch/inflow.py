@@ -86,6 +86,8 @@ def serve(
     def ready(url: str, tokens: Path | None) -> None:
         typer.echo(f"receiving at {url}/v1/observations and {url}/v1/traces")
         typer.echo(f"tokens: {tokens}" if tokens else "tokens: from RATCHET_WATCH_TOKENS")
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            typer.echo("others can reach it, and it has no TLS: put a proxy before it", err=True)
 
     _check_line(line)
     with Store(Workspace.at().ensure()) as store:
