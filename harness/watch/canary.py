@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +72,7 @@ def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> W
     Raises UserError where the policy can't be read against the store.
     """
     readers = [_reader(store, split, policy, arm) for arm in ("blessed", "candidate")]
-    upto = max(reader.settled_until(now) for reader in readers)
+    upto = _settled_until(store, split, now - timedelta(seconds=policy.settle_s))
     blessed, candidate = (
         _arm(reader, split, policy, name, upto)
         for reader, name in zip(readers, ("blessed", "candidate"), strict=True)
@@ -131,6 +131,18 @@ def _reader(store: Store, split: Split, policy: WatchPolicy, arm: str) -> Reader
     if arm == "blessed":
         return Reader(store, Scope(split.line, split.blessed, since), policy)
     return Reader(store, Scope(split.other or split.line, split.candidate, since), policy)
+
+
+def _settled_until(store: Store, split: Split, before: datetime) -> int:
+    """The last `seq` before anything that came later. One place for both arms: a place for each
+    would count more of the one that waits less, and call that a mismatch.
+    """
+    rows = store.query(
+        "SELECT coalesce(min(seq) FILTER (coalesce(received_at, observed_at) > ?) - 1, max(seq), 0)"
+        " AS upto FROM observations WHERE seq > ?",
+        [before, split.cursor],
+    )
+    return max(int(rows[0]["upto"]), split.cursor)
 
 
 def _arm(reader: Reader, split: Split, policy: WatchPolicy, name: str, upto: int) -> Arm:

@@ -134,6 +134,12 @@ def test_a_split_that_was_not_kept_says_nothing(line):
     assert held.split.step == 0
 
 
+def test_a_candidate_that_answers_nobody_is_seen(line):
+    begin(line)
+    traffic(line, 300, share=0.0)
+    assert "had 0 of 300" in advance(line).action.reason
+
+
 def test_conversations_in_both_arms_say_nothing(line):
     begin(line)
     traffic(line, 2_000, **{"conversation_id": None})
