@@ -211,8 +211,8 @@ def _cell(early: float, caught: float, median: float | None) -> str:
 
 
 def _point(scale: int) -> Iterator[str]:
-    for by_bound in (False, True):
-        share = point_value(50 * scale, 4, by_bound=by_bound)
+    for by_bound, months in ((False, 20 * scale), (True, 10 * scale)):
+        share = point_value(months, 4, by_bound=by_bound)
         name = "lower bound" if by_bound else "point value"
         yield f"identical models failed within a month, held to the anchor's {name}: {share:.3f}"
 
