@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,14 @@ def _scores(store: Store) -> dict[tuple[Any, ...], tuple[float | None, list[floa
     }
 
 
+def _as_documented(folder: Path, suite: Path) -> list[str]:
+    """The page's own command, with this model and suite in the place of the page's."""
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (command,) = (line for line in page.splitlines() if line.startswith("ratchet score"))
+    mine = {"./my-model": str(folder), "suites/chat-en.yaml": str(suite)}
+    return [mine.get(word, word) for word in shlex.split(command)[1:]]
+
+
 @pytest.mark.long
 def test_two_nodes_give_the_numbers_of_one_process(
     tmp_path: Path,
@@ -110,6 +119,9 @@ def test_two_nodes_give_the_numbers_of_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["score", tiny_llama, "--suite", suite_yaml(tmp_path), "--dtype", "float32"]
+    code, said = ratchet(*_as_documented(tiny_llama, tmp_path / "suite.yaml"), "--dry-run")
+    assert code == 0, said
+    assert "ask: 5 of 5 answers" in said
     code, said = ratchet(*words, "--executor", "ray")
     assert code == 0, said
     assert "Opening 2 replicas on Ray" in said
