@@ -9,7 +9,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.settings import ACTIONS_VARIABLE
-from harness.chronicle import who
 from harness.cli import main
 from harness.registry import Registry
 from harness.store import Store
@@ -97,6 +96,7 @@ def test_a_promotion_and_a_roll_back_through_the_pages(
     assert told == [{"event": "rolled_back", "reason": "it was rude"}]
     assert not app.exception
 
+    monkeypatch.setattr("streamlit.user", {"is_logged_in": True, "email": "ana@example.org"})
     _mark_as_anchor(verdict["candidate_run"], first.digest, second)
 
 
@@ -118,4 +118,4 @@ def _mark_as_anchor(run_id: str, before: str, digest: str) -> None:
     assert blessed is not None
     assert (blessed.digest, blessed.run_id, blessed.number) == (digest, run_id, 4)
     assert blessed.override == "the old one was trained on the test data"
-    assert told == [{"event": "promoted", "actor": who(), "reason": blessed.override}]
+    assert told == [{"event": "promoted", "actor": "ana@example.org", "reason": blessed.override}]
