@@ -9,8 +9,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 PENALTY = 4.0
 """Of one more change point, in units of σ² ln n: chosen by simulation
@@ -119,9 +121,9 @@ def chinese_share(text: str) -> float:
     return len(_CHINESE.findall(text)) / letters if letters else 0.0
 
 
-def _trigrams(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+def _trigrams(texts: Iterable[str]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """The trigrams that there are, each as one number, and how often: a page reads millions."""
-    found = [np.empty(0, dtype=np.uint64)]
+    found: list[npt.NDArray[Any]] = [np.empty(0, dtype=np.uint64)]
     for text in texts:
         joined = " ".join(text.casefold().split())
         points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
