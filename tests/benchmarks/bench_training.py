@@ -1,0 +1,277 @@
+"""What the gate costs a training, and how fast it goes back, against the usual ways.
+
+SmolLM2-135M with LoRA, as in the quickstart, on as many threads for both sides. The usual way to
+score checkpoints is a fresh lm-eval process for each; the usual way back is a fresh process that
+resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.benchmarks import bench_lm_eval as lm_eval
+from tests.trainers.driving import Quiet, never_fail
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = "smollm2-135m-instruct"
+ROLLBACKS = 3
+QUICK = {"documents": 4, "prompts": 2, "steps": 1, "every": 1, "batch": 2}
+WHOLE = {"documents": 16, "prompts": 12, "steps": 6, "every": 3, "batch": 8}
+
+
+def run(quick: bool = False) -> list[dict[str, object]]:
+    """Rows of (what, ours, peer, ratio, goal, note); `quick` takes the smallest sizes."""
+    import torch
+
+    torch.set_num_threads(lm_eval.THREADS)
+    rows = []
+    python = lm_eval._peer_python()
+    if python is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows.append(_being_gated(Path(scratch), python, QUICK if quick else WHOLE))
+    with tempfile.TemporaryDirectory() as scratch:
+        rows.append(_going_back(Path(scratch), 1 if quick else ROLLBACKS))
+    return rows
+
+
+# -- being gated -------------------------------------------------------------------------------
+
+
+def _being_gated(place: Path, python: Path, size: dict[str, int]) -> dict[str, object]:
+    """What judging adds to a training, against a fresh lm-eval process for each checkpoint."""
+    from harness.backends.live import TransformersBackend
+    from harness.models import load
+
+    base = _base()
+    backend = TransformersBackend(*load(base))
+    items = lm_eval._items(backend, size["documents"], size["prompts"])
+    del backend
+    suite = lm_eval._our_suite(items, place)
+    tasks = lm_eval._their_tasks(items, place)
+    schedule = {
+        "steps": size["steps"],
+        "checkpoint_every": size["every"],
+        "batch_size": size["batch"],
+    }
+    with _training(place, suite, schedule) as training:
+        plain = _plain(training, place / "plain")
+        # Every verdict is reached; none sends the training back, which would be another training.
+        never_fail(training, {})
+        started = time.perf_counter()
+        training.run()
+        gated = time.perf_counter() - started
+        checkpoints = [training.folder.path(step) for step, _ in training.folder.steps()]
+    command = lm_eval._their_command(python, base.folder, tasks)
+    at = command.index("--model_args") + 1
+    theirs = []
+    for checkpoint in checkpoints:
+        adapted = [*command[:at], f"{command[at]},peft={checkpoint}", *command[at + 1 :]]
+        theirs.append(lm_eval._timed(adapted, place)["seconds"])
+    added, peer = gated - plain, sum(theirs)
+    answers = len(items["messages"]) * lm_eval.RESPONSES
+    return {
+        "what": f"being gated: {size['steps']} steps of {size['batch']}, "
+        f"{len(checkpoints)} checkpoints scored",
+        "ours": f"{added:.1f} s added to {plain:.1f} s",
+        "peer": f"{peer:.1f} s added (lm-eval hf, a fresh process for each checkpoint)",
+        "ratio": added / peer,
+        "goal": "<= 1/3",
+        "note": f"{len(items['documents'])} documents read and {answers} answers of up to "
+        f"{lm_eval.NEW_TOKENS} tokens written at each; ours also decides and commits each "
+        "checkpoint whole",
+    }
+
+
+def _plain(training: Any, output: Path) -> float:
+    """Seconds of the same training with nobody to judge it: loaded, trained, saved as ever."""
+    from trainers.engine import Engine, Turn
+    from trainers.plan import current_order
+
+    started = time.perf_counter()
+    engine = Engine(
+        training.recipe,
+        training.stage,
+        training.base,
+        None,
+        training.workspace,
+        output,
+        _Nobody(),
+    )
+    engine.run(Turn(current_order(training.plan, (), ()), None, 1.0))
+    return time.perf_counter() - started
+
+
+class _Nobody:
+    """A watcher that lets everything pass."""
+
+    def began(self, step: int) -> bool:
+        return False
+
+    def saved(self, step: int) -> bool:
+        return False
+
+    def logged(self, step: int, logs: Any) -> bool:
+        return False
+
+
+# -- going back --------------------------------------------------------------------------------
+
+
+def _going_back(place: Path, times: int) -> dict[str, object]:
+    from harness.records import VerdictOutcome
+
+    base = _base()
+    texts = lm_eval._passages()[:2]
+    lm_eval._write_lines(place / "documents.jsonl", "text", texts)
+    suite = place / "suite.yaml"
+    task = {"data": "documents.jsonl", "text": "{{ text }}", "metrics": ["perplexity"]}
+    suite.write_text(yaml.safe_dump({"name": "back", "tasks": {"documents": task}}), "utf-8")
+    # What a step costs is no part of either side: the smallest batch will do.
+    schedule = {"steps": 2, "checkpoint_every": 1, "batch_size": 1}
+    with _training(place, suite, schedule) as training:
+        fails = {(2, attempt): VerdictOutcome.FAIL for attempt in range(1, times + 1)}
+        never_fail(training, fails)
+        training.run()
+        ours = training.returns
+        rows = [training.trained[index] for index in range(16)]
+        (place / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+        checkpoint = training.folder.path(1)
+        theirs = [_fresh(base.folder, checkpoint, place / "rows.json") for _ in range(times)]
+    mine, peer = statistics.median(ours), statistics.median(theirs)
+    return {
+        "what": "rollback: from the verdict to the beginning of the next step",
+        "ours": f"{mine:.2f} s",
+        "peer": f"{peer:.1f} s (a fresh process with resume_from_checkpoint)",
+        "ratio": mine / peer,
+        "goal": "<= 1/20",
+        "note": f"{len(ours)} and {len(theirs)} times; ours records why, moves the bad checkpoint "
+        "away and verifies the good one as well",
+    }
+
+
+def _fresh(folder: Path, checkpoint: Path, rows: Path) -> float:
+    """Seconds from the start of a process to the beginning of its first step."""
+    script = Path(__file__).with_name("resume_peer.py")
+    command = [sys.executable, str(script), str(folder), str(checkpoint), str(rows)]
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [*command, str(lm_eval.THREADS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=lm_eval._environment(),
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline().strip()
+        seconds = time.perf_counter() - started
+    if said != "step":
+        raise RuntimeError(f"the peer ended with {process.returncode} before its first step")
+    return seconds
+
+
+# -- a gated training that is timed --------------------------------------------------------------
+
+
+def _base() -> Any:
+    from harness.models import resolve
+    from harness.workspace import Workspace
+
+    # The unpacked model is shared with the user's own workspace; nothing else is.
+    return resolve(BASE, Workspace.at())
+
+
+@contextmanager
+def _training(place: Path, suite: Path, schedule: dict[str, int]) -> Iterator[Any]:
+    from harness.store import Store
+    from harness.workspace import Workspace
+    from trainers.loop import GatedTraining
+    from trainers.recipe import load_recipe
+
+    class Timed(GatedTraining):
+        """`returns` are the seconds from each failed verdict to the next step's beginning."""
+
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words)
+            self.returns: list[float] = []
+            self._failed_at: float | None = None
+
+        @property
+        def trained(self) -> Any:
+            assert self._engine is not None
+            return self._engine.trainer.train_dataset
+
+        def _make_engine(self) -> Any:
+            engine = super()._make_engine()
+            engine.trainer.add_callback(_beginnings(self))
+            return engine
+
+        def saved(self, step: int) -> bool:
+            failed = super().saved(step)
+            self._failed_at = time.perf_counter() if failed else None
+            return failed
+
+        def stepping(self) -> None:
+            if self._failed_at is not None:
+                self.returns.append(time.perf_counter() - self._failed_at)
+                self._failed_at = None
+
+    recipe = _recipe(place, suite, schedule)
+    workspace = Workspace.at(place / "home").ensure()
+    # The base is not unpacked once more: that would be timed with the training.
+    shared = Workspace.at().cache / "models"
+    (workspace.cache / "models").symlink_to(shared.resolve(), target_is_directory=True)
+    with Store(workspace) as store:
+        yield Timed(load_recipe(recipe), workspace, store, Quiet())
+
+
+def _beginnings(training: Any) -> Any:
+    from transformers import TrainerCallback
+
+    class Beginnings(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            training.stepping()
+
+    return Beginnings()
+
+
+def _recipe(place: Path, suite: Path, schedule: dict[str, int]) -> Path:
+    data = ROOT / "trainers/recipes/data"
+    source = {
+        "source": str(data / "intents.train.jsonl"),
+        "weight": 1,
+        "prompt": {"system": "Answer with one JSON intent.", "user": "{{ message }}"},
+        "completion": "{{ intent }}",
+    }
+    recipe = {
+        "name": "bench",
+        "line": "bench",
+        "base": BASE,
+        "adapter": {"kind": "lora", "rank": 16, "alpha": 32},
+        "data": {"seed": 7, "mix": [source]},
+        "stages": [{"trainer": "sft", **schedule}],
+        "gate": {
+            "suite": str(suite),
+            "on_fail": ["reshuffle"],
+            "max_rollbacks": ROLLBACKS,
+            "promote": False,
+        },
+    }
+    path = place / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    for row in run(quick="--quick" in sys.argv):
+        print(row)
