@@ -51,7 +51,7 @@ def stage(**settings: Any) -> Any:
 
 def recipe_in(folder: Path) -> Any:
     model = SimpleNamespace(name="tiny", seed=5, adapter_kind="lora", tracking=())
-    return SimpleNamespace(path=folder / "recipe.yaml", model=model)
+    return SimpleNamespace(path=folder / "recipe.yaml", model=model, sharding=None)
 
 
 def adapted(tokenizer: Any, dropout: float = 0.1) -> Any:
