@@ -57,6 +57,6 @@ def test_it_runs_on_the_real_model(tmp_path: Path, name: str) -> None:
     if name in ("reward", "dpo", "kto"):
         assert accuracy[-1] > accuracy[0] + 0.1
     if name in ("reward", "dpo"):
-        assert accuracy[-1] > 0.9
+        assert accuracy[-1] > {"reward": 0.9, "dpo": 0.7}[name]
     if name in ("grpo", "rloo", "ppo"):
         assert counts["rewards"] >= 1
