@@ -6,9 +6,13 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.store import Store
 from harness.watch.intake import Counts
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 def serve(
@@ -37,28 +41,32 @@ def serve(
 
     tokens, where = find_tokens(store.workspace.home, token_file)
     receiver = Receiver(Intake(store, line=line), tokens, body_limit, Budget(in_flight))
-    with listening(host, port) as listener, _ending_quietly():
-        config = uvicorn.Config(
-            make_app(receiver),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=10,
-        )
+    config = uvicorn.Config(
+        make_app(receiver),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=10,
+    )
+    server = uvicorn.Server(config)
+    with listening(host, port) as listener, _ending_quietly(server):
         ready(f"http://{host}:{listener.getsockname()[1]}", where)
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     return receiver.intake.counts
 
 
 @contextmanager
-def _ending_quietly() -> Iterator[None]:
-    """Uvicorn raises the signal that ended it once more, when all is finished: the store is still
-    to be closed, so it must not end the process.
+def _ending_quietly(server: uvicorn.Server) -> Iterator[None]:
+    """A signal ends the server and not the process, for the store is still to be closed.
+
+    Before uvicorn listens to signals itself, and after: it raises the one that ended it once more.
     """
-    before = {
-        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

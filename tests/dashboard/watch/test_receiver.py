@@ -259,6 +259,10 @@ def load(server, stop, acknowledged):
                 acknowledged.extend(item["observation_id"] for item in sent)
 
 
+def test_it_ends_also_when_told_to_in_its_first_moment(tmp_path):
+    assert Served(tmp_path / "home").end()[0] == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_that_was_acknowledged_is_lost(tmp_path, number):
     server = Served(tmp_path / "home")
