@@ -174,7 +174,10 @@ def _take_back(
     now = history[-1] if history else None
     obstacle = _obstacle(verdict, history, cooldown_s)
     if obstacle or now is None:
-        return _action(verdict, "held", False, actor, obstacle, now, now)
+        # The obstacle may be this very verdict, acted on by another since we looked.
+        return _done(verdict, registry, actor) or _action(
+            verdict, "held", False, actor, obstacle, now, now
+        )
     if not act:
         target = lines.earlier(history, verdict.line)
         return _action(verdict, "rolled_back", False, actor, why(verdict), now, target)
