@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.registry import Registry
-    from harness.store import Store
     from harness.watch.policy import WatchPolicy
     from harness.watch.verdict import SignalVerdict, WatchVerdict
 
@@ -54,12 +51,13 @@ def check(
     import time
     from datetime import UTC, datetime
 
+    from harness.commands.registry import open_workspace
     from harness.commands.watch_act import check_webhook, respond
     from harness.watch.breaker import check_breaker
     from harness.watch.state import check as look
 
     check_webhook(webhook)
-    with _opened() as (store, registry, console):
+    with open_workspace() as (store, registry, console):
         rules, name = _policy(policy), _line(line, registry)
         shown = ""
         while True:
@@ -80,9 +78,10 @@ def check(
 
 def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
     """The last verdict on what each line serves, without a new look."""
+    from harness.commands.registry import open_workspace
     from harness.watch.state import latest
 
-    with _opened() as (store, registry, console):
+    with open_workspace() as (store, registry, console):
         names = [_line(line, registry)] if line else registry.lines()
         if not names:
             raise UserError("nothing was ever promoted", cure="`ratchet promote` begins a line")
@@ -245,17 +244,3 @@ def _line(named: str | None, registry: Registry) -> str:
         "say which line" if names else "nothing was ever promoted",
         cure=f"one of {', '.join(names)}" if names else "`ratchet promote` begins a line",
     )
-
-
-@contextmanager
-def _opened() -> Iterator[tuple[Store, Registry, Console]]:
-    from rich.console import Console
-
-    from harness.registry import Registry
-    from harness.store import Store
-    from harness.workspace import Workspace
-
-    console = Console()
-    workspace = Workspace.at().ensure()
-    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
-        yield store, Registry(workspace, store), console

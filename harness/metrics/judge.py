@@ -212,7 +212,7 @@ class JudgeMetric:
             questions,
             lefts,
             rights,
-            backend=_backend(self.model),
+            backend=open_judge(self.model),
             rubric=self.rubric,
             max_new_tokens=self.max_new_tokens,
         )
@@ -299,7 +299,8 @@ def _question(prompt: Sequence[object]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _backend(model: str) -> Backend:
+def open_judge(model: str) -> Backend:
+    """The model that judges: a folder, a hub id or a server's `openai:URL#MODEL`."""
     from harness.workspace import Workspace
 
     if model.startswith("openai:"):

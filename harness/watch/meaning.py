@@ -56,12 +56,12 @@ def judged(texts: Sequence[Text], model: str, rubric: str | None = None) -> list
     """1 where the model `model` finds that an answer serves its question, else 0.
 
     None without a question, or where the model gave no verdict that can be read: one verdict, at
-    the very end. At temperature 0; `model` is a folder, a hub id or `openai:MODEL@URL`.
+    the very end. At temperature 0; `model` is a folder, a hub id or `openai:URL#MODEL`.
     """
-    from harness.metrics.judge import _backend
+    from harness.metrics.judge import open_judge
 
     asked = [i for i, text in enumerate(texts) if text.prompt]
-    replies = ask(_backend(model), [texts[i] for i in asked], rubric or RUBRIC)
+    replies = ask(open_judge(model), [texts[i] for i in asked], rubric or RUBRIC)
     found: list[float | None] = [None] * len(texts)
     for i, value in zip(asked, replies, strict=True):
         found[i] = value

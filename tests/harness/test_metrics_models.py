@@ -257,7 +257,7 @@ def judged_by(monkeypatch, backend, **options):
     """The metric with this backend in the place of the folder's model."""
     from harness.metrics import judge as module
 
-    monkeypatch.setattr(module, "_backend", lambda model: backend)
+    monkeypatch.setattr(module, "open_judge", lambda model: backend)
     return get_metric("judge", {"model": "some/judge", **options})
 
 
