@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def per_process(recipe: Recipe, batch_size: int) -> int:
     return batch_size // world
 
 
-def ours(trainer_class: type[Any], job: Job, sampler: PlannedOrder | None = None) -> type[Any]:
+def ours(trainer_class: type[Any], job: Job, sampler: Iterable[Any] | None = None) -> type[Any]:
     """The Trainer's class with the plan's order in place of a shuffle."""
     order = PlannedOrder(job.order) if sampler is None else sampler
 

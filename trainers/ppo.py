@@ -103,10 +103,15 @@ def make_ppo_trainer(
     settings = stage.model
     check(settings, file=recipe.path)
     _require_adapter(model, recipe.path)
+    arguments = TrainingArguments(
+        **common_settings(recipe, stage, output),
+        # The value head is asked outside the model's own pass, where a search would not find it.
+        ddp_find_unused_parameters=False,
+    )
     trainer = keeping(PpoTrainer)(
         model=model,
         tokenizer=tokenizer,
-        arguments=TrainingArguments(**common_settings(recipe, stage, output)),
+        arguments=arguments,
         settings=settings,
         rows=dataset,
         rewards=rewards,

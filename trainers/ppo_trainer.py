@@ -15,7 +15,20 @@ from harness.backends.live import TransformersBackend
 from harness.errors import UserError
 from trainers import policy_gradient as pg
 from trainers.ppo import VALUE_HEAD, period
-from trainers.rollout import Answer, Rollout, collate, sample, seed_of
+from trainers.rewards import RewardTable
+from trainers.rollout import (
+    Answer,
+    Evidence,
+    Rollout,
+    collate,
+    of_all_processes,
+    sample,
+    seed_of,
+    widened,
+)
+from trainers.sharding import gathered
+
+FIGURES = ("policy_loss", "value_loss", "entropy", "clip_fraction")
 
 
 class Positions:
@@ -86,11 +99,6 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
             processing_class=tokenizer,
             callbacks=callbacks,
         )
-        if self.accelerator.num_processes > 1:
-            raise UserError(
-                "PPO runs in one process",
-                cure="start it without torchrun, or take grpo or rloo, which run in several",
-            )
         # Each micro-batch carries its share of the whole batch's mean; see compute_loss.
         self.model_accepts_loss_kwargs = False
         self.backend = TransformersBackend(model, tokenizer)
@@ -99,7 +107,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
 
     def _forget(self) -> None:
         self._current: tuple[int, Rollout] | None = None
-        self._figures: dict[str, list[float]] = defaultdict(list)
+        self._sums: dict[str, float] = defaultdict(float)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's. What was sampled before a rollback is never learned from after it."""
@@ -127,9 +135,10 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         }
         logits, values = self._forward(model, batch)
         loss = self._loss(logits, values, batch["targets"], old)
-        # The Trainer divides by the accumulation's steps; the tokens of the step are ours to count.
-        share = self.settings.gradient_accumulation / self._tokens_of_step(rollout, number)
-        loss = loss * share
+        # The Trainer divides by the accumulation's steps, and gradients are averaged over the
+        # processes; the tokens of the step are ours to count.
+        parts = self.settings.gradient_accumulation * self.accelerator.num_processes
+        loss = loss * (parts / self._tokens_of_step(rollout, number))
         return (loss, {}) if return_outputs else loss
 
     def _loss(self, logits: Any, values: Any, targets: Any, old: Mapping[str, Any]) -> torch.Tensor:
@@ -140,11 +149,13 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         value = pg.value_loss(values, old["values"], old["returns"], ppo.value_clip)
         entropy = pg.entropy(logits)
         with torch.no_grad():
+            tokens = mask.sum().item()
             seen = {"policy_loss": policy, "value_loss": value, "entropy": entropy}
             for name, tensor in seen.items():
-                self._figures[name].append(pg.masked_mean(tensor, mask).item())
+                self._sums[name] += torch.sum(tensor * mask).item()
             clipped = pg.clipped_share(logp, old["logp"], mask, ppo.clip)
-            self._figures["clip_fraction"].append(clipped.item())
+            self._sums["clip_fraction"] += clipped.item() * tokens
+            self._sums["tokens"] += tokens
         total: torch.Tensor = (
             policy + ppo.value_coefficient * value - ppo.entropy_coefficient * entropy
         )
@@ -190,7 +201,6 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
                     cure=f"go back to a multiple of {self.period}",
                 )
             self._current = (number, self._sampled(number))
-            self._figures = defaultdict(list)
         return self._current[1]
 
     def _sampled(self, number: int) -> Rollout:
@@ -200,44 +210,57 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         chosen = order[number * stride : number * stride + self.size]
         if len(chosen) < self.size:
             raise UserError(f"the data plan has no {self.size} prompts for rollout {number + 1}")
-        rows = [self._rows[int(index)] for index in chosen]
+        share = self.size // self.accelerator.num_processes
+        first = share * self.accelerator.process_index
+        rows = [self._rows[int(index)] for index in chosen[first : first + share]]
+        with gathered(self):
+            answers = self._answers(number, rows, first)
+            evidence = self._evidence(answers, self._earned(answers, rows))
+        return self._judged(of_all_processes(evidence))
+
+    def _answers(
+        self, number: int, rows: Sequence[Mapping[str, Any]], first: int
+    ) -> tuple[Answer, ...]:
         settings = GenerationSettings(
             max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature
         )
         safety = self.rewards.safety
-        answers = sample(
+        return sample(
             self.backend,
             rows,
             settings,
             seed=seed_of(self.args.seed, "rollout", number),
+            first=first,
             safe=safety.accepts if safety else None,
             tries=safety.tries if safety else 1,
         )
-        return self._judged(answers, rows)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def _judged(self, answers: tuple[Answer, ...], rows: Sequence[Mapping[str, Any]]) -> Rollout:
-        logp, values, reference, mask = self._evidence(answers)
+    def _earned(self, answers: Sequence[Answer], rows: Sequence[Mapping[str, Any]]) -> RewardTable:
         columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
-        earned = self.rewards.score(
+        earned: RewardTable = self.rewards.score(
             [row["prompt"] for row in rows], [answer.text for answer in answers], **columns
         )
-        safe = torch.tensor([[float(answer.safe)] for answer in answers], device=mask.device)
-        mask = mask * safe
-        scores = torch.tensor(earned.total, device=mask.device)
+        return earned
+
+    def _judged(self, seen: Evidence) -> Rollout:
+        """Advantages over the answers of all processes, and their figures."""
+        answers, logp, reference = seen.answers, seen.logp, seen.reference
+        safe = torch.tensor([[float(answer.safe)] for answer in answers], device=logp.device)
+        mask = seen.mask * safe
+        scores = torch.tensor(seen.earned.total, device=mask.device)
         rewards = pg.shaped_rewards(scores, logp - reference, mask, self.ppo.kl_coefficient)
         advantages, returns = pg.gae(
-            rewards, values, mask, gamma=self.ppo.gamma, lambda_=self.ppo.lambda_
+            rewards, seen.values, mask, gamma=self.ppo.gamma, lambda_=self.ppo.lambda_
         )
         if self.ppo.whiten:
             advantages = pg.whitened(advantages, mask)
         figures = {
-            **earned.figures(),
+            **seen.earned.figures(),
             "kl": pg.masked_mean(pg.divergence_k3(logp, reference), mask).item(),
             "completions/mean_length": sum(len(a.tokens) for a in answers) / len(answers),
             "safety/refused": 1 - safe.mean().item(),
         }
-        return Rollout(answers, mask, logp, values * mask, advantages, returns, figures)
+        return Rollout(answers, mask, logp, seen.values * mask, advantages, returns, figures)
 
     @contextmanager
     def _reference(self) -> Iterator[None]:
@@ -256,33 +279,39 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         finally:
             _put(self.model, now)
 
-    def _evidence(self, answers: Sequence[Answer]) -> tuple[Any, Any, Any, Any]:
-        """Log-probabilities, values, the reference's log-probabilities and the mask, each of shape
-        (answers, longest answer), as the model and its base see them now.
-        """
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _evidence(self, answers: tuple[Answer, ...], earned: RewardTable) -> Evidence:
         longest = max(1, *(len(answer.tokens) for answer in answers))
+        size = self.args.per_device_train_batch_size
         parts = []
-        for start in range(0, len(answers), self.settings.batch_size):
-            batch = self._collated(answers[start : start + self.settings.batch_size])
+        for start in range(0, len(answers), size):
+            batch = self._collated(answers[start : start + size])
             logits, values = self._forward(self.model, batch)
             logp = _of_targets(logits, batch["targets"])
             with self._reference():
                 base, _ = self._forward(self.model, batch)
             reference = _of_targets(base, batch["targets"])
             tensors = (logp, values, reference, batch["mask"])
-            parts.append([_widened(t * batch["mask"], longest) for t in tensors])
+            parts.append([widened(t * batch["mask"], longest) for t in tensors])
         logp, values, reference, mask = (torch.cat(side) for side in zip(*parts, strict=True))
-        return logp, values, reference, mask
+        return Evidence(answers, logp, values, reference, mask, earned)
 
     # -- records -----------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's figures with PPO's and every reward's beside them."""
-        mine = {name: sum(values) / len(values) for name, values in self._figures.items()}
         if "loss" in logs and self._current is not None:
-            logs = {**logs, **mine, **self._current[1].figures}
-        self._figures = defaultdict(list)
+            logs = {**logs, **self._means(), **self._current[1].figures}
+        self._sums = defaultdict(float)
         super().log(logs, start_time)
+
+    def _means(self) -> dict[str, float]:
+        """Means over the tokens that all processes have learned from since the last log."""
+        here = torch.tensor(
+            [self._sums[name] for name in (*FIGURES, "tokens")], device=self.args.device
+        )
+        *sums, tokens = self.accelerator.reduce(here, reduction="sum").tolist()
+        return {name: total / max(1.0, tokens) for name, total in zip(FIGURES, sums, strict=True)}
 
 
 def _of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -309,10 +338,6 @@ def _put(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in weights.items():
             _parameter(model, name).copy_(tensor)
-
-
-def _widened(tensor: torch.Tensor, width: int) -> torch.Tensor:
-    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))
 
 
 def _without_dropout(model: Any) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainers.arguments import common_settings, ours, require_lengths, without_printing
+from harness.errors import UserError
+from trainers.arguments import (
+    common_settings,
+    ours,
+    per_process,
+    require_lengths,
+    without_printing,
+)
 from trainers.causal import CausalMethod
 from trainers.methods import Job
 from trainers.recipe import Example
@@ -53,9 +60,18 @@ def _kto(job: Job) -> Trainer:
     from trl.trainer.kto_config import KTOConfig
     from trl.trainer.kto_trainer import KTOTrainer
 
-    arguments = KTOConfig(**_settings(job))
-    trainer: Any = _build(KTOTrainer, arguments, job, _labelled)
-    trainer.data_collator = _with_mismatches(trainer.data_collator)
+    batch = job.stage.model.batch_size
+    if per_process(job.recipe, batch) < 2:
+        raise UserError(
+            f"kto's batch of {batch} leaves a process one row, and TRL's trainer asks for two",
+            file=job.recipe.path,
+            field="batch_size",
+            cure="make it at least twice the number of processes",
+        )
+    rows = _labelled(job, job.stage.examples)
+    order = Neighbours(job.order, batch)
+    trainer: Any = _build(KTOTrainer, KTOConfig(**_settings(job)), job, _labelled, order)
+    trainer.train_dataset = Mismatched(rows)
     made: Trainer = trainer
     return made
 
@@ -74,11 +90,15 @@ def _settings(job: Job) -> dict[str, Any]:
 
 
 def _build(
-    trainer_class: type[Any], arguments: Any, job: Job, rows: Callable[[Job, Any], Rows]
+    trainer_class: type[Any],
+    arguments: Any,
+    job: Job,
+    rows: Callable[[Job, Any], Rows],
+    order: Iterable[Any] | None = None,
 ) -> Trainer:
     from datasets import Dataset
 
-    class Tokenised(ours(trainer_class, job)):  # type: ignore[misc]
+    class Tokenised(ours(trainer_class, job, order)):  # type: ignore[misc]
         # The rows are tokens already, encoded as scoring encodes them.
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset
@@ -104,8 +124,8 @@ def _labelled(job: Job, examples: Sequence[Example]) -> Rows:
     rows = _rows(job, examples, {"completion_ids": "completion"})
     for row, example in zip(rows, examples, strict=True):
         row["label"] = example.label
-        # Filled in by the collator; it stands here because KTO looks for the column.
-        row["KL_completion_ids"] = row["completion_ids"]
+    for row, other in zip(rows, [*rows[-1:], *rows[:-1]], strict=True):
+        row["KL_completion_ids"] = other["completion_ids"]
     return rows
 
 
@@ -122,14 +142,36 @@ def _rows(job: Job, examples: Sequence[Example], answers: dict[str, str]) -> Row
     return rows
 
 
-def _with_mismatches(collator: Callable[[Rows], Any]) -> Callable[[Rows], Any]:
-    """KTO's estimate of the KL needs each prompt beside another's answer, ideally of the same
-    batch. TRL pairs neighbours in the data; the plan decides only later who shares a batch.
+class Neighbours:
+    """The plan's rows as pairs (row, the one before it in its batch, the first after the last).
+
+    KTO's estimate of the KL needs each prompt beside another's answer, of the same batch. TRL pairs
+    neighbours in the data; the plan decides only later who shares a batch, and how many processes
+    share the batch must not matter.
     """
 
-    def collate(rows: Rows) -> Any:
-        others = [row["completion_ids"] for row in (rows[-1], *rows[:-1])]
-        pairs = zip(rows, others, strict=True)
-        return collator([{**row, "KL_completion_ids": other} for row, other in pairs])
+    def __init__(self, order: Callable[[], Sequence[int]], batch: int) -> None:
+        self._order, self._batch = order, batch
 
-    return collate
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rows = self._order()
+        for first in range(0, len(rows), self._batch):
+            chunk = rows[first : first + self._batch]
+            yield from zip(chunk, [chunk[-1], *chunk[:-1]], strict=True)
+
+    def __len__(self) -> int:
+        return len(self._order())
+
+
+class Mismatched:
+    """KTO's rows by such a pair."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
+        row, other = pair
+        return {**self._rows[row], "KL_completion_ids": self._rows[other]["completion_ids"]}

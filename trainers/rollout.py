@@ -14,6 +14,8 @@ from trainers.safety import rejection_sampled
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trainers.rewards import RewardTable
+
 Row = Mapping[str, Any]
 
 
@@ -28,6 +30,21 @@ class Answer:
     tokens: tuple[int, ...]
     text: str
     safe: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a process finds of the answers that it draws: what the policy, its value head and the
+    reference make of them, each of shape (answers, longest answer) and 0 on padding, `mask` being
+    1 for a token; and what the answers earned.
+    """
+
+    answers: tuple[Answer, ...]
+    logp: Tensor
+    values: Tensor
+    reference: Tensor
+    mask: Tensor
+    earned: RewardTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +86,21 @@ def sample(
     settings: GenerationSettings,
     *,
     seed: int,
+    first: int = 0,
     safe: Callable[[Sequence[str]], Sequence[bool]] | None = None,
     tries: int = 1,
 ) -> tuple[Answer, ...]:
     """One answer to each row's `prompt` (chat messages, or a text).
 
-    The randomness comes from `seed` alone, so that going back to a state brings the same answers.
-    What `safe` turns down is drawn again, up to `tries` times in all. Raises UserError for a
-    prompt that the model can't take.
+    The randomness comes from `seed` and an answer's number alone, which is `first` for the first
+    row: going back to a state brings the same answers, and so does sharing the rows out over
+    processes. What `safe` turns down is drawn again, up to `tries` times in all. Raises UserError
+    for a prompt that the model can't take.
     """
     prompts = [_encoded(backend, row["prompt"]) for row in rows]
 
     def draw(wanted: Sequence[int], attempt: int) -> list[Answer]:
-        seeds = {index: seed_of(seed, attempt, index) for index in wanted}
+        seeds = {index: seed_of(seed, attempt, first + index) for index in wanted}
         return _drawn(backend, {index: prompts[index] for index in wanted}, seeds, settings)
 
     def fine(answers: Sequence[Answer]) -> Sequence[bool]:
@@ -138,3 +157,41 @@ def collate(answers: Sequence[Answer], pad: int, device: Any) -> dict[str, Tenso
     made["targets"] = ids[:, longest:]
     made["mask"] = seen[:, longest:].float()
     return {name: tensor.to(device) for name, tensor in made.items()}
+
+
+def of_all_processes(here: Evidence) -> Evidence:
+    """The evidence of every process's answers, in the order of the processes, in each of them."""
+    import torch
+    from accelerate.utils import gather_object
+
+    device = here.mask.device
+    tensors = ("logp", "values", "reference", "mask")
+    on_cpu = {name: getattr(here, name).cpu() for name in tensors}
+    pieces: list[Evidence] = gather_object([replace(here, **on_cpu)])
+    longest = max(piece.mask.shape[1] for piece in pieces)
+    joined = {
+        name: torch.cat([widened(getattr(piece, name), longest) for piece in pieces]).to(device)
+        for name in tensors
+    }
+    return Evidence(
+        tuple(answer for piece in pieces for answer in piece.answers),
+        earned=together([piece.earned for piece in pieces]),
+        **joined,
+    )
+
+
+def together(tables: Sequence[RewardTable]) -> RewardTable:
+    """What several batches earned, as one batch's."""
+    total = tuple(value for table in tables for value in table.total)
+    parts = {
+        name: tuple(value for table in tables for value in table.parts[name])
+        for name in tables[0].parts
+    }
+    return replace(tables[0], total=total, parts=parts)
+
+
+def widened(tensor: Tensor, width: int) -> Tensor:
+    """A tensor (answers, T) with zeros up to `width` columns."""
+    import torch
+
+    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]))

@@ -7,6 +7,8 @@ no part of what names a training.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UserError
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 
 Sharding = Literal["zero2", "zero3", "fsdp"]
 
-TRAINERS = frozenset({"sft"})
-"""Which trainers can be cut up. Others keep a reference beside the model, or sample from it."""
+SAMPLING = frozenset({"grpo", "rloo", "ppo"})
+"""Which trainers draw answers from the model that they train, pass after pass over all of it."""
 
 USE_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 
@@ -33,15 +35,15 @@ def require_sharding(recipe: Recipe) -> None:
             field="--shard",
             cure="torchrun --nproc-per-node N $(which ratchet) train RECIPE --shard " + how,
         )
-    for stage in recipe.stages:
-        if stage.model.trainer not in TRAINERS:
-            raise UserError(
-                f"the trainer {stage.model.trainer} is not trained under {how}",
-                file=recipe.path,
-                field="--shard",
-                cure=f"it takes {', '.join(sorted(TRAINERS))}; without --shard any trainer "
-                "but ppo runs in several processes",
-            )
+    sampling = [stage for stage in recipe.stages if stage.model.trainer in SAMPLING]
+    if sampling and how == "fsdp":
+        raise UserError(
+            f"{sampling[0].model.trainer} draws answers from the model, of which FSDP leaves "
+            "every process a part",
+            file=recipe.path,
+            field="--shard",
+            cure="take --shard zero2, or zero3, which gathers the weights for the drawing",
+        )
     if recipe.model.quantise or recipe.model.adapter_kind == "prefix":
         raise UserError(
             f"a quantised base and a prefix are not trained under {how}",
@@ -141,6 +143,19 @@ def require_sharded(recipe: Recipe, trainer: Any) -> None:
 def scattered(recipe: Recipe) -> bool:
     """Whether no process has all the weights while it trains."""
     return recipe.sharding in ("zero3", "fsdp")
+
+
+@contextmanager
+def gathered(trainer: Any) -> Iterator[None]:
+    """All weights in every process, for more than one pass over them: only ZeRO-3 scatters them."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    if plugin is None or plugin.zero_stage != 3:
+        yield
+        return
+    from trl.models import unwrap_model_for_generation
+
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
+        yield
 
 
 def forget_sharding() -> None:

@@ -16,7 +16,9 @@ import pytest
 from harness.errors import UserError
 from harness.store import Store
 from harness.workspace import Workspace
+from tests.trainers import ranked
 from tests.trainers.driving import Quiet, weights
+from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import write_world
 from trainers.arguments import per_process
 from trainers.loop import GatedTraining
@@ -85,6 +87,34 @@ def test_two_processes_roll_back_together(tmp_path: Path, tiny_llama: Path) -> N
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.name for file in last.iterdir()}
         ends.append(weights(last))
     assert ends[0] == ends[1]
+
+
+# What a process draws is its own in TRL's trainers; ours draws the same answers in any world.
+ALIKE = ("reward", "dpo", "kto", "ppo")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_trainer_goes_back_in_two_processes_and_learns_as_in_one(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    trainers = (*ALIKE, "grpo", "rloo")
+    worlds = {
+        (trainer, what): write_method_world(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
+        for trainer in trainers
+        for what in ("back", "clean")
+    }
+    ranked.train_in_two([(path, what) for (_, what), path in worlds.items()])
+    for trainer in trainers:
+        kept = ranked.checkpoints(worlds[trainer, "back"])
+        assert kept == ranked.checkpoints(worlds[trainer, "clean"]), trainer
+        assert len(set(kept.values())) == 4
+    for trainer in ALIKE:
+        alone = write_method_world(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
+        ranked.train(alone, "clean", None)
+        in_two = ranked.losses(worlds[trainer, "clean"])
+        assert len(in_two) == 6
+        assert in_two == pytest.approx(ranked.losses(alone), rel=1e-3, abs=1e-5), trainer
 
 
 def test_a_launcher_that_starts_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from harness.errors import UserError
 from harness.faults import FAULT_VARIABLE
 from harness.store import Store
 from harness.workspace import Workspace
+from tests.trainers import ranked, test_ranks
 from tests.trainers.method_worlds import write_method_world
 from tests.trainers.test_ranks import begin_without, launch
 from tests.trainers.worlds import write_world
@@ -122,11 +123,36 @@ def test_an_adapter_under_zero3_learns_at_the_lower_rate_it_is_given(
     assert rates[2, 6] == pytest.approx(rates[1, 6] / 2)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("how", ["zero2", "zero3"])
+def test_every_trainer_goes_back_exactly(
+    tmp_path: Path, tiny_llama: Path, python: str, how: str
+) -> None:
+    trainers = ("reward", "dpo", "kto", "ppo", "grpo", "rloo")
+    worlds = {
+        (trainer, what): write_method_world(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
+        for trainer in trainers
+        for what in ("back", "clean")
+    }
+    ranked.train_in_two([(path, what) for (_, what), path in worlds.items()], how, python=python)
+    for trainer in trainers:
+        kept = ranked.checkpoints(worlds[trainer, "back"])
+        assert kept == ranked.checkpoints(worlds[trainer, "clean"]), trainer
+        assert len(set(kept.values())) == 4
+    for trainer in test_ranks.ALIKE:
+        alone = write_method_world(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
+        ranked.train(alone, "clean", None)
+        cut_up = ranked.losses(worlds[trainer, "clean"])
+        assert len(cut_up) == 6
+        assert cut_up == pytest.approx(ranked.losses(alone), rel=1e-3, abs=1e-5), trainer
+
+
 @pytest.mark.parametrize(
     ("trainer", "how", "world", "says"),
     [
         ("sft", "zero2", "1", "there is one process"),
-        ("dpo", "zero3", "2", "dpo is not trained under zero3"),
+        ("ppo", "fsdp", "2", "ppo draws answers from the model"),
         ("sft", "fsdp", "2", "FSDP needs GPUs"),
         ("sft", "zero3", "2", "DeepSpeed is not installed"),
     ],
