@@ -46,8 +46,19 @@ def find_tokens(home: Path, file: Path | None) -> tuple[Tokens, Path | None]:
         if path.stat().st_mode & 0o077:
             raise UserError("the tokens can be read by others", file=path, cure=f"chmod 600 {path}")
         lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(
+            "there is no such file of tokens",
+            file=path,
+            cure="write a token into it, for its owner alone to read; without --token-file, "
+            "one is made",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the tokens can't be read: {error}", file=path) from error
+        raise UserError(
+            f"the tokens can't be read: {getattr(error, 'strerror', None) or 'not UTF-8'}",
+            file=path,
+            cure="a text file, one token a line, that its owner may read",
+        ) from error
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     return Tokens(_checked(named, str(path))), path
 

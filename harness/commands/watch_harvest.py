@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
     from harness.duplicates import Passage
     from harness.store import Store
-    from harness.watch.reviews import Pending
-
-GOALS = ("suite", "rating", "sft", "preference")
+    from harness.watch.reviews import Goal, Pending
 
 
 def harvest(
@@ -34,10 +32,13 @@ def harvest(
     since: Annotated[
         datetime | None, typer.Option("--since", help="Only what was received from then on, UTC.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Propose at most so many.")] = 200,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Propose at most so many. Default: 200.")
+    ] = None,
     suite_share: Annotated[
-        float, typer.Option("--suite-share", help="Of corrected answers, for the suite's side.")
-    ] = 0.3,
+        float | None,
+        typer.Option("--suite-share", help="Of corrected answers, for the suite. Default: 0.3."),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option("--against", help="A suite or data file: nothing nearly the same is taken."),
@@ -45,21 +46,31 @@ def harvest(
 ) -> None:
     """Propose badly rated and corrected answers for review; with --to, write what was approved."""
     from harness.commands.registry import open_workspace
+    from harness.watch.harvest import LIMIT, SUITE_SHARE
     from harness.watch.harvest import harvest as propose
+    from harness.watch.reviews import goal_of
 
     if (line is None) == (to is None):
         raise UserError(
             "harvest proposes from a line, or writes with --to",
             cure="ratchet watch harvest LINE, then review, then: ratchet watch harvest --to suite",
         )
+    proposing = {"--since": since, "--limit": limit, "--suite-share": suite_share}
+    _refuse({"--out": out} if to is None else proposing, needed="--to" if to is None else "a line")
+    goal = None if to is None else goal_of(to)
     known = _known(against or [])
     with open_workspace() as (store, _, console):
-        if to is not None:
-            _write(store, console, to, out, known)
+        if goal is not None:
+            _write(store, console, goal, out, known)
             return
         assert line is not None
         found = propose(
-            store, line, since=since, limit=limit, suite_share=suite_share, against=known
+            store,
+            line,
+            since=since,
+            limit=limit or LIMIT,
+            suite_share=SUITE_SHARE if suite_share is None else suite_share,
+            against=known,
         )
         sides = [item.kind for item in found.proposed]
         console.print(
@@ -117,18 +128,25 @@ def review(
             console.print(f"{done}: {'yes' if yes else 'no'}", highlight=False)
 
 
+def _refuse(options: dict[str, object], *, needed: str) -> None:
+    """An option that would be ignored is a mistake of whoever gave it."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{name} goes with {needed}", field=name, cure=f"leave {name} out")
+
+
 def _known(paths: list[Path]) -> list[Passage]:
     from harness.watch.harvest import passages
 
     return [passage for path in paths for passage in passages(path)]
 
 
-def _write(store: Store, console: Console, to: str, out: Path | None, known: list[Passage]) -> None:
+def _write(
+    store: Store, console: Console, goal: Goal, out: Path | None, known: list[Passage]
+) -> None:
     from harness.watch.reviews import write
 
-    if to not in GOALS:
-        raise UserError(f"{to!r} is no goal", field="--to", cure=f"one of {', '.join(GOALS)}")
-    written = write(store, to, out or Path(f"{to}.jsonl"), against=known)  # type: ignore[arg-type]
+    written = write(store, goal, out or Path(f"{goal}.jsonl"), against=known)
     console.print(
         f"{written.rows} rows in {written.path}", markup=False, highlight=False, soft_wrap=True
     )

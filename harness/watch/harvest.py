@@ -28,6 +28,9 @@ LOW_STARS = 2.0
 AT_ONCE = 50_000
 """Badly rated answers that one call looks at, the newest: what memory it takes is bounded."""
 
+LIMIT = 200
+"""Proposals of one call: as many as a person reads in a sitting."""
+
 SUITE_SHARE = 0.3
 """Share of the corrected answers that go to the suite's side."""
 
@@ -63,7 +66,7 @@ def harvest(
     line: str,
     *,
     since: datetime | None = None,
-    limit: int = 1000,
+    limit: int = LIMIT,
     suite_share: float = SUITE_SHARE,
     against: Sequence[Passage] = (),
 ) -> Harvest:

@@ -27,6 +27,8 @@ SIDES: Mapping[Goal, Side] = {
     "sft": "training",
     "preference": "training",
 }
+"""Each goal, and the side of the wall whose items it is made from."""
+
 SOURCE = "ratchet watch"
 _EDITABLE = ("prompt", "target")
 
@@ -75,6 +77,14 @@ class Written:
     path: Path
     rows: int
     left_out: Mapping[str, str]
+
+
+def goal_of(name: str) -> Goal:
+    """The goal of that name. Raises UserError where there is none."""
+    for goal in SIDES:
+        if goal == name:
+            return goal
+    raise UserError(f"{name!r} is no goal", field="--to", cure=f"one of {', '.join(SIDES)}")
 
 
 def pending(store: Store, limit: int = 50) -> list[Pending]:

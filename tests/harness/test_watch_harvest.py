@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -288,3 +289,21 @@ def test_harvest_review_and_write_as_verbs(store, tmp_path, monkeypatch):
     assert "1 rows in suite.jsonl" in run("harvest", "--to", "suite")
     (row,) = read(tmp_path / "suite.jsonl")
     assert (row["target"], row["reviewer"]) == ("Because it is hot.", "Mei")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "sweet"}, "'sweet' is no goal"),
+        ({"to": "suite", "limit": 5}, "--limit goes with a line"),
+        ({"to": "suite", "suite_share": 0.5}, "--suite-share goes with a line"),
+        ({"line": LINE, "out": Path("x.jsonl")}, "--out goes with --to"),
+        ({}, "proposes from a line, or writes with --to"),
+    ],
+)
+def test_no_option_is_ignored(arguments, message):
+    from harness.commands import watch_harvest
+
+    with pytest.raises(UserError, match=message) as caught:
+        watch_harvest.harvest(**arguments)
+    assert caught.value.cure
