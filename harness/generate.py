@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness import runs
@@ -31,15 +31,15 @@ def generate(
     store: Store,
     seed: int,
     progress: Progress = silent,
-) -> tuple[dict[str, Response], int]:
+) -> tuple[dict[str, Response], Counter[ResponseKind]]:
     """Stage one: answers for everything wanted, from the cache where they are known.
 
-    Returns the answers by key, and how many of them had to be asked for.
+    Returns the answers by key, and how many of each kind had to be asked for.
     """
     known = runs.cached_responses(store, [want.key for want in wanted])
     missing = [want for want in wanted if want.key not in known]
     if not missing:
-        return known, 0
+        return known, Counter()
     backend = candidate.open()
     groups = grouped(missing)
     for kind in dict.fromkeys(kind for _, kind in groups):
@@ -58,7 +58,7 @@ def generate(
             known.update((response.key, response) for response in batch)
             done += len(batch)
             progress(stage, done, len(group))
-    return known, len(missing)
+    return known, Counter(want.kind for want in missing)
 
 
 def grouped(wanted: Iterable[Wanted]) -> dict[tuple[str, ResponseKind], list[Wanted]]:

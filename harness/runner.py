@@ -37,14 +37,26 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a call to `score` did. `failed` counts answers that are errors."""
+    """What a call to `score` did, in answers.
+
+    generated  the model wrote them
+    read       given texts, of which the model was asked for log-probabilities only
+    reused     of either kind, known before
+    failed     of them all, those that are errors
+    """
 
     run: Run
     generated: int
+    read: int
     reused: int
     failed: int
     scored: int
     seconds: float
+
+    @property
+    def fresh(self) -> int:
+        """Answers that the model was asked for, of either kind."""
+        return self.generated + self.read
 
 
 def score(
@@ -69,17 +81,29 @@ def score(
     run = _announce(candidate, suite, store, seed, limit, draw, training_id, step)
     try:
         wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
-        responses, fresh = generate(candidate, wanted, store, seed, progress)
+        responses, asked = generate(candidate, wanted, store, seed, progress)
         runs.link_responses(store, run.id, responses.values())
         scored = score_responses(run, suite, wanted, responses, store, draw, progress)
     except BaseException as error:
         event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         runs.save_event(store, run.id, event, {"error": f"{type(error).__name__}: {error}"[:500]})
         raise
-    failed = sum(response.error is not None for response in responses.values())
-    report = RunReport(run, fresh, len(wanted) - fresh, failed, scored, time.monotonic() - began)
-    if fresh or scored:
-        detail = {"generated": fresh, "reused": report.reused, "seconds": round(report.seconds, 3)}
+    report = RunReport(
+        run,
+        generated=asked["generation"],
+        read=asked["reference"] + asked["text"],
+        reused=len(wanted) - asked.total(),
+        failed=sum(response.error is not None for response in responses.values()),
+        scored=scored,
+        seconds=time.monotonic() - began,
+    )
+    if report.fresh or scored:
+        detail = {
+            "generated": report.generated,
+            "read": report.read,
+            "reused": report.reused,
+            "seconds": round(report.seconds, 3),
+        }
         runs.save_event(store, run.id, "finished", detail)
     return report
 
@@ -124,7 +148,7 @@ def rescore(
     )
     runs.save_event(store, again.id, "rescored", {"from": run.id, "scores": scored})
     failed = sum(responses[want.key].error is not None for want in wanted)
-    return RunReport(again, 0, len(wanted), failed, scored, time.monotonic() - began)
+    return RunReport(again, 0, 0, len(wanted), failed, scored, time.monotonic() - began)
 
 
 def missing_answers(

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from harness.gating import Decision
-from harness.report.console import explain, verdict_table
+from harness.report.console import asked, explain, verdict_table
 from harness.runner import RunReport
 
 REMEDIES = {
@@ -71,14 +71,14 @@ class ConsoleReporter:
         self._bars.update(self._stage, completed=done, total=total, visible=done < total)
 
     def scored(self, step: int, report: RunReport) -> None:
-        if not (report.generated or report.scored):
+        if not (report.fresh or report.scored):
             return
         loss = ""
         if self._losses:
             loss = f"mean loss {sum(self._losses) / len(self._losses):.3f}; "
             self._losses = []
         line = (
-            f"step {step}: {loss}{report.generated} answers generated, {report.reused} reused, "
+            f"step {step}: {loss}{asked(report.generated, report.read)}, {report.reused} reused, "
             f"{report.scored} scores, {report.seconds:.0f} s (run {report.run.id})"
         )
         self.console.print(Text(line, style="dim"))

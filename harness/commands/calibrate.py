@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from harness.calibration import Calibration, MetricCalibration
     from harness.records import Run
-    from harness.runner import Extent
+    from harness.runner import Extent, RunReport
     from harness.suite import Suite
 
 DROPS = (0.05, 0.06, 0.08, 0.10)
@@ -91,7 +91,7 @@ def calibrate(
                     extent=extent,
                     progress=progress,
                 )
-            _say_scored(draw, report.generated, report.reused, console)
+            _say_scored(draw, report, console)
             scored.append(report.run)
         _say_greedy(loaded, console)
         sides = [
@@ -120,9 +120,12 @@ def _extents(suite: Suite, anchor_responses: int) -> tuple[Extent, Extent]:
     return replace(last, responses=last.responses * anchor_responses), last
 
 
-def _say_scored(draw: int, generated: int, reused: int, console: Console) -> None:
+def _say_scored(draw: int, report: RunReport, console: Console) -> None:
+    from harness.report.console import asked
+
+    done = asked(report.generated, report.read)
     which = "second scoring, fresh draws" if draw else "first scoring"
-    console.print(f"{which}: {generated} answers generated, {reused} reused", style="dim")
+    console.print(f"{which}: {done}, {report.reused} reused", style="dim")
 
 
 def _say_greedy(suite: Suite, console: Console) -> None:

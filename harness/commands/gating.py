@@ -76,6 +76,7 @@ def gate(
     """Hold a candidate against an anchor. Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable."""
     from rich.console import Console
 
+    from harness.report.console import asked
     from harness.store import Store
     from harness.workspace import Workspace
 
@@ -92,7 +93,7 @@ def gate(
     _show(decision, console, samples=10 if samples else 0)
     j, looks = decision.verdict.look
     console.print(
-        f"spent: {parties.generated} answers generated, look {j} of {looks}",
+        f"spent: {asked(parties.generated, parties.read)}, look {j} of {looks}",
         style="dim",
         highlight=False,
     )
@@ -153,6 +154,7 @@ class _Parties:
     progress: Any = field(default=lambda stage, done, total: None)
     known: dict[str, Run | None] = field(default_factory=dict)
     generated: int = 0
+    read: int = 0
 
     def party(self, name: str) -> Run | None:
         """The stored run of that name; None where it names a model."""
@@ -228,6 +230,7 @@ class _Parties:
                 progress=self.progress,
             )
             self.generated += report.generated
+            self.read += report.read
             return report.run
 
         return scored

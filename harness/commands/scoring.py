@@ -223,10 +223,12 @@ def show_report(report: RunReport, store: Store, console: Console) -> None:
     """What a scoring did, and the run's table."""
     from rich.text import Text
 
-    if report.generated == 0:
+    from harness.report.console import asked
+
+    if report.fresh == 0:
         done = f"Nothing was generated: all {report.reused} answers were known already"
     else:
-        done = f"{report.generated} answers generated, {report.reused} reused"
+        done = f"{asked(report.generated, report.read)}, {report.reused} reused"
     scored = f"{report.scored} scores added" if report.scored else "every score was known too"
     console.print(Text(f"{done}; {scored} ({report.seconds:.1f} s)."))
     if report.failed:

@@ -35,6 +35,12 @@ class _VerdictTable:
         yield _table(self.verdict, long_name=20 if options.max_width >= WIDE else 12)
 
 
+def asked(generated: int, read: int) -> str:
+    """What was asked of a model, in words: answers that it wrote, and given texts that it read."""
+    parts = [f"{generated} answers generated"] if generated or not read else []
+    return ", ".join([*parts, f"{read} texts read"] if read else parts)
+
+
 def verdict_table(verdict: Verdict) -> RenderableType:
     """Metric, anchor, candidate, change with interval, margin, verdict: required ones first.
 

@@ -298,7 +298,7 @@ def test_a_dead_server_stops_the_run_and_the_next_one_goes_on(
     assert report.reused >= 1
     assert len(server.asked) > before
     again = score(open_served(described, workspace), suite, store)
-    assert again.generated == 0
+    assert again.fresh == 0
 
 
 def test_a_budget_is_never_passed_and_what_was_done_is_kept(

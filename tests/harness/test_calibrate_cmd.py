@@ -26,7 +26,7 @@ def test_a_calibration_is_printed_stored_and_cited(
     )
     assert code == 0, said
     # The greedy and the text task give the same answers, and only the sampled one is asked again.
-    assert "first scoring: 30 answers generated, 0 reused" in said
+    assert "first scoring: 20 answers generated, 10 texts read, 0 reused" in said
     assert "second scoring, fresh draws: 15 answers generated, 15 reused" in said
     assert "no randomness in ask, read" in said
     assert "in trainings of 100" in said.replace("of trainings", "in trainings")

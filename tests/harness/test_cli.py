@@ -98,7 +98,7 @@ def test_score_gate_rescore_runs(
     suite = str(tiny_suite(tmp_path))
     assert main(["score", str(tiny_llama), "--suite", suite]) == 0
     first = capsys.readouterr().out
-    assert "30 answers generated" in first
+    assert "20 answers generated, 10 texts read" in first
     assert "5 of 5" in first
     assert main(["score", str(tiny_llama), "--suite", suite]) == 0
     again = capsys.readouterr().out

@@ -214,7 +214,7 @@ def test_a_gate_on_lost_programs_decides_nothing_until_they_are_scored(suite, st
         "lost"
     }
     rescored = score(other, suite, store)
-    assert rescored.generated == 0
+    assert rescored.fresh == 0
     assert not any(scores.lost for scores in metric_scores(store, rescored.run).values())
 
 
@@ -228,13 +228,13 @@ def test_no_program_runs_again_for_what_is_known(suite, store, monkeypatch):
     monkeypatch.setattr("harness.metrics.code_tests._known", OrderedDict())
     monkeypatch.setattr(Sandbox, "run_many", refuses)
     again = score(candidate, suite, store)
-    assert (again.run.id, again.generated, again.scored) == (first.run.id, 0, 0)
+    assert (again.run.id, again.fresh, again.scored) == (first.run.id, 0, 0)
     monkeypatch.undo()
     more = score(candidate, suite, store, extent=Extent(responses=2))
     (row,) = [r for r in runs.load_scores(store, more.run.id)
               if r.metric == "pass_at_k" and r.sample_id == "one"]  # fmt: skip
     assert row.stats[:2] == (8.0, 8.0)
-    assert rescore(first.run, suite, store).generated == 0
+    assert rescore(first.run, suite, store).fresh == 0
 
 
 def test_hidden_tests_are_part_of_the_protocol(suite, tmp_path):

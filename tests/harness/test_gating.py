@@ -117,7 +117,7 @@ def test_an_open_case_looks_again_at_what_is_new_and_is_then_held(
     assert decision.verdict.look == (3, 3)
     assert decision.verdict.rows[0].n == 40
     # 40 questions, 8 answers each: nothing was asked twice.
-    assert score(candidate, suite, store, extent=Extent(4, 1.0)).generated == 0
+    assert score(candidate, suite, store, extent=Extent(4, 1.0)).fresh == 0
     assert [r["look"] for r in store.query("SELECT look FROM verdicts ORDER BY look")] == [1, 2, 3]
 
 

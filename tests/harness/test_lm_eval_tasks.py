@@ -141,7 +141,7 @@ def test_a_task_by_its_name_is_scored_by_the_real_model(tmp_path: Path, ratchet:
     )
     code, said = ratchet("score", "smollm2-135m-instruct", "--suite", suite, "--dtype", "float32")
     assert code == 0, said
-    assert "16 answers generated" in said
+    assert "16 texts read" in said
     with Store(Workspace.at()) as store:
         scores = store.query("SELECT value FROM scores WHERE outcome = 'scored'")
     assert len(scores) == len(FACTS)

@@ -211,7 +211,7 @@ def test_a_node_that_goes_takes_no_answer_with_it(
     candidate = Candidate("tiny", replica.digest, subject, opened)
     report = score(candidate, suite, store, progress=progress)
     assert removed
-    assert (report.generated, report.failed) == (800, 0)
+    assert (report.fresh, report.failed) == (800, 0)
     kept = store.query("SELECT count(*) AS n, count(DISTINCT key) AS keys FROM responses")[0]
     assert (kept["n"], kept["keys"]) == (800, 800)
     assert any("was lost: its node" in line for line in said), said

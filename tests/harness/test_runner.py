@@ -20,7 +20,8 @@ from harness.store import Store
 from harness.suite import load_suite
 from tests.harness.worlds import CAPITALS, scripted, suite_yaml, write_jsonl
 
-ANSWERS = 5 + 5 + 15 + 5  # exact match, reference NLL, three talks each, texts
+WRITTEN = 5 + 15  # exact match, three talks each
+READ = 5 + 5  # reference NLL, texts
 
 
 def values(store: Store, run: Any) -> dict[str, float | None]:
@@ -30,7 +31,8 @@ def values(store: Store, run: Any) -> dict[str, float | None]:
 def test_a_run_scores_every_sample_of_every_metric(tmp_path: Path, store: Store) -> None:
     candidate, backend = scripted()
     report = score(candidate, load_suite(suite_yaml(tmp_path)), store)
-    assert report.generated == backend.calls == ANSWERS
+    assert (report.generated, report.read) == (WRITTEN, READ)
+    assert report.fresh == backend.calls == WRITTEN + READ
     found = values(store, report.run)
     assert found["ask/exact_match"] == 1.0
     # The scripted answers do not depend on the seed, so the three talks are copies.
@@ -48,7 +50,7 @@ def test_a_second_score_generates_nothing_and_adds_nothing(tmp_path: Path, store
         raise AssertionError("the model was opened")
 
     again = score(replace(candidate, open=closed), suite, store)
-    assert (again.run.id, again.generated, again.scored) == (first.run.id, 0, 0)
+    assert (again.run.id, again.fresh, again.scored) == (first.run.id, 0, 0)
     assert len(runs.load_scores(store, first.run.id)) == 5 * 4
 
 
@@ -57,8 +59,8 @@ def test_other_bytes_are_another_model(tmp_path: Path, store: Store) -> None:
     candidate, backend = scripted()
     score(candidate, suite, store)
     other = score(replace(candidate, digest="other bytes"), suite, store)
-    assert other.generated == ANSWERS
-    assert backend.calls == 2 * ANSWERS
+    assert other.fresh == WRITTEN + READ
+    assert backend.calls == 2 * (WRITTEN + READ)
 
 
 @pytest.mark.parametrize("what", ["dtype", "backend"])
@@ -67,7 +69,7 @@ def test_another_subject_does_not_share_answers(tmp_path: Path, store: Store, wh
     candidate, _ = scripted()
     first = score(candidate, suite, store)
     other = score(replace(candidate, subject={**candidate.subject, what: "x"}), suite, store)
-    assert other.generated == ANSWERS
+    assert other.fresh == WRITTEN + READ
     assert other.run.id != first.run.id
 
 
@@ -87,7 +89,7 @@ def test_a_crash_resumes_where_it_was(tmp_path: Path, store: Store) -> None:
         score(replace(candidate, open=lambda: dying), suite, store)
     report = score(candidate, suite, store)
     assert report.reused == 3
-    assert backend.calls == ANSWERS - 3
+    assert backend.calls == WRITTEN + READ - 3
     events = store.query("SELECT event FROM run_events WHERE run_id = ?", [report.run.id])
     assert {row["event"] for row in events} == {"interrupted", "finished"}
     # Nothing of the interruption shows in the numbers.
@@ -114,7 +116,7 @@ def test_an_error_is_a_row_with_a_reason_and_is_asked_again(tmp_path: Path, stor
     # Asked again once the trouble is over, the same run becomes whole.
     healed, _ = scripted()
     again = score(healed, suite, store)
-    assert again.generated == 4
+    assert again.fresh == 4
     assert values(store, again.run)["ask/exact_match"] == 1.0
 
 
@@ -148,16 +150,16 @@ def test_limit_and_reserve_and_more_responses_extend_a_run(tmp_path: Path, store
     suite = load_suite(path)
     candidate, _ = scripted()
     small = score(candidate, suite, store)
-    assert small.generated == 3 + 3 + 9 + 3
+    assert small.fresh == 3 + 3 + 9 + 3
     more = score(candidate, suite, store, extent=Extent(responses=2, reserve=0.5))
     assert more.run.id == small.run.id
-    assert more.generated == (4 + 4 + 4 * 6 + 4) - small.generated
+    assert more.fresh == (4 + 4 + 4 * 6 + 4) - small.fresh
     groups = [s for s in runs.load_scores(store, more.run.id) if s.metric == "self_bleu"]
     # Fixed groups of K = 3, so that more answers make more groups and not another metric.
     assert {s.response_index for s in groups} == {0, 3}
     limited = score(candidate, suite, store, limit=2)
     assert limited.run.id != small.run.id
-    assert limited.generated == 0
+    assert limited.fresh == 0
 
 
 def test_a_fresh_draw_is_another_run_of_the_sampled_answers_alone(
@@ -168,7 +170,7 @@ def test_a_fresh_draw_is_another_run_of_the_sampled_answers_alone(
     first = score(candidate, suite, store)
     fresh = score(candidate, suite, store, draw=1)
     assert fresh.run.id != first.run.id
-    assert fresh.generated == 15
+    assert (fresh.generated, fresh.read) == (15, 0)
 
 
 def test_rescoring_needs_no_model(tmp_path: Path, store: Store) -> None:
@@ -177,7 +179,7 @@ def test_rescoring_needs_no_model(tmp_path: Path, store: Store) -> None:
     first = score(candidate, suite, store)
     again = rescore(first.run, suite, store)
     assert again.run.id == first.run.id
-    assert (again.generated, again.scored) == (0, 20)
+    assert (again.fresh, again.scored) == (0, 20)
     assert len(runs.load_scores(store, first.run.id)) == 20
 
 
