@@ -31,12 +31,20 @@ def train(
         str | None,
         typer.Option("--score-on", help="A running vLLM, openai:…: it answers for checkpoints."),
     ] = None,
+    aside: Annotated[
+        str | None,
+        typer.Option(
+            "--aside",
+            metavar="DEVICE",
+            help="Train on while a second process judges checkpoints on this device: cuda:1, cpu.",
+        ),
+    ] = None,
 ) -> None:
     """Train a recipe under its gate: score every checkpoint, roll back any that got worse."""
     from harness.workspace import Workspace
     from trainers.recipe import load_recipe
 
-    loaded = replace(load_recipe(recipe), sharding=shard, scored_on=score_on)
+    loaded = replace(load_recipe(recipe), sharding=shard, scored_on=score_on, aside=aside)
     workspace = Workspace.at()
     if dry_run:
         from trainers.showing import show_estimate, show_plan
@@ -44,11 +52,13 @@ def train(
         show_plan(loaded)
         show_estimate(loaded, workspace, price)
         return
-    _quiet()
+    quiet()
+    from trainers.aside import require_aside
     from trainers.ranks import Ranks
     from trainers.sharding import require_sharding
 
     require_sharding(loaded)
+    require_aside(loaded)
     ranks = Ranks.here(shard)
     if not ranks.first:
         from trainers.stages import follow_stages
@@ -87,15 +97,17 @@ def check(recipe: RecipePath) -> None:
     show_plan(load_recipe(recipe))
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """The libraries' own warnings and bars would bury ours; errors still come through."""
     import logging
     import os
     import warnings
 
+    from harness.cli import TALKATIVE
+
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("transformers", "accelerate", "trl", "peft"):
+    for name in ("transformers", "accelerate", "trl", "peft", *TALKATIVE):
         logging.getLogger(name).setLevel(logging.ERROR)

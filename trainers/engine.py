@@ -88,11 +88,17 @@ class Engine:
         if self.recipe.sharding:
             load_whole_again()
 
-    def backend(self, files: ModelFiles) -> Backend:
-        """What a checkpoint is scored through: the model as it is now; or, where no process has
-        all of it, what has just been written of it.
+    @property
+    def step(self) -> int:
+        """How far the model that stands in memory is trained."""
+        reached: int = self.trainer.state.global_step
+        return reached
+
+    def backend(self, step: int, files: ModelFiles) -> Backend:
+        """What the checkpoint of `step` is scored through: the model as it is now; or, where that
+        has gone on, or no process has all of it, what was written of it.
         """
-        if not scattered(self.recipe):
+        if not scattered(self.recipe) and step == self.step:
             return self._live
         if self._written is None or self._written[0] != files.digest:
             self._written = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from harness import runs
+from harness.backends.base import Backend
 from harness.backends.served import served_adapter
 from harness.calibrations import calibrated
 from harness.errors import UserError
@@ -18,12 +19,39 @@ from harness.records import Run, VerdictOutcome
 from harness.runner import Candidate, Extent, score
 from harness.store import Store
 from harness.workspace import Workspace
-from trainers.checkpoint import CheckpointFolder
+from trainers.checkpoint import CheckpointFolder, untouched_randomness
 from trainers.crest import CrestRule
 from trainers.methods import method_of
 from trainers.recipe import Recipe, Stage
 from trainers.reporter import Reporter
 from trainers.state import Judged, TrainingState
+
+Open = Callable[[ModelFiles], Backend]
+"""How the model of a checkpoint is had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the judge has come to about one checkpoint: the verdicts against each opponent (none of
+    checkpoint-0), what the state keeps of them, and why it is the new crest where it is.
+    """
+
+    judged: Judged
+    decisions: tuple[Decision, ...] = ()
+    crest: str | None = None
+
+
+class Judge(Protocol):
+    """Whom the loop asks. `lag` is how many checkpoints may be undecided while it trains on."""
+
+    @property
+    def lag(self) -> int: ...
+
+    def opinion(self, step: int, state: TrainingState, *, wait: bool) -> Opinion | None:
+        """The opinion on a checkpoint; None where there is none yet and `wait` is False."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Judging:
@@ -56,8 +84,22 @@ class Judging:
         self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
         self.crest_rule = CrestRule(store, stage.suite, self.policy, extents[0], self.whole)
 
+    def opinion(self, step: int, state: TrainingState, open_: Open) -> Opinion:
+        """Score a checkpoint and hold it against the anchor and the crest of `state`. Moves no
+        random state.
+        """
+        with untouched_randomness(), self.candidate(step, open_) as candidate:
+            if step == 0:
+                run = self.extend(candidate, step, self.whole)
+                return Opinion(Judged(0, state.attempt, run.id, "anchor"))
+            decisions = self.decide(candidate, step, state)
+            judged = judged_by(decisions, step, state.attempt)
+            failed = judged.outcome == "fail"
+            better = None if failed else self.better_than_crest(candidate, step, state)
+            return Opinion(judged, tuple(decisions), better)
+
     @contextmanager
-    def candidate(self, step: int, open_: Callable[[ModelFiles], Any]) -> Iterator[Candidate]:
+    def candidate(self, step: int, open_: Open) -> Iterator[Candidate]:
         """A checkpoint to be scored, by the live model or by the server that the command names."""
         folder = self.folder.path(step)
         name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
@@ -124,6 +166,22 @@ class Judging:
                 cure="begin anew with --again",
             )
         return runs.require_run(self.store, judged.run_id)
+
+
+class Here:
+    """A judge that answers at once, through the model that stands in this process."""
+
+    lag = 0
+
+    def __init__(self, judging: Judging, backend: Callable[[int, ModelFiles], Backend]) -> None:
+        self._judging = judging
+        self._backend = backend
+
+    def opinion(self, step: int, state: TrainingState, *, wait: bool) -> Opinion:
+        return self._judging.opinion(step, state, lambda files: self._backend(step, files))
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def require_one_backend(anchor: Run, candidate: Candidate) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import runs
+from harness.gating import Decision
 from harness.store import Store
 from trainers.plan import DataPlan
 from trainers.recipe import Recipe, Stage
@@ -87,3 +88,23 @@ def _finite(value: Any) -> float | None:
     """A finite float, or None: a gradient norm can be inf, which is no number to keep."""
     number = None if value is None else float(value)
     return number if number is not None and math.isfinite(number) else None
+
+
+def of_rewards(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What was earned and turned down in a step. A part that had nothing to judge has no mean."""
+    return {
+        name: value
+        for name, value in logs.items()
+        if (name.startswith(("reward", "safety/")) or name in ("kl", "entropy"))
+        and value is not None
+        and math.isfinite(value)
+    }
+
+
+def told(decision: Decision) -> dict[str, Any]:
+    return {
+        "against": decision.against,
+        "outcome": decision.verdict.outcome.value,
+        "verdict_id": decision.id,
+        "headline": decision.verdict.headline,
+    }

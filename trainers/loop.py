@@ -8,7 +8,7 @@ bit-exact (docs/training.md says what that took).
 from __future__ import annotations
 
 import json
-import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,26 +18,25 @@ from harness import artifacts
 from harness.backends.base import Backend
 from harness.errors import UserError
 from harness.faults import fault_point
-from harness.gating import Decision
 from harness.models import ModelFiles, resolve
 from harness.records import VerdictOutcome
 from harness.store import Store
 from harness.suite import digest_of
 from harness.webhook import call
 from harness.workspace import Workspace
-from trainers.checkpoint import CheckpointFolder, untouched_randomness
+from trainers.checkpoint import CheckpointFolder
 from trainers.difficulty import difficulty_of
 from trainers.engine import Engine, Turn
 from trainers.health import LOSS_GAP, Health
-from trainers.judging import Judging, judged_by
-from trainers.log import TrainingLog
+from trainers.judging import Here, Judge, Judging, Opinion
+from trainers.log import TrainingLog, of_rewards, told
 from trainers.plan import current_order, make_plan
 from trainers.promotion import offer
 from trainers.ranks import ALONE, Ranks
 from trainers.recipe import Recipe, Stage
 from trainers.remedies import Failure, next_remedy, rolled_back, target_of
 from trainers.reporter import Reporter, TrainingResult
-from trainers.state import Judged, Status, TrainingState, load_state, save_state
+from trainers.state import Status, TrainingState, load_state, save_state
 
 FAIL = VerdictOutcome.FAIL
 
@@ -79,6 +78,8 @@ class GatedTraining:
             recipe, self.stage, self.training_id, self.folder, workspace, store, reporter
         )
         self.health = Health(self.stage.health)
+        self._judge: Judge = Here(self.judging, self._backend)
+        self._docket: deque[int] = deque()
         self._engine: Engine | None = None
         self._failure: Failure | None = None
 
@@ -106,12 +107,16 @@ class GatedTraining:
             except KeyboardInterrupt:
                 self._event("interrupted", step=None)
                 raise
+            finally:
+                self._judge.close()
         else:
             self.ranks.share()
         return self._result()
 
     def _train(self) -> None:
         resume = self._where_to_resume()
+        if self.recipe.aside is not None:
+            self._judge = self._judge_aside()
         self.ranks.share(True)
         engine = self._make_engine()
         while True:
@@ -121,8 +126,9 @@ class GatedTraining:
             order = current_order(self.plan, self.state.dropped, self.state.reshuffles)
             turn = Turn(order, place, self.state.lr_scale)
             engine.run(self.ranks.share(turn))
-            if self._failure is None:
+            if self._failure is None and not self._is_condemned(undecided=0):
                 break
+            assert self._failure is not None
             resume = self._roll_back(self._failure)
             if resume is None:
                 break
@@ -145,9 +151,15 @@ class GatedTraining:
         )
         return self._engine
 
-    def _backend(self, files: ModelFiles) -> Backend:
+    def _judge_aside(self) -> Judge:
+        from trainers.aside import Aside
+
+        home, name = self.folder.home, self.training_id
+        return Aside(self.recipe, self.stage, name, home, self.workspace, self.reporter)
+
+    def _backend(self, step: int, files: ModelFiles) -> Backend:
         assert self._engine is not None
-        return self._engine.backend(files)
+        return self._engine.backend(step, files)
 
     def _where_to_resume(self) -> int | None:
         """The last whole checkpoint of this attempt; those of a failed one are moved away."""
@@ -175,8 +187,10 @@ class GatedTraining:
         if self.ranks.share(step == 0 and not self.folder.path(0).exists()):
             self._engine.save()
             return self.saved(0)
-        failed = False if self.state.is_judged(step) else self.judge(step)
-        return bool(self.ranks.share(failed))
+        # More than one where an interrupted training was ahead of its judge.
+        kept = sorted(found for found, _ in self.folder.steps())
+        self._docket = deque(found for found in kept if not self.state.is_judged(found))
+        return bool(self.ranks.share(self._is_condemned(undecided=self._judge.lag)))
 
     def saved(self, step: int) -> bool:
         """After the Trainer has written a checkpoint: commit and judge it. True: roll back."""
@@ -190,7 +204,8 @@ class GatedTraining:
         )
         self._event("checkpoint", step=step, detail={"measures": measures})
         fault_point("before-judgement")
-        return bool(self.ranks.share(self.judge(step)))
+        self._docket.append(step)
+        return bool(self.ranks.share(self._is_condemned(undecided=self._judge.lag)))
 
     def logged(self, step: int, logs: Mapping[str, Any]) -> bool:
         """After each step. True: a number has gone wrong, and the segment is given up."""
@@ -198,11 +213,14 @@ class GatedTraining:
             return False
         self.log.step(step, self.state.attempt, logs)
         if any(name.startswith(("reward", "safety/")) for name in logs):
-            self._event("rewards", step=step, detail=_of_rewards(logs))
+            self._event("rewards", step=step, detail=of_rewards(logs))
         self.reporter.train_step(step, self.stage.model.steps, logs["loss"])
         symptom = self.health.hear(logs)
         if symptom is None:
-            return False
+            # With others training along, all must stop at once: at the next checkpoint.
+            return self.ranks.world == 1 and self._is_condemned(undecided=self._judge.lag)
+        if self._is_condemned(undecided=0):
+            return True
         every = self.stage.model.checkpoint_every
         planned = -(-step // every) * every
         self._failure = Failure(planned, f"at step {step} {symptom.why}", None, symptom.remedy)
@@ -216,19 +234,21 @@ class GatedTraining:
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def judge(self, step: int) -> bool:
-        """Score a checkpoint and hold it against the anchor and the crest. True: it failed."""
-        with untouched_randomness(), self.judging.candidate(step, self._backend) as candidate:
-            if step == 0:
-                run = self.judging.extend(candidate, step, self.judging.whole)
-                judged = Judged(0, self.state.attempt, run.id, "anchor")
-                self._keep_state(self.state.with_judged(judged))
-                return False
+    def _is_condemned(self, *, undecided: int) -> bool:
+        """Hear what the judge has come to, checkpoint after checkpoint, and wait for it while more
+        than `undecided` of them are open. True: one has failed, and the training goes back.
+        """
+        while self._docket and self._failure is None:
+            step = self._docket[0]
             measures = self.folder.measures(step)
-            if self._is_sick(step, measures):
-                return True
-            decisions = self.judging.decide(candidate, step, self.state)
-            return self._follow(candidate, step, decisions, measures)
+            if step and self._is_sick(step, measures):
+                break
+            opinion = self._judge.opinion(step, self.state, wait=len(self._docket) > undecided)
+            if opinion is None:
+                break
+            self._docket.popleft()
+            self._follow(step, opinion, measures)
+        return self._failure is not None
 
     def _is_sick(self, step: int, measures: Mapping[str, float]) -> bool:
         """Whether a health rule is broken: then there is no need to ask the suite."""
@@ -241,37 +261,42 @@ class GatedTraining:
         self._failure = Failure(step, symptom.why, None, symptom.remedy)
         return True
 
-    def _follow(
-        self, candidate: Any, step: int, decisions: list[Decision], measures: Mapping[str, float]
-    ) -> bool:
-        for decision in decisions:
-            self._event("verdict", step=step, detail=_told(decision))
-        judged = replace(judged_by(decisions, step, self.state.attempt), measures=dict(measures))
+    def _follow(self, step: int, opinion: Opinion, measures: Mapping[str, float]) -> None:
+        for decision in opinion.decisions:
+            self._event("verdict", step=step, detail=told(decision))
+        judged = replace(opinion.judged, measures=dict(measures))
         if judged.outcome == "fail":
-            why = next(d.verdict.headline for d in decisions if d.verdict.outcome is FAIL)
+            failed = (d for d in opinion.decisions if d.verdict.outcome is FAIL)
             # Recorded with the rollback itself, in one write: see _roll_back.
-            self._failure = Failure(step, why, judged)
-            return True
+            self._failure = Failure(step, next(failed).verdict.headline, judged)
+            return
         if judged.outcome == "held":
             self._event("held", step=step)
         state = self.state.with_judged(judged)
-        sentence = self.judging.better_than_crest(candidate, step, self.state)
-        if sentence:
+        if opinion.crest:
             state = replace(state, crest=step, failures=0)
-            self._event("crest", step=step, detail={"why": sentence})
-            self.reporter.crest(step, sentence)
+            self._event("crest", step=step, detail={"why": opinion.crest})
+            self.reporter.crest(step, opinion.crest)
         self._keep_state(state)
-        return False
 
     # -- rolling back ------------------------------------------------------------------------------
 
     def _roll_back(self, failure: Failure) -> int | None:
         """Apply the next remedy and return the step to go on from; None where none is left."""
+        assert self._engine is not None
+        # What was trained after the failed checkpoint goes with it, judged or not.
+        self._docket.clear()
         remedy = next_remedy(self.state, self.stage, failure)
         target = target_of(self.state, [step for step, _ in self.folder.steps()])
         state = rolled_back(self.state, failure, remedy, target, stage=self.stage, plan=self.plan)
         verdicts = list(failure.judged.verdicts) if failure.judged else []
-        detail = {"to": target, "remedy": remedy, "why": failure.why, "verdicts": verdicts}
+        detail = {
+            "to": target,
+            "remedy": remedy,
+            "why": failure.why,
+            "verdicts": verdicts,
+            "reached": self._engine.step,
+        }
         fault_point("before-rollback")
         self._event("rolled_back", step=failure.step, detail=detail)
         # From here on the failed checkpoints belong to an earlier attempt, so that a process
@@ -363,23 +388,3 @@ def training_id(recipe: Recipe, stage: Stage, base: ModelFiles) -> str:
 
 def _origin(start: Path, workspace: Workspace) -> str:
     return resolve(str(start), workspace).digest
-
-
-def _of_rewards(logs: Mapping[str, Any]) -> dict[str, float]:
-    """What was earned and turned down in a step. A part that had nothing to judge has no mean."""
-    return {
-        name: value
-        for name, value in logs.items()
-        if (name.startswith(("reward", "safety/")) or name in ("kl", "entropy"))
-        and value is not None
-        and math.isfinite(value)
-    }
-
-
-def _told(decision: Decision) -> dict[str, Any]:
-    return {
-        "against": decision.against,
-        "outcome": decision.verdict.outcome.value,
-        "verdict_id": decision.id,
-        "headline": decision.verdict.headline,
-    }

@@ -77,7 +77,8 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A validated recipe with its stages. How this execution is cut up over its processes
-    (`sharding`), and which server answers for its checkpoints (`scored_on`), is no part of it.
+    (`sharding`), which server answers for its checkpoints (`scored_on`), and on which device they
+    are judged while it trains on (`aside`), is no part of it.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     sharding: Sharding | None = None
     scored_on: str | None = None
+    aside: str | None = None
 
     @property
     def digest(self) -> str:

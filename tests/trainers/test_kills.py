@@ -28,8 +28,8 @@ def warm() -> Iterator[Warm]:
         yield warm
 
 
-def start(warm: Warm, folder: Path, fault: str | None = None) -> Process:
-    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home")]
+def start(warm: Warm, folder: Path, fault: str | None = None, *options: str) -> Process:
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
     environment = {FAULT_VARIABLE: fault} if fault else {}
     return warm.start(words, folder / "out.txt", **environment)
 
