@@ -41,9 +41,10 @@ def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
     """
     rows = store.query(
         "SELECT v.verdict_id, v.decided_at, v.detail -> '$.rows' AS found FROM verdicts v "
-        "WHERE v.against = 'anchor' AND v.anchor_run = (SELECT run_id FROM checkpoints WHERE "
-        "line = ? AND event IN ('promoted', 'rolled_back') ORDER BY seq DESC LIMIT 1) "
-        "ORDER BY v.seq DESC LIMIT ?",
+        "WHERE v.seq IN (SELECT seq FROM verdicts WHERE against = 'anchor' AND anchor_run = "
+        "(SELECT run_id FROM checkpoints WHERE line = ? "
+        "AND event IN ('promoted', 'rolled_back') ORDER BY seq DESC LIMIT 1) "
+        "ORDER BY seq DESC LIMIT ?) ORDER BY v.seq DESC",
         [line, limit],
     )
     left: dict[str, list[Row]] = {}

@@ -102,6 +102,7 @@ def changes(
     """
     if not run_ids:
         return {}
+    where, extra = _one_metric(next(iter(declared)) if len(declared) == 1 else None)
     asked = list(dict.fromkeys([anchor, *run_ids]))
     digests = list((task_digests or {}).values())
     sliced = by in ("language", "cluster")
@@ -114,7 +115,7 @@ def changes(
     )
     rows = store.query(
         f"""
-        WITH answered AS ({_per_sample(len(asked))}),
+        WITH answered AS ({_per_sample(len(asked), where)}),
         parts AS (
             SELECT c.run_id, c.task || '/' || c.metric AS name, {label} AS slice,
                 list_contains(?, c.task || '/' || c.metric) AS logarithmic,
@@ -129,7 +130,7 @@ def changes(
         SELECT run_id, name, slice, sum(base) / sum(w) AS base, {_MOMENTS}
         FROM parts GROUP BY ALL LIMIT {CELLS}
         """,
-        [*asked, _logarithmic(declared), anchor, *([digests] if sliced else [])],
+        [*asked, *extra, _logarithmic(declared), anchor, *([digests] if sliced else [])],
     )
     return {
         (row["run_id"], row["name"], row["slice"]): _change(row, declared[row["name"]])

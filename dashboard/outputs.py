@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dashboard.drift import chinese_share, text_distance
+from dashboard.drift import Trigrams, chinese_share, distance, trigrams
 from dashboard.measures import Estimate, ratio, wilson
 from harness.store import Store
 
@@ -69,18 +69,28 @@ def texts(store: Store, run_ids: Sequence[str], task: str) -> dict[str, list[str
     return found
 
 
-def wording(said: Sequence[str], anchor: Sequence[str]) -> dict[str, Estimate]:
+def wordings(
+    store: Store, run_ids: Sequence[str], anchor_run: str, task: str
+) -> dict[str, dict[str, Estimate]]:
+    """Run -> `wording` of its answers against the anchor's, for the runs that have any and for
+    the anchor, whose distance is 0. The texts themselves are let go of.
+    """
+    said = texts(store, list(dict.fromkeys([*run_ids, anchor_run])), task)
+    anchor = trigrams(said.get(anchor_run, ()))
+    return {run: wording(answers, anchor) for run, answers in said.items()}
+
+
+def wording(said: Sequence[str], anchor: Trigrams) -> dict[str, Estimate]:
     """Shares of refusals and of Chinese answers, and the distance of wording to the anchor's."""
     from harness.metrics.pattern import refuses
 
     n = len(said)
     if n == 0:
         return {}
-    distance = text_distance(said, anchor)
     return {
         "refusals": wilson(sum(refuses(text) for text in said), n),
         "Chinese": wilson(sum(chinese_share(text) > 0.5 for text in said), n),
-        "wording": Estimate(distance, None, None, n),
+        "wording": Estimate(distance(trigrams(said), anchor), None, None, n),
     }
 
 

@@ -73,16 +73,19 @@ def lines(store: Store) -> list[Row]:
         anchors AS (
             SELECT DISTINCT line, run_id FROM versions WHERE run_id IS NOT NULL
         ),
-        about AS (
-            SELECT coalesce(t.line, a.line) AS line, v.verdict_id AS last_verdict,
-                v.outcome AS last_outcome, v.headline AS last_headline, v.decided_at AS last_at,
-                v.candidate_run AS last_run, v.detail ->> '$.settle' AS settle, v.seq AS last_seq
+        -- Which ones first: what a verdict says in detail is long, and only theirs is read.
+        newest AS (
+            SELECT coalesce(t.line, a.line) AS line, max(v.seq) AS seq
             FROM verdicts v
             LEFT JOIN trainings t USING (training_id)
             LEFT JOIN anchors a ON a.run_id = v.anchor_run
-            QUALIFY row_number() OVER (
-                PARTITION BY coalesce(t.line, a.line) ORDER BY v.seq DESC
-            ) = 1
+            GROUP BY ALL
+        ),
+        about AS (
+            SELECT n.line, v.verdict_id AS last_verdict,
+                v.outcome AS last_outcome, v.headline AS last_headline, v.decided_at AS last_at,
+                v.candidate_run AS last_run, v.detail ->> '$.settle' AS settle, v.seq AS last_seq
+            FROM verdicts v JOIN newest n USING (seq)
         )
         SELECT c.*, r.model, about.* EXCLUDE line,
             coalesce(about.last_run = c.run_id, false) AS last_is_blessed
@@ -281,9 +284,10 @@ def trainings(store: Store) -> list[Row]:
 
 
 def training_events(store: Store, training_id: str) -> list[Row]:
+    """The newest first, without what each step earned: that would crowd out all the others."""
     return store.query(
         "SELECT event, step, attempt, detail, happened_at FROM training_events "
-        "WHERE training_id = ? ORDER BY seq DESC LIMIT 200",
+        "WHERE training_id = ? AND event <> 'rewards' ORDER BY seq DESC LIMIT 200",
         [training_id],
     )
 
@@ -315,7 +319,7 @@ def votes(store: Store, limit: int = 50_000) -> list[Row]:
         """
         WITH named AS (SELECT model_digest, arg_max(model, seq) AS model FROM runs GROUP BY ALL)
         SELECT v.rater, v.rater_kind, v.task, v.sample_id, v.dimension, v.choice, v.pair_id,
-            v.purpose, v.dwell_ms, v.voted_at, v.left_model, v.right_model,
+            v.purpose, v.dwell_ms, v.left_model, v.right_model,
             coalesce(l.model, v.left_model[:12]) AS left_name,
             coalesce(r.model, v.right_model[:12]) AS right_name
         FROM counted_votes v LEFT JOIN named l ON l.model_digest = v.left_model

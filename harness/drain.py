@@ -104,14 +104,16 @@ def remove_finished(workspace: Workspace, seen: dict[str, int]) -> None:
             del seen[path.stem]
 
 
-def reader(declared: str) -> Callable[[Any], Any]:
-    """How a value of a DuckDB type is shown to Python: moments in UTC, JSON as objects."""
+def reader(declared: str) -> Callable[[Any], Any] | None:
+    """How a value of a DuckDB type is shown to Python: moments in UTC, JSON as objects; None for
+    all that are shown as they are.
+    """
     match declared:
         case "JSON":
             return lambda value: json.loads(value) if isinstance(value, str) else value
         case "TIMESTAMP":
             return lambda value: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
-    return lambda value: value
+    return None
 
 
 def _offsets(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

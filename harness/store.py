@@ -113,11 +113,13 @@ class Store:
             cursor = connection.execute(sql, _parameters(params))
             described = cursor.description or ()
             names = [str(column[0]) for column in described]
-            readers = [drain.reader(str(column[1])) for column in described]
-            return [
-                {n: r(v) for n, r, v in zip(names, readers, row, strict=True)}
-                for row in cursor.fetchall()
-            ]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            for name, column in dict(zip(names, described, strict=True)).items():
+                read = drain.reader(str(column[1]))
+                if read is not None:
+                    for row in rows:
+                        row[name] = read(row[name])
+            return rows
 
     def query_arrow(self, sql: str, params: Sequence[Any] = ()) -> pyarrow.Table:
         """The same as an Arrow table: moments are naive UTC, JSON columns are text."""

@@ -104,12 +104,11 @@ def _outputs() -> None:
     ids = [row["run_id"] for row in runs]
     asked = list(dict.fromkeys([*ids, anchor["run_id"]]))
     lengths = cached(outputs.lengths, asked, task)
-    texts = cached(outputs.texts, asked, task)
-    own = texts.get(anchor["run_id"], [])
+    worded = cached(outputs.wordings, ids, anchor["run_id"], task)
     rows = []
     for row in runs:
-        if row["run_id"] in lengths and row["run_id"] in texts:
-            wording = outputs.wording(texts[row["run_id"]], own)
+        if row["run_id"] in lengths and row["run_id"] in worded:
+            wording = dict(worded[row["run_id"]])
             if row["run_id"] == anchor["run_id"]:
                 del wording["wording"]
             rows.append(_answered(row, lengths[row["run_id"]], wording))
@@ -117,7 +116,7 @@ def _outputs() -> None:
         st.info(tr("No answers are stored of these runs."))
         return
     frame = pd.DataFrame(rows)
-    _charts(frame, lengths.get(anchor["run_id"]), outputs.wording(own, own))
+    _charts(frame, lengths.get(anchor["run_id"]), worded.get(anchor["run_id"], {}))
     st.caption(
         tr(
             "Length is over all answers; refusals, language and wording are read in {n} of each "

@@ -1,7 +1,9 @@
-"""How fast the views' queries are on 10,000 runs and 10 million scores, and whom they hold up.
+"""How fast every page is over 10,000 runs, 10 million scores and 10 million observations, and whom
+the pages hold up.
 
-`ratio` is ours over the goal's seconds for the views; for appends it is p95 beside a server with
-ten open pages, over p95 with none, in the same run.
+Each page is run as the server runs it, by Streamlit's own AppTest, with nothing cached. `ratio` is
+ours over the goal's seconds; for appends it is p95 beside ten open pages over p95 with none, by
+turns in the same run.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from unittest.mock import patch
 
 from tests.benchmarks.dashboard_history import (
     ANSWERED,
-    LINE,
+    CHECKPOINTS,
+    COPIES,
+    DAYS,
     METRICS,
     SAMPLES,
     STEPS,
-    SUITE,
+    TRAINING,
     VOTES,
     fill,
 )
@@ -32,191 +38,212 @@ from tests.benchmarks.dashboard_history import (
 ROOT = Path(__file__).parents[2]
 AGAIN = [sys.executable, "-m", "tests.benchmarks.bench_dashboard"]
 MEMORY_MB = 1_024.0
-READERS = 10
+FIRST_GOAL_S, GOAL_S = 1.0, 2.0
 PAUSE_S = 5.0
-"""Between two questions of one open page, as the view of a running training has it."""
+"""Between two looks of one open page, as the view of a running training has it."""
+
+OPEN = (*["trainings"] * 5, "overview", "trend", "heatmap", "drift", "watch")
+"""Ten pages: half of them live, the others of people who click every PAUSE_S."""
+
+SHOWN = {
+    "overview": "the first page",
+    "verdict": "of 200 to choose from",
+    "watch": f"a day out of {DAYS}",
+    "trend": "200 runs",
+    "heatmap": "40 runs",
+    "forgetting": f"{ANSWERED} runs by language",
+    "drift": f"{ANSWERED} runs and their answers",
+    "humans": f"{VOTES:,} votes rated",
+    "compare": "two runs",
+    "samples": "regressed first, one page",
+    "trainings": f"{STEPS:,} steps, {CHECKPOINTS} checkpoints",
+    "calibrations": f"{COPIES:,} of them",
+}
 
 
 def run(quick: bool = False) -> list[dict[str, object]]:
-    """All rows. `quick` takes a hundredth of the runs and says so in the notes."""
+    """All rows. `quick` takes a hundredth of the history and says so in the notes."""
     from harness.store import Store
     from harness.workspace import Workspace
 
-    runs = 100 if quick else 10_000
+    runs, observations = (100, 100_000) if quick else (10_000, 10_000_000)
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace.at(Path(folder) / ".ratchet")
         with Store(workspace) as store:
-            fill(store, runs)
+            fill(store, runs, observations)
         rows = _views_apart(workspace.home)
-        rows.append(appends(workspace.home, seconds=3.0 if quick else 10.0))
-    note = f"{runs:,} runs, {runs * SAMPLES * len(METRICS):,} scores"
+        rows.append(appends(workspace.home, seconds=1.0 if quick else 4.0))
+    scores = runs * SAMPLES * len(METRICS)
+    note = f"{runs:,} runs, {scores:,} scores, {observations:,} observations"
     return [row | {"note": f"{note}; {row['note']}"} for row in rows]
 
 
 def _views_apart(home: Path) -> list[dict[str, object]]:
     """`views` in a process of its own, so that its memory is that of the views alone."""
     done = subprocess.run(
-        [*AGAIN, "views", str(home)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+        [*AGAIN, "views", str(home)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
-    rows: list[dict[str, object]] = json.loads(done.stdout)
+    rows: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
     return rows
 
 
-def views(store: Any, rounds: int = 3) -> list[dict[str, object]]:
-    """Seconds of all queries of a view, warm: the median of `rounds` after one to warm up; and
-    the most memory that this process ever held.
+def views(home: str, only: Sequence[str] = (), rounds: int = 3) -> list[dict[str, object]]:
+    """Seconds until each page stands, the median of `rounds` after one to warm up; and the most
+    memory that this process ever held.
     """
-    from dashboard import comparing, measures, outputs, queries
-    from dashboard.attention import attention, forecasts, margins
+    import streamlit as st
 
-    history = queries.runs_of(store, SUITE)
-    ids = [row["run_id"] for row in history]
-    first, last = ids[0], ids[-1]
-    whole = queries.run(store, last)
-    assert whole is not None
-    declared = queries.declared(whole)
-    name = METRICS[0]
+    from dashboard.views import FIRST, VIEWS
+    from harness.workspace import HOME_VARIABLE
 
-    def overview() -> None:
-        queries.is_empty(store)
-        queries.is_synthetic(store)
-        queries.lines(store)
-        attention(store)
-        forecasts(margins(store, LINE))
-        queries.verdicts(store, 8)
-
-    def trend() -> None:
-        queries.scopes(store, SUITE)
-        queries.runs_of(store, SUITE, queries.OUTSIDE)
-        measures.values(store, [first], declared, name)
-        measures.changes(store, first, ids, {name: declared[name]})
-
-    recent = [row["run_id"] for row in history[-ANSWERED:]]
-    digests = {task: comparing.task_digest(whole, task) for task in ("alpha", "beta")}
-
-    def drift() -> None:
-        outputs.lengths(store, [*recent, first], "alpha")
-        texts = outputs.texts(store, [*recent, first], "alpha")
-        for run in recent:
-            outputs.wording(texts[run], texts[last])
-        outputs.measured(store, last, recent, "alpha")
-        forecasts(margins(store, LINE))
-
-    def verdict() -> None:
-        found = queries.verdicts(store)
-        shown = queries.verdict(store, found[0]["verdict_id"])
-        assert shown is not None
-        queries.run(store, shown.candidate_run)
-
-    def humans() -> None:
-        _rated(queries.votes(store))
-
-    def trainings() -> None:
-        queries.trainings(store)
-        queries.training_steps(store, "long")
-        queries.training_events(store, "long")
-
-    asked: dict[str, tuple[float, Callable[[], Any]]] = {
-        "first page": (1.0, overview),
-        f"verdict, of {len(history):,} to choose from": (2.0, verdict),
-        "trend of 200 runs": (2.0, trend),
-        "heat map of 40 runs": (2.0, lambda: measures.changes(store, first, ids[-40:], declared)),
-        "compare two runs": (2.0, lambda: comparing.tallies(store, first, last)),
-        "samples, one page": (
-            2.0,
-            lambda: comparing.pairs(store, first, last, name, declared[name]),
-        ),
-        f"forgetting, {ANSWERED} runs by language": (
-            2.0,
-            lambda: measures.changes(store, first, recent, declared, "language", digests),
-        ),
-        f"drift of {ANSWERED} runs": (2.0, drift),
-        f"humans, {VOTES:,} votes rated": (2.0, humans),
-        f"a training of {STEPS:,} steps": (2.0, trainings),
-        "1,000 calibrations": (2.0, lambda: queries.calibrations(store)),
-    }
+    os.environ[HOME_VARIABLE] = home
     rows = []
-    for view, (goal, ask) in asked.items():
-        ask()
-        took = statistics.median(_timed(ask) for _ in range(rounds))
-        note = "queries alone, warm, nothing cached"
-        rows.append(
-            _row(f"{view}", f"{took:.2f} s", f"{goal:g} s (goal)", took / goal, "≤ 1", note)
+    for title, view in [(name, view) for part in VIEWS.values() for view, name in part.items()]:
+        if only and view not in only:
+            continue
+        look(view)
+        took = []
+        for _ in range(rounds):
+            st.cache_data.clear()
+            with _overheard() as asked:
+                took.append(_timed(lambda view=view: look(view)))
+        goal = FIRST_GOAL_S if view == FIRST else GOAL_S
+        note = (
+            f"warm, nothing cached; {len(asked)} questions, {sum(asked):.2f} s, "
+            f"the longest {max(asked):.2f} s"
         )
+        page = statistics.median(took)
+        what = f"{title}: {SHOWN[view]}"
+        rows.append(_row(what, f"{page:.2f} s", f"{goal:g} s (goal)", page / goal, "≤ 1", note))
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    note = "the process that asked all of the above, one after the other"
+    note = "of the process that showed all of these pages"
     ratio = held / MEMORY_MB
     rows.append(_row("peak memory", f"{held:,.0f} MB", "1,024 MB (goal)", ratio, "≤ 1", note))
     return rows
 
 
-def _rated(votes: list[dict[str, Any]]) -> None:
-    import pandas as pd
+def look(view: str) -> None:
+    """Run one page from its bare address, as a browser that opens it."""
+    from streamlit.testing.v1 import AppTest
 
-    from harness.metrics.elo import rate
+    def script(first: str) -> None:
+        from dashboard.app import run
 
-    names = {"left": "left_name", "right": "right_name", "choice": "choice", "rater": "rater"}
-    frame = pd.DataFrame({name: [vote[column] for vote in votes] for name, column in names.items()})
-    rate(frame.assign(prompt=[f"{vote['task']}/{vote['sample_id']}" for vote in votes]))
+        run(first)
+
+    page = AppTest.from_function(script, default_timeout=300, args=(view,))
+    if view == "trainings":
+        page.query_params["training"] = TRAINING
+    page.run()
+    if page.exception or page.error or page.info:
+        said = [part.value for part in (*page.exception, *page.error, *page.info)]
+        raise AssertionError(f"{view} shows no figures: {said}")
 
 
-def appends(home: Path, seconds: float) -> dict[str, object]:
-    """p95 of one-row appends beside ten readers, over the same without any."""
-    alone = _p95(home, seconds)
-    server = subprocess.Popen([*AGAIN, "serve", str(home), str(seconds + 8)], cwd=ROOT)
-    time.sleep(5.0)  # after its imports
-    beside = _p95(home, seconds)
-    server.wait()
+@contextmanager
+def _overheard() -> Iterator[list[float]]:
+    """The seconds of each question that is put to a store meanwhile."""
+    from harness.store import Store
+
+    took: list[float] = []
+    ask = Store.query
+
+    def timed(store: Store, *question: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return ask(store, *question)
+        finally:
+            took.append(time.perf_counter() - began)
+
+    with patch.object(Store, "query", timed):
+        yield took
+
+
+def appends(home: Path, seconds: float, rounds: int = 4) -> dict[str, object]:
+    """p95 of one-row appends beside ten open pages, over the same while all are closed."""
+    alone: list[float] = []
+    beside: list[float] = []
+    with subprocess.Popen(
+        [*AGAIN, "serve", str(home)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        _tell(server.stdin, server.stdout, "open")  # once, after its imports
+        _tell(server.stdin, server.stdout, "close")
+        for _ in range(rounds):
+            alone += _appended(home, seconds)
+            _tell(server.stdin, server.stdout, "open")
+            beside += _appended(home, seconds)
+            _tell(server.stdin, server.stdout, "close")
+        server.stdin.close()
+    slow, quiet = (1e3 * statistics.quantiles(took, n=20)[-1] for took in (beside, alone))
     return _row(
-        f"p95 of an append beside {READERS} open pages",
-        f"{beside * 1e3:.1f} ms",
-        f"{alone * 1e3:.1f} ms (no page)",
-        beside / alone,
+        f"p95 of an append beside {len(OPEN)} open pages",
+        f"{slow:.1f} ms",
+        f"{quiet:.1f} ms (no page)",
+        slow / quiet,
         "≤ 1.5",
-        f"one server, each page asks every {PAUSE_S:g} s through the server's cache of 2 s",
+        f"one server; five live trainings and five others, each page every {PAUSE_S:g} s; "
+        f"{len(beside):,} appends beside them, median {1e3 * statistics.median(beside):.1f} ms "
+        f"against {1e3 * statistics.median(alone):.1f} ms",
     )
 
 
-def _p95(home: Path, seconds: float) -> float:
+def _tell(ear: IO[str], mouth: IO[str], word: str) -> None:
+    """Say it to the server, and wait until it is so."""
+    ear.write(f"{word}\n")
+    ear.flush()
+    if mouth.readline() != f"{word}\n":
+        raise AssertionError("the server of the pages has ended")
+
+
+def _appended(home: Path, seconds: float) -> list[float]:
     from harness.store import Store
     from harness.workspace import Workspace
 
-    took, end = [], time.monotonic() + seconds
+    took: list[float] = []
+    end = time.monotonic() + seconds
     with Store(Workspace.at(home)) as store:
         while time.monotonic() < end:
-            row = {"training_id": "bench", "step": len(took) + 1, "loss": 0.5}
+            row = {"training_id": TRAINING, "step": STEPS + len(took) + 1, "loss": 0.5}
             took.append(_timed(lambda row=row: store.append("training_steps", [row])))
             time.sleep(0.02)
-    return statistics.quantiles(took, n=20)[-1]
+    return took
 
 
-def _serve(home: str, seconds: float) -> None:
-    """What ten open pages of a running training ask of the one server's store."""
-    from threading import Thread
+def _serve(home: str) -> None:
+    """The ten pages, one after the other, between the lines `open` and `close`."""
+    from threading import Event, Thread
 
-    from dashboard import queries
-    from dashboard.frame import recent
     from harness.workspace import HOME_VARIABLE
 
     os.environ[HOME_VARIABLE] = home
-    end = time.monotonic() + seconds
+    opened = Event()
 
-    def page() -> None:
-        while time.monotonic() < end:
-            recent(queries.trainings)
-            recent(queries.training_steps, "bench")
-            recent(queries.training_events, "bench")
-            time.sleep(PAUSE_S)
+    def show() -> None:
+        while opened.is_set():
+            for view in OPEN:
+                began = time.monotonic()
+                if opened.is_set():
+                    look(view)
+                time.sleep(max(0.0, PAUSE_S / len(OPEN) - (time.monotonic() - began)))
 
-    pages = [Thread(target=page) for _ in range(READERS)]
-    for thread in pages:
-        thread.start()
-    for thread in pages:
-        thread.join()
+    for view in dict.fromkeys(OPEN):
+        look(view)
+    pages: list[Thread] = []
+    for line in sys.stdin:
+        if line == "open\n":
+            opened.set()
+            pages.append(Thread(target=show))
+            pages[-1].start()
+        else:
+            opened.clear()
+            pages.pop().join()
+        print(line, end="", flush=True)
 
 
 def _timed(ask: Callable[[], Any]) -> float:
@@ -237,11 +264,8 @@ def _row(what: str, ours: str, peer: str, ratio: float, goal: str, note: str) ->
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "views":
-        from harness.store import Store
-        from harness.workspace import Workspace
-
-        with Store(Workspace.at(sys.argv[2])) as opened:
-            print(json.dumps(views(opened)))
+    verb, home, *words = sys.argv[1:]
+    if verb == "views":
+        print(json.dumps(views(home, words)))
     else:
-        _serve(sys.argv[2], float(sys.argv[3]))
+        _serve(home)

@@ -114,8 +114,12 @@ def test_outputs_are_read_without_labels(demo: Store) -> None:
     assert set(found) == set(ids)
     texts = outputs.texts(demo, ids, "replies")
     assert len(texts[ids[0]]) == 96
-    wording = outputs.wording(texts[ids[0]], texts[ids[0]])
+    worded = outputs.wordings(demo, ids[1:], ids[0], "replies")
+    assert set(worded) == set(ids)
+    wording = worded[ids[0]]
     assert wording["wording"].value == 0
+    apart = text_distance(texts[ids[1]], texts[ids[0]])
+    assert worded[ids[1]]["wording"].value == pytest.approx(apart)
     assert 0.4 < wording["Chinese"].value < 0.6
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from harness.errors import UserError
-from harness.metrics import get_metric
+from harness.metrics import get_metric, pattern
 from harness.metrics.base import MetricItem
 from harness.metrics.classification import accuracy, f1_macro, token_f1
 from harness.metrics.diversity import distinct_n
@@ -204,6 +204,44 @@ def test_patterns_and_refusals():
     answered = ["Sure! Here is how.", "I'm sorry to hear of your loss.", "", "当然可以", "我能帮你"]
     assert [refuses(text) for text in refused] == [1.0] * len(refused)
     assert [refuses(text) for text in answered] == [0.0] * len(answered)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "I",
+                "i",
+                "as an AI",
+                "can't",
+                "cannot help",
+                "am",
+                "unable to",
+                "sorry",
+                "will not",
+                "must refuse",
+                "抱歉",
+                "很遗憾",
+                "无法",
+                "我",
+                "不能",
+                "提供",
+                "拒绝",
+                "恕难",
+                "从命",
+                " ",
+                "\n",
+                "x",
+                "ſ",
+            ]
+        ),
+        max_size=8,
+    )
+)
+def test_looking_for_a_refusals_first_letter_first_changes_nothing(words):
+    text = " ".join(words) + "".join(words)
+    plain = "|".join(pattern._REFUSALS)
+    assert refuses(text) == bool(re.search(plain, text[:300], re.IGNORECASE | re.DOTALL))
 
 
 def test_length_and_diversity():
