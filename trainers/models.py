@@ -150,14 +150,19 @@ def _require_modules(model: Any, recipe: Recipe, adapter: AdapterModel) -> None:
 
 
 def _continue_from(model: Any, start: Path, also_trained: tuple[str, ...]) -> None:
-    from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+    from peft.utils.save_and_load import (
+        get_peft_model_state_dict,
+        load_peft_weights,
+        set_peft_model_state_dict,
+    )
 
-    # PPO's value head stays behind: it judges the model that it was trained with.
-    weights = {
-        name: weight
-        for name, weight in load_peft_weights(str(start), device="cpu").items()
-        if VALUE_HEAD not in name or VALUE_HEAD in also_trained
-    }
+    # PPO's value head stays behind: it judges the model that it was trained with. A PPO that goes
+    # on from another trainer's checkpoint begins with the head that it has.
+    new = get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = {name: weight for name, weight in new.items() if VALUE_HEAD in name}
+    for name, weight in load_peft_weights(str(start), device="cpu").items():
+        if VALUE_HEAD not in name or VALUE_HEAD in also_trained:
+            weights[name] = weight
     try:
         outcome: Any = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:

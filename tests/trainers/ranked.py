@@ -79,6 +79,13 @@ def losses(path: Path) -> list[float]:
     return [row["loss"] for row in rows]
 
 
+def figures(path: Path) -> list[dict[str, float]]:
+    """What each such step earned, with its divergence and entropy."""
+    with Store(Workspace.at(path.parent / "home")) as store:
+        rows = store.query("SELECT detail FROM training_events WHERE event = 'rewards'")
+    return [row["detail"] for row in rows]
+
+
 def main() -> None:
     how = cast(Any, None if sys.argv[1] == "none" else sys.argv[1])
     for world in sys.argv[2:]:

@@ -12,8 +12,10 @@ from harness.artifacts import file_digest
 from harness.errors import UserError
 from tests.tiny import tiny_model, tiny_tokenizer
 from trainers import ppo
+from trainers.models import adapted as wrapped
 from trainers.rewards import RewardMixture, checked
 from trainers.rollout import collate, sample, seed_of
+from trainers.schema import AdapterModel
 
 PROMPTS = ("Please book a table", "What is the capital", "The quick brown fox", "你好，世界")
 
@@ -217,6 +219,32 @@ def test_a_trained_adapter_is_held_to_its_own_beginning(tmp_path: Path) -> None:
     assert logs[4]["kl"] > 0
 
 
+def test_it_begins_with_an_adapter_that_has_no_value_head_yet(tmp_path: Path) -> None:
+    import torch
+
+    tokenizer = tiny_tokenizer()
+    adapter = AdapterModel(rank=4, alpha=8)
+    recipe = SimpleNamespace(
+        path=tmp_path / "recipe.yaml",
+        model=SimpleNamespace(adapter=adapter, seed=5, base="tiny"),
+    )
+
+    def opened(start: Path | None, *also: str) -> Any:
+        model = ppo.with_value_head(tiny_model(len(tokenizer))) if also else tiny_model(384)
+        return wrapped(model, recipe, start, also_trained=also)  # type: ignore[arg-type]
+
+    first = opened(None)
+    with torch.no_grad():
+        for name, parameter in first.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    first.save_pretrained(tmp_path / "sft", save_embedding_layers=False)
+    then = opened(tmp_path / "sft", ppo.VALUE_HEAD)
+    trained = dict(then.named_parameters())
+    assert all((t == 0.1).all() for name, t in trained.items() if "lora_B" in name)
+    assert all((t == 0).all() for name, t in trained.items() if ppo.VALUE_HEAD in name)
+
+
 def test_answers_follow_their_seed_alone() -> None:
     from harness.backends.base import GenerationSettings
     from harness.backends.live import TransformersBackend
@@ -237,6 +265,7 @@ def test_answers_follow_their_seed_alone() -> None:
     assert asked == [4, 1, 1]
     assert [answer.safe for answer in some] == [False, True, True, True]
     assert some[1:] == first[1:]
+    assert sample(backend, rows[2:], settings, seed=1, first=2) == first[2:]
     assert seed_of(1, "a") != seed_of(1, "b")
     batch = collate(first, 0, "cpu")
     shared = batch["input_ids"].shape[1] - batch["targets"].shape[1]

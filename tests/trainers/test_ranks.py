@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -22,6 +22,7 @@ from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import write_world
 from trainers.arguments import per_process
 from trainers.loop import GatedTraining
+from trainers.preference import KTO, Mismatched, Neighbours
 from trainers.ranks import Ranks
 from trainers.recipe import load_recipe
 from trainers.state import TrainingState, save_state
@@ -91,6 +92,12 @@ def test_two_processes_roll_back_together(tmp_path: Path, tiny_llama: Path) -> N
 
 # What a process draws is its own in TRL's trainers; ours draws the same answers in any world.
 ALIKE = ("reward", "dpo", "kto", "ppo")
+MORE_THAN_ONE = {"ppo": {"gradient_accumulation": 2, "ppo": {"epochs": 1, "minibatches": 2}}}
+
+
+def world_of(folder: Path, base: Path, trainer: str) -> Path:
+    """PPO's step is of several micro-batches, and each of its rollouts of several steps."""
+    return write_method_world(folder, base, trainer, stage=MORE_THAN_ONE.get(trainer))
 
 
 @pytest.mark.long
@@ -100,7 +107,7 @@ def test_every_trainer_goes_back_in_two_processes_and_learns_as_in_one(
 ) -> None:
     trainers = (*ALIKE, "grpo", "rloo")
     worlds = {
-        (trainer, what): write_method_world(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
+        (trainer, what): world_of(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
         for trainer in trainers
         for what in ("back", "clean")
     }
@@ -110,11 +117,32 @@ def test_every_trainer_goes_back_in_two_processes_and_learns_as_in_one(
         assert kept == ranked.checkpoints(worlds[trainer, "clean"]), trainer
         assert len(set(kept.values())) == 4
     for trainer in ALIKE:
-        alone = write_method_world(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
+        alone = world_of(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
         ranked.train(alone, "clean", None)
         in_two = ranked.losses(worlds[trainer, "clean"])
         assert len(in_two) == 6
         assert in_two == pytest.approx(ranked.losses(alone), rel=1e-3, abs=1e-5), trainer
+        there, here = ranked.figures(worlds[trainer, "clean"]), ranked.figures(alone)
+        for one, other in zip(there, here, strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-4), trainer
+
+
+def test_kto_pairs_rows_of_one_batch_however_many_share_it() -> None:
+    order = [5, 3, 8, 1, 7, 2, 6, 4]
+    pairs = list(Neighbours(lambda: order, 4))
+    assert pairs == [(5, 1), (3, 5), (8, 3), (1, 8), (7, 4), (2, 7), (6, 2), (4, 6)]
+    rows = [{"completion_ids": [i], "KL_completion_ids": [-1]} for i in range(9)]
+    row = Mismatched(rows)[pairs[0]]
+    assert row == {"completion_ids": [5], "KL_completion_ids": [1]}
+
+
+def test_kto_asks_for_two_rows_a_process(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    recipe = load_recipe(write_method_world(tmp_path, tiny_llama, "kto", stage={"batch_size": 2}))
+    with pytest.raises(UserError, match="leaves a process one row"):
+        KTO.make(SimpleNamespace(recipe=recipe, stage=recipe.stages[0]))  # type: ignore[arg-type]
 
 
 def test_a_launcher_that_starts_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
