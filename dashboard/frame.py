@@ -29,12 +29,21 @@ Row = dict[str, Any]
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○", "none": "·"}
 """Signs that every font has; no emoji, which many machines show as boxes."""
 _TONES = {"pass": "green", "fail": "red", "inconclusive": "orange", "incomparable": "violet"}
+MEMORY_MB = 512
+"""What the queries of all pages together may take; they leave half of the cores to a training."""
+
 _KEPT = ("suite", "scope", "lang", "line", "training")
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _store(home: str) -> Store:
-    return Store(Workspace.at(home), lock_timeout_s=30.0)
+    return Store(
+        Workspace.at(home),
+        lock_timeout_s=30.0,
+        fresh_within_s=2.0,
+        threads=max(1, (os.cpu_count() or 2) // 2),
+        memory_mb=MEMORY_MB,
+    )
 
 
 def store() -> Store:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -39,6 +40,11 @@ class Store:
 
     `lock_timeout_s` bounds every wait for others; `on_wait` is told, in one sentence, whom it
     waits for. Neither is ever needed by `append`.
+
+    Somebody who only looks on may ask for less, so that those who work are not slowed. With
+    `fresh_within_s` a query may miss what others appended in so many seconds before it (never
+    what this store appended), and so the journals are moved in once for many queries. `threads`
+    and `memory_mb` bound what a query takes of the machine; None leaves it to DuckDB.
     """
 
     def __init__(
@@ -47,8 +53,13 @@ class Store:
         *,
         lock_timeout_s: float = 60.0,
         on_wait: Callable[[str], None] | None = None,
+        fresh_within_s: float = 0.0,
+        threads: int | None = None,
+        memory_mb: int | None = None,
     ) -> None:
         self.workspace = workspace
+        self._fresh_within_s = fresh_within_s
+        self._bounds = {"threads": threads, "memory_mb": memory_mb}
         self._lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
         self._turnstile = Turnstile(workspace.home / "turnstile")
@@ -74,6 +85,7 @@ class Store:
             except BaseException:  # Ctrl-C as well: nothing may follow half a line
                 self._leave_journal()
                 raise
+            self._appended_at = time.monotonic()
 
     def append_arrow(self, table: str, data: pyarrow.Table) -> None:
         """Add many rows at once, straight into the database, under the lock.
@@ -112,14 +124,16 @@ class Store:
         with self._reading() as connection, _refused(sql):
             cursor = connection.execute(sql, _parameters(params))
             described = cursor.description or ()
-            names = [str(column[0]) for column in described]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-            for name, column in dict(zip(names, described, strict=True)).items():
-                read = drain.reader(str(column[1]))
-                if read is not None:
-                    for row in rows:
-                        row[name] = read(row[name])
-            return rows
+            fetched = cursor.fetchall()
+        # The rest needs no database, and others may wait for it.
+        names = [str(column[0]) for column in described]
+        rows = [dict(zip(names, row, strict=True)) for row in fetched]
+        for name, column in dict(zip(names, described, strict=True)).items():
+            read = drain.reader(str(column[1]))
+            if read is not None:
+                for row in rows:
+                    row[name] = read(row[name])
+        return rows
 
     def query_arrow(self, sql: str, params: Sequence[Any] = ()) -> pyarrow.Table:
         """The same as an Arrow table: moments are naive UTC, JSON columns are text."""
@@ -178,6 +192,9 @@ class Store:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._database_lock = threading.Lock()
         self._drained: dict[str, int] = {}
+        self._appended_at = 0.0
+        self._whole_at = 0.0
+        """When the last drain began: all that was appended before is in the database."""
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -212,9 +229,12 @@ class Store:
             yield stack.enter_context(self._open(write=False, patience=patience))
 
     def _pending(self) -> bool:
-        """Whether a journal holds bytes that this store has not seen drained."""
+        """Whether a journal holds bytes that this store has not seen drained, and should have."""
         if not self.workspace.database.exists():
             return True
+        oldest = time.monotonic() - self._fresh_within_s
+        if self._whole_at > max(oldest, self._appended_at):
+            return False
         for path in journal.journals(self.workspace.journal):
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_size != self._drained.get(path.stem):
@@ -262,11 +282,15 @@ class Store:
 
     def _drain(self, connection: duckdb.DuckDBPyConnection) -> int:
         with self._said_plainly("the journals can't be drained"):
-            return drain.drain(connection, self.workspace.journal, self._drained)
+            began = time.monotonic()
+            moved = drain.drain(connection, self.workspace.journal, self._drained)
+            self._whole_at = began
+            return moved
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
-            self._connection = database.connect()
+            spill = self.workspace.cache / "spill"
+            self._connection = database.connect(spill, **self._bounds)
         return self._connection
 
     def _forget_connection(self) -> None:

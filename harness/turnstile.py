@@ -48,22 +48,32 @@ class Patience:
 class Turnstile:
     """An exclusive lock on a file, held only while the database is open.
 
-    The kernel frees it when its holder dies, so there is nothing to clean up after a kill.
+    Whoever stands in front of it goes next: a process that has just left, and wants in
+    again at once, as a server with many pages does, stands behind one that waited meanwhile. The
+    kernel frees both places when their holder dies, so there is nothing to clean up after a kill.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._next = path.with_name(f"{path.name}.next")
 
     @contextlib.contextmanager
     def pass_through(self, patience: Patience) -> Iterator[None]:
         """Hold the lock. Raises UserError when it can't be had in time; OSError if not writable."""
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            while not _try_lock(file):
-                patience.wait(self._holder())
+        with contextlib.ExitStack() as turn:
+            with self._locked(self._next, patience):
+                file = turn.enter_context(self._locked(self._path, patience))
             with contextlib.suppress(OSError):  # a full disk must not stop a reader
                 os.pwrite(file, b"%-20d" % os.getpid(), 0)
             yield
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, patience: Patience) -> Iterator[int]:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            while not _try_lock(file):
+                patience.wait(self._holder())
+            yield file
         finally:
             # By name: a child forked meanwhile has the file open too, and would keep the lock.
             fcntl.flock(file, fcntl.LOCK_UN)
