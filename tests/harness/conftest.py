@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,6 +10,12 @@ from harness.cli import main
 from harness.store import Store
 from harness.workspace import HOME_VARIABLE, Workspace
 from tests.harness.worlds import Ratchet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.registry import Registry
+    from tests.openai_server import ModelServer
 
 
 @pytest.fixture
@@ -41,3 +48,54 @@ def ratchet(home: Workspace, capsys: pytest.CaptureFixture[str]) -> Ratchet:
         return code, " ".join((said.out + said.err).split())
 
     return run
+
+
+@pytest.fixture
+def registry(workspace: Workspace, store: Store) -> Registry:
+    from harness.registry import Registry
+
+    return Registry(workspace, store)
+
+
+@pytest.fixture
+def promote(registry: Registry, tmp_path: Path) -> Callable[[str], str]:
+    """Makes a checkpoint out of a word and blesses it on the line of `watch_looks`; its digest."""
+    from tests.harness.watch_looks import LINE
+
+    def make(word: str) -> str:
+        folder = tmp_path / f"model-{word}"
+        folder.mkdir(exist_ok=True)
+        (folder / "adapter_model.safetensors").write_text(word * 10)
+        (folder / "adapter_config.json").write_text("{}")
+        digest = registry.add(folder)
+        registry.promote(LINE, digest, override="for the test")
+        return digest
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def behind(tiny_llama: Path) -> Any:
+    """The model itself, which `server` serves."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.backends.live import TransformersBackend
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    return TransformersBackend(model, AutoTokenizer.from_pretrained(tiny_llama), max_length=258)
+
+
+@pytest.fixture
+def server(behind: Any) -> Iterator[ModelServer]:
+    from tests.openai_server import serving
+
+    with serving(behind) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def no_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home without a workspace, so that nothing is read from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RATCHET_HOME", str(tmp_path_factory.mktemp("empty") / "no-workspace"))
+        yield
