@@ -180,13 +180,15 @@ def scopes(store: Store, suite: str) -> list[Row]:
     )
 
 
-def runs_of(store: Store, suite: str, scope: str | None = None, limit: int = RUNS) -> list[Row]:
-    """The newest runs of a suite, oldest first, each with its last verdict.
+def runs_of(
+    store: Store, suite: str | None, scope: str | None = None, limit: int = RUNS
+) -> list[Row]:
+    """The newest runs of a suite, or of all, oldest first, each with its last verdict.
 
     Second draws are left out, and so is what was promoted as a copy of the same step.
     """
-    where = ["r.suite = ?", "coalesce(r.draw, 0) = 0"]
-    params: list[Any] = [suite]
+    where = ["(?::VARCHAR IS NULL OR r.suite = ?)", "coalesce(r.draw, 0) = 0"]
+    params: list[Any] = [suite, suite]
     if scope == OUTSIDE:
         where.append("r.training_id IS NULL")
     elif scope is not None:
@@ -195,7 +197,8 @@ def runs_of(store: Store, suite: str, scope: str | None = None, limit: int = RUN
     rows = store.query(
         f"""
         WITH chosen AS (
-            SELECT run_id, model, model_digest, suite_digest, training_id, step, started_at, seq
+            SELECT run_id, model, model_digest, suite, suite_digest, training_id, step,
+                started_at, seq
             FROM runs r WHERE {" AND ".join(where)} ORDER BY seq DESC LIMIT ?
         ),
         judged AS (
