@@ -200,6 +200,9 @@ def serve(pipe_number: int) -> None:
     _belong_to(os.getppid())
     from multiprocessing.connection import Connection
 
+    from trainers.cli import quiet
+
+    quiet()
     pipe = Connection(pipe_number)
     # Closed where the training ended meanwhile, or ends later.
     with suppress(EOFError):
@@ -210,9 +213,6 @@ def _judge(court: _Court, pipe: Connection) -> None:
     import torch
 
     from harness.store import Store
-    from trainers.cli import quiet
-
-    quiet()
 
     torch.set_num_threads(court.threads)
     opened = _Opened(court)
