@@ -40,7 +40,7 @@ def _jsonl(path: Path) -> list[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
         except json.JSONDecodeError as error:
             raise UserError(
                 f"this line is not JSON: {error.msg} at column {error.colno}",
@@ -48,12 +48,31 @@ def _jsonl(path: Path) -> list[tuple[int, Row]]:
                 line=number,
                 cure="one JSON object per line",
             ) from None
+        except _TwiceError as error:
+            raise UserError(
+                f"the key {error.args[0]!r} is written twice",
+                file=path,
+                line=number,
+                cure="keep one of them",
+            ) from None
         if not isinstance(row, dict):
             raise UserError(
                 f"a row is a JSON object, not {type(row).__name__}", file=path, line=number
             )
         rows.append((number, row))
     return rows
+
+
+class _TwiceError(Exception):
+    """A key that an object of JSON has twice: which one was meant, nobody can say."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return row
 
 
 def _csv(path: Path) -> list[tuple[int, Row]]:

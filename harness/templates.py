@@ -17,7 +17,11 @@ class TemplateError(ValueError):
 
 
 def _as_text(value: Any) -> Any:
-    """Objects and lists become compact JSON: no model should be asked for a Python repr."""
+    """Objects and lists become compact JSON: no model should be asked for a Python repr, nor be
+    asked about, or taught, the words None and nan where a value is missing.
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        raise TemplateError("a value is null; write `{{ FIELD or '' }}` where that is meant")
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return value
@@ -45,6 +49,8 @@ def render(source: str, fields: Mapping[str, Any]) -> str:
     """The template filled from one row. Raises TemplateError naming an absent field."""
     try:
         return _compiled(source).render(fields)
+    except TemplateError:
+        raise
     except UndefinedError as error:
         known = ", ".join(fields) or "none"
         raise TemplateError(f"{error.message}; the row's fields are: {known}") from None

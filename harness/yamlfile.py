@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from harness.errors import UserError
 
 Place = tuple[str | int, ...]
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]"
+"""How what becomes the name of a file begins, as a pattern."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -62,24 +64,65 @@ def load_yaml(path: Path, *, what: str) -> YamlDocument:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(
-            f"this is not valid YAML: {problem}",
-            file=path,
-            line=mark.line + 1 if mark else None,
-            cure="check the indentation and the quotes near that line",
-        ) from None
+        raise _unreadable(error, path) from None
     if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"a {what} is a mapping of keys to values", file=path, line=1)
+        raise UserError(
+            f"a {what} is a mapping of keys to values",
+            file=path,
+            line=1,
+            cure="write one `key: value` a line",
+        )
     lines: dict[Place, int] = {(): 1}
     _collect_lines(root, (), lines, path)
-    return YamlDocument(path, yaml.safe_load(text), lines)
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _unreadable(error, path) from None
+    except ValueError as error:
+        # PyYAML takes 2026-02-31 for a date, and says no more than that there is none.
+        raise UserError(
+            f"a value looks like a date or a number and is none: {error}",
+            file=path,
+            cure="put quotes around it",
+        ) from None
+    return YamlDocument(path, data, lines)
 
 
-def _collect_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> None:
+def _unreadable(error: yaml.YAMLError, path: Path) -> UserError:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return UserError(
+        f"this is not valid YAML: {problem}",
+        file=path,
+        line=mark.line + 1 if mark else None,
+        cure="check the indentation and the quotes near that line",
+    )
+
+
+def _collect_lines(
+    node: yaml.Node,
+    place: Place,
+    lines: dict[Place, int],
+    path: Path,
+    within: tuple[yaml.Node, ...] = (),
+) -> None:
+    if node in within:
+        raise UserError(
+            "an alias stands inside of what it is an alias of",
+            file=path,
+            line=node.start_mark.line + 1,
+            cure="write the value out",
+        )
+    within = (*within, node)
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(
+                    "a key is a plain word here, not a list or a mapping",
+                    file=path,
+                    line=key_node.start_mark.line + 1,
+                    cure="check the indentation and the quotes near that line",
+                )
             child = (*place, key_node.value)
             if child in lines:
                 raise UserError(
@@ -90,11 +133,11 @@ def _collect_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path:
                     cure="keep one of them",
                 )
             lines[child] = key_node.start_mark.line + 1
-            _collect_lines(value_node, child, lines, path)
+            _collect_lines(value_node, child, lines, path, within)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[(*place, index)] = item.start_mark.line + 1
-            _collect_lines(item, (*place, index), lines, path)
+            _collect_lines(item, (*place, index), lines, path, within)
 
 
 def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
@@ -104,7 +147,8 @@ def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
     except ValidationError as error:
         # A misspelt key is also a missing one: the misspelling says more.
         details = sorted(
-            error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
+            _own_faults(error.errors(include_url=False)),
+            key=lambda detail: detail["type"] != "extra_forbidden",
         )
         first = details[0]
         raw = tuple(part for part in first["loc"])
@@ -113,6 +157,17 @@ def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
         if len(details) > 1:
             what += f" (and {len(details) - 1} more)"
         raise document.error(what, place, cure=cure) from None
+
+
+def _own_faults(details: list[Any]) -> list[Any]:
+    """Without the lists that pydantic calls too short because the items in them are wrong."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(place[: len(detail["loc"])] == detail["loc"] != place for place in places)
+    ]
 
 
 def _real_place(raw: Place, document: YamlDocument) -> Place:
@@ -141,6 +196,13 @@ def _in_words(detail: Any, raw: Place, model: type[BaseModel]) -> tuple[str, str
         return f"unknown key {key!r}", cure
     if kind == "missing":
         return f"the key {key!r} is missing", f"add `{key}: ...`"
+    if kind == "too_short":
+        return "this list is empty", "give it at least one item"
+    if kind in ("model_type", "dict_type"):
+        return f"keys and values are expected here (given: {given!r})", "write `{key: value}`"
+    if kind == "string_pattern_mismatch" and NAME in detail["ctx"]["pattern"]:
+        cure = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
+        return f"{given!r} can't be a name", cure
     message = str(detail["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
     return f"{message[:1].lower()}{message[1:]}{shown}", None

@@ -56,6 +56,33 @@ def check_order_and_loss(
         )
 
 
+def unlearnable(example: Example) -> str | None:
+    """What is wrong with a row that nothing can be learned from, or nothing that is meant."""
+    learned = {
+        "the text": example.text,
+        "the completion": example.completion,
+        "the chosen answer": example.chosen,
+        "the prompt": example.prompt[-1]["content"] if example.prompt else None,
+    }
+    for name, said in learned.items():
+        if said is not None and not said.strip():
+            return f"{name} of row {example.row!r} is empty"
+    if example.chosen is not None and example.chosen == example.rejected:
+        return f"the chosen and the rejected answer of row {example.row!r} are the same"
+    return None
+
+
+def check_labels(examples: Sequence[Example], document: YamlDocument, place: Place) -> None:
+    """Raises UserError where all labels are alike: KTO holds one kind against the other."""
+    labels = {example.label for example in examples} - {None}
+    if len(labels) == 1:
+        raise document.error(
+            f"the label of every row is {str(labels.pop()).lower()}",
+            place,
+            cure="kto learns from answers of both kinds: add rows of the other",
+        )
+
+
 def check_rewards(
     recipe: RecipeModel,
     index: int,
@@ -64,6 +91,14 @@ def check_rewards(
     here: Place,
 ) -> None:
     model, folder = recipe.stages[index], document.path.parent
+    labels = [spec.label for spec in model.rewards]
+    for number, label in enumerate(labels):
+        if label in labels[:number]:
+            raise document.error(
+                f"two rewards are named {label!r}",
+                (*here, "rewards", number),
+                cure="give one of them a `name`",
+            )
     earlier = [s.name or s.trainer for s in recipe.stages[:index] if s.trainer == "reward"]
     for number, spec in enumerate(model.rewards):
         place: Place = (*here, "rewards", number)

@@ -27,7 +27,7 @@ class ContaminationModel(BaseModel):
     more than the share `refuse_above` of a task's samples is found in its data.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     near: float = Field(default=0.8, gt=0, le=1)
     refuse_above: float = Field(default=0.01, ge=0, le=1)

@@ -26,7 +26,7 @@ class CurriculumModel(BaseModel):
     them from the share `full_at` of the training on.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     by: str
     first: Literal["easy", "hard"] = "easy"
@@ -107,9 +107,11 @@ def column_of(examples: Sequence[Example], name: str) -> list[float]:
         value: Any = example.columns.get(name)
         try:
             found.append(float(value))
+            if not math.isfinite(found[-1]):
+                raise ValueError
         except (TypeError, ValueError):
             raise UserError(
-                f"row {example.row!r} has no number in {name!r} to order by",
+                f"row {example.row!r} has no finite number in {name!r} to order by",
                 field="curriculum.by",
                 cure=f"its columns are {', '.join(example.columns) or 'none'}",
             ) from None

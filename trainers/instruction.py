@@ -35,7 +35,7 @@ class InstructionModel(BaseModel):
     answer       stands between the way and the answer
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     style: Literal["zero_shot", "few_shot", "chain_of_thought"] = "zero_shot"
     instruction: str | None = None

@@ -26,7 +26,7 @@ class EwcModel(BaseModel):
     weights is held where it is, `weight` times as strongly as the Fisher information says.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(gt=0)
     source: str
@@ -36,7 +36,7 @@ class EwcModel(BaseModel):
 class LossModel(BaseModel):
     """Options of the loss of supervised fine-tuning. `focal_gamma` 0 is the stock loss."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     focal_gamma: float = Field(default=0.0, ge=0, le=10)
     ewc: EwcModel | None = None

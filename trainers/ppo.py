@@ -35,7 +35,7 @@ class PpoModel(BaseModel):
     its adapter switched off.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     clip: float = Field(default=0.2, gt=0, lt=1)
     value_clip: float = Field(default=0.2, gt=0)

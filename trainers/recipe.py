@@ -15,7 +15,13 @@ from harness.data import read_rows, row_id
 from harness.errors import UserError
 from harness.suite import Suite, digest_of, load_suite
 from harness.yamlfile import Place, YamlDocument, load_yaml, validate
-from trainers.checks import check_health, check_order_and_loss, check_rewards
+from trainers.checks import (
+    check_health,
+    check_labels,
+    check_order_and_loss,
+    check_rewards,
+    unlearnable,
+)
 from trainers.instruction import instructed
 from trainers.methods import method_of
 from trainers.schema import (
@@ -124,6 +130,13 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read and validate a recipe, its data and its suites. Raises UserError."""
     document = load_yaml(Path(path), what="recipe")
     model = validate(RecipeModel, document)
+    start = document.path.parent / (model.start or "")
+    if not start.is_dir():
+        raise document.error(
+            f"there is no checkpoint at {model.start}",
+            ("start",),
+            cure=f"paths are relative to the recipe: looked for {start}",
+        )
     suites: dict[str, Suite] = {}
     stages = tuple(_stage(number, model, document, suites) for number in range(len(model.stages)))
     names = [stage.name for stage in stages]
@@ -185,6 +198,7 @@ def _stage(
             cure="leave `segments` out of one source",
         )
     check_order_and_loss(model, data, examples, document, here, data_at)
+    check_labels(examples, document, (*data_at, "mix"))
     check_rewards(recipe, index, examples, document, here)
     learned, validation = _split(examples, data, document, data_at)
     health = dict(recipe.health if model.health is None else model.health)
@@ -233,7 +247,7 @@ def _examples(
         try:
             if not _wanted(row, source.where):
                 continue
-            examples.append(_example(index, source, str(row.get("id") or row_id(row)), row))
+            example = _example(index, source, str(row.get("id") or row_id(row)), row)
         except templates.TemplateError as error:
             raise UserError(
                 f"the template of {document.path.name}:{document.line_of(here)} "
@@ -242,6 +256,9 @@ def _examples(
                 line=line,
                 cure="correct the recipe's template, or add the field to this row",
             ) from None
+        if problem := unlearnable(example):
+            raise UserError(problem, file=path, line=line, cure="correct the row, or take it out")
+        examples.append(example)
     if not examples:
         raise document.error(
             f"no row of {source.source} is left by `where`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from trainers.causal import CausalMethod
 from trainers.guarded import guarded
 from trainers.methods import Job
 from trainers.recipe import Recipe
+from trainers.rewards import ROW
 from trainers.schema import RecipeModel, StageModel
 
 if TYPE_CHECKING:
@@ -177,7 +179,7 @@ def rewards_of(job: Job) -> RewardMixture:
 
 
 def prompts(job: Job) -> Any:
-    """Rows of `prompt`, and the data's own columns for rewards to look at."""
+    """Rows of `prompt`, and of the data's own columns as JSON, for rewards to look at."""
     from datasets import Dataset
 
     examples = job.stage.examples
@@ -196,7 +198,8 @@ def prompts(job: Job) -> Any:
         asked: Any = list(example.prompt)
         if not chat:
             asked = "\n".join(message["content"] for message in example.prompt) + "\n"
-        rows.append({**example.columns, "prompt": asked})
+        whole = json.dumps(dict(example.columns), ensure_ascii=False, default=str)
+        rows.append({ROW: whole, "prompt": asked})
     return Dataset.from_list(rows)
 
 

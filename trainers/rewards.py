@@ -6,7 +6,9 @@ what they say. The functions have the shape that TRL calls, and PPO calls the sa
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["RewardMixture", "RewardModelSpec", "RewardTable", "SafetyModel", "load_rewards"]
 
+ROW = "_row"
+"""The column that holds each row of the data as JSON. A table of the rows themselves would give
+every object the keys of all the others, with null in them.
+"""
+
 Function = Callable[..., "list[float | None]"]
 Values = Callable[["Answers"], Sequence["float | None"]]
+
+
+_KINDS = frozenset({"model", "function", "length"})
+_KEYS_OF: dict[str, frozenset[str]] = {
+    "path": frozenset({"model", "function"}),
+    "scale": frozenset({"model"}),
+    "shortest": frozenset({"length"}),
+    "longest": frozenset({"length"}),
+    "reference": frozenset({"metric"}),
+    "options": frozenset({"metric"}),
+}
+"""Which kinds have these keys: to any other they would mean nothing, in silence."""
 
 
 class RewardModelSpec(BaseModel):
@@ -43,10 +62,10 @@ class RewardModelSpec(BaseModel):
     scale      of a reward model: `sigmoid` of its output, or the output itself
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: str
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     weight: float = Field(default=1.0, gt=0)
     path: str | None = None
     scale: Literal["sigmoid", "none"] = "sigmoid"
@@ -63,6 +82,9 @@ class RewardModelSpec(BaseModel):
             raise ValueError("a reward of kind `length` needs `shortest` or `longest`")
         if self.longest is not None and self.longest < self.shortest:
             raise ValueError("`longest` is less than `shortest`")
+        for key in sorted(_KEYS_OF.keys() & self.model_fields_set):
+            if (self.kind if self.kind in _KINDS else "metric") not in _KEYS_OF[key]:
+                raise ValueError(f"a reward of kind `{self.kind}` has no {key!r}")
         return self
 
     @property
@@ -145,14 +167,6 @@ def load_rewards(
             cure="add `rewards: [{kind: json_valid, weight: 1}]`",
         )
     names = [spec.label for spec in specs]
-    double = next((name for name in names if names.count(name) > 1), None)
-    if double:
-        raise UserError(
-            f"two rewards are named {double!r}",
-            file=recipe.path,
-            field="stages.rewards",
-            cure="give one of them a `name`",
-        )
 
     def place(path: str) -> str:
         if path.startswith("stage:"):
@@ -178,7 +192,7 @@ def check(spec: RewardModelSpec, folder: Path, rows: Sequence[Mapping[str, Any]]
     """
     path = spec.path or ""
     if spec.kind == "function":
-        _function_file(str(folder / path), spec.label)
+        _require_function(*_function_file(str(folder / path), spec.label), spec.label)
     elif spec.kind == "model":
         meant_as_file = path.startswith((".", "/", "~")) or path.count("/") > 1
         if meant_as_file and not (folder / path).expanduser().exists():
@@ -225,19 +239,22 @@ def checked(name: str, values: Values) -> Function:
 def _answers(
     prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
 ) -> Answers:
-    per_row = {
-        key: column
-        for key, column in columns.items()
-        if isinstance(column, Sequence)
-        and not isinstance(column, str)
-        and len(column) == len(completions)
-    }
-    rows = [{key: column[i] for key, column in per_row.items()} for i in range(len(completions))]
+    texts = tuple(c if isinstance(c, str) else str(c[-1]["content"]) for c in completions)
+    if ROW in columns:
+        rows = [json.loads(row) for row in columns[ROW]]
+    else:
+        per_row = {
+            key: column
+            for key, column in columns.items()
+            if isinstance(column, Sequence)
+            and not isinstance(column, str)
+            and len(column) == len(completions)
+        }
+        rows = [{key: column[i] for key, column in per_row.items()} for i in range(len(texts))]
     chats = tuple(
         ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
         for prompt in prompts
     )
-    texts = tuple(c if isinstance(c, str) else str(c[-1]["content"]) for c in completions)
     return Answers(chats, texts, tuple(rows))
 
 
@@ -248,7 +265,10 @@ def _values(spec: RewardModelSpec, place: Callable[[str], str]) -> Values:
         return _by_model(place(str(spec.path)), spec.scale)
     if spec.kind == "function":
         return _by_function(place(str(spec.path)), spec.label)
-    return _by_metric(spec)
+    values = _by_metric(spec)
+    if spec.reference is None:
+        _require_reference(spec)
+    return values
 
 
 def length_reward(text: str, spec: RewardModelSpec) -> float:
@@ -291,7 +311,8 @@ def _by_function(path: str, name: str) -> Values:
         ) from error
 
     def values(answers: Answers) -> Sequence[float | None]:
-        columns = {key: [row[key] for row in answers.rows] for key in (answers.rows or ({},))[0]}
+        keys = dict.fromkeys(key for row in answers.rows for key in row)
+        columns = {key: [row.get(key) for row in answers.rows] for key in keys}
         try:
             found: Any = function(
                 prompts=list(answers.prompts), completions=list(answers.texts), **columns
@@ -322,6 +343,35 @@ def _function_file(path: str, name: str) -> tuple[str, str]:
     return file, attribute
 
 
+def _require_function(file: str, attribute: str, name: str) -> None:
+    """Raises UserError where the file can't be parsed, or nothing in it bears that name. It is
+    read, not run.
+    """
+    try:
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"), file)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(
+            f"the reward {name!r} can't be loaded: {error}",
+            file=file,
+            line=getattr(error, "lineno", None),
+            cure="correct the file",
+        ) from None
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    if attribute not in found and "*" not in found:
+        raise UserError(
+            f"the reward {name!r} has no function {attribute!r} in {Path(file).name}",
+            file=file,
+            cure=f"it has: {', '.join(sorted(found)) or 'none'}",
+        )
+
+
 def _by_metric(spec: RewardModelSpec) -> Values:
     from harness.metrics import get_metric
 
@@ -345,6 +395,27 @@ def _by_metric(spec: RewardModelSpec) -> Values:
         None if value is None else (value - worst) / (best - worst)
         for value in _measured(metric, spec, answers)
     ]
+
+
+def _require_reference(spec: RewardModelSpec) -> None:
+    """Raises UserError for a metric that compares and is given nothing to compare with: it would
+    judge no answer, and nothing would be learned.
+    """
+    from harness.metrics import get_metric
+    from harness.metrics.base import MetricItem
+    from harness.records import Response, Sample
+
+    asked = ({"role": "user", "content": "?"},)
+    item = MetricItem(
+        Sample("0", "reward", {}, asked), (Response("0", "0", "reward", "generation", 0, 0, "a"),)
+    )
+    [[evidence]] = get_metric(spec.kind, spec.options).score([item])
+    if evidence.value is None and "no reference" in (evidence.reason or ""):
+        raise UserError(
+            f"the reward {spec.label!r} compares answers with a reference, and has none",
+            field=f"rewards.{spec.label}",
+            cure='add `reference: "{{ COLUMN }}"`',
+        )
 
 
 def _measured(metric: Metric, spec: RewardModelSpec, answers: Answers) -> list[float | None]:

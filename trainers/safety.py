@@ -24,7 +24,7 @@ class SafetyModel(BaseModel):
     reads English alone: answers in another language are then held to the word lists only.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     words: tuple[str, ...] = ()
     file: str | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.suite_file import PromptModel
 from trainers.contamination import ContaminationModel
@@ -18,12 +19,18 @@ from trainers.safety import SafetyModel
 Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
 TrainerName = Literal["sft", "reward", "dpo", "kto", "grpo", "rloo", "ppo"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LONGEST_NAME = 100
+"""As of a line: a recipe whose line could not be promoted must not train first."""
+SEEDS_END = 2**32
+"""NumPy takes no larger seed."""
+MOST_ROWS = 20_000_000
+"""That one plan may list: it is held in memory, and written as one file."""
 
 
 class Strict(BaseModel):
     """A mapping that takes no key it doesn't know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AdapterModel(Strict):
@@ -74,7 +81,7 @@ class SourceModel(Strict):
     label: str | None = None
     instruct: InstructionModel | None = None
     where: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    segments: tuple[int, ...] | None = None
+    segments: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     note: str | None = None
 
     @model_validator(mode="after")
@@ -112,7 +119,7 @@ class DataModel(Strict):
     held against the training loss (the health rule `loss_gap`).
     """
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=SEEDS_END)
     max_length: int = Field(1024, ge=8)
     validation: float = Field(0.0, ge=0, lt=1)
     curriculum: CurriculumModel | None = None
@@ -132,6 +139,13 @@ class InconclusiveModel(Strict):
     looks: tuple[float, ...] = (1.0,)
     then: Literal["hold"] = "hold"
 
+    @field_validator("looks")
+    @classmethod
+    def _rising(cls, looks: tuple[float, ...]) -> tuple[float, ...]:
+        if not looks or looks[0] <= 0 or any(b <= a for a, b in pairwise(looks)):
+            raise ValueError("looks are rising numbers above 0, such as [1, 2, 4]")
+        return looks
+
 
 class TrainingGateModel(Strict):
     """The suite that judges, and what follows from its verdicts."""
@@ -139,7 +153,7 @@ class TrainingGateModel(Strict):
     suite: str
     on_fail: tuple[Remedy, ...] = Field(("skip_data", "lower_lr", "stop"), min_length=1)
     on_inconclusive: InconclusiveModel = InconclusiveModel()
-    max_rollbacks: int = Field(3, ge=0)
+    max_rollbacks: int = Field(3, ge=0, le=100)
     promote: bool = True
 
 
@@ -157,6 +171,8 @@ class HealthRule(Strict):
     def _bounds_something(self) -> Self:
         if self.at_least is None and self.at_most is None and self.falls_by is None:
             raise ValueError("a health rule has `at_least`, `at_most` or `falls_by`")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("`at_least` is more than `at_most`: nothing lies between them")
         return self
 
 
@@ -185,8 +201,8 @@ class StageModel(Strict):
     """
 
     trainer: TrainerName = "sft"
-    name: str | None = Field(None, pattern=NAME)
-    line: str | None = Field(None, pattern=NAME)
+    name: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
+    line: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
     steps: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)
     batch_size: int = Field(8, ge=1)
@@ -218,6 +234,20 @@ class StageModel(Strict):
         return self
 
     @model_validator(mode="after")
+    def _a_plan_that_fits(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) must be fewer than steps ({self.steps}): "
+                "the learning rate would never be reached"
+            )
+        if self.steps * self.rows_per_step > MOST_ROWS:
+            raise ValueError(
+                f"{self.steps} steps of {self.rows_per_step} are more than the {MOST_ROWS} rows "
+                "that one stage may plan"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _keys_of_its_trainer(self) -> Self:
         for name in sorted(self.model_fields_set & KEYS_OF.keys()):
             if self.trainer not in KEYS_OF[name]:
@@ -236,11 +266,11 @@ class RecipeModel(Strict):
     `start` is a checkpoint of this base to go on from; `webhook` is told of every rollback.
     """
 
-    name: str = Field(pattern=NAME)
-    line: str = Field(pattern=NAME)
-    base: str
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    line: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    base: str = Field(min_length=1)
     start: str | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=SEEDS_END)
     quantise: Literal["4bit", "8bit"] | None = None
     adapter: AdapterModel | None = None
     data: DataModel | None = None
@@ -249,7 +279,7 @@ class RecipeModel(Strict):
     health: dict[str, HealthRule] = Field(default_factory=dict)
     contamination: ContaminationModel | None = None
     tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    webhook: str | None = Field(None, pattern=r"^https?://")
+    webhook: str | None = Field(None, pattern=r"^https?://[^\s/]+")
 
     @model_validator(mode="after")
     def _quantised_bases_are_frozen(self) -> Self:

@@ -69,13 +69,6 @@ def first_start(recipe: Recipe, base: ModelFiles, workspace: Workspace) -> Path 
     if recipe.model.start is None:
         return None
     folder = recipe.path.parent / recipe.model.start
-    if not folder.is_dir():
-        raise UserError(
-            f"there is no checkpoint at {recipe.model.start}",
-            file=recipe.path,
-            field="start",
-            cure=f"paths are relative to the recipe: looked for {folder}",
-        )
     require_same_base(recipe, base, folder, workspace)
     return folder
 

@@ -100,7 +100,7 @@ def test_in_each_pass_a_row_comes_its_share_of_times(weights: list[float], seed:
 def test_what_cannot_be_ordered_by() -> None:
     rows = [Example(0, "r1", columns={"level": "3"}), Example(0, "r2", columns={"other": 1})]
     assert column_of(rows[:1], "level") == [3.0]
-    with pytest.raises(UserError, match="row 'r2' has no number in 'level'"):
+    with pytest.raises(UserError, match="row 'r2' has no finite number in 'level'"):
         column_of(rows, "level")
     with pytest.raises(UserError, match="no finite number"):
         next(paced([1.0, math.nan], EASY, length=3, seed=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def edit(path: Path, *place: str | int, value: Any) -> Path:
     return path
 
 
+OWN = {"kind": "function"}
 BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("sft", ("stages", 0, "stepss"), 3, "unknown key 'stepss'"),
     ("sft", ("adapter", "kind"), "qlora", "adapter"),
@@ -70,7 +72,34 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("ppo", ("adapter",), {"kind": "none"}, "needs a LoRA adapter"),
     ("ppo", ("stages", 0, "ppo"), {"epochs": 3}, "multiple of epochs"),
     ("reward", ("gate", "suite"), "suite.yaml", "asks for perplexity"),
-    ("webhook", ("webhook",), "ftp://x", "webhook"),
+    ("sft", ("webhook",), "ftp://x", "webhook"),
+    ("sft", ("webhook",), "http://", "webhook|pattern"),
+    ("sft", ("line",), "../elsewhere", "can't be a name"),
+    ("sft", ("line",), "a" * 101, "at most 100"),
+    ("sft", ("seed",), -1, "greater than or equal to 0"),
+    ("sft", ("start",), "nowhere", "no checkpoint at nowhere"),
+    ("sft", ("stages",), [], "this list is empty"),
+    ("sft", ("stages", 0, "learning_rate"), math.inf, "finite"),
+    ("sft", ("data", "mix", 0, "weight"), math.inf, "finite"),
+    ("sft", ("stages", 0, "steps"), 20_000_000, "more than the 20000000 rows"),
+    ("sft", ("stages", 0, "warmup_steps"), 6, "the learning rate would never be reached"),
+    ("sft", ("gate", "on_inconclusive"), {"looks": [2, 1]}, "looks are rising numbers"),
+    ("sft", ("gate", "on_inconclusive"), {"looks": []}, "looks are rising numbers"),
+    ("sft", ("gate", "suite"), "nowhere.yaml", "the suite is not there"),
+    ("sft", ("health",), {"loss": {"at_least": 3, "at_most": 1}}, "nothing lies between"),
+    ("sft", ("health",), {"loss": 3}, "keys and values are expected here"),
+    ("sft", ("data", "mix", 0, "segments"), [0], "greater than or equal to 1"),
+    ("sft", ("data", "mix", 0, "completion"), "{{ none }}", "a value is null"),
+    ("sft", ("data", "mix", 0, "completion"), " ", "the completion of row 'p0' is empty"),
+    ("sft", ("data", "mix", 0, "prompt"), {"user": ""}, "the prompt of row 'p0' is empty"),
+    ("dpo", ("data", "mix", 0, "rejected"), "{{ good }}", "answer of row 'p0' are the same"),
+    ("reward", ("data", "mix", 0, "rejected"), "{{ good }}", "answer of row 'p0' are the same"),
+    ("kto", ("data", "mix", 0, "label"), "true", "the label of every row is true"),
+    ("sft", ("data", "curriculum"), {"by": "ask"}, "no finite number in 'ask'"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "json_valid"}] * 2, "two rewards are named"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "json_valid", "path": "x"}], "has no 'path'"),
+    ("grpo", ("stages", 0, "rewards"), [OWN | {"path": "mine.py:g"}], "no function 'g'"),
+    ("grpo", ("stages", 0, "rewards"), [OWN | {"path": "broken.py:f"}], "can't be loaded"),
 ]
 
 
@@ -78,11 +107,68 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
 def test_a_bad_recipe_is_refused(
     tmp_path: Path, trainer: str, place: tuple[str | int, ...], value: Any, says: str
 ) -> None:
-    path = write_method_world(tmp_path, NOWHERE, "sft" if trainer == "webhook" else trainer)
+    path = write_method_world(tmp_path, NOWHERE, trainer)
     (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "mine.py").write_text("def f(**columns): ...\n", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def f(**columns: ...\n", encoding="utf-8")
     with pytest.raises(UserError, match=says) as caught:
         load_recipe(edit(path, *place, value=value))
     assert caught.value.file is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "line"),
+    [
+        (b"name: [a\nline: b\n", "not valid YAML", 2),
+        (b"name: \xff\n", "not UTF-8", None),
+        (b"name: a\x00\n", "not valid YAML", None),
+        (b"- a\n", "a mapping of keys to values", 1),
+        (b"", "a mapping of keys to values", 1),
+        (b"name: a\nname: b\n", "'name' is written twice", 2),
+        (b"data:\n  mix: &all\n    - *all\n", "an alias stands inside", 2),
+        (b"name: !!python/object/apply:os.getpid []\n", "not valid YAML", 1),
+        (b"name: 2026-02-31\n", "looks like a date", None),
+        (b"? [a, b]\n: c\n", "a key is a plain word", 1),
+        (b"name: a\n<<: 3\n", "not valid YAML", 2),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, text: bytes, says: str, line: int | None) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(path)
+    assert caught.value.file == str(path)
+    assert caught.value.line == line
+
+
+def test_one_fault_in_a_list_is_one_complaint(tmp_path: Path) -> None:
+    """pydantic calls the list too short as well, for want of the item that is wrong."""
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    with pytest.raises(UserError) as caught:
+        load_recipe(edit(path, "data", "mix", 0, "wieght", value=1))
+    assert caught.value.what == "unknown key 'wieght'"
+    assert caught.value.cure == "did you mean 'weight'?"
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (b'{"ask": "\xff"}\n', "not UTF-8"),
+        (b'{"ask": "a"\n', "not JSON"),
+        (b"[1]\n", "a JSON object, not list"),
+        (b"\n\n", "has no rows"),
+        (b'{"ask": "a", "good": "b", "good": "c"}\n', "'good' is written twice"),
+        (b'{"ask": "a", "good": null}\n', "a value is null"),
+        (b'{"ask": "a", "good": NaN}\n', "a value is null"),
+        (b'{"ask": "a"}\n', "'good' is undefined; the row's fields are: ask"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(tmp_path: Path, rows: bytes, says: str) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    (tmp_path / "pairs.jsonl").write_bytes(rows)
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(path)
+    assert str(caught.value.file).endswith("pairs.jsonl")
 
 
 def test_data_of_another_shape_than_the_trainer_learns_from(tmp_path: Path) -> None:
@@ -184,6 +270,30 @@ def test_a_reward_that_says_nothing_usable(
     with pytest.raises(UserError, match="mine") as caught:
         start(path)
     assert says in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "ppo"])
+def test_a_reward_sees_each_row_as_it_was_written(
+    tmp_path: Path, tiny_llama: Path, trainer: str
+) -> None:
+    """A table of the rows would give each object the others' keys, and refuse mixed types."""
+    code = (
+        "import json\n"
+        "def mine(prompts, completions, seen, **columns):\n"
+        "    with open(__file__ + '.seen', 'a') as file:\n"
+        "        file.writelines(json.dumps(each) + '\\n' for each in seen)\n"
+        "    return [float(len(text)) for text in completions]\n"
+    )
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    reward = {"kind": "function", "path": "mine.py:mine", "name": "mine"}
+    stage = {"rewards": [reward], "steps": 2, "batch_size": 8}
+    path = write_method_world(tmp_path, tiny_llama, trainer, stage=stage)
+    values = [{"a": 1}, {"b": "two"}, 3, "four"]
+    lines = [json.dumps({"ask": f"fox {i}?", "seen": each}) for i, each in enumerate(values)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    start(path)
+    seen = {line.strip() for line in (tmp_path / "mine.py.seen").read_text("utf-8").splitlines()}
+    assert seen == {json.dumps(each) for each in values}
 
 
 def test_the_command_says_it_in_one_message(

@@ -210,7 +210,7 @@ def test_an_adapter_of_a_reward_model(
     ("specs", "message"),
     [
         ([], "has no rewards"),
-        ([{"kind": "json_valid"}, {"kind": "json_valid"}], "two rewards are named 'json_valid'"),
+        ([{"kind": "rouge_l"}], "compares answers with a reference, and has none"),
         ([{"kind": "json_vlaid"}], "no metric named"),
         ([{"kind": "latency"}], "no smallest and largest value"),
         ([{"kind": "self_bleu"}], "judges no single answer"),
@@ -232,6 +232,9 @@ def test_a_mixture_that_cannot_be_had(
         {"kind": "model"},
         {"kind": "length"},
         {"kind": "length", "shortest": 5, "longest": 3},
+        {"kind": "json_valid", "longest": 3},
+        {"kind": "length", "longest": 3, "options": {"a": 1}},
+        {"kind": "json_valid", "weight": math.inf},
         {"kind": "json_valid", "weight": 0},
         {"kind": "json_valid", "wieght": 1},
     ],
