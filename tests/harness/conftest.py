@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.registry import Registry
+    from harness.sandbox import Sandbox
     from tests.openai_server import ModelServer
 
 
@@ -99,3 +100,11 @@ def no_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RATCHET_HOME", str(tmp_path_factory.mktemp("empty") / "no-workspace"))
         yield
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    from harness.sandbox import Sandbox
+
+    with Sandbox(workers=2, minimum="C") as opened:
+        yield opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,6 @@ from tests.openai_server import ModelServer, serving
 from tests.tiny import tiny_model
 
 TEXTS = ("The capital of France is Paris.", "你好，世界。", "Please book a table for two.")
-
-
-@pytest.fixture(scope="module")
-def behind(tiny_llama: Path) -> Any:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from harness.backends.live import TransformersBackend
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    return TransformersBackend(model, AutoTokenizer.from_pretrained(tiny_llama), max_length=258)
-
-
-@pytest.fixture
-def server(behind: Any) -> Iterator[ModelServer]:
-    with serving(behind) as started:
-        yield started
 
 
 @pytest.fixture

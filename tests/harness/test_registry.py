@@ -27,11 +27,6 @@ def store(workspace):
 
 
 @pytest.fixture
-def registry(workspace, store):
-    return Registry(workspace, store)
-
-
-@pytest.fixture
 def add(registry, tmp_path):
     """Adds a small model made of the given word, and returns its digest."""
 
