@@ -44,6 +44,13 @@ def require_sharding(recipe: Recipe) -> None:
             field="--shard",
             cure="take --shard zero2, or zero3, which gathers the weights for the drawing",
         )
+    if how != "zero2" and any(s.model.loss and s.model.loss.ewc for s in recipe.stages):
+        raise UserError(
+            f"EWC holds each weight to where it was, and {how} leaves no process with all of them",
+            file=recipe.path,
+            field="loss.ewc",
+            cure="take --shard zero2, or replay general data in place of EWC",
+        )
     if recipe.model.quantise or recipe.model.adapter_kind == "prefix":
         raise UserError(
             f"a quantised base and a prefix are not trained under {how}",

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from harness.errors import UserError
 from harness.faults import FAULT_VARIABLE
 from harness.store import Store
 from harness.workspace import Workspace
-from tests.trainers import ranked, test_ranks
-from tests.trainers.method_worlds import write_method_world
-from tests.trainers.test_ranks import begin_without, launch
+from tests.trainers import ranked
+from tests.trainers.method_worlds import stage_of, write_method_world
+from tests.trainers.test_ranks import ALIKE, begin_without, launch, world_of
+from tests.trainers.test_stages import write
 from tests.trainers.worlds import write_world
 from trainers.recipe import load_recipe
 from trainers.sharding import require_sharding
@@ -131,7 +133,7 @@ def test_every_trainer_goes_back_exactly(
 ) -> None:
     trainers = ("reward", "dpo", "kto", "ppo", "grpo", "rloo")
     worlds = {
-        (trainer, what): write_method_world(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
+        (trainer, what): world_of(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
         for trainer in trainers
         for what in ("back", "clean")
     }
@@ -140,12 +142,63 @@ def test_every_trainer_goes_back_exactly(
         kept = ranked.checkpoints(worlds[trainer, "back"])
         assert kept == ranked.checkpoints(worlds[trainer, "clean"]), trainer
         assert len(set(kept.values())) == 4
-    for trainer in test_ranks.ALIKE:
-        alone = write_method_world(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
+    for trainer in ALIKE:
+        alone = world_of(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
         ranked.train(alone, "clean", None)
         cut_up = ranked.losses(worlds[trainer, "clean"])
         assert len(cut_up) == 6
         assert cut_up == pytest.approx(ranked.losses(alone), rel=1e-3, abs=1e-5), trainer
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_whole_models_that_no_process_has_go_back_and_are_held_to_a_reference(
+    tmp_path: Path, tiny_llama: Path, python: str
+) -> None:
+    whole = {"adapter": {"kind": "none"}}
+    worlds = [
+        write_method_world(tmp_path / trainer, tiny_llama, trainer, **whole)
+        for trainer in ("reward", "dpo", "kto", "grpo", "rloo")
+    ]
+    safety = {"safety": {"words": ["a", "o", "t"], "tries": 3}}
+    for trainer in ("grpo", "ppo"):
+        folder = tmp_path / f"guarded-{trainer}"
+        worlds.append(write_method_world(folder, tiny_llama, trainer, stage=safety))
+    ranked.train_in_two([(path, "back") for path in worlds], "zero3", python=python)
+    for path in worlds:
+        assert len(set(ranked.checkpoints(path).values())) == 4, path
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_stages_follow_one_another_cut_up(tmp_path: Path, tiny_llama: Path, python: str) -> None:
+    """The reward model of one stage is whole in every process of the next."""
+    helpful = {"kind": "model", "path": "stage:helpful"}
+    texts = {"seed": 3, "mix": [{"source": "heldout.jsonl", "weight": 1, "text": "{{ text }}"}]}
+    write(
+        tmp_path,
+        tiny_llama,
+        stage_of("sft", learning_rate=0.03, data=texts),
+        stage_of(
+            "reward",
+            name="helpful",
+            steps=24,
+            checkpoint_every=12,
+            learning_rate=0.02,
+            gate={"suite": "pairs.yaml"},
+        ),
+        stage_of("ppo", steps=4, learning_rate=3e-4, rewards=[helpful]),
+        adapter={"rank": 8, "alpha": 32},
+    )
+    done = run(tmp_path, python, "zero3")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    with Store(Workspace.at(tmp_path / "home")) as store:
+        rows = store.query(
+            "SELECT detail FROM training_events WHERE event = 'rewards' ORDER BY happened_at"
+        )
+    assert len(rows) == 4
+    assert rows[0]["detail"]["kl"] == pytest.approx(0, abs=1e-6)
+    assert rows[-1]["detail"]["kl"] > 0
 
 
 @pytest.mark.parametrize(
@@ -182,9 +235,15 @@ def test_what_cannot_be_cut_up_is_refused(
     assert says in " ".join((shown.err + shown.out).split())
 
 
-def test_a_recipe_is_the_same_however_it_is_cut_up(tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_ewc_needs_whole_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    loss = {"ewc": {"weight": 5.0, "source": "pairs.jsonl", "samples": 4}}
+    path = write_method_world(tmp_path, Path("nowhere"), "sft", stage={"loss": loss})
+    with pytest.raises(UserError, match="EWC holds each weight"):
+        require_sharding(replace(load_recipe(path), sharding="zero3"))
 
+
+def test_a_recipe_is_the_same_however_it_is_cut_up(tmp_path: Path) -> None:
     recipe = load_recipe(write_method_world(tmp_path, Path("nowhere"), "sft"))
     assert replace(recipe, sharding="zero3").digest == recipe.digest
     require_sharding(recipe)
