@@ -14,6 +14,10 @@ ModelName = Annotated[
 SuiteOption = Annotated[
     Path, typer.Option("--suite", "-s", help="The suite, a YAML file.", show_default=False)
 ]
+WatchPolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", "-p", help="A YAML file. Default: the defaults.", show_default=False),
+]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
 ]

@@ -1,4 +1,4 @@
-"""What `ratchet watch check` does about a FAIL, and says of it."""
+"""What the watch's verbs do about a verdict, and how they say it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def respond(
 def check_webhook(url: str | None) -> None:
     """Before anything is looked at. Raises UserError where it is no web address."""
     if url is not None and not url.startswith(("http://", "https://")):
-        raise UserError("a webhook begins with http:// or https://", field="--webhook")
+        raise UserError(
+            "a webhook is a web address",
+            field="--webhook",
+            cure="one that begins with http:// or https://",
+        )
 
 
 def say(action: Action, console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.options import WatchPolicyOption
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from harness.watch.split import Split
 
 LineArgument = Annotated[str, typer.Argument(help="The line.", show_default=False)]
-PolicyOption = Annotated[
-    Path | None,
-    typer.Option("--policy", "-p", help="A YAML file. Default: the defaults.", show_default=False),
-]
 ActOption = Annotated[
     bool, typer.Option("--act", help="Do it. Default: only say what would be done.")
 ]
@@ -45,7 +42,7 @@ def canary(
     override: Annotated[
         str | None, typer.Option("--override", help="Without a pass; the reason is kept for ever.")
     ] = None,
-    policy: PolicyOption = None,
+    policy: WatchPolicyOption = None,
     act: ActOption = False,
 ) -> None:
     """Begin a canary on a line, or hold its arms against each other. Changes nothing without --act.
@@ -54,11 +51,12 @@ def canary(
     """
     from harness.commands.registry import open_workspace
     from harness.commands.watch_act import say
+    from harness.watch.policy import load_policy
     from harness.watch.ramp import begin
 
     with open_workspace() as (store, registry, console):
         if candidate is None:
-            raise typer.Exit(_standing(store, console, line, _policy(policy)))
+            raise typer.Exit(_standing(store, console, line, load_policy(policy)))
         digest, other = _resolve(registry, candidate)
         split, action = begin(
             store,
@@ -84,7 +82,7 @@ def canary(
 
 def ramp(
     line: LineArgument,
-    policy: PolicyOption = None,
+    policy: WatchPolicyOption = None,
     act: ActOption = False,
     abort: Annotated[
         bool, typer.Option("--abort", help="Send everybody to what is blessed.")
@@ -101,13 +99,15 @@ def ramp(
     from harness.commands.watch_act import check_webhook, say
     from harness.commands.watch_check import show
     from harness.watch import ramp as ramps
+    from harness.watch.policy import load_policy
 
     check_webhook(webhook)
+    rules = load_policy(policy)
     with open_workspace() as (store, registry, console):
         if abort:
             say(ramps.abort(store, line, act=act).action, console)
             return
-        stepped = ramps.advance(store, registry, line, _policy(policy), act=act, webhook=webhook)
+        stepped = ramps.advance(store, registry, line, rules, act=act, webhook=webhook)
         if stepped.verdict is not None:
             show(stepped.verdict, console)
         say(stepped.action, console)
@@ -160,7 +160,9 @@ def _resolve(registry: Registry, named: str) -> tuple[str, str | None]:
         name = named.removeprefix("line:")
         blessed = registry.blessed(name)
         if blessed is None:
-            raise UserError(f"nothing was ever promoted on {name}")
+            raise UserError(
+                f"nothing was ever promoted on {name}", cure="`ratchet promote` begins a line"
+            )
         return blessed.digest, name
     folder = Path(named)
     return (registry.add(folder) if folder.is_dir() else registry.path(named).name), None
@@ -171,9 +173,3 @@ def _ramp(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UserError(f"{text!r} is no ramp", field="--ramp", cure="0.01,0.1,0.5,1") from None
-
-
-def _policy(file: Path | None) -> WatchPolicy:
-    from harness.watch.policy import DEFAULT_WATCH_POLICY, load_policy
-
-    return DEFAULT_WATCH_POLICY if file is None else load_policy(file)

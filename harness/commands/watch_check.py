@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.options import WatchPolicyOption
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.registry import Registry
-    from harness.watch.policy import WatchPolicy
     from harness.watch.verdict import SignalVerdict, WatchVerdict
 
 LineArgument = Annotated[
     str | None, typer.Argument(help="A line. Default: the only one.", show_default=False)
-]
-PolicyOption = Annotated[
-    Path | None,
-    typer.Option("--policy", "-p", help="A YAML file. Default: the defaults.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a verdict.")]
 
 
 def check(
     line: LineArgument = None,
-    policy: PolicyOption = None,
+    policy: WatchPolicyOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Look again and again, until it fails or Ctrl-C.")
     ] = False,
@@ -54,11 +50,13 @@ def check(
     from harness.commands.registry import open_workspace
     from harness.commands.watch_act import check_webhook, respond
     from harness.watch.breaker import check_breaker
+    from harness.watch.policy import load_policy
     from harness.watch.state import check as look
 
     check_webhook(webhook)
+    rules = load_policy(policy)
     with open_workspace() as (store, registry, console):
-        rules, name = _policy(policy), _line(line, registry)
+        name = _line(line, registry)
         shown = ""
         while True:
             now = datetime.now(UTC)
@@ -87,8 +85,12 @@ def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
             raise UserError("nothing was ever promoted", cure="`ratchet promote` begins a line")
         for name in names:
             verdict, blessed = latest(store, name), registry.blessed(name)
+            if verdict is None and blessed is None:
+                raise UserError(
+                    f"nothing was ever promoted on {name}", cure="`ratchet promote` begins a line"
+                )
             if verdict is None:
-                console.print(f"{name}: never looked at; `ratchet watch check {name}`")
+                _say_unseen(name, console, as_json=as_json)
                 continue
             show(verdict, console, as_json=as_json)
             if blessed is not None and blessed.digest != verdict.model_digest and not as_json:
@@ -104,9 +106,10 @@ def policy(
     from rich.console import Console
     from rich.table import Table
 
+    from harness.watch.policy import load_policy
     from harness.watch.signals import BY_NAME
 
-    rules = _policy(file)
+    rules = load_policy(file)
     table = Table("signal", "tier", "better", "margin", "floor", "role", "share", "reference")
     for name in rules.watched():
         signal = BY_NAME[name]
@@ -142,6 +145,16 @@ def show(verdict: WatchVerdict, console: Console, *, as_json: bool = False) -> N
     _table(verdict, console)
 
 
+def _say_unseen(line: str, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        console.file.write(json.dumps({"line": line, "outcome": None}) + "\n")
+        console.file.flush()
+    else:
+        console.print(f"{line}: never looked at; `ratchet watch check {line}`")
+
+
 def _headline(verdict: WatchVerdict, console: Console) -> None:
     from rich.text import Text
 
@@ -150,16 +163,20 @@ def _headline(verdict: WatchVerdict, console: Console) -> None:
     mark = Text(f" {verdict.outcome.upper()} ", style=_STYLES[verdict.outcome] + " reverse bold")
     said = Text(f" {verdict.line} · {digest}: {_in_words(verdict)}")
     console.print(mark + said)
+    # The breaker counts requests, and knows of no conversations.
+    talks = f"{detail['conversations']:,} conversations, " if "conversations" in detail else ""
     late = f", {detail['late']:,} came late" if detail.get("late") else ""
     console.print(
-        f"{detail.get('conversations', 0):,} conversations, {verdict.observations:,} observations"
-        f"{late}; looked at {verdict.decided_at:%Y-%m-%d %H:%M} UTC",
+        f"{talks}{verdict.observations:,} observations{late}; "
+        f"looked at {verdict.decided_at:%Y-%m-%d %H:%M} UTC",
         style="dim",
         highlight=False,
     )
 
 
 def _in_words(verdict: WatchVerdict) -> str:
+    if verdict.kind == "breaker":
+        return "; ".join(signal.reason for signal in verdict.signals)
     if verdict.outcome == "fail":
         names = ", ".join(signal.signal for signal in verdict.failing())
         return f"{names} shown to be worse than the margin allows"
@@ -226,12 +243,6 @@ _STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 def _iso(value: Any) -> str:
     return str(value.isoformat())
-
-
-def _policy(file: Path | None) -> WatchPolicy:
-    from harness.watch.policy import DEFAULT_WATCH_POLICY, load_policy
-
-    return DEFAULT_WATCH_POLICY if file is None else load_policy(file)
 
 
 def _line(named: str | None, registry: Registry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,7 +129,7 @@ def review(
             console.print(f"{done}: {'yes' if yes else 'no'}", highlight=False)
 
 
-def _refuse(options: dict[str, object], *, needed: str) -> None:
+def _refuse(options: Mapping[str, object], *, needed: str) -> None:
     """An option that would be ignored is a mistake of whoever gave it."""
     for name, value in options.items():
         if value is not None:

@@ -133,6 +133,10 @@ class SensitiveWords:
     def _list(self) -> WordList:
         return _word_list(self._all_words())
 
+    def find(self, texts: Sequence[str]) -> list[Hit]:
+        """Every occurrence of every word, in the order of the texts."""
+        return self._list.find(texts)
+
     @property
     def spec(self) -> MetricSpec:
         import hashlib
@@ -145,7 +149,7 @@ class SensitiveWords:
 
     def _values(self, pairs: list[Pair]) -> list[Evidence]:
         hits = [0] * len(pairs)
-        for hit in self._list.find([response.text for _, response in pairs]):
+        for hit in self.find([response.text for _, response in pairs]):
             hits[hit.text] += 1
         return [Evidence(None, float(count > 0), stats=(float(count),)) for count in hits]
 

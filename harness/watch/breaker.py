@@ -84,7 +84,7 @@ def trip(
         high=None,
         reference=policy.errors,
         n=requests,
-        e_value=0.0,
+        e_value=None,
         reason=reason,
         direction="lower",
     )

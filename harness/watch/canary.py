@@ -69,7 +69,7 @@ class Trust:
 def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> WatchVerdict:
     """The verdict on the candidate at this step, from everything settled by now; not recorded.
 
-    Raises UserError where the policy can't be read against the store.
+    Raises UserError where a signal can't be measured with the policy's options.
     """
     readers = [_reader(store, split, policy, arm) for arm in ("blessed", "candidate")]
     upto = _settled_until(store, split, now - timedelta(seconds=policy.settle_s))
@@ -214,7 +214,7 @@ def _verdict(
         high=high,
         reference=fails,
         n=candidate.n,
-        e_value=0.0,
+        e_value=None,
         reason="",
         role="required" if required else "advisory",
         direction=signal.direction,

@@ -21,9 +21,7 @@ from harness.watch.policy import WatchPolicy
 from harness.watch.reference import Reference
 from harness.watch.signals import BY_NAME
 from harness.watch.units import Units
-from harness.watch.verdict import SignalVerdict, WatchOutcome, WatchRole, WatchVerdict
-
-__all__ = ["SignalVerdict", "State", "Track", "WatchVerdict", "decide", "fed", "overall"]
+from harness.watch.verdict import SignalVerdict, WatchOutcome, WatchRole
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1

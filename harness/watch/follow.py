@@ -77,7 +77,9 @@ class Follower:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise UserError(
-                "another process reads it into this workspace", file=self.path
+                "another process reads it into this workspace",
+                file=self.path,
+                cure="end that one first, or give this one another --home",
             ) from None
         with lock:
             self._positions = self._recall()

@@ -19,6 +19,7 @@ Source = str
 """`auto`, `anchor`, `previous`, `first`, or the digest of a checkpoint that served before."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S = 3_650 * 86_400
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _WORDS = ("auto", "anchor", "previous", "first")
 
@@ -217,19 +218,28 @@ class WatchPolicyModel(_Strict):
 
 
 def seconds(duration: str | float) -> float:
-    """`90`, `90s`, `10m`, `1.5h` or `7d` in seconds. Raises ValueError."""
+    """`90`, `90s`, `10m`, `1.5h` or `7d` in seconds, ten years at most. Raises ValueError."""
     if isinstance(duration, int | float) and duration >= 0:
-        return float(duration)
-    found = _DURATION.fullmatch(str(duration).strip())
-    if found is None:
+        found_s = float(duration)
+    elif (match := _DURATION.fullmatch(str(duration).strip())) is not None:
+        found_s = float(match.group(1)) * _SECONDS[match.group(2)]
+    else:
         raise ValueError(f"a duration is written 90s, 10m, 6h or 7d, not {duration!r}")
-    return float(found.group(1)) * _SECONDS[found.group(2)]
+    # Beyond it the calendar ends, and with it every moment that is counted back from now.
+    if found_s > _LONGEST_S:
+        raise ValueError(f"a duration is at most {_LONGEST_S // 86_400}d, not {duration!r}")
+    return found_s
 
 
-def load_policy(path: Path) -> WatchPolicy:
-    """The policy in a YAML file. Raises UserError with file, line and field."""
+def load_policy(path: Path | None) -> WatchPolicy:
+    """The policy in a YAML file; the defaults without one.
+
+    Raises UserError with file, line and field.
+    """
     from harness.yamlfile import YamlDocument, load_yaml, read_text, validate
 
+    if path is None:
+        return DEFAULT_WATCH_POLICY
     if not read_text(path, what="watch policy").strip():
         return DEFAULT_WATCH_POLICY
     document: YamlDocument = load_yaml(path, what="watch policy")

@@ -71,9 +71,14 @@ def begin(
     running = current(store, line)
     digest = registry.path(candidate).name
     if blessed is None:
-        raise UserError(f"nothing is blessed on {line} to hold it against")
+        raise UserError(
+            f"nothing is blessed on {line} to hold it against",
+            cure="`ratchet promote` blesses the first",
+        )
     if digest == blessed.digest:
-        raise UserError(f"{digest[:12]} is what {line} serves already")
+        raise UserError(
+            f"{digest[:12]} is what {line} serves already", cure="name another checkpoint"
+        )
     if running is not None and not running.ended:
         raise UserError(
             f"canary {running.canary} runs on {line} with {running.candidate[:12]}",
@@ -143,7 +148,9 @@ def abort(store: Store, line: str, *, act: bool, actor: str | None = None) -> St
     """Send all traffic to what is blessed. Raises UserError where no canary runs."""
     split = current(store, line)
     if split is None or split.ended:
-        raise UserError(f"no canary runs on {line}")
+        raise UserError(
+            f"no canary runs on {line}", cure=f"ratchet watch canary {line} CANDIDATE begins one"
+        )
     over = replace(split, ended="aborted", at=datetime.now(UTC).isoformat())
     return Stepped(over, None, _do(store, over, "aborted", actor or who(), act=act))
 

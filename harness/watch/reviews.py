@@ -121,7 +121,9 @@ def review(
             raise UserError(f"{name!r} can't be edited", field=name, cure="prompt or target")
         content[name] = mask(text).text.strip() or None
     if yes and not content.get("prompt"):
-        raise UserError("an item without a prompt asks nothing", field="prompt")
+        raise UserError(
+            "an item without a prompt asks nothing", field="prompt", cure="give one with --prompt"
+        )
     if yes and found.kind == "training" and not content.get("target"):
         raise UserError(
             "there is no better answer to learn", field="target", cure="give one with --target"

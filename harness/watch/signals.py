@@ -104,7 +104,7 @@ def _sensitive_words(texts: Sequence[Text], options: Mapping[str, Any]) -> list[
     from harness.metrics.sensitive_words import SensitiveWords
 
     metric = SensitiveWords(**options)
-    hit = {found.text for found in metric._list.find([text.response for text in texts])}
+    hit = {found.text for found in metric.find([text.response for text in texts])}
     return [float(i in hit) for i in range(len(texts))]
 
 
@@ -300,4 +300,5 @@ def check_options(signal: Signal, options: Mapping[str, Any]) -> None:
         raise UserError(
             f"the signal {signal.name!r} can't be measured: {error}",
             field=f"signals.{signal.name}.options",
+            cure=f"it takes {', '.join(signal.options)}",
         ) from error

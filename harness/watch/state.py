@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from harness.errors import UserError
 from harness.lines import Blessed
 from harness.registry import Registry
@@ -265,8 +267,8 @@ class _Look:
         moments: dict[str, Moments] = {}
         for units in _lots(reader, *places):
             for name, values in units.values.items():
-                known = values[values == values]
-                moments[name] = moments.get(name, Moments()) + Moments.of(known)
+                known = Moments.of(values[~np.isnan(values)])
+                moments[name] = moments.get(name, Moments()) + known
         for name in names:
             signal = BY_NAME[name]
             if signal.centred:

@@ -71,6 +71,14 @@ scoped AS (
             AND coalesce(received_at, observed_at) >= $3::TIMESTAMP
             AND coalesce($4::TIMESTAMP > coalesce(received_at, observed_at), true)))
 )"""
+# Of each conversation, the rows that count:
+#   fresh    what came after the cursor; feedback is drawn to what it is about, and is nothing
+#            without it
+#   rows     each with its conversation; an observation that names none is one by itself
+#   begun    those whose first fresh row lies in this lot
+#   counted  those of them that began before the cursor: an earlier lot had them
+#   units    the others, numbered from 0
+#   within   their rows, as far as they came before the conversation was settled
 _FIRSTS = f"""
 WITH {_SCOPED},
 fresh AS (

@@ -27,7 +27,7 @@ class SignalVerdict:
                  margin taken off (higher is better) or put on
     pass_limit   the limit for PASS: the reference's other bound, with the same margin
     n            conversations in the window
-    e_value      the detector's wealth now; `threshold` is where it fails
+    e_value      the detector's wealth now, `threshold` is where it fails; None without a detector
     failed_at    when it last failed, where nothing since then has shown it well again
     reason       a sentence: why this outcome, and what is missing where it is inconclusive
     """
@@ -40,7 +40,7 @@ class SignalVerdict:
     high: float | None
     reference: float | None
     n: int
-    e_value: float
+    e_value: float | None
     reason: str
     role: WatchRole = "required"
     direction: Direction = "higher"

@@ -55,6 +55,19 @@ def test_it_trips_and_the_line_goes_back(line):
     assert tripped(line, now) is None
 
 
+def test_what_it_says_counts_requests_and_no_conversations(line):
+    from rich.console import Console
+
+    from harness.commands.watch_check import show
+
+    console = Console(record=True, width=200)
+    show(tripped(line, answers(line, good=8, bad=14)), console)
+    said = console.export_text()
+    assert "14 of 22 requests failed within" in said
+    assert "22 observations; looked at" in said
+    assert "conversations" not in said
+
+
 def test_looked_at_again_it_is_one_verdict(line):
     now = answers(line, good=0, bad=20)
     first, again = tripped(line, now), tripped(line, now)

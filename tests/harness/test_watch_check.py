@@ -236,6 +236,8 @@ def test_the_verb_says_the_verdict_in_its_exit_code_and_as_json(
         digest = registry.add(tmp_path)
         registry.promote(LINE, digest, override="for the test")
         serve(store, digest, now - timedelta(hours=9), 350, seed=1)
+    code, said = ratchet("watch", "status", "--json")
+    assert (code, json.loads(said)) == (0, {"line": LINE, "outcome": None})
     check_it = ("watch", "check", "--policy", tmp_path / "watch.yaml")
     code, said = ratchet(*check_it)
     assert code == 2

@@ -68,6 +68,8 @@ def test_another_policy_has_another_digest() -> None:
         ("reference: anchor\n", 1, "said per signal"),
         ("window: soon\n", 1, "a duration is written"),
         ("window: 5s\n", 1, "a minute at least"),
+        ("window: .inf\n", 1, "at most 3650d"),
+        ("settle: 99999999999d\n", 1, "at most 3650d"),
         ("alpha_per_day: 0\n", 1, "greater than 0"),
         ("alpha_per_day: 0.1\nalpha_per_day: 0.2\n", 2, "written twice"),
         ("signals:\n  sensitive_words: {options: {file: /nowhere/x}}\n", 2, "word list"),
@@ -100,6 +102,9 @@ def test_nothing_to_watch_is_bad_input_and_no_verdict(ratchet: Ratchet) -> None:
     assert code == 3
     assert "nothing was ever promoted" in said
     assert ratchet("watch", "status")[0] == 3
+    code, said = ratchet("watch", "status", "no-such-line")
+    assert code == 3
+    assert "nothing was ever promoted on no-such-line" in said
 
 
 def test_refusals_are_known_in_both_languages() -> None:
