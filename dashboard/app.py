@@ -24,7 +24,8 @@ def run(first: str = FIRST) -> None:
         _choose_language()
     try:
         if cached(queries.is_synthetic):
-            st.badge(tr("Synthetic data, by ratchet demo-data: no model was asked"), color="orange")
+            said = tr("Synthetic data, by ratchet demo-data: no model was asked")
+            st.markdown(f":orange-background[{said}]")
         page.run()
     except UserError as error:
         show_error(error)

@@ -52,12 +52,17 @@ def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
         for found in row["found"] or ():
             if not _held(found):
                 continue
+            room = found["allowed"]
+            ends = sorted(margin_left(end, room) for end in found["interval"] or ())
+            at = margin_left(found["change"], room)
             left.setdefault(found["name"], []).append(
                 {
                     "place": place,
                     "verdict_id": row["verdict_id"],
                     "at": row["decided_at"],
-                    "left": margin_left(found["change"], found["allowed"]),
+                    "left": at,
+                    "low": ends[0] if ends else at,
+                    "high": ends[1] if ends else at,
                 }
             )
     return left

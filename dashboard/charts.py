@@ -1,11 +1,13 @@
 """Every chart of the dashboard, in one style.
 
 Intervals are always drawn, nothing is smoothed, and a verdict is told by shape as well as colour.
-The colours are Okabe and Ito's, which survive colour blindness and both themes.
+The colours are Okabe and Ito's, which survive colour blindness; their blue is lighter here, so that
+it is seen on both themes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLUE, GREEN, RED, AMBER, PURPLE, GREY = (
-    "#0072B2",
+    "#2B8CC4",
     "#009E73",
     "#D55E00",
     "#E69F00",
@@ -28,6 +30,8 @@ OUTCOME_SHAPES = ("circle", "cross", "diamond", "square", "circle")
 SERIES = (BLUE, AMBER, PURPLE, GREEN, SKY, GREY)
 """For metrics side by side, the most different first; RED is left to limits and failures."""
 SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+
+_PLAIN_ZERO = "datum.value == 0 ? '0' : datum.label"
 
 Words = Mapping[str, str]
 
@@ -52,7 +56,7 @@ def trend(
         "x:Q",
         title=words["step"] if by_step else words["run, oldest first"],
         axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-        scale=alt.Scale(nice=False, padding=18),
+        scale=alt.Scale(zero=False, nice=False, padding=18),
     )
     y = alt.Scale(zero=False, nice=True)
     layers: list[Any] = []
@@ -72,19 +76,15 @@ def trend(
             x=axis,
             y=alt.Y("low:Q", title=None, scale=y),
             y2="high:Q",
-            color=_outcome_colour(words, legend=False),
+            color=_outcome_colour(points, words),
         )
     )
     layers.append(
         base.mark_point(filled=True, size=75, opacity=1).encode(
             x=axis,
             y=alt.Y("value:Q", title=None, scale=y),
-            color=_outcome_colour(words),
-            shape=alt.Shape(
-                "outcome:N",
-                title=words["verdict"],
-                scale=alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_SHAPES)),
-            ),
+            color=_outcome_colour(points, words),
+            shape=_outcome_shape(points, words),
             tooltip=_tooltip(points, words),
         )
     )
@@ -102,9 +102,7 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     reach = max(2.0, *(abs(float(v)) for v in (*rows["low"], *rows["high"])))
     reach = min(reach, 4.0)
     x = alt.Scale(domain=[-reach, reach], clamp=True, nice=False)
-    axis = alt.Axis(
-        grid=False, format="+.0f", tickCount=5, labelExpr="datum.value == 0 ? '0' : datum.label"
-    )
+    axis = alt.Axis(grid=False, format="+.0f", tickCount=5, labelExpr=_PLAIN_ZERO)
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False))
     band = (
         alt.Chart(pd.DataFrame({"from": [-1.0], "to": [0.0]}))
@@ -118,23 +116,19 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         .encode(x="x:Q")
     )
     base = alt.Chart(rows)
-    colour = _outcome_colour(words)
+    colour = _outcome_colour(rows, words)
     bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(
-        x=alt.X("low:Q", scale=x), x2="high:Q", y=y, color=_outcome_colour(words, legend=False)
+        x=alt.X("low:Q", scale=x), x2="high:Q", y=y, color=colour
     )
     marks = base.mark_point(filled=True, size=110, opacity=1).encode(
         x=alt.X("at:Q", scale=x, axis=axis, title=words["worse ← margins → better"]),
         y=y,
         color=colour,
-        shape=alt.Shape(
-            "outcome:N",
-            title=words["verdict"],
-            scale=alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_SHAPES)),
-        ),
+        shape=_outcome_shape(rows, words),
         tooltip=_tooltip(rows, words),
     )
     return styled(
-        alt.layer(band, edge, zero, bars, marks), height=max(110, 44 * rows["name"].nunique() + 40)
+        alt.layer(band, edge, zero, bars, marks), height=max(150, 44 * rows["name"].nunique() + 80)
     )
 
 
@@ -163,7 +157,9 @@ def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
                 clamp=True,
                 interpolate="rgb",
             ),
-            legend=alt.Legend(orient="top", gradientLength=180, tickCount=5, format="+.0f"),
+            legend=alt.Legend(
+                orient="top", gradientLength=180, tickCount=5, format="+.0f", labelExpr=_PLAIN_ZERO
+            ),
         ),
         tooltip=_tooltip(cells, words),
     )
@@ -195,7 +191,7 @@ def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         x=alt.X(
             "now:Q",
             title=words["worse ← margins → better"],
-            axis=alt.Axis(grid=False, format="+.0f", tickCount=7),
+            axis=alt.Axis(grid=False, format="+.0f", tickCount=7, labelExpr=_PLAIN_ZERO),
             scale=alt.Scale(domain=[-4, 3], clamp=True, nice=False),
         ),
         y=y,
@@ -228,7 +224,7 @@ def series(
     colour: Any = alt.value(BLUE)
     if by is not None:
         scale = alt.Scale(range=list(SERIES))
-        legend = alt.Legend() if points[by].nunique() > 1 else None
+        legend = alt.Legend(columns=2) if points[by].nunique() > 1 else None
         colour = alt.Color(f"{by}:N", title=None, scale=scale, legend=legend)
     layers: list[Any] = []
     if anchor is not None:
@@ -252,7 +248,7 @@ def series(
 
 
 def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart:
-    """A value with its interval per name: `rows` has name, value, low, high, perhaps a limit."""
+    """A value and its interval per name: `rows` has name, value, low, high; limit, outcome."""
     import altair as alt
 
     base = alt.Chart(rows)
@@ -260,15 +256,20 @@ def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart
     layers = []
     if "limit" in rows:
         layers.append(base.mark_tick(color=RED, thickness=2, size=22).encode(x="limit:Q", y=y))
-    bars = base.mark_rule(strokeWidth=3, opacity=0.6, color=BLUE).encode(
-        x="low:Q", x2="high:Q", y=y
-    )
-    marks = base.mark_point(filled=True, size=100, color=BLUE, opacity=1).encode(
-        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(grid=True)),
+    told: dict[str, Any] = {"color": alt.value(BLUE)}
+    if "outcome" in rows:
+        told = {"color": _outcome_colour(rows, words)}
+    bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x="low:Q", x2="high:Q", y=y, **told)
+    if "outcome" in rows:
+        told["shape"] = _outcome_shape(rows, words)
+    axis = alt.Axis(grid=True, tickCount=6)
+    marks = base.mark_point(filled=True, size=100, opacity=1).encode(
+        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
         y=y,
         tooltip=_tooltip(rows, words),
+        **told,
     )
-    return styled(alt.layer(*layers, bars, marks), height=max(90, 40 * len(rows) + 40))
+    return styled(alt.layer(*layers, bars, marks), height=max(90, 40 * len(rows) + 80))
 
 
 def matrix(cells: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart:
@@ -342,12 +343,29 @@ def _margin(anchor: float, bound: float | None, words: Words) -> list[Any]:
     return layers
 
 
-def _outcome_colour(words: Words, *, legend: bool = True) -> Any:
+def _outcome_colour(frame: pd.DataFrame, words: Words) -> Any:
     import altair as alt
 
     scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_COLOURS))
-    colour = alt.Color("outcome:N", title=words["verdict"], scale=scale)
-    return colour if legend else colour.legend(None)
+    legend = _outcome_legend(frame, words)
+    return alt.Color("outcome:N", title=words["verdict"], scale=scale, legend=legend)
+
+
+def _outcome_shape(frame: pd.DataFrame, words: Words) -> Any:
+    import altair as alt
+
+    scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_SHAPES))
+    legend = _outcome_legend(frame, words)
+    return alt.Shape("outcome:N", title=words["verdict"], scale=scale, legend=legend)
+
+
+def _outcome_legend(frame: pd.DataFrame, words: Words) -> Any:
+    """Of the outcomes that are there, in the reader's language."""
+    import altair as alt
+
+    present = [outcome for outcome in OUTCOMES if (frame["outcome"] == outcome).any()]
+    names = json.dumps({outcome: words[outcome] for outcome in present}, ensure_ascii=False)
+    return alt.Legend(values=present, labelExpr=f"{names}[datum.value]", columns=3)
 
 
 def _tooltip(frame: pd.DataFrame, words: Words) -> list[Any]:
@@ -362,7 +380,7 @@ def _tooltip(frame: pd.DataFrame, words: Words) -> list[Any]:
 
 
 def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """The margin that was left at each verdict: `points` has place, left, metric."""
+    """The margin that was left at each verdict: `points` has place, left, low, high, metric."""
     import altair as alt
 
     base = alt.Chart(points)
@@ -370,6 +388,7 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         "place:Q",
         title=None,
         axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5),
+        scale=alt.Scale(zero=False),
     )
     y = alt.Y("left:Q", title=None, axis=alt.Axis(format=".0%", tickCount=3, grid=False))
     colour = alt.Color(
@@ -384,4 +403,7 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     marks = base.mark_point(filled=True, size=36, opacity=1).encode(
         x=x, y=y, color=colour, shape=shape, tooltip=_tooltip(points, words)
     )
-    return styled(alt.layer(rule, line, marks), height=190 + 18 * points["metric"].nunique())
+    bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
+        x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour
+    )
+    return styled(alt.layer(rule, bars, line, marks), height=190 + 18 * points["metric"].nunique())

@@ -8,7 +8,7 @@ from dashboard.chinese_watch import WATCH
 
 SENTENCES: dict[str, str] = {
     "0 is the anchor; the dashed line is the margin, and the shaded band what it allows. Bars are "
-    "{level} intervals of the paired change.": "0 是基准；虚线是允许的下限，阴影是允许的范围。横条是配对变化的 {level} 置信区间。",
+    "{level} intervals of the paired change; what lies beyond the edge is drawn on it.": "0 是基准；虚线是允许的下限，阴影是允许的范围。横条是配对变化的 {level} 置信区间；超出边界的画在边界上。",
     "1 is full, 0 is chance.": "1 为完全一致，0 为随机水平。",
     "100% is the blessed version's own level, 0% is where the gate trips. The slope is the median "
     "of all pairs (Theil–Sen) over at most 12 verdicts: advice, no verdict.": "100% 是已批准版本的水平，0% 时闸门触发。斜率取最近至多 12 次判定的两两中位数（Theil–Sen），仅供参考，不是判定。",
@@ -26,7 +26,8 @@ SENTENCES: dict[str, str] = {
     "Elo points, mean 1000": "Elo 分，均值 1000",
     "Distance in meaning": "语义距离",
     "Every k-th step is shown, none is averaged.": "每隔 k 步显示一步，未作平均。",
-    "In units of 5% of A; bars are 95% intervals of the paired change.": "以 A 的 5% 为单位；横条是配对变化的 95% 置信区间。",
+    "In units of 5% of A; bars are 95% intervals of the paired change. Unclear: the interval "
+    "holds 0.": "以 A 的 5% 为单位；横条是配对变化的 95% 置信区间。“不明”表示区间含 0。",
     "Length is over all answers; refusals, language and wording are read in {n} of each run, the "
     "same samples each time. Wording is the Jensen–Shannon distance of letter trigrams to the "
     "anchor's answers. Bars are 95% intervals.": "长度统计全部回答；拒答、语言与措辞在每次运行中读取 {n} 条，每次取相同样本。措辞指字符三元组与基准回答的 Jensen–Shannon 距离。竖条为 95% 置信区间。",
@@ -51,7 +52,7 @@ SENTENCES: dict[str, str] = {
     "Perplexity under the anchor": "基准模型下的困惑度",
     "Perplexity under the anchor and distance in meaning were not measured yet.": "尚未测量基准模型下的困惑度与语义距离。",
     "Simulated on the suite's own scores: {n} checkpoints that are identical to the anchor, at "
-    "alpha {alpha}.": "用评测集自身的分数模拟：{n} 个与基准相同的检查点，alpha 为 {alpha}。",
+    "alpha {alpha}. In brackets, and as bars: 95% intervals of the simulation (Wilson).": "用评测集自身的分数模拟：{n} 个与基准相同的检查点，alpha 为 {alpha}。方括号与竖条是模拟的 95% 置信区间（Wilson）。",
     "Some models never met or never lost: a weak prior holds the ratings.": "有些模型从未相遇或从未输过：由弱先验约束评分。",
     "Synthetic data, by ratchet demo-data: no model was asked": "合成数据，由 ratchet demo-data 生成：没有询问过任何模型",
     "The best of many is lucky.": "多次中的最好带有运气。",
@@ -215,7 +216,7 @@ SENTENCES: dict[str, str] = {
     "lower is better": "越低越好",
     "margin": "余量",
     "margin left": "剩余余量",
-    "margin left at the last verdicts; at 0% the gate trips": "最近判定的剩余余量；到 0% 时闸门触发",
+    "margin left at the last verdicts, with 95% intervals; at 0% the gate trips": "最近判定的剩余余量及 95% 置信区间；到 0% 时闸门触发",
     "margins": "余量倍数",
     "median time to a vote": "投票用时中位数",
     "memory": "内存",
@@ -271,8 +272,10 @@ SENTENCES: dict[str, str] = {
     "… by the bare rule": "……按裸规则",
     "… one training of {n}": "……一次 {n} 检查点的训练",
     # Trainings.
-    "about {n} min left": "约剩 {n} 分钟",
-    "back to step {to}, remedy {remedy}": "回到第 {to} 步，措施 {remedy}",
+    "about {time} left": "约剩 {time}",
+    "by its last {n} segments, scoring included ({time} each)": "按最近 {n} 段计，含评测（每段 {time}）",
+    "by its steps, scoring left out": "仅按训练步计，不含评测",
+    "back to step {to}, remedy: {remedy}": "回到第 {to} 步，措施：{remedy}",
     "checkpoint": "检查点",
     "finished": "完成",
     "held": "搁置",
@@ -284,6 +287,12 @@ SENTENCES: dict[str, str] = {
     "rolled_back": "回退",
     "running": "进行中",
     "silent": "无消息",
+    "skip_data": "跳过数据",
+    "reshuffle": "打乱数据",
+    "lower_lr": "降低学习率",
+    "stop": "停止",
+    "unhealthy": "异常",
+    "webhook_failed": "通知未送达",
     "started": "开始",
     "state": "状态",
     "stopped": "停止",
@@ -308,12 +317,18 @@ SENTENCES: dict[str, str] = {
     "shrinking, but slowly": "在缩小，但很慢",
     "the verdict →": "判定 →",
     "too few verdicts to say": "判定太少，无法判断",
+    "better": "变好",
+    "worse": "变差",
+    "unclear": "不明",
     "working …": "处理中……",
     "{a} to {b} of {n}": "第 {a} 至 {b}，共 {n}",
     "{n} days ago": "{n} 天前",
+    "{n} h": "{n} 小时",
     "{n} h ago": "{n} 小时前",
+    "{n} min": "{n} 分钟",
     "{n} min ago": "{n} 分钟前",
     "{n} of {goal} votes": "{n} / {goal} 票",
+    "{n} s": "{n} 秒",
     "{n} pairs rated twice": "{n} 对有多人评价",
     "← before": "← 前页",
     **WATCH,

@@ -9,6 +9,7 @@ WATCH: dict[str, str] = {
     "A canary runs: {digest} has {share} of the traffic.": "金丝雀发布进行中：{digest} 承担 {share} 的流量。",
     "Bars are 95% confidence sequences, which may be looked at any time. The red mark is the limit: "
     "the reference's bound with the margin taken off.": "横条是 95% 置信序列，可随时查看。红色标记是界限：参照的置信界再扣除余量。",
+    "Bars are 95% intervals (Wilson) of the share of errors.": "竖条是错误比例的 95% 置信区间（Wilson）。",
     "Day, UTC": "日期（UTC）",
     "Does what is served keep what the gate promised?": "线上模型是否兑现了闸门的承诺？",
     "Nobody has looked yet.": "还没有检查过。",

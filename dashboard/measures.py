@@ -140,13 +140,21 @@ def changes(
 
 
 def with_interval(found: Estimate, *, signed: bool = False) -> str:
-    """`0.905 [0.864, 0.946]`, or the number alone."""
-    from harness.wording import number
+    """`0.905 [0.864, 0.946]`, with the digits of the largest, or the number alone."""
+    from harness.wording import MINUS, number
 
-    text = number(found.value, signed=signed)
     if found.low is None or found.high is None:
-        return text
-    return f"{text} [{number(found.low, signed=signed)}, {number(found.high, signed=signed)}]"
+        return number(found.value, signed=signed)
+    three = (found.value, found.low, found.high)
+    digits = len(number(max(map(abs, three))).partition(".")[2])
+
+    def shown(value: float) -> str:
+        text = f"{abs(value):,.{digits}f}"
+        if not text.strip("0.,"):
+            return text
+        return (MINUS if value < 0 else "+" if signed else "") + text
+
+    return f"{shown(found.value)} [{shown(found.low)}, {shown(found.high)}]"
 
 
 def ratio(row: Mapping[str, Any]) -> Estimate:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import charts, queries
+from dashboard import charts, measures, queries
 from dashboard.frame import cached, empty, export, pick, require_history, title, tr, when, words
 from dashboard.hostile import plain
 
@@ -36,16 +36,22 @@ def _show(row: Row) -> None:
 
     detail = row["detail"]
     one, run, bare, passes = st.columns(4)
-    one.metric(tr("false roll back, one checkpoint"), _share(row["false_rollback"]))
-    run.metric(
-        tr("… one training of {n}", n=detail["run_length"]), _share(detail["false_rollback_run"])
-    )
-    bare.metric(tr("… by the bare rule"), _share(detail["bare_rule"]))
-    passes.metric(tr("unchanged model passes"), _share(detail.get("passes")))
+    trials = detail["trials"]
+    for place, name, share in (
+        (one, tr("false roll back, one checkpoint"), row["false_rollback"]),
+        (run, tr("… one training of {n}", n=detail["run_length"]), detail["false_rollback_run"]),
+        (bare, tr("… by the bare rule"), detail["bare_rule"]),
+        (passes, tr("unchanged model passes"), detail.get("passes")),
+    ):
+        place.metric(name, _share(share))
+        if share is not None and place is not run:
+            ends = measures.wilson(share * trials, trials)
+            place.caption(f"[{_share(ends.low)}, {_share(ends.high)}]")
     st.caption(
         tr(
             "Simulated on the suite's own scores: {n} checkpoints that are identical to the "
-            "anchor, at alpha {alpha}.",
+            "anchor, at alpha {alpha}. In brackets, and as bars: 95% intervals of the "
+            "simulation (Wilson).",
             n=f"{detail['trials']:,}",
             alpha=f"{detail['alpha']:g}",
         )
@@ -54,12 +60,15 @@ def _show(row: Row) -> None:
         {
             "drop": 100 * float(drop),
             "power": chance,
+            "low": seen.low,
+            "high": seen.high,
             "metric": metric["metric"],
             "tip_metric": metric["metric"],
-            "tip_value": _share(chance),
+            "tip_value": f"{_share(chance)} [{_share(seen.low)}, {_share(seen.high)}]",
         }
         for metric in detail["metrics"]
         for drop, chance in metric["power"].items()
+        for seen in [measures.wilson(chance * detail["trials"], detail["trials"])]
     ]
     chart = None
     if power:

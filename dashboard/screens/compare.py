@@ -135,9 +135,17 @@ def _metrics(a: Row, b: Row) -> None:
         return
     chart = None
     if forest:
-        chart = charts.forest(pd.DataFrame(forest), words=words())
+        named = words()
+        named |= {"pass": tr("better"), "fail": tr("worse"), "none": tr("unclear")}
+        named["verdict"] = tr("change")
+        chart = charts.forest(pd.DataFrame(forest), words=named)
         st.altair_chart(chart, width="stretch", alt=tr("Compare"))
-        st.caption(tr("In units of 5% of A; bars are 95% intervals of the paired change."))
+        st.caption(
+            tr(
+                "In units of 5% of A; bars are 95% intervals of the paired change. Unclear: the "
+                "interval holds 0."
+            )
+        )
     frame = pd.DataFrame(rows)
     st.dataframe(frame, hide_index=True, width="stretch")
     left, right = st.columns([1, 3])

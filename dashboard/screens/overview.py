@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import queries
+from dashboard import queries, told
 from dashboard.attention import attention, forecasts, margins
 from dashboard.frame import (
     MARKS,
@@ -54,9 +54,8 @@ def _line(line: Row) -> None:
         version = line["version"] if line["version"] is not None else "?"
         said = tr("rolled back to") if line["event"] == "rolled_back" else tr("blessed")
         st.markdown(f"{said} **v{version}** · `{line['digest'][:12]}`")
-        st.caption(
-            f"{plain(line['model'] or '')} · {when(line['happened_at'])} · {plain(line['actor'])}"
-        )
+        said = (plain(line["model"] or ""), when(line["happened_at"]), plain(line["actor"]))
+        st.caption(" · ".join(filter(None, said)))
         if may_act():
             from dashboard.actions import roll_back
 
@@ -70,15 +69,16 @@ def _line(line: Row) -> None:
 def _last_verdict(line: Row) -> None:
     if line["last_verdict"] is None:
         st.markdown(tr("no verdict yet"))
-        st.code(f"ratchet gate MODEL --against line:{line['line']}", language=None)
+        st.code(f"ratchet gate MODEL --against line:{line['line']}", language=None, wrap_lines=True)
         return
     outcome = line["last_outcome"]
     colour = {"pass": "green", "fail": "red", "inconclusive": "orange"}.get(outcome, "violet")
     st.markdown(f"#### :{colour}[{MARKS[outcome]} {tr(_ANSWERS[outcome])}]")
     st.caption(f"{tr('last verdict')} · {when(line['last_at'])}")
-    st.markdown(plain(line["last_headline"]))
-    if line["settle"]:
-        st.caption(plain(line["settle"]))
+    headline, *more = told.stored(line["last_verdict"], line["last_headline"])
+    st.markdown(plain(headline))
+    for sentence in more or filter(None, [line["settle"]]):
+        st.caption(plain(sentence))
     link("verdict", tr("the verdict →"), verdict=line["last_verdict"])
 
 
@@ -91,12 +91,12 @@ def _margins(line: Row) -> None:
 
     from dashboard.charts import margins as chart
 
-    st.caption(tr("margin left at the last verdicts; at 0% the gate trips"))
+    st.caption(tr("margin left at the last verdicts, with 95% intervals; at 0% the gate trips"))
     points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
     frame = pd.DataFrame(points).drop(columns=["at"])
     frame["tip_metric"], frame["tip_margin left"] = (
         frame["metric"],
-        frame["left"].map("{:.0%}".format),
+        [f"{row['left']:.0%} [{row['low']:.0%}, {row['high']:.0%}]" for row in points],
     )
     drawn = chart(frame, words=words())
     st.altair_chart(drawn, width="stretch", key=f"margins.{line['line']}", alt=tr("Margin left"))
@@ -105,7 +105,11 @@ def _margins(line: Row) -> None:
             text = tr("at this slope gone in {n} checkpoints", n=seen.gone_in)
             st.caption(f":orange[{plain(metric)}: {text}]")
     link("drift", tr("drift →"), line=line["line"])
-    export(f"margins-{line['line']}", frame[["metric", "place", "verdict_id", "left"]], chart=drawn)
+    export(
+        f"margins-{line['line']}",
+        frame[["metric", "place", "verdict_id", "left", "low", "high"]],
+        chart=drawn,
+    )
 
 
 def _needs() -> None:

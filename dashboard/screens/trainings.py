@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import streamlit as st
 
-from dashboard import charts, machine, measures, queries
+from dashboard import charts, machine, measures, queries, told
 from dashboard.frame import (
     MARKS,
     cached,
@@ -24,6 +23,7 @@ from dashboard.frame import (
     words,
 )
 from dashboard.hostile import plain, visible
+from dashboard.pace import Left, time_left
 
 Row = dict[str, Any]
 EVERY_S = 5.0
@@ -65,12 +65,12 @@ def _state(row: Row) -> str:
 
 
 def _live(training_id: str) -> None:
-    """One look at a training, at most two seconds old."""
+    """One look at a training, at most four seconds old."""
     rows = {row["training_id"]: row for row in recent(queries.trainings)}
     row = rows[training_id]
     steps = recent(queries.training_steps, training_id)
     events = recent(queries.training_events, training_id)
-    _head(row, steps)
+    _head(row, steps, events)
     if not steps:
         st.info(tr("No step was taken yet."))
         return
@@ -84,8 +84,8 @@ def _live(training_id: str) -> None:
     )
 
 
-def _head(row: Row, steps: list[Row]) -> None:
-    planned = sum(stage.get("steps") or 0 for stage in row["config"].get("stages") or ())
+def _head(row: Row, steps: list[Row], events: list[Row]) -> None:
+    planned = _planned(row["config"])
     step, last = row["step"] or 0, steps[-1] if steps else {}
     state = _state(row)
     first, second, third, fourth = st.columns(4)
@@ -94,14 +94,41 @@ def _head(row: Row, steps: list[Row]) -> None:
     third.metric(tr("loss, nats per token"), _digits(last.get("loss")))
     fourth.metric(tr("rolled back"), f"{row['rollbacks']} ×")
     if planned and state == "running":
-        rate = _rate(steps)
-        left = (
-            f" · {tr('about {n} min left', n=round((planned - step) * rate / 60))}" if rate else ""
-        )
-        st.progress(min(step / planned, 1.0), text=f"{step / planned:.0%}{left}")
+        left = time_left(planned, steps, events[::-1], datetime.now(UTC))
+        st.progress(min(step / planned, 1.0), text=f"{step / planned:.0%}{_left(left)}")
         _machine()
     if state == "silent":
         st.warning(tr("Nothing was heard of it for a while. The same command goes on with it."))
+
+
+def _planned(config: Row) -> int:
+    """Steps of the stage that this training is; 0 where that isn't known."""
+    stages = config.get("stages") or ()
+    number = (config.get("stage") or {}).get("number") or 1
+    return (stages[number - 1].get("steps") or 0) if number <= len(stages) else 0
+
+
+def _left(left: Left | None) -> str:
+    """How long it takes from here, and by what that is said."""
+    if left is None:
+        return ""
+    about = tr("about {time} left", time=_duration(left.seconds))
+    by = tr("by its steps, scoring left out")
+    if left.segment_s is not None:
+        by = tr(
+            "by its last {n} segments, scoring included ({time} each)",
+            n=left.segments,
+            time=_duration(left.segment_s),
+        )
+    return f" · {about}, {by}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return tr("{n} s", n=round(seconds))
+    if seconds < 6_000:
+        return tr("{n} min", n=round(seconds / 60))
+    return tr("{n} h", n=f"{seconds / 3_600:.1f}")
 
 
 def _machine() -> None:
@@ -117,17 +144,6 @@ def _machine() -> None:
     if not seen.gpus:
         parts.append(tr("no GPU here"))
     st.caption(plain(f"{tr('this machine')}: {' · '.join(parts)}"))
-
-
-def _rate(steps: list[Row]) -> float | None:
-    """Seconds per step, the median of the last ones."""
-    last = [row for row in steps[-21:] if row["happened_at"] is not None]
-    gaps = sorted(
-        (b["happened_at"] - a["happened_at"]).total_seconds() / max(b["step"] - a["step"], 1)
-        for a, b in pairwise(last)
-        if b["attempt"] == a["attempt"]
-    )
-    return gaps[len(gaps) // 2] if gaps else None
 
 
 def _curves(row: Row, steps: list[Row]) -> None:
@@ -174,11 +190,7 @@ def _validation(row: Row) -> None:
     """What the gate measured at each checkpoint: nats per token of held-out text."""
     import pandas as pd
 
-    runs = [
-        {**found, "suite": suite}
-        for suite in cached(queries.suites)
-        for found in cached(queries.runs_of, suite, row["training_id"])
-    ]
+    runs = cached(queries.runs_of, None, row["training_id"])
     last = cached(queries.run, runs[-1]["run_id"]) if runs else None
     declared = queries.declared(last) if last else {}
     texts = [name for name, says in declared.items() if says["form"] == "perplexity"]
@@ -219,8 +231,8 @@ def _events(events: list[Row]) -> None:
     import pandas as pd
 
     st.subheader(tr("What happened"), anchor=False)
-    told = [event for event in events if not _is_routine(event)]
-    for event in told[:20]:
+    notable = [event for event in events if not _is_routine(event)]
+    for event in notable[:20]:
         text, go = st.columns([5, 1], vertical_alignment="center")
         detail = event["detail"] or {}
         said = [f"**{tr(event['event'])}**"]
@@ -228,11 +240,14 @@ def _events(events: list[Row]) -> None:
             said.append(f"{tr('step')} {event['step']}")
         said.append(when(event["happened_at"]))
         if event["event"] == "rolled_back":
-            back = tr("back to step {to}, remedy {remedy}", to=detail.get("to"), remedy="{remedy}")
-            said.append(plain(back.format(remedy=detail.get("remedy"))))
-        why = detail.get("why") or detail.get("headline") or detail.get("outcome")
-        text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
+            remedy = tr(str(detail.get("remedy")))
+            back = tr("back to step {to}, remedy: {remedy}", to=detail.get("to"), remedy=remedy)
+            said.append(plain(back))
         verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
+        why = detail.get("why") or detail.get("headline") or tr(detail.get("outcome") or "")
+        if verdict:
+            why = told.stored(verdict, why)[0]
+        text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
         if verdict:
             with go:
                 link("verdict", tr("look →"), verdict=verdict)

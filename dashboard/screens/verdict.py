@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from dashboard import charts, queries
+from dashboard import charts, queries, told
 from dashboard.frame import (
     MARKS,
     cached,
@@ -25,7 +25,7 @@ from dashboard.frame import (
 from dashboard.hostile import plain
 from harness.report.markdown import to_markdown
 from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, evidence_of, interval_of, number, why
+from harness.wording import allowed_of, change_of, interval_of, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,10 +68,10 @@ def _head(shown: queries.Shown) -> None:
     verdict = shown.verdict
     outcome = verdict.outcome.value
     box = {"pass": st.success, "fail": st.error, "inconclusive": st.warning}.get(outcome, st.info)
-    box(f"**{plain(verdict.headline)}**")
-    for sentence in (*verdict.reasons, verdict.settle):
-        if sentence and sentence not in verdict.headline:
-            st.markdown(f"- {plain(sentence)}")
+    headline, *more = told.sentences(verdict)
+    box(f"**{plain(headline)}**")
+    for sentence in more:
+        st.markdown(f"- {plain(sentence)}")
 
 
 def _body(shown: queries.Shown) -> None:
@@ -84,7 +84,8 @@ def _body(shown: queries.Shown) -> None:
         st.caption(
             tr(
                 "0 is the anchor; the dashed line is the margin, and the shaded band what it "
-                "allows. Bars are {level} intervals of the paired change.",
+                "allows. Bars are {level} intervals of the paired change; what lies beyond the "
+                "edge is drawn on it.",
                 level=f"{verdict.rows[0].level:.0%}",
             )
         )
@@ -92,7 +93,7 @@ def _body(shown: queries.Shown) -> None:
     st.dataframe(frame, hide_index=True, width="stretch")
     with st.expander(tr("Every metric in words")):
         for row in _ordered(verdict):
-            st.text(f"{MARKS[row.outcome.value]} {why(row)}")
+            st.text(f"{MARKS[row.outcome.value]} {told.why(row)}")
     left, middle, right = st.columns(3)
     with left:
         name = shown.candidate_model or shown.candidate_run
@@ -163,7 +164,7 @@ def table(verdict: Verdict) -> pd.DataFrame:
                 tr("candidate"): number(row.candidate),
                 tr("change"): " ".join(p for p in (change_of(row), interval_of(row)) if p),
                 tr("margin"): allowed_of(row),
-                tr("evidence"): evidence_of(row),
+                tr("evidence"): told.evidence(row),
             }
             for row in _ordered(verdict)
         ]

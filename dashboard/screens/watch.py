@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from dashboard import charts, watching
+from dashboard import charts, measures, watching
 from dashboard.frame import MARKS, cached, empty, export, mark, pick, title, tr, when, words
-from dashboard.hostile import plain
+from dashboard.hostile import plain, visible
 
 Row = dict[str, Any]
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "requests": "{:,.0f}".format,
+    "errors": "{:.1%}".format,
+    "p95": "{:.2f} s".format,
+}
 _TIERS = ("service", "business", "quality")
 
 
@@ -100,8 +106,13 @@ def _signals(line: str, row: Row) -> None:
                 "is the limit: the reference's bound with the margin taken off."
             )
         )
+    for signal in known:
+        if signal["outcome"] == "fail" and signal["reason"]:
+            st.text(
+                f"{MARKS['fail']} {visible(signal['signal'])}: {visible(signal['reason'], 500)}"
+            )
     frame = pd.DataFrame([_cells(s) for s in known])
-    st.dataframe(frame, hide_index=True, width="stretch")
+    st.dataframe(frame, hide_index=True, width="stretch", height="content")
     export(f"watch-{line}-{row['watch_id']}", frame, chart=chart)
 
 
@@ -112,6 +123,7 @@ def _interval(signal: Row) -> Row:
         "low": signal["low"],
         "high": signal["high"],
         "limit": signal["reference"],
+        "outcome": signal["outcome"],
         "tip_signal": signal["signal"],
         "tip_value": _number(signal["value"]),
         "tip_fails at": _number(signal["reference"]),
@@ -165,6 +177,14 @@ def _actions(line: str) -> None:
     export(f"actions-{line}", frame)
 
 
+def _errors(errors: int, requests: int) -> Row:
+    """The share of requests that failed, with its interval."""
+    if not requests:
+        return {"errors": None, "low": None, "high": None}
+    share = measures.wilson(errors, requests)
+    return {"errors": share.value, "low": share.low, "high": share.high}
+
+
 def _traffic(line: str) -> None:
     import pandas as pd
 
@@ -181,7 +201,7 @@ def _traffic(line: str) -> None:
             {
                 "hour": hour.hour.hour if hour.hour else 0,
                 "requests": hour.requests,
-                "errors": hour.errors / hour.requests if hour.requests else None,
+                **_errors(hour.errors, hour.requests),
                 "p95": hour.p95_s,
                 "stars": hour.stars,
                 "thumbs_up": hour.thumbs_up,
@@ -194,21 +214,23 @@ def _traffic(line: str) -> None:
         ]
     )
     shown = {
-        "requests": (tr("requests per hour"), ""),
+        "requests": (tr("requests per hour"), ",.4~g"),
         "errors": (tr("share of errors"), ".1%"),
-        "p95": (tr("95% latency, seconds"), ""),
+        "p95": (tr("95% latency, seconds"), ".3~g"),
     }
     columns = st.columns(3)
     for column, (name, (label, form)) in zip(columns, shown.items(), strict=True):
-        points = frame[["hour", name]].dropna()
+        ends = ["low", "high"] if name == "errors" else []
+        points = frame[["hour", name, *ends]].dropna()
         if points.empty:
             continue
         points["tip_hour"] = points["hour"].map("{:02d}:00".format)
-        points["tip_value"] = points[name].map(lambda v, form=form: f"{v:{form or '.4g'}}")
+        points["tip_value"] = points[name].map(_SHOWN[name])
         chart = charts.series(
             points, x="hour", y=name, x_title=tr("hour, UTC"), words=words(), form=form
         )
         with column:
             st.markdown(f"**{label}**")
             st.altair_chart(chart, width="stretch", key=f"traffic.{name}", alt=label)
+    st.caption(tr("Bars are 95% intervals (Wilson) of the share of errors."))
     export(f"traffic-{line}-{day}", frame)

@@ -1,0 +1,34 @@
+"""A verdict's sentences in the reader's language."""
+
+from __future__ import annotations
+
+from dashboard import chinese_verdict, queries
+from dashboard.frame import cached, language
+from harness import wording
+from harness.verdict import MetricVerdict, Verdict
+
+
+def sentences(verdict: Verdict) -> list[str]:
+    """The headline first, then what else must be known, then what would settle it."""
+    chinese = language() == "zh"
+    return chinese_verdict.sentences(verdict) if chinese else wording.sentences(verdict)
+
+
+def stored(verdict_id: str, english: str) -> list[str]:
+    """The same of a verdict of which a list holds no more than its `english` headline."""
+    if language() == "en":
+        return [english]
+    shown = cached(queries.verdict, verdict_id)
+    return sentences(shown.verdict) if shown else [english]
+
+
+def why(row: MetricVerdict) -> str:
+    """One sentence: what decided this row."""
+    return (chinese_verdict if language() == "zh" else wording).why(row)
+
+
+def evidence(row: MetricVerdict) -> str:
+    """What a row rests on: `60 samples`."""
+    if language() == "zh":
+        return chinese_verdict.evidence(row)
+    return wording.evidence_of(row)

@@ -1,0 +1,47 @@
+"""A verdict in Chinese says what the English one says: the same names, the same numbers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dashboard import chinese_verdict, queries
+from harness import wording
+from harness.store import Store
+
+
+def _numbers(text: str) -> list[str]:
+    return sorted(re.findall(r"\d[\d.,]*\d|\d", text))
+
+
+def test_every_verdict_of_the_history(demo: Store) -> None:
+    outcomes = set()
+    for row in queries.verdicts(demo):
+        shown = queries.verdict(demo, row["verdict_id"])
+        assert shown is not None
+        verdict = shown.verdict
+        outcomes.add(verdict.outcome.value)
+        for english, chinese in [
+            (verdict.headline, chinese_verdict.headline(verdict)),
+            (verdict.settle, chinese_verdict.settle(verdict)),
+            *((wording.why(line), chinese_verdict.why(line)) for line in verdict.rows),
+            *((wording.evidence_of(line), chinese_verdict.evidence(line)) for line in verdict.rows),
+        ]:
+            assert _numbers(english) == _numbers(chinese), (english, chinese)
+            assert bool(english) == bool(chinese)
+            bare = re.sub(r"\S*/\S*|\bp\b", "", chinese)
+            assert not re.search(r"[a-z]{3}", bare), chinese
+    assert {"pass", "fail"} <= outcomes
+
+
+@pytest.mark.parametrize("arm", ["waived", "strict", "point", "earlier", "lost"])
+def test_rarer_rows(demo: Store, arm: str) -> None:
+    from dataclasses import replace
+
+    shown = queries.verdict(demo, queries.verdicts(demo)[0]["verdict_id"])
+    assert shown is not None
+    row = replace(shown.verdict.rows[0], arm=arm, reason="ticket 12")
+    said = chinese_verdict.why(row)
+    assert row.name in said
+    assert _numbers(said) == _numbers(wording.why(row))
