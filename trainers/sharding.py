@@ -159,7 +159,7 @@ def gathered(trainer: Any) -> Iterator[None]:
     if plugin is None or plugin.zero_stage != 3:
         yield
         return
-    from trl.models import unwrap_model_for_generation
+    from trl.models.utils import unwrap_model_for_generation
 
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator):
         yield

@@ -223,7 +223,7 @@ def test_it_begins_with_an_adapter_that_has_no_value_head_yet(tmp_path: Path) ->
     import torch
 
     tokenizer = tiny_tokenizer()
-    adapter = AdapterModel(rank=4, alpha=8)
+    adapter = AdapterModel.model_validate({"rank": 4, "alpha": 8})
     recipe = SimpleNamespace(
         path=tmp_path / "recipe.yaml",
         model=SimpleNamespace(adapter=adapter, seed=5, base="tiny"),
