@@ -6,11 +6,9 @@ what they say. The functions have the shape that TRL calls, and PPO calls the sa
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsFloat
@@ -19,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import templates
 from harness.errors import UserError
+from trainers.own_reward import by_function, function_file, require_function
 from trainers.safety import Safety, SafetyModel
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def load_rewards(
             return str(stage_folder(path.removeprefix("stage:")))
         return str(folder / path) if (folder / path.partition(":")[0]).exists() else path
 
-    functions = tuple(checked(spec.label, _values(spec, place)) for spec in specs)
+    functions = tuple(checked(spec.label, _values(spec, place), recipe.path) for spec in specs)
     safety = getattr(stage.model, "safety", None)
     return RewardMixture(
         tuple(names),
@@ -192,7 +191,7 @@ def check(spec: RewardModelSpec, folder: Path, rows: Sequence[Mapping[str, Any]]
     """
     path = spec.path or ""
     if spec.kind == "function":
-        _require_function(*_function_file(str(folder / path), spec.label), spec.label)
+        require_function(*function_file(str(folder / path), spec.label), spec.label)
     elif spec.kind == "model":
         meant_as_file = path.startswith((".", "/", "~")) or path.count("/") > 1
         if meant_as_file and not (folder / path).expanduser().exists():
@@ -207,9 +206,10 @@ def check(spec: RewardModelSpec, folder: Path, rows: Sequence[Mapping[str, Any]]
             _reference(spec, row)
 
 
-def checked(name: str, values: Values) -> Function:
+def checked(name: str, values: Values, file: Path | None = None) -> Function:
     """`values` in TRL's shape: called with prompts, completions and columns by name; the answer
-    has one finite number, or None, per completion, or it is a UserError that names the reward.
+    has one finite number, or None, per completion, or it is a UserError that names the reward, and
+    the recipe `file`.
     """
 
     def call(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> Any:
@@ -218,6 +218,7 @@ def checked(name: str, values: Values) -> Function:
         if len(found) != len(answers.texts):
             raise UserError(
                 f"the reward {name!r} gave {len(found)} values for {len(answers.texts)} answers",
+                file=file,
                 field=f"rewards.{name}",
                 cure="return one number, or None, per answer",
             )
@@ -227,6 +228,7 @@ def checked(name: str, values: Values) -> Function:
                 raise UserError(
                     f"the reward {name!r} is {value!r} for the answer "
                     f"{answers.texts[index][:60]!r}",
+                    file=file,
                     field=f"rewards.{name}",
                     cure="return a finite number, or None where there is nothing to judge",
                 )
@@ -264,7 +266,7 @@ def _values(spec: RewardModelSpec, place: Callable[[str], str]) -> Values:
     if spec.kind == "model":
         return _by_model(place(str(spec.path)), spec.scale)
     if spec.kind == "function":
-        return _by_function(place(str(spec.path)), spec.label)
+        return by_function(place(str(spec.path)), spec.label)
     values = _by_metric(spec)
     if spec.reference is None:
         _require_reference(spec)
@@ -286,6 +288,8 @@ def _by_model(path: str, scale: str) -> Values:
     from harness.metrics.reward_model import reward
 
     require(path)
+    # What is no reward model is found before the first checkpoint is scored.
+    reward([({"role": "user", "content": "?"},)], ["."], model=path)
 
     def values(answers: Answers) -> list[float]:
         logits = reward(answers.prompts, answers.texts, model=path)
@@ -294,82 +298,6 @@ def _by_model(path: str, scale: str) -> Values:
         return [0.5 * (1 + math.tanh(value / 2)) for value in logits.tolist()]
 
     return values
-
-
-def _by_function(path: str, name: str) -> Values:
-    file, attribute = _function_file(path, name)
-    module_spec = importlib.util.spec_from_file_location(f"ratchet_reward_{name}", file)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        function = getattr(module, attribute)
-    except Exception as error:
-        raise UserError(
-            f"the reward {name!r} can't be loaded: {type(error).__name__}: {error}", file=file
-        ) from error
-
-    def values(answers: Answers) -> Sequence[float | None]:
-        keys = dict.fromkeys(key for row in answers.rows for key in row)
-        columns = {key: [row.get(key) for row in answers.rows] for key in keys}
-        try:
-            found: Any = function(
-                prompts=list(answers.prompts), completions=list(answers.texts), **columns
-            )
-        except Exception as error:
-            raise UserError(
-                f"the reward {name!r} failed: {type(error).__name__}: {error}", file=file
-            ) from error
-        if not isinstance(found, Iterable):
-            raise UserError(
-                f"the reward {name!r} gave {found!r} for {len(answers.texts)} answers",
-                file=file,
-                cure="return a list with one number, or None, per answer",
-            )
-        return list(found)
-
-    return values
-
-
-def _function_file(path: str, name: str) -> tuple[str, str]:
-    file, _, attribute = path.rpartition(":")
-    if not Path(file).is_file():
-        raise UserError(
-            f"the reward {name!r} has no file {file or path!r}",
-            field=f"rewards.{name}",
-            cure="write `path: FILE.py:FUNCTION`, relative to the recipe",
-        )
-    return file, attribute
-
-
-def _require_function(file: str, attribute: str, name: str) -> None:
-    """Raises UserError where the file can't be parsed, or nothing in it bears that name. It is
-    read, not run.
-    """
-    try:
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"), file)
-    except (SyntaxError, ValueError) as error:
-        raise UserError(
-            f"the reward {name!r} can't be loaded: {error}",
-            file=file,
-            line=getattr(error, "lineno", None),
-            cure="correct the file",
-        ) from None
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.alias):
-            found.add(node.asname or node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-    if attribute not in found and "*" not in found:
-        raise UserError(
-            f"the reward {name!r} has no function {attribute!r} in {Path(file).name}",
-            file=file,
-            cure=f"it has: {', '.join(sorted(found)) or 'none'}",
-        )
 
 
 def _by_metric(spec: RewardModelSpec) -> Values:

@@ -258,6 +258,7 @@ def test_a_checkpoint_of_another_base_is_not_continued(tmp_path: Path, tiny_llam
         ("return [1.0]", "1"),
         ("return ['good'] * len(completions)", "'good'"),
         ("return None", "none"),
+        ("raise SystemExit(0)", "failed: systemexit"),
     ],
 )
 def test_a_reward_that_says_nothing_usable(

@@ -185,6 +185,44 @@ def test_a_broken_health_rule_has_its_own_remedy(
     assert [e["event"] for e in events].count("unhealthy") == len(backs)
 
 
+def test_a_policy_that_pleases_one_judge_by_cheating_another_is_caught(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    """The sum rises all the while: only the parts, each by itself, show what happens."""
+    code = (
+        "calls = {'pleases': 0, 'honest': 0}\n"
+        "def moved(name, by, completions):\n"
+        "    calls[name] += 1\n"
+        "    return [0.5 + by * (calls[name] > 4)] * len(completions)\n"
+        "def pleases(prompts, completions, **columns):\n"
+        "    return moved('pleases', 0.5, completions)\n"
+        "def honest(prompts, completions, **columns):\n"
+        "    return moved('honest', -0.4, completions)\n"
+    )
+    (tmp_path / "judges.py").write_text(code, encoding="utf-8")
+    rewards = [
+        {"kind": "function", "path": f"judges.py:{name}", "name": name, "weight": 0.5}
+        for name in ("pleases", "honest")
+    ]
+    path = write_method_world(
+        tmp_path,
+        tiny_llama,
+        "grpo",
+        stage={"rewards": rewards, "steps": 8, "checkpoint_every": 4, "reuse": 1},
+        health={"rewards/honest": {"falls_by": 0.2, "then": "stop"}},
+    )
+    result, _, reporter, events = train(path, {})
+    assert result.status == "stopped"
+    [(step, _, remedy, why)] = reporter.of("rolled_back")
+    assert (step, remedy) == (8, "stop")
+    assert "rewards/honest over the segment is 0.1, 0.4 below the first segment's" in why
+    parts = [e["detail"] for e in events if e["event"] == "rewards"]
+    first, last = parts[0], parts[-1]
+    assert last["reward"] > first["reward"]
+    assert last["rewards/pleases/mean"] > first["rewards/pleases/mean"]
+    assert last["rewards/honest/mean"] < first["rewards/honest/mean"]
+
+
 def test_a_measure_may_not_fall_by_more_than_it_is_allowed() -> None:
     health = Health({"rewards/json": HealthRule(falls_by=0.2)})
     health.hear({"loss": 1.0, "rewards/json/mean": 0.5})

@@ -217,11 +217,16 @@ def test_an_adapter_of_a_reward_model(
         ([{"kind": "perplexity"}], "judges no single answer"),
         ([{"kind": "model", "path": "no/such/folder/here"}], "no model folder"),
         ([{"kind": "model", "path": "stage:rm"}], "no stage's model"),
+        ([{"kind": "model", "path": "LANGUAGE_MODEL"}], "has 2 outputs; a reward model has one"),
     ],
 )
 def test_a_mixture_that_cannot_be_had(
-    tmp_path: Path, specs: list[dict[str, Any]], message: str
+    tmp_path: Path, tiny_llama: Path, specs: list[dict[str, Any]], message: str
 ) -> None:
+    specs = [
+        spec | {"path": str(tiny_llama)} if spec.get("path") == "LANGUAGE_MODEL" else spec
+        for spec in specs
+    ]
     with pytest.raises(UserError, match=message):
         mixture(tmp_path, *specs)
 
