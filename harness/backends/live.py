@@ -15,6 +15,7 @@ from harness.backends.base import (
     Logprobs,
 )
 from harness.backends.causal import Causal, evaluating
+from harness.backends.fitting import known_unread, why_unwritten
 from harness.backends.memory import slots_are_sound
 from harness.backends.reading import read
 from harness.backends.writing import Ending, Room, Writer
@@ -97,7 +98,7 @@ class TransformersBackend:
         """
         possible = []
         for request in requests:
-            problem = self._problem(len(request.prompt_ids), settings)
+            problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
             if problem is None:
                 possible.append(request)
             else:
@@ -119,14 +120,9 @@ class TransformersBackend:
         """Log-probabilities as they are ready. What does not fit the model is an error."""
         possible = []
         for request in requests:
-            # The last token is only predicted, so that one more than the limit fits.
-            length = len(request.context_ids) + len(request.target_ids) - 1
-            if not request.target_ids:
-                yield Logprobs(request.id, (), 0.0)
-            elif not request.context_ids:
-                yield Logprobs(request.id, (), 0.0, error="the context is empty")
-            elif length > self.max_length:
-                yield Logprobs(request.id, (), 0.0, error=self._too_long(length))
+            known = known_unread(request, self.max_length)
+            if known is not None:
+                yield known
             else:
                 possible.append(request)
         if possible:
@@ -134,16 +130,6 @@ class TransformersBackend:
                 on_cpu = self._causal.device.type == "cpu"
                 most = min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
                 yield from read(self._causal, possible, tokens=most)
-
-    def _problem(self, length: int, settings: GenerationSettings) -> str | None:
-        if length == 0:
-            return "the prompt is empty"
-        if settings.max_new_tokens < 1:
-            return "max_new_tokens must be at least 1"
-        return self._too_long(length) if length >= self.max_length else None
-
-    def _too_long(self, length: int) -> str:
-        return f"it has {length} tokens; the model takes {self.max_length}"
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(

@@ -15,6 +15,7 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
+from harness.backends.fitting import known_unread, why_unwritten
 from harness.backends.pace import Budget, fan_out
 from harness.backends.probe import (
     PINNED,
@@ -117,7 +118,7 @@ class OpenAIBackend:
             raise UserError(f"{self.wire.url} takes no top_k", field="generate.top_k")
         jobs: list[Callable[[], list[Generation]]] = []
         for request in requests:
-            problem = self._problem(len(request.prompt_ids), settings)
+            problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
             if problem is not None:
                 yield from (_failed(request, n, problem) for n in range(len(request.seeds)))
             elif settings.temperature > 0:
@@ -138,13 +139,9 @@ class OpenAIBackend:
             raise UserError(problem, cure="leave out perplexity and reference_nll on this server")
         jobs = []
         for request in requests:
-            length = len(request.context_ids) + len(request.target_ids) - 1
-            if not request.target_ids:
-                yield Logprobs(request.id, (), 0.0)
-            elif not request.context_ids:
-                yield Logprobs(request.id, (), 0.0, error="the context is empty")
-            elif length > self.max_length:
-                yield Logprobs(request.id, (), 0.0, error=self._too_long(length))
+            known = known_unread(request, self.max_length)
+            if known is not None:
+                yield known
             else:
                 jobs.append(partial(self._likelihood, request))
         yield from self._run(jobs)
@@ -160,7 +157,7 @@ class OpenAIBackend:
             length = len(request.context_ids) + len(request.target_ids)
             return (length, 1) if request.target_ids else (0, 0)
         length = len(request.prompt_ids)
-        if not request.seeds or self._problem(length, settings) is not None:
+        if not request.seeds or why_unwritten(length, settings, self.max_length) is not None:
             return 0, 0
         asked = len(request.seeds) if settings.temperature > 0 else 1
         return asked * length, asked * self._most_written(length, settings)
@@ -272,20 +269,10 @@ class OpenAIBackend:
         finally:
             self.budget.settle(aside, *used)
 
-    def _problem(self, length: int, settings: GenerationSettings) -> str | None:
-        if length == 0:
-            return "the prompt is empty"
-        if settings.max_new_tokens < 1:
-            return "max_new_tokens must be at least 1"
-        return self._too_long(length) if length >= self.max_length else None
-
     def _most_written(self, length: int, settings: GenerationSettings) -> int:
         if self.tokenizer is None:
             return settings.max_new_tokens
         return min(settings.max_new_tokens, self._context - length)
-
-    def _too_long(self, length: int) -> str:
-        return f"it has {length} tokens; the model takes {self.max_length}"
 
 
 def _failed(request: GenerationRequest, position: int, problem: str) -> Generation:

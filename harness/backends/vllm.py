@@ -14,6 +14,7 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
+from harness.backends.fitting import known_unread, why_unwritten
 from harness.errors import UserError
 from harness.models import ModelFiles
 
@@ -61,7 +62,7 @@ class VllmBackend:
         asked: list[tuple[GenerationRequest, int, Any]] = []
         for request in requests:
             for position, seed in enumerate(request.seeds):
-                problem = self._problem(len(request.prompt_ids), settings)
+                problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
                 if problem is not None:
                     yield Generation(request.id, position, (), "", "error", 0.0, error=problem)
                     continue
@@ -89,13 +90,9 @@ class VllmBackend:
 
         possible = []
         for request in requests:
-            length = len(request.context_ids) + len(request.target_ids) - 1
-            if not request.target_ids:
-                yield Logprobs(request.id, (), 0.0)
-            elif not request.context_ids:
-                yield Logprobs(request.id, (), 0.0, error="the context is empty")
-            elif length > self.max_length:
-                yield Logprobs(request.id, (), 0.0, error=self._too_long(length))
+            known = known_unread(request, self.max_length)
+            if known is not None:
+                yield known
             else:
                 possible.append(request)
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
@@ -130,16 +127,6 @@ class VllmBackend:
             ids, values = ids[:-1], None if values is None else values[:-1]
         reason = "length" if output.finish_reason == "length" else "stop"
         return Generation(request.id, position, ids, output.text, reason, seconds, values)
-
-    def _problem(self, length: int, settings: GenerationSettings) -> str | None:
-        if length == 0:
-            return "the prompt is empty"
-        if settings.max_new_tokens < 1:
-            return "max_new_tokens must be at least 1"
-        return self._too_long(length) if length >= self.max_length else None
-
-    def _too_long(self, length: int) -> str:
-        return f"it has {length} tokens; the model takes {self.max_length}"
 
 
 def subject(dtype: str) -> dict[str, Any]:

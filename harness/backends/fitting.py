@@ -1,0 +1,33 @@
+"""Whether a model can take what it is asked, said before it is asked."""
+
+from __future__ import annotations
+
+from harness.backends.base import GenerationSettings, LogprobRequest, Logprobs
+
+
+def why_unwritten(length: int, settings: GenerationSettings, longest: int) -> str | None:
+    """Why a prompt of `length` tokens gets no answer where `longest` are taken; None: it does."""
+    if length == 0:
+        return "the prompt is empty"
+    if settings.max_new_tokens < 1:
+        return "max_new_tokens must be at least 1"
+    return _too_long(length, longest) if length >= longest else None
+
+
+def known_unread(request: LogprobRequest, longest: int) -> Logprobs | None:
+    """The result that needs no model: of no tokens at all, or the error of a text that does not
+    fit `longest` tokens. None where the model has to be asked.
+    """
+    # The last token is only predicted, so that one more than the limit fits.
+    length = len(request.context_ids) + len(request.target_ids) - 1
+    if not request.target_ids:
+        return Logprobs(request.id, (), 0.0)
+    if not request.context_ids:
+        return Logprobs(request.id, (), 0.0, error="the context is empty")
+    if length > longest:
+        return Logprobs(request.id, (), 0.0, error=_too_long(length, longest))
+    return None
+
+
+def _too_long(length: int, longest: int) -> str:
+    return f"it has {length} tokens; the model takes {longest}"
