@@ -102,7 +102,9 @@ class Engine:
             return self._live
         if self._written is None or self._written[0] != files.digest:
             self._written = None
-            self._written = (files.digest, self.method.backend(*self.method.load(files)))
+            model, tokenizer = self.method.load(files)
+            model.to(self.trainer.args.device)
+            self._written = (files.digest, self.method.backend(model, tokenizer))
         return self._written[1]
 
     def run(self, turn: Turn) -> None:

@@ -78,12 +78,22 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 @contextlib.contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Put every module in eval mode, and afterwards back as it was, each by itself."""
+    """Put every module in eval mode, and afterwards back as it was, each by itself.
+
+    A Trainer's mixed precision is taken off as well. It is wrapped around `forward`, and rounds to
+    bf16 what is answered through it: not what the same weights answer when read from their files.
+    """
     training = [module for module in model.modules() if module.training]
+    mixed = [module for module in model.modules() if "_original_forward" in vars(module)]
+    wrapped = [module.forward for module in mixed]
     for module in training:
         module.training = False
+    for module in mixed:
+        module.forward = module._original_forward
     try:
         yield
     finally:
+        for module, forward in zip(mixed, wrapped, strict=True):
+            module.forward = forward
         for module in training:
             module.training = True
