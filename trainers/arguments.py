@@ -156,14 +156,18 @@ def without_printing(trainer: Any) -> Trainer:
 
 
 def require_lengths(job: Job, examples: Sequence[Example], lengths: Sequence[int]) -> None:
-    """Raises UserError for an example with more tokens than the recipe allows. TRL would cut it,
-    or drop it in silence.
+    """Raises UserError for an example with more tokens than the recipe allows, or the model takes.
+    TRL would cut it, or drop it in silence.
     """
+    most, reads = job.stage.data.max_length, job.backend.max_length
     for example, length in zip(examples, lengths, strict=True):
-        if length > job.stage.data.max_length:
+        if length > min(most, reads):
             source = job.stage.data.mix[example.source].source
             raise UserError(
-                f"row {example.row!r} has {length} tokens, more than {job.stage.data.max_length}",
+                f"row {example.row!r} has {length} tokens, more than {min(most, reads)}"
+                + (", which is all that the model reads" if reads < most else ""),
                 file=job.recipe.path.parent / source,
-                cure="raise data.max_length in the recipe, or shorten the row",
+                cure="shorten the row"
+                if reads <= most
+                else "raise data.max_length in the recipe, or shorten the row",
             )

@@ -239,6 +239,13 @@ def test_a_row_longer_than_allowed_is_not_dropped_in_silence(
         start(path)
 
 
+def test_a_row_longer_than_the_model_reads_is_refused_too(tmp_path: Path, tiny_llama: Path) -> None:
+    path = write_method_world(tmp_path, tiny_llama, "sft")
+    edit(path, "data", "mix", 0, "completion", value="{{ good * 400 }}")
+    with pytest.raises(UserError, match="which is all that the model reads"):
+        start(edit(path, "data", "max_length", value=100_000))
+
+
 def test_a_checkpoint_of_another_base_is_not_continued(tmp_path: Path, tiny_llama: Path) -> None:
     other = save_tiny_llama(tmp_path / "other", seed=8)
     adapter = tmp_path / "adapter"
