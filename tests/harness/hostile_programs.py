@@ -6,66 +6,9 @@ answer only if every way was refused, so that `pass` means: it was held.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-TESTS = "assert candidate(2, 3) == 5\nassert candidate(10, 4) == 14\n"
-
-
-@dataclass(frozen=True)
-class Hostile:
-    name: str
-    program: str
-    label: str
-    in_b: str | None = None  # where tier B says something else
-    tests: str = TESTS
-
-    def expected(self, tier: str) -> list[str]:
-        """One label, or where it is the interpreter's to choose, a few."""
-        return (self.in_b if tier == "B" and self.in_b else self.label).split()
-
-
-def right(at_load: str) -> str:
-    return f"{at_load}\ndef solve(a, b):\n    return a + b\n"
-
-
-def wrong(at_load: str) -> str:
-    return f"{at_load}\ndef solve(a, b):\n    return 0\n"
-
-
-def in_call(body: str) -> str:
-    return "def solve(a, b):\n" + "\n".join(f"    {line}" for line in body.splitlines()) + "\n"
-
-
-def held(attempt: str) -> str:
-    """`attempt` must raise OSError or ValueError, or the answer is wrong."""
-    lines = "\n".join(f"        {line}" for line in attempt.splitlines())
-    return (
-        "import ctypes, mmap, os, resource, signal, socket, sys, threading\n"
-        "libc = ctypes.CDLL(None, use_errno=True)\n"
-        "def call(*a):\n"
-        "    if libc.syscall(*a) < 0:\n"
-        "        raise OSError(ctypes.get_errno(), 'refused')\n"
-        "def solve(a, b):\n"
-        f"    try:\n{lines}\n"
-        "    except (OSError, ValueError):\n"
-        "        return a + b\n"
-        "    return -1\n"
-    )
-
-
-def always_equal(base: str, value: str) -> str:
-    return (
-        f"class Equal({base}):\n"
-        "    def __eq__(self, other): return True\n"
-        "    def __ne__(self, other): return False\n"
-        "    def __hash__(self): return 5\n"
-        "    def __bool__(self): return True\n"
-        f"def solve(a, b): return Equal({value})\n"
-    )
-
+from tests.harness.hostile_forms import Hostile, always_equal, held, in_call, right, wrong
 
 T, L, X = "fail:tests", "fail:load", "fail:exited"
-
 PLAIN = [
     Hostile("right", right(""), "pass"),
     Hostile("wrong", wrong(""), T),
@@ -79,7 +22,6 @@ PLAIN = [
     Hostile("lone surrogate", right("x = '\ud800'"), L),
     Hostile("input()", in_call("input()\nreturn a + b"), T),
 ]
-
 ENDLESS = [
     Hostile("endless loop", in_call("while True: pass"), "timeout:cpu"),
     Hostile("endless load", right("while True: pass"), "timeout:cpu"),
@@ -128,7 +70,6 @@ ENDLESS = [
         "timeout:cpu",
     ),
 ]
-
 DEATHS = [
     Hostile("unbounded recursion", in_call("return solve(a, b)"), T),
     Hostile(
@@ -162,7 +103,6 @@ DEATHS = [
         "fail:protocol",
     ),
 ]
-
 FLOODS = [
     Hostile("prints for ever", in_call("while True: print('x' * 10000)"), "fail:output"),
     Hostile(
@@ -182,7 +122,6 @@ FLOODS = [
     Hostile("a generator as result", in_call("yield a + b"), T),
     Hostile("an endless generator", in_call("while True: yield a + b"), T),
 ]
-
 FORGERIES = [
     Hostile("always equal", always_equal("object", ""), T),
     Hostile("always equal int", always_equal("int", "0"), T),
@@ -306,7 +245,6 @@ FORGERIES = [
         "fail:protocol",
     ),
 ]
-
 ESCAPES = [
     Hostile(f"refused: {name}", held(attempt), "pass")
     for name, attempt in {
@@ -375,7 +313,6 @@ ESCAPES = [
         "many descriptors": "held = [os.dup(0) for _ in range(1000)]",
     }.items()
 ]
-
 MISCHIEF = [
     # In tier A it is the first process of its own namespace, where signals to itself and to
     # everything reach nothing; in tier B they are refused.
@@ -441,5 +378,4 @@ MISCHIEF = [
         "timeout:cpu",
     ),
 ]
-
 HOSTILE = [*PLAIN, *ENDLESS, *DEATHS, *FLOODS, *FORGERIES, *ESCAPES, *MISCHIEF]

@@ -8,7 +8,8 @@ import pytest
 
 from harness.sandbox import Job, Limits
 from harness.sandbox.outcome import MIB
-from tests.harness.hostile_programs import HOSTILE, Hostile
+from tests.harness.hostile_forms import Hostile
+from tests.harness.hostile_programs import HOSTILE
 from tests.harness.sandbox_worlds import host
 
 SLOW = ("timeout", "fail:memory", "fail:output")
