@@ -24,7 +24,7 @@ def stored(verdict_id: str, english: str) -> list[str]:
 
 def why(row: MetricVerdict) -> str:
     """One sentence: what decided this row."""
-    return (chinese_verdict if language() == "zh" else wording).why(row)
+    return chinese_verdict.why(row) if language() == "zh" else wording.why(row)
 
 
 def evidence(row: MetricVerdict) -> str:

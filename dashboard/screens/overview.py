@@ -54,8 +54,8 @@ def _line(line: Row) -> None:
         version = line["version"] if line["version"] is not None else "?"
         said = tr("rolled back to") if line["event"] == "rolled_back" else tr("blessed")
         st.markdown(f"{said} **v{version}** · `{line['digest'][:12]}`")
-        said = (plain(line["model"] or ""), when(line["happened_at"]), plain(line["actor"]))
-        st.caption(" · ".join(filter(None, said)))
+        origin = (plain(line["model"] or ""), when(line["happened_at"]), plain(line["actor"]))
+        st.caption(" · ".join(filter(None, origin)))
         if may_act():
             from dashboard.actions import roll_back
 

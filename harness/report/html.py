@@ -26,12 +26,13 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #8884}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto}th,td:not(:last-child){white-space:nowrap}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#8881;padding:.6rem;border-radius:.3rem;
 max-height:20rem;overflow:auto}
-.quiet{color:#777;font-size:.85rem}.headline{font-size:1.1rem;font-weight:600}
+.quiet{opacity:.72;font-size:.85rem}.headline{font-size:1.1rem;font-weight:600}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:1rem}
-svg text{font:12px system-ui,sans-serif;fill:currentColor}svg{max-width:100%;height:auto}
+svg text{font:12px system-ui,sans-serif;fill:currentColor}
+svg{width:100%;min-width:34rem;height:auto}
 """.strip()
 # Nothing that a model wrote could run or be fetched even if the escaping failed.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -126,6 +127,7 @@ def _forest(rows: Sequence[MetricVerdict]) -> Iterator[str]:
     if not rows:
         return
     height = ROW * len(rows) + 36
+    yield '<div class="scroll">'
     yield f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="changes in margins">'
     left, zero, bottom = _x(-1.0), _x(0.0), ROW * len(rows)
     yield f'<rect x="{left}" width="{zero - left}" height="{bottom}" fill="#56B4E9" opacity=".16"/>'
@@ -137,7 +139,12 @@ def _forest(rows: Sequence[MetricVerdict]) -> Iterator[str]:
         text = f"{margin:+d}".replace("-", "−") if margin else "0"
         yield f'<text x="{_x(margin)}" y="{bottom + 16}" text-anchor="middle">{text}</text>'
     yield f'<text x="{zero}" y="{bottom + 32}" text-anchor="middle">worse ← margins → better</text>'
-    yield "</svg>"
+    yield "</svg></div>"
+    yield (
+        '<p class="quiet">0 is the anchor, the dashed line the margin, the shaded band what it '
+        f"allows. Bars are {rows[0].level:.0%} intervals of the paired change; what lies beyond "
+        "the edge is drawn on it.</p>"
+    )
 
 
 def _bar(row: MetricVerdict, y: int) -> Iterator[str]:

@@ -74,6 +74,7 @@ def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("hostile") / ".ratchet"
     with Store(Workspace.at(home)) as store:
         _write_hostile(store)
+        _write_hostile_service(store)
     yield from _server(home)
 
 
@@ -194,21 +195,27 @@ def test_strange_hosts_get_no_data(server: str) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_thirty_hostile_outputs(browser: Any, hostile_server: str) -> None:
+    from dashboard.views import VIEWS
+
     visit = Visit(browser, hostile_server)
     seen = ""
+    inside = (
+        "[data-testid=stMain] :is(script, iframe, img, object, embed, video, "
+        "form:not(.vega-bindings), svg[onload])"
+    )
     for place in range(1, len(_hostile()) // 5 + 1):
         visit.go(f"samples?metric=ask%2Fexact_match&kind=all&page={place}")
         visit.page.wait_for_selector("[data-testid=stCode]")
         seen += visit.text()
         assert visit.page.evaluate("window.__ran") is None
-        inside = (
-            "[data-testid=stMain] :is(script, iframe, img, object, embed, video, form, svg[onload])"
-        )
         assert visit.page.locator(inside).count() == 0
-    for view in ("compare", "verdict", "trend", "heatmap", "forgetting", "drift", ""):
-        visit.go(view)
+    for view in (view for section in VIEWS.values() for view in section):
+        visit.go(view if view != "overview" else "")
         visit.page.wait_for_timeout(500)
         assert visit.page.evaluate("window.__ran") is None
+        assert visit.page.locator(inside).count() == 0, view
+        if view in ("watch", "trainings"):
+            assert LEAK in visit.text(), view
     assert visit.left == []
     assert "<script>window.__ran" in seen
     assert "⟨U+202E⟩" in seen
@@ -245,6 +252,42 @@ def _hostile() -> tuple[str, ...]:
         sys.path.remove(str(HERE))
     found: tuple[str, ...] = TEXTS
     return found
+
+
+LEAK = "http://leak.example"
+
+
+def _write_hostile_service(store: Store) -> None:
+    """A line whose traffic, verdict, roll back and training are told in hostile words."""
+    from dataclasses import replace
+
+    from tests.harness.watch_worlds import LINE, verdict_on
+
+    texts = _hostile()
+    verdict = verdict_on("a" * 64, policy_digest=texts[3])
+    signals = tuple(
+        replace(verdict.signals[0], signal=text[:200], reason=text[:2_000]) for text in texts
+    )
+    store.append("watch_verdicts", [replace(verdict, signals=signals).row()])
+    done = {"line": LINE, "action": "rolled_back", "acted": True, "actor": texts[1]}
+    store.append(
+        "watch_actions",
+        [{**done, "action_id": f"a{i}", "reason": t[:2_000]} for i, t in enumerate(texts)],
+    )
+    said = {"line": LINE, "latency_s": 0.1, "observed_at": now()}
+    store.append(
+        "observations",
+        [
+            {**said, "observation_id": f"o{i}", "prompt": t, "response": t, "error": t[:2_000]}
+            for i, t in enumerate(texts)
+        ],
+    )
+    training = {"training_id": "t1", "recipe": texts[3], "line": texts[4], "config": {}}
+    store.append("trainings", [{**training, "started_at": now()}])
+    step = {"training_id": "t1", "attempt": 1, "loss": 1.0, "happened_at": now()}
+    store.append("training_steps", [{**step, "step": place} for place in (1, 2)])
+    event = {"training_id": "t1", "event": "unhealthy", "step": 2, "happened_at": now()}
+    store.append("training_events", [{**event, "detail": {"why": t[:2_000]}} for t in texts])
 
 
 def _write_hostile(store: Store) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from dashboard import chinese_verdict, queries
 from harness import wording
 from harness.store import Store
+from harness.verdict import Arm
 
 
 def _numbers(text: str) -> list[str]:
@@ -35,8 +36,11 @@ def test_every_verdict_of_the_history(demo: Store) -> None:
     assert {"pass", "fail"} <= outcomes
 
 
-@pytest.mark.parametrize("arm", ["waived", "strict", "point", "earlier", "lost"])
-def test_rarer_rows(demo: Store, arm: str) -> None:
+ARMS: tuple[Arm, ...] = ("waived", "strict", "point", "earlier", "lost")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_rarer_rows(demo: Store, arm: Arm) -> None:
     from dataclasses import replace
 
     shown = queries.verdict(demo, queries.verdicts(demo)[0]["verdict_id"])

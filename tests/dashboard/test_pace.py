@@ -1,18 +1,23 @@
 """How long a training still takes: by its own segments, with the scoring in them."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.pace import time_left
+from dashboard.pace import Left, time_left
 
+Row = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def _run(segments, *, every=10, step_s=2.0, scoring_s=40.0):
+def _run(
+    segments: int, *, every: int = 10, step_s: float = 2.0, scoring_s: float = 40.0
+) -> tuple[list[Row], list[Row], datetime]:
     """A training that has just written the checkpoint after `segments` segments."""
-    steps, events, now = [], [_event("started", 0, START)], START
+    steps: list[Row] = []
+    events, now = [_event("started", 0, START)], START
     events.append(_event("checkpoint", 0, now))
     for step in range(1, segments * every + 1):
         now += timedelta(seconds=step_s + (scoring_s if step % every == 1 else 0.0))
@@ -22,8 +27,14 @@ def _run(segments, *, every=10, step_s=2.0, scoring_s=40.0):
     return steps, events, now
 
 
-def _event(name, step, at, attempt=1, **detail):
-    row = {"event": name, "step": step, "attempt": attempt, "detail": detail}
+def _left(planned: int, steps: list[Row], events: list[Row], now: datetime) -> Left:
+    left = time_left(planned, steps, events, now)
+    assert left is not None
+    return left
+
+
+def _event(name: str, step: int | None, at: datetime, attempt: int = 1, **detail: int) -> Row:
+    row: Row = {"event": name, "step": step, "attempt": attempt, "detail": detail}
     return {**row, "happened_at": at}
 
 
@@ -33,31 +44,33 @@ def _event(name, step, at, attempt=1, **detail):
     st.floats(0.1, 30.0),
     st.floats(0.0, 300.0),
 )
-def test_what_is_left_is_what_it_will_take(done, more, step_s, scoring_s):
+def test_what_is_left_is_what_it_will_take(
+    done: int, more: int, step_s: float, scoring_s: float
+) -> None:
     steps, events, now = _run(done, step_s=step_s, scoring_s=scoring_s)
-    left = time_left((done + more) * 10, steps, events, now)
+    left = _left((done + more) * 10, steps, events, now)
     # Its segments to come, and the scoring of the checkpoint at the end of each.
     truth = more * (10 * step_s + scoring_s) + scoring_s
     assert abs(left.seconds - truth) < 1e-3 * truth + 0.01
     assert left.segments == min(done, 5)
 
 
-def test_time_that_passes_is_taken_off_and_never_below_zero():
+def test_time_that_passes_is_taken_off_and_never_below_zero() -> None:
     steps, events, now = _run(2)
-    before = time_left(40, steps, events, now).seconds
-    assert time_left(40, steps, events, now + timedelta(seconds=30)).seconds == before - 30
-    assert time_left(40, steps, events, now + timedelta(days=2)).seconds == 0
+    before = _left(40, steps, events, now).seconds
+    assert _left(40, steps, events, now + timedelta(seconds=30)).seconds == before - 30
+    assert _left(40, steps, events, now + timedelta(days=2)).seconds == 0
 
 
-def test_before_the_first_segment_it_says_that_scoring_is_left_out():
+def test_before_the_first_segment_it_says_that_scoring_is_left_out() -> None:
     steps, events, now = _run(1)
-    left = time_left(40, steps[:5], events[:2], now)
+    left = _left(40, steps[:5], events[:2], now)
     assert (left.segments, left.segment_s) == (0, None)
     assert left.seconds == 35 * 2.0
     assert time_left(40, [], [], now) is None
 
 
-def test_a_night_in_between_and_a_roll_back_are_no_segments():
+def test_a_night_in_between_and_a_roll_back_are_no_segments() -> None:
     steps, events, now = _run(2)
     back = now + timedelta(minutes=1)
     morning = back + timedelta(hours=9)
@@ -66,6 +79,6 @@ def test_a_night_in_between_and_a_roll_back_are_no_segments():
         _event("interrupted", None, back, attempt=2),
         _event("resumed", None, morning, attempt=2),
     ]
-    left = time_left(40, steps, events, morning)
+    left = _left(40, steps, events, morning)
     assert left.segment_s == 60.0
     assert left.seconds == 3 * 60 + 40
