@@ -13,6 +13,7 @@ from harness.models import resolve
 from harness.store import Store
 from harness.workspace import Workspace
 from trainers.console import ConsoleReporter
+from trainers.contamination import Report, check_recipe
 from trainers.estimate import estimate
 from trainers.plan import make_plan
 from trainers.recipe import Recipe, Stage
@@ -20,11 +21,34 @@ from trainers.reporter import TrainingResult
 
 
 def show_plan(recipe: Recipe, console: Console | None = None) -> None:
-    """The stages of a recipe: what each learns from in which segment, and what judges it."""
+    """The stages of a recipe: what each learns from in which segment, what judges it, and what of
+    that is in the data. Raises UserError where it is more than the recipe allows.
+    """
     console = console or Console()
     console.print(Text(f"{recipe.model.name}: {recipe.path}", style="bold"))
     for stage in recipe.stages:
         _show_stage(recipe, stage, console)
+    report = check_recipe(recipe, recipe.model.contamination)
+    _show_contamination(report, console)
+    if recipe.model.contamination is not None:
+        report.require(recipe.model.contamination)
+
+
+def _show_contamination(report: Report, console: Console) -> None:
+    for task in report.samples:
+        shared = ", ".join(
+            f"{share:.0%} of {Path(source).name}"
+            for (source, other), share in report.overlap.items()
+            if other == task
+        )
+        console.print(
+            Text(
+                f"  {report.share(task):.1%} of the samples of {task} are in the data; "
+                f"words that it uses too: {shared}"
+            )
+        )
+    for match in report.matches[:5]:
+        console.print(Text(f"  {match}", style="yellow"))
 
 
 def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:

@@ -37,9 +37,15 @@ def run_stages(
     require_gpu_for(recipe)
     require_trackers(recipe)
     require_servable(recipe)
-    if recipe.model.contamination is not None:
-        model = recipe.model.contamination
-        check_recipe(recipe, model).require(model)
+    model = recipe.model.contamination
+    report = check_recipe(recipe, model)
+    if model is not None:
+        report.require(model)
+    elif report.matches:
+        reporter.say(
+            f"{len(report.matches)} samples of the suites are in the training data, such as: "
+            f"{report.matches[0]}. With `contamination:` the recipe would be refused"
+        )
     start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
     for stage in recipe.stages:
         training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks)

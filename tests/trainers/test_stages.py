@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.cli import main
 from harness.errors import UserError
 from harness.records import VerdictOutcome
 from harness.registry import Registry
@@ -158,3 +159,18 @@ def test_training_data_that_is_in_the_suite_is_refused(tmp_path: Path, tiny_llam
     path = write_method_world(tmp_path, tiny_llama, "reward", contamination={"refuse_above": 0.1})
     with pytest.raises(UserError, match="is in the training data"):
         run(path, Quiet())
+
+
+def test_the_check_shows_what_of_the_suite_is_in_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    path = write_method_world(tmp_path, Path("nowhere"), "reward")
+    assert main(["recipes", "check", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "100.0% of the samples of pairs/t are in the data" in said
+    assert "pairs.jsonl row p0 is" in said
+    allowed = path.read_text(encoding="utf-8") + "contamination: {refuse_above: 0.1}\n"
+    path.write_text(allowed, encoding="utf-8")
+    assert main(["recipes", "check", str(path)]) == 3
+    assert "is in the training data" in capsys.readouterr().err
