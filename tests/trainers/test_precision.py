@@ -1,4 +1,4 @@
-"""Trained in bf16, as on a GPU: what a checkpoint scores is what its files score in fp32."""
+"""Trained as on a GPU, in bf16 and with activations recomputed, but on a CPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from harness.models import resolve
 from harness.store import Store
 from harness.workspace import Workspace
 from tests.trainers.driving import Quiet
+from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import GOOD, write_world
-from trainers import sft
+from trainers import arguments, preference, reinforcement, reward, sft
 from trainers.loop import GatedTraining
 from trainers.recipe import load_recipe
 
@@ -26,6 +27,39 @@ def logprobs(backend: Any) -> list[tuple[float, ...]]:
     return [tuple(found.logprobs) for found in backend.logprobs(requests)]
 
 
+def train_with(monkeypatch: pytest.MonkeyPatch, **settings: bool) -> None:
+    """Have every trainer take these settings of transformers, which a GPU alone brings else."""
+    common = arguments.common_settings
+    for module in (arguments, sft, preference, reward, reinforcement):
+        monkeypatch.setattr(
+            module, "common_settings", lambda *words: {**common(*words), **settings}
+        )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trainer", ["sft", "reward", "dpo", "kto", "grpo", "rloo", "ppo"])
+def test_recomputed_activations_change_no_step(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, trainer: str
+) -> None:
+    """An adapter learns nothing where its frozen base recomputes without gradients."""
+    steps = []
+    for recomputed in (False, True):
+        train_with(monkeypatch, gradient_checkpointing=recomputed)
+        folder = tmp_path / str(recomputed)
+        recipe = load_recipe(write_method_world(folder, tiny_llama, trainer, adapter={"rank": 4}))
+        workspace = Workspace.at(folder / "home").ensure()
+        with Store(workspace) as store:
+            GatedTraining(recipe, workspace, store, Quiet()).run()
+            steps.append(
+                store.query("SELECT step, loss, grad_norm FROM training_steps ORDER BY step")
+            )
+    plain, again = ([(r["step"], r["loss"], r["grad_norm"]) for r in rows] for rows in steps)
+    assert len(plain) == 6
+    assert max(norm for _, _, norm in plain) > 0
+    for one, other in zip(plain, again, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+
+
 @pytest.mark.parametrize("adapter", [None, {"rank": 4}])
 def test_a_model_that_trains_in_bf16_answers_in_fp32(
     tmp_path: Path,
@@ -33,10 +67,7 @@ def test_a_model_that_trains_in_bf16_answers_in_fp32(
     monkeypatch: pytest.MonkeyPatch,
     adapter: dict[str, object] | None,
 ) -> None:
-    settings = sft.common_settings
-    monkeypatch.setattr(
-        sft, "common_settings", lambda *words: {**settings(*words), "bf16": True, "fp16": False}
-    )
+    train_with(monkeypatch, bf16=True)
     recipe = load_recipe(write_world(tmp_path, tiny_llama, spoiled=False, adapter=adapter))
     workspace = Workspace.at(tmp_path / "home").ensure()
     seen = {}
