@@ -5,11 +5,17 @@ What the gate quotes from elsewhere (a waiver's reason, an error) stays in the w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from harness.records import VerdictOutcome
 from harness.verdict import MetricVerdict, Verdict
 from harness.wording import margin_of, number, p_value, share
+
+_CREST = re.compile(
+    r"significantly better than (?:checkpoint-0|the crest of step (?P<step>\d+)) "
+    r"on (?P<metric>.+?)(?P<confirmed>, confirmed on the reserve)?"
+)
 
 FAIL, PASS = VerdictOutcome.FAIL, VerdictOutcome.PASS
 INCOMPARABLE, INCONCLUSIVE = VerdictOutcome.INCOMPARABLE, VerdictOutcome.INCONCLUSIVE
@@ -97,6 +103,16 @@ def settle(verdict: Verdict) -> str:
     if stuck:
         said.append(f"余量为 0 时只有变好才能通过：{_names(stuck)}。")
     return "".join(said)
+
+
+def crest(why: str) -> str:
+    """Why a checkpoint became the crest of its training; other words stay as they are."""
+    found = _CREST.fullmatch(why)
+    if found is None:
+        return why
+    than = f"第 {found['step']} 步的峰值" if found["step"] else "checkpoint-0"
+    confirmed = "，已在预留样本上证实" if found["confirmed"] else ""
+    return f"{found['metric']} 显著优于{than}{confirmed}"
 
 
 def sentences(verdict: Verdict) -> list[str]:

@@ -22,6 +22,11 @@ def stored(verdict_id: str, english: str) -> list[str]:
     return sentences(shown.verdict) if shown else [english]
 
 
+def happened(detail: str) -> str:
+    """Why something happened in a training, as the trainer wrote it down."""
+    return chinese_verdict.crest(detail) if language() == "zh" else detail
+
+
 def why(row: MetricVerdict) -> str:
     """One sentence: what decided this row."""
     return chinese_verdict.why(row) if language() == "zh" else wording.why(row)

@@ -153,7 +153,7 @@ def _curves(row: Row, steps: list[Row]) -> None:
     frame["attempt"] = frame["attempt"].map(lambda n: f"{tr('attempt')} {n}")
     left, right = st.columns(2)
     with left:
-        _curve(frame, "loss", tr("training loss, nats per token"))
+        loss = _curve(frame, "loss", tr("training loss, nats per token"))
         _curve(frame, "learning_rate", tr("learning rate"), ".1e")
     with right:
         _validation(row)
@@ -161,15 +161,16 @@ def _curves(row: Row, steps: list[Row]) -> None:
     table = frame.drop(columns=["happened_at"]).assign(
         happened_at=frame["happened_at"].map(lambda at: at.isoformat() if at else None)
     )
-    export(f"training-{row['training_id']}", table)
+    export(f"training-{row['training_id']}", table, chart=loss)
     if len(steps) >= queries.STEPS:
         st.caption(tr("Every k-th step is shown, none is averaged."))
 
 
-def _curve(frame: Any, name: str, axis: str, form: str = "") -> None:
+def _curve(frame: Any, name: str, axis: str, form: str = "") -> Any:
+    """Draws one column over the steps; the chart, or None where nothing is there to draw."""
     shown = frame.dropna(subset=[name])
     if not len(shown):
-        return
+        return None
     points = shown[["step", "attempt", name]].assign(
         tip_step=shown["step"].astype(str), tip_value=shown[name].map(_digits)
     )
@@ -184,6 +185,7 @@ def _curve(frame: Any, name: str, axis: str, form: str = "") -> None:
     )
     st.markdown(f"**{axis}**")
     st.altair_chart(chart, width="stretch", key=f"curve.{name}", alt=axis)
+    return chart
 
 
 def _validation(row: Row) -> None:
@@ -245,8 +247,7 @@ def _events(events: list[Row]) -> None:
             said.append(plain(back))
         verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
         why = detail.get("why") or detail.get("headline") or tr(detail.get("outcome") or "")
-        if verdict:
-            why = told.stored(verdict, why)[0]
+        why = told.stored(verdict, why)[0] if verdict else told.happened(why)
         text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
         if verdict:
             with go:

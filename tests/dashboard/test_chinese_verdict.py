@@ -49,3 +49,18 @@ def test_rarer_rows(demo: Store, arm: Arm) -> None:
     said = chinese_verdict.why(row)
     assert row.name in said
     assert _numbers(said) == _numbers(wording.why(row))
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("significantly better than checkpoint-0 on a/b", "a/b 显著优于checkpoint-0"),
+        (
+            "significantly better than the crest of step 30 on a/b, confirmed on the reserve",
+            "a/b 显著优于第 30 步的峰值，已在预留样本上证实",
+        ),
+        ("the loss is not finite", "the loss is not finite"),
+    ],
+)
+def test_why_a_crest(english: str, chinese: str) -> None:
+    assert chinese_verdict.crest(english) == chinese
