@@ -40,7 +40,7 @@ def dashboard(
 
     Reads the store and never holds up who writes. Ctrl-C ends it; nothing is lost.
     """
-    from dashboard.settings import ACTIONS_VARIABLE, OIDC_VARIABLE
+    from dashboard.settings import ACTIONS_VARIABLE, OIDC_VARIABLE, give_way
     from harness.workspace import HOME_VARIABLE, Workspace
 
     if oidc is not None and not oidc.is_file():
@@ -64,6 +64,7 @@ def dashboard(
     typer.echo(f"Ratchet is at http://{shown}:{chosen} (Ctrl-C ends it)")
     sys.stdout.flush()
     command = [sys.executable, "-m", "streamlit", "run", str(script), *options]
+    give_way()
     os.execve(sys.executable, command, environment)
 
 

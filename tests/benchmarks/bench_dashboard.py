@@ -225,8 +225,10 @@ def _serve(home: str) -> None:
     """The ten pages, one after the other, between the lines `open` and `close`."""
     from threading import Event, Thread
 
+    from dashboard.settings import give_way
     from harness.workspace import HOME_VARIABLE
 
+    give_way()
     os.environ[HOME_VARIABLE] = home
     opened = Event()
 
