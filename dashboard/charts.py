@@ -1,39 +1,34 @@
 """Every chart of the dashboard, in one style.
 
 Intervals are always drawn, nothing is smoothed, and a verdict is told by shape as well as colour.
-The colours are Okabe and Ito's, which survive colour blindness; their blue is lighter here, so that
-it is seen on both themes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from dashboard.chart_style import (
+    AMBER,
+    BLUE,
+    GREY,
+    PURPLE,
+    RED,
+    SERIES,
+    SERIES_SHAPES,
+    SKY,
+    Words,
+    outcome_colour,
+    outcome_shape,
+    styled,
+    tooltip,
+)
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-BLUE, GREEN, RED, AMBER, PURPLE, GREY = (
-    "#2B8CC4",
-    "#009E73",
-    "#D55E00",
-    "#E69F00",
-    "#CC79A7",
-    "#8C8C8C",
-)
-SKY = "#56B4E9"
-OUTCOMES = ("pass", "fail", "inconclusive", "incomparable", "none")
-OUTCOME_COLOURS = (GREEN, RED, AMBER, PURPLE, GREY)
-OUTCOME_SHAPES = ("circle", "cross", "diamond", "square", "circle")
-SERIES = (BLUE, AMBER, PURPLE, GREEN, SKY, GREY)
-"""For metrics side by side, the most different first; RED is left to limits and failures."""
-SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-
 _PLAIN_ZERO = "datum.value == 0 ? '0' : datum.label"
-
-Words = Mapping[str, str]
 
 
 def trend(
@@ -76,16 +71,16 @@ def trend(
             x=axis,
             y=alt.Y("low:Q", title=None, scale=y),
             y2="high:Q",
-            color=_outcome_colour(points, words),
+            color=outcome_colour(points, words),
         )
     )
     layers.append(
         base.mark_point(filled=True, size=75, opacity=1).encode(
             x=axis,
             y=alt.Y("value:Q", title=None, scale=y),
-            color=_outcome_colour(points, words),
-            shape=_outcome_shape(points, words),
-            tooltip=_tooltip(points, words),
+            color=outcome_colour(points, words),
+            shape=outcome_shape(points, words),
+            tooltip=tooltip(points, words),
         )
     )
     return styled(alt.layer(*layers), height=320)
@@ -116,7 +111,7 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         .encode(x="x:Q")
     )
     base = alt.Chart(rows)
-    colour = _outcome_colour(rows, words)
+    colour = outcome_colour(rows, words)
     bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(
         x=alt.X("low:Q", scale=x), x2="high:Q", y=y, color=colour
     )
@@ -124,8 +119,8 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         x=alt.X("at:Q", scale=x, axis=axis, title=words["worse ← margins → better"]),
         y=y,
         color=colour,
-        shape=_outcome_shape(rows, words),
-        tooltip=_tooltip(rows, words),
+        shape=outcome_shape(rows, words),
+        tooltip=tooltip(rows, words),
     )
     return styled(
         alt.layer(band, edge, zero, bars, marks), height=max(150, 44 * rows["name"].nunique() + 80)
@@ -161,7 +156,7 @@ def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
                 orient="top", gradientLength=180, tickCount=5, format="+.0f", labelExpr=_PLAIN_ZERO
             ),
         ),
-        tooltip=_tooltip(cells, words),
+        tooltip=tooltip(cells, words),
     )
     sure = (
         base.transform_filter("datum.sure")
@@ -195,7 +190,7 @@ def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
             scale=alt.Scale(domain=[-4, 3], clamp=True, nice=False),
         ),
         y=y,
-        tooltip=_tooltip(rows, words),
+        tooltip=tooltip(rows, words),
     )
     best = base.mark_tick(thickness=3, size=20, color=AMBER).encode(x="best:Q", y=y)
     return styled(alt.layer(zero, edge, bars, best, now), height=max(110, 34 * len(rows) + 40))
@@ -241,7 +236,7 @@ def series(
     if len(points) <= 120:
         layers.append(
             base.mark_point(filled=True, size=45, opacity=1).encode(
-                x=axis, y=axis_y, color=colour, tooltip=_tooltip(points, words)
+                x=axis, y=axis_y, color=colour, tooltip=tooltip(points, words)
             )
         )
     return styled(alt.layer(*layers), height=height)
@@ -258,15 +253,15 @@ def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart
         layers.append(base.mark_tick(color=RED, thickness=2, size=22).encode(x="limit:Q", y=y))
     told: dict[str, Any] = {"color": alt.value(BLUE)}
     if "outcome" in rows:
-        told = {"color": _outcome_colour(rows, words)}
+        told = {"color": outcome_colour(rows, words)}
     bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x="low:Q", x2="high:Q", y=y, **told)
     if "outcome" in rows:
-        told["shape"] = _outcome_shape(rows, words)
+        told["shape"] = outcome_shape(rows, words)
     axis = alt.Axis(grid=True, tickCount=6)
     marks = base.mark_point(filled=True, size=100, opacity=1).encode(
         x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
         y=y,
-        tooltip=_tooltip(rows, words),
+        tooltip=tooltip(rows, words),
         **told,
     )
     return styled(alt.layer(*layers, bars, marks), height=max(90, 40 * len(rows) + 80))
@@ -294,7 +289,7 @@ def matrix(cells: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart:
             scale=alt.Scale(domain=[0, 0.5, 1], range=[RED, "#F3F3F0", BLUE], interpolate="rgb"),
             legend=None,
         ),
-        tooltip=_tooltip(cells, words),
+        tooltip=tooltip(cells, words),
     )
     texts = base.mark_text(fontSize=13).encode(
         x=x,
@@ -303,25 +298,6 @@ def matrix(cells: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart:
         color=alt.condition("abs(datum.share - 0.5) > 0.3", alt.value("white"), alt.value("#222")),
     )
     return styled(alt.layer(boxes, texts), height=60 * max(1, cells["row"].nunique()) + 90)
-
-
-def styled(chart: Any, *, height: int) -> alt.LayerChart:
-    """The one style: width of the page, quiet axes, a legend above."""
-    drawn: alt.LayerChart = (
-        chart.properties(width="container", height=height)
-        .configure_view(stroke=None)
-        .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
-        .configure_legend(orient="top", labelFontSize=12, titleFontSize=12, symbolSize=80)
-    )
-    return drawn
-
-
-def svg(chart: Any) -> bytes:
-    """The chart as a file that stands alone, on white. No network is asked."""
-    import vl_convert as convert
-
-    spec = chart.properties(width=760, background="white").to_dict(context={"pre_transform": False})
-    return str(convert.vegalite_to_svg(spec, allowed_base_urls=[])).encode()
 
 
 def _margin(anchor: float, bound: float | None, words: Words) -> list[Any]:
@@ -341,42 +317,6 @@ def _margin(anchor: float, bound: float | None, words: Words) -> list[Any]:
     rule = alt.Chart(frame).mark_rule(color=BLUE, strokeWidth=1.5)
     layers.append(rule.encode(y="y:Q", tooltip=alt.Tooltip("tip:N", title=" ")))
     return layers
-
-
-def _outcome_colour(frame: pd.DataFrame, words: Words) -> Any:
-    import altair as alt
-
-    scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_COLOURS))
-    legend = _outcome_legend(frame, words)
-    return alt.Color("outcome:N", title=words["verdict"], scale=scale, legend=legend)
-
-
-def _outcome_shape(frame: pd.DataFrame, words: Words) -> Any:
-    import altair as alt
-
-    scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_SHAPES))
-    legend = _outcome_legend(frame, words)
-    return alt.Shape("outcome:N", title=words["verdict"], scale=scale, legend=legend)
-
-
-def _outcome_legend(frame: pd.DataFrame, words: Words) -> Any:
-    """Of the outcomes that are there, in the reader's language."""
-    import altair as alt
-
-    present = [outcome for outcome in OUTCOMES if (frame["outcome"] == outcome).any()]
-    names = json.dumps({outcome: words[outcome] for outcome in present}, ensure_ascii=False)
-    return alt.Legend(values=present, labelExpr=f"{names}[datum.value]", columns=3)
-
-
-def _tooltip(frame: pd.DataFrame, words: Words) -> list[Any]:
-    """The columns that begin with `tip_`, as text, under their names."""
-    import altair as alt
-
-    return [
-        alt.Tooltip(f"{column}:N", title=words.get(column[4:], column[4:]))
-        for column in frame.columns
-        if column.startswith("tip_")
-    ]
 
 
 def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
@@ -401,7 +341,7 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     rule = base.mark_rule(color=RED, strokeDash=[5, 4]).encode(y=alt.datum(0))
     line = base.mark_line(strokeWidth=1.5, opacity=0.8).encode(x=x, y=y, color=colour)
     marks = base.mark_point(filled=True, size=36, opacity=1).encode(
-        x=x, y=y, color=colour, shape=shape, tooltip=_tooltip(points, words)
+        x=x, y=y, color=colour, shape=shape, tooltip=tooltip(points, words)
     )
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
         x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour

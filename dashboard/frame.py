@@ -317,6 +317,6 @@ def show_error(error: UserError) -> None:
 
 
 def _svg(chart: Any) -> bytes:
-    from dashboard.charts import svg
+    from dashboard.chart_style import svg
 
     return svg(chart)

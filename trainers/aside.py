@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 LAG = 2
-"""How many checkpoints may be undecided before the training waits: so many segments are lost to a
-late FAIL at most, and one more is trained on the device than is judged."""
+"""How many checkpoints may be undecided before the training waits. A late FAIL then takes back the
+segment that led to it and two more at most."""
 
 DEATHS = 2
 """How often the second process may die of one checkpoint."""

@@ -102,6 +102,7 @@ def of_rewards(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 def told(decision: Decision) -> dict[str, Any]:
+    """A decision as the event of its verdict keeps it; all of it is in `verdicts`."""
     return {
         "against": decision.against,
         "outcome": decision.verdict.outcome.value,

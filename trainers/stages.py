@@ -44,7 +44,7 @@ def run_stages(
     elif report.matches:
         reporter.say(
             f"{len(report.matches)} samples of the suites are in the training data, such as: "
-            f"{report.matches[0]}. With `contamination:` the recipe would be refused"
+            f"{report.matches[0]}. With `contamination:` a share too large is refused"
         )
     start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
     for stage in recipe.stages:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +16,8 @@ from harness.records import Fingerprint, Response, Run, Score, ScoreOutcome
 from harness.runs import link_responses, now, save_responses, save_run, save_samples, save_scores
 from harness.store import Store
 from harness.suite import digest_of
-from harness.workspace import HOME_VARIABLE, Workspace
+from harness.workspace import Workspace
+from tests.dashboard.started import dashboard, free_port
 
 CHROMIUM = shutil.which("chromium")
 HERE = Path(__file__).parent
@@ -33,35 +29,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def _server(home: Path) -> Iterator[str]:
-    """`ratchet dashboard` as a user starts it; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = "from harness.cli import run; run()"
-    program = subprocess.Popen(
-        [sys.executable, "-c", code, "dashboard", "--port", str(port)],
-        env={**os.environ, HOME_VARIABLE: str(home)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=home.parent,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read()
-                break
-            except OSError:
-                assert program.poll() is None, "the server ended"
-                time.sleep(0.5)
-        yield address
-    finally:
-        program.send_signal(signal.SIGINT)
-        try:
-            program.wait(20)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            program.wait()
+    port = free_port()
+    with dashboard(home, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.workspace import HOME_VARIABLE
+from tests.dashboard.started import dashboard, free_port
 
 CHROMIUM = shutil.which("chromium")
 
@@ -35,9 +28,7 @@ def provider() -> Iterator[str]:
 @pytest.fixture
 def server(demo_home: Path, provider: str, tmp_path: Path) -> Iterator[str]:
     """`ratchet dashboard --oidc` as a user starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"http://localhost:{port}"
     secrets = tmp_path / "secrets.toml"
     secrets.write_text(
@@ -48,30 +39,8 @@ def server(demo_home: Path, provider: str, tmp_path: Path) -> Iterator[str]:
         'client_secret = "known to both"\n'
         f'server_metadata_url = "{provider}/.well-known/openid-configuration"\n'
     )
-    code = "from harness.cli import run; run()"
-    options = ["dashboard", "--port", str(port), "--oidc", str(secrets)]
-    program = subprocess.Popen(
-        [sys.executable, "-c", code, *options],
-        env={**os.environ, HOME_VARIABLE: str(demo_home)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read()
-                break
-            except OSError:
-                assert program.poll() is None, "the server ended"
-                time.sleep(0.5)
+    with dashboard(demo_home, port, "--oidc", str(secrets)):
         yield address
-    finally:
-        program.send_signal(signal.SIGINT)
-        try:
-            program.wait(20)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            program.wait()
 
 
 @pytest.mark.timeout(300)
