@@ -17,8 +17,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import queries
-from dashboard.frame import cached, store, tr
-from dashboard.hostile import plain, visible
+from dashboard.frame import cached, store
+from dashboard.hostile import plain
+from dashboard.reader import tr
+from harness.visible import visible
 from harness.workspace import Workspace
 
 TIMEOUT_S = 3_600

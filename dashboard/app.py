@@ -7,7 +7,8 @@ import os
 import streamlit as st
 
 from dashboard import queries
-from dashboard.frame import cached, language, show_error, tr
+from dashboard.frame import cached, show_error
+from dashboard.reader import language, tr
 from dashboard.settings import OIDC_VARIABLE
 from dashboard.views import FIRST, navigation
 from dashboard.words import LANGUAGES, NAMES

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.format import number, share
 from harness.records import VerdictOutcome
 from harness.verdict import MetricVerdict, Verdict
-from harness.wording import margin_of, number, p_value, share
+from harness.wording import margin_of, p_value
 
 _CREST = re.compile(
     r"significantly better than (?:checkpoint-0|the crest of step (?P<step>\d+)) "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dashboard.hostile import SHOWN
+from harness.document_digest import digest_of
 from harness.store import Store
-from harness.suite import digest_of
+from harness.visible import SHOWN
 
 Row = dict[str, Any]
 KINDS = ("regressed", "fixed", "same")

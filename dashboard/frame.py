@@ -14,8 +14,9 @@ import streamlit as st
 
 from dashboard import queries
 from dashboard.hostile import plain
+from dashboard.reader import language, tr
 from dashboard.settings import ACTIONS_VARIABLE
-from dashboard.words import LANGUAGES, Words, translate
+from dashboard.words import LANGUAGES
 from harness.errors import UserError
 from harness.store import Store
 from harness.workspace import Workspace
@@ -82,22 +83,6 @@ def may_act() -> bool:
 
 
 # Words.
-
-
-def language() -> str:
-    asked = st.query_params.get("lang") or st.session_state.get("kept.lang") or LANGUAGES[0]
-    return asked if asked in LANGUAGES else LANGUAGES[0]
-
-
-def tr(text: str, **values: Any) -> str:
-    """The sentence in the reader's language. Values are put in as they are."""
-    said = translate(text, language())
-    return said.format(**values) if values else said
-
-
-def words() -> Words:
-    """The same for charts: any English word to what the reader sees."""
-    return Words(language())
 
 
 def mark(outcome: str) -> str:

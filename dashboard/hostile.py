@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from harness.visible import SHOWN, visible
+from harness.visible import visible
 
-__all__ = ["SHOWN", "plain", "visible"]
+__all__ = ["plain"]
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&\"'^=@/])")
 

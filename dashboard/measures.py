@@ -141,7 +141,7 @@ def changes(
 
 def with_interval(found: Estimate, *, signed: bool = False) -> str:
     """`0.905 [0.864, 0.946]`, with the digits of the largest, or the number alone."""
-    from harness.wording import MINUS, number
+    from harness.format import MINUS, number
 
     if found.low is None or found.high is None:
         return number(found.value, signed=signed)

@@ -82,7 +82,7 @@ def wordings(
 
 def wording(said: Sequence[str], anchor: Trigrams) -> dict[str, Estimate]:
     """Shares of refusals and of Chinese answers, and the distance of wording to the anchor's."""
-    from harness.metrics.pattern import refuses
+    from harness.metrics.refusal import refuses
 
     n = len(said)
     if n == 0:

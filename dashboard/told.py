@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dashboard import chinese_verdict, queries
-from dashboard.frame import cached, language
+from dashboard.frame import cached
+from dashboard.reader import language
 from harness import wording
 from harness.verdict import MetricVerdict, Verdict
 

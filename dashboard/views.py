@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard.frame import tr
+from dashboard.reader import tr
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage

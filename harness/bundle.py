@@ -169,7 +169,7 @@ def _same_run(known: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _task_digests(protocol: Mapping[str, Any]) -> list[str]:
     """The digests under which the samples of a run's tasks are kept."""
-    from harness.suite import digest_of
+    from harness.document_digest import digest_of
 
     return [
         digest_of({key: value for key, value in task.items() if key != "metrics"})

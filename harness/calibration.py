@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.checks import timings
 from harness.errors import UserError
-from harness.pairing import MetricScores, MismatchError, Paired, pair
+from harness.metric_scores import MetricScores
+from harness.pairing import MismatchError, Paired, pair
 from harness.policy import DEFAULT_POLICY, GatePolicy, Role
 from harness.statistics.calibrate import Rates, Twice, auto_margin, rates
 from harness.statistics.power import assumed_sd, samples_needed, visible_drop

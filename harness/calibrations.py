@@ -10,8 +10,7 @@ from typing import Any
 
 from harness import runs
 from harness.calibration import Calibration
-from harness.gate import GatePolicy
-from harness.policy import Waiver
+from harness.policy import GatePolicy, Waiver
 from harness.records import Run
 from harness.store import Store
 

@@ -8,7 +8,8 @@ from datetime import date
 
 import numpy as np
 
-from harness.pairing import LostEvidenceError, MetricScores, MismatchError, Paired, pair
+from harness.metric_scores import MetricScores
+from harness.pairing import LostEvidenceError, MismatchError, Paired, pair
 from harness.policy import GatePolicy, MetricPolicy, Role, Waiver
 from harness.requirements import Requirement, requirements
 from harness.statistics.margins import Array

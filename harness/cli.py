@@ -19,12 +19,11 @@ import typer
 from typer.core import TyperGroup
 
 from harness.errors import UnfinishedError, UserError
+from harness.quiet import TALKATIVE
 from harness.workspace import HOME_VARIABLE, Workspace
 
 VERBS = "ratchet.verbs"
 
-TALKATIVE = ("torchao", "torch.utils._pytree")
-"""Loggers that warn of kernels for other machines as soon as peft is imported."""
 
 INCONCLUSIVE, BAD_INPUT, CRASH, INTERRUPTED = 2, 3, 4, 130
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness import runs
+from harness.backends.base import Candidate
 from harness.backends.openai import OpenAIBackend
 from harness.backends.pace import Budget, Prices
 from harness.generate import generation_requests, grouped, likelihood_requests, require
-from harness.planning import Candidate, Extent, plan_answers
+from harness.planning import Extent, plan_answers
 from harness.store import Store
-from harness.suite import Suite
+from harness.suite_types import Suite
 
 
 @dataclass(frozen=True, slots=True)

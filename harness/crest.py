@@ -9,8 +9,8 @@ from datetime import date
 import numpy as np
 
 from harness.checks import timings
-from harness.errors import UserError
-from harness.pairing import MetricScores, MismatchError, pair
+from harness.metric_scores import MetricScores
+from harness.pairing import MismatchError, pair
 from harness.policy import DEFAULT_POLICY, GatePolicy
 from harness.statistics.multiplicity import holm
 from harness.statistics.rule import ask
@@ -99,34 +99,3 @@ def _sentence(better: Sequence[str], failed: Sequence[str], by: float) -> str:
         return "Not an improvement: no required metric is proven better."
     size = f" by more than {by:.1%}" if by else ""
     return f"Improved: {', '.join(better)} {'is' if len(better) == 1 else 'are'} better{size}."
-
-
-def per_checkpoint_alpha(alpha: float, planned_checkpoints: int) -> float:
-    """A training's alpha, split evenly over its planned checkpoints, retries included.
-
-    A union bound: at .05 *per checkpoint* 20 identical checkpoints see a false rollback with
-    probability .41 or so; split, the whole training keeps .05.
-    """
-    if planned_checkpoints < 1:
-        raise UserError(
-            f"a training of {planned_checkpoints} checkpoints has nothing to decide",
-            field="checkpoints",
-            cure="plan at least one checkpoint",
-        )
-    return alpha / planned_checkpoints
-
-
-def rollback_target(history: Sequence[Mapping[str, float]], *, crest: int | None = None) -> int:
-    """Which earlier checkpoint a failed training goes back to, as an index into `history`.
-
-    history[i] maps each required metric of checkpoint i to its mean z against the anchor
-    (`Verdict.required_mean_z()`), the failed checkpoint left out; history[0] is checkpoint-0,
-    whose mapping may be empty. The crest where there is one; else the latest checkpoint whose
-    required metrics all have mean z ≤ 0; else 0.
-    """
-    if crest is not None:
-        return crest
-    for index in range(len(history) - 1, 0, -1):
-        if history[index] and all(z <= 0 for z in history[index].values()):
-            return index
-    return 0

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness import runs
-from harness.backends.base import Backend, LogprobRequest
+from harness.backends.base import Backend, Candidate, LogprobRequest
+from harness.document_digest import digest_of
 from harness.drift import Estimate, distance, perplexity
 from harness.errors import UserError
 from harness.generate import Progress, silent
-from harness.planning import Candidate
 from harness.records import Run, Sample
 from harness.store import Store
-from harness.suite import digest_of
 
 LIMIT = 200
 """Samples of a task that are read unless somebody says otherwise: the same for every run."""

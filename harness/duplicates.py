@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.metrics.text import CJK, detect_language, normalize_label
 
 if TYPE_CHECKING:
-    from harness.suite import Suite
+    pass
 
 Kind = Literal["exact", "near", "contained"]
 
@@ -38,20 +38,6 @@ class Passage:
     group: str
     name: str
     texts: tuple[str, ...]
-
-
-def of_suite(suite: Suite) -> list[Passage]:
-    """What a suite asks, or gives to read: the last message of each prompt, and each text.
-
-    References are left out: two questions may well have one answer.
-    """
-    passages = []
-    for task in suite.tasks:
-        for sample in task.samples:
-            asked = sample.prompt[-1]["content"] if sample.prompt else None
-            texts = tuple(text for text in (asked, sample.text) if text)
-            passages.append(Passage(f"{suite.name}/{task.name}", sample.id, texts))
-    return passages
 
 
 def normalised(text: str) -> str:

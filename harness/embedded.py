@@ -67,7 +67,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from harness.models import quiet_libraries
+    from harness.quiet import quiet_libraries
 
     with quiet_libraries():
         quantised = AutoModelForCausalLM.from_pretrained(

@@ -7,14 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.gate import GatePolicy, MetricScores
+from harness.metric_scores import MetricScores
 from harness.metrics.base import option_of
 from harness.pairing import MismatchError, cluster_codes, linear_values
+from harness.planning import Extent, samples_in
+from harness.policy import GatePolicy
 from harness.records import LOST, Run
-from harness.runner import Extent, samples_in
 from harness.statistics.ratio import t_interval
 from harness.store import Store
-from harness.suite import Suite
+from harness.suite_types import Suite
 
 if TYPE_CHECKING:
     import numpy as np

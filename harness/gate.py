@@ -13,39 +13,16 @@ from datetime import date
 import numpy as np
 
 from harness.checks import Check, Scores, all_checks, requirement_checks
-from harness.crest import Improvement, improved, per_checkpoint_alpha, rollback_target
-from harness.pairing import MetricScores
-from harness.policy import (
-    DEFAULT_POLICY,
-    GatePolicy,
-    MetricPolicy,
-    Waiver,
-    policy_from_mapping,
-)
+from harness.policy import DEFAULT_POLICY, GatePolicy
 from harness.records import VerdictOutcome
 from harness.rows import paired_row, problem_row, requirement_row
 from harness.statistics.looks import alpha_at
 from harness.statistics.margins import Array
 from harness.statistics.rule import Decisions, apply_rule
-from harness.verdict import Arm, MetricVerdict, Moved, Verdict
+from harness.verdict import Arm, MetricVerdict, Verdict
 from harness.wording import headline, settles
 
-__all__ = [
-    "GatePolicy",
-    "Improvement",
-    "MetricPolicy",
-    "MetricScores",
-    "MetricVerdict",
-    "Moved",
-    "Verdict",
-    "Waiver",
-    "decide",
-    "improved",
-    "per_checkpoint_alpha",
-    "policy_from_mapping",
-    "requirements_only",
-    "rollback_target",
-]
+__all__ = ["decide", "requirements_only"]
 
 PASS, FAIL = VerdictOutcome.PASS, VerdictOutcome.FAIL
 INCONCLUSIVE, INCOMPARABLE = VerdictOutcome.INCONCLUSIVE, VerdictOutcome.INCOMPARABLE

@@ -5,35 +5,25 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness import runs
+from harness.crest import improved
 from harness.evidence import metric_scores, planned, planned_responses, slices_of
 from harness.fingerprint import protocol_differences
-from harness.gate import GatePolicy, MetricScores, Verdict, decide, improved
+from harness.gate import decide
+from harness.metric_scores import MetricScores
+from harness.planning import Extent
+from harness.policy import GatePolicy
 from harness.records import Run, VerdictOutcome
-from harness.runner import Extent
 from harness.store import Store
-from harness.suite import Suite
+from harness.suite_types import Suite
+from harness.verdict import Verdict
+from harness.verdict_log import Decision, keep
 
 Extend = Callable[[Extent], Run]
 """Scores the model as far as an extent asks, and returns its run; cheap where that is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One verdict, between which runs, and the id under which it is stored; `improvement` says what
-    was proven better, where something was.
-    """
-
-    id: str
-    against: str
-    anchor: Run
-    candidate: Run
-    verdict: Verdict
-    improvement: str | None = None
 
 
 def schedule(looks: Sequence[float]) -> tuple[Extent, ...]:
@@ -187,92 +177,3 @@ def decide_once(
         proven = claim.sentence if claim else None
     verdict = verdict.with_note(**(notes or {}))
     return keep(store, against, anchor, candidate, verdict, improvement=proven)
-
-
-def keep(
-    store: Store,
-    against: str,
-    anchor: Run,
-    candidate: Run,
-    verdict: Verdict,
-    training_id: str | None = None,
-    step: int | None = None,
-    *,
-    improvement: str | None = None,
-) -> Decision:
-    """Store a verdict with its rows, and give it an id. An `improvement` that was proven makes
-    it one that a promotion may stand on, even where it is not a `pass`.
-    """
-    verdict_id = keep_verdict(
-        store,
-        against,
-        anchor.id,
-        candidate.id,
-        verdict,
-        training_id,
-        step,
-        improvement=improvement,
-    )
-    return Decision(verdict_id, against, anchor, candidate, verdict, improvement)
-
-
-def keep_verdict(
-    store: Store,
-    against: str,
-    anchor_run: str | None,
-    candidate_run: str,
-    verdict: Verdict,
-    training_id: str | None = None,
-    step: int | None = None,
-    *,
-    improvement: str | None = None,
-) -> str:
-    """`keep` by the runs' ids alone, of which the anchor's is None for the first of a line."""
-    verdict_id = uuid.uuid4().hex[:16]
-    at = runs.now()
-    store.append(
-        "verdicts",
-        [
-            {
-                "verdict_id": verdict_id,
-                "outcome": verdict.outcome.value,
-                "against": against,
-                "anchor_run": anchor_run,
-                "candidate_run": candidate_run,
-                "training_id": training_id,
-                "step": step,
-                "look": verdict.look[0],
-                "looks": verdict.look[1],
-                "headline": verdict.headline,
-                "policy": {"rule": verdict.rule, "alpha": verdict.policy_alpha},
-                "detail": {
-                    **verdict.to_dict(),
-                    "promotable": improvement is not None,
-                    "improvement": improvement,
-                },
-                "decided_at": at,
-            }
-        ],
-    )
-    store.append(
-        "verdict_metrics",
-        [
-            {
-                "verdict_id": verdict_id,
-                "metric": row.name,
-                "required": row.required,
-                "outcome": row.outcome.value,
-                "arm": row.arm,
-                "anchor": row.anchor,
-                "candidate": row.candidate,
-                "change": row.change,
-                "low": row.interval[0] if row.interval else None,
-                "high": row.interval[1] if row.interval else None,
-                "margin": row.margin,
-                "samples": row.n,
-                "detail": {"p_worse": row.p_worse, "p_drop": row.p_drop, "mean_z": row.mean_z},
-            }
-            for row in verdict.rows
-        ],
-    )
-    return verdict_id

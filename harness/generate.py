@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness import runs
-from harness.backends.base import Backend, GenerationRequest, LogprobRequest
+from harness.backends.base import Backend, Candidate, GenerationRequest, LogprobRequest
 from harness.errors import UserError
 from harness.metrics.perplexity import rolling_windows
-from harness.planning import Candidate, Wanted, seed_of
+from harness.planning import Wanted, seed_of
 from harness.records import Response, ResponseKind
 from harness.store import Store
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.quiet import quiet_libraries
 from harness.workspace import Workspace
 
 EMBEDDED = "smollm2-135m-instruct"
@@ -297,24 +296,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Hold back the libraries' own progress bars; ours are the caller's business."""
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-    shown = logging.is_progress_bar_enabled()
-    telemetry = os.environ.get("HF_HUB_DISABLE_TELEMETRY")
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    logging.disable_progress_bar()
-    try:
-        # The conversion of GGUF draws a bar of its own, on whatever standard error is just then.
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-        if telemetry is None:
-            del os.environ["HF_HUB_DISABLE_TELEMETRY"]

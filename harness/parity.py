@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness import runs
-from harness.gating import Decision, decide_once
+from harness.gating import decide_once
 from harness.policy import GatePolicy
 from harness.records import Response, Run, VerdictOutcome
 from harness.store import Store
-from harness.suite import Suite
+from harness.suite_types import Suite
+from harness.verdict_log import Decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from harness.backends.base import Backend
+from harness.backends.base import Candidate
+from harness.document_digest import digest_of
 from harness.records import ResponseKind, Sample
-from harness.suite import Suite, Task, digest_of, limited
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model to be scored: its name, the digest of its bytes, and how to open it.
-
-    `open` is called only when something has to be generated. `subject` says what is being
-    compared (backend, dtype, quantisation) and is part of what answers are cached under.
-    """
-
-    name: str
-    digest: str
-    subject: Mapping[str, Any]
-    open: Callable[[], Backend]
+from harness.suite_types import Suite, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +38,15 @@ class Wanted:
     kind: ResponseKind
     index: int
     draw: int
+
+
+def limited(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
+    """At most `limit` samples, a seeded sample of all rather than the first ones."""
+    if limit is None or limit >= len(samples):
+        return samples
+    ranked = sorted(samples, key=lambda sample: digest_of(["limit", seed, sample.task, sample.id]))
+    chosen = {sample.id for sample in ranked[:limit]}
+    return tuple(sample for sample in samples if sample.id in chosen)
 
 
 def samples_in(

@@ -11,19 +11,24 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from harness import runs
+from harness.backends.base import Candidate
 from harness.calibrations import calibrated
 from harness.errors import UserError
 from harness.evidence import metric_scores, slices_of
-from harness.gate import GatePolicy, Verdict, requirements_only
-from harness.gating import Decision, decide_once, keep_verdict, schedule
+from harness.gate import requirements_only
+from harness.gating import decide_once, schedule
+from harness.generate import Progress, silent
 from harness.lines import Blessed
 from harness.naming import suite_of
+from harness.policy import GatePolicy
 from harness.records import Run, VerdictOutcome
 from harness.registry import Registry
-from harness.runner import Candidate, Progress, RunReport, score, silent
+from harness.runner import RunReport, score
 from harness.store import Store
 from harness.stored import decide_stored, metrics_of, read_policy
-from harness.suite import Suite
+from harness.suite_types import Suite
+from harness.verdict import Verdict
+from harness.verdict_log import Decision, keep_verdict
 
 Opened = Callable[[str], Candidate]
 """Opens the checkpoint of a digest, its weights only when it has to answer."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.gating import Decision
     from harness.records import Run
     from harness.runner import RunReport
     from harness.store import Store
-    from harness.suite import Suite
+    from harness.suite_types import Suite
+    from harness.verdict_log import Decision
     from harness.workspace import Workspace
 
 
@@ -114,7 +114,7 @@ class Ratchet:
         )
 
     def _candidate(self, name: str | Path) -> Any:
-        from harness.naming import Hardware, open_model
+        from harness.open_model import Hardware, open_model
 
         hardware = Hardware.choose(*self.hardware)
         return open_model(str(name), self.workspace, self.store, hardware=hardware)

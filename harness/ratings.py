@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.records import Run
 from harness.statistics.pairs import Design
 from harness.store import Store
-from harness.suite import digest_of
 
 Form = Literal["pairs", "questions", "stars"]
 Kind = Literal["human", "reward_model", "llm"]

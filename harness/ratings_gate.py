@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from harness import ratings, ratings_votes
 from harness.errors import UserError
-from harness.gating import keep_verdict
 from harness.ratings_verdict import Standing, standing
 from harness.records import Run, VerdictOutcome
 from harness.store import Store
+from harness.verdict_log import keep_verdict
 
 _CAREFUL = (
     VerdictOutcome.INCOMPARABLE,

@@ -13,10 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.gate import GatePolicy, MetricScores, Verdict, decide
+from harness.gate import decide
+from harness.metric_scores import MetricScores
+from harness.policy import GatePolicy
 from harness.ratings import Contender, Session
 from harness.ratings_votes import Vote, plain
 from harness.records import VerdictOutcome
+from harness.verdict import Verdict
 
 METRIC = "human/win_share"
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.pairing import MetricScores, MismatchError, Paired, pair
+from harness.metric_scores import MetricScores
+from harness.pairing import MismatchError, Paired, pair
 from harness.policy import MetricPolicy
 from harness.statistics.binomial import ShareTest, responses_needed, share_test
 from harness.statistics.margins import Array

@@ -11,28 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import runs
-from harness.backends.base import Backend
+from harness.backends.base import Backend, Candidate
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.fingerprint import provenance
 from harness.generate import Progress, generate, silent
-from harness.planning import Candidate, Extent, plan_answers, samples_in, seed_of
+from harness.planning import Extent, plan_answers
 from harness.records import Fingerprint, Response, ResponseKind, Run
 from harness.scoring import score_responses
 from harness.store import Store
-from harness.suite import Suite, digest_of
+from harness.suite_types import Suite
 
-__all__ = [
-    "Candidate",
-    "Extent",
-    "Progress",
-    "RunReport",
-    "missing_answers",
-    "rescore",
-    "samples_in",
-    "score",
-    "seed_of",
-    "silent",
-]
+__all__ = ["RunReport", "missing_answers", "rescore", "score"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from harness.metrics.base import Evidence, Metric, MetricItem
 from harness.planning import Wanted
 from harness.records import Response, Run, Score, ScoreOutcome
 from harness.store import Store
-from harness.suite import Suite, Task
+from harness.suite_types import Suite, Task
 
 
 def score_responses(

@@ -13,15 +13,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from harness import runs
+from harness.crest import improved
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.evidence import metric_scores
 from harness.fingerprint import protocol_differences
-from harness.gate import GatePolicy, MetricScores, decide, improved
-from harness.gating import Decision, incomparable, keep
-from harness.policy import GatePolicyModel
+from harness.gate import decide
+from harness.gating import incomparable
+from harness.metric_scores import MetricScores
+from harness.policy import GatePolicy, GatePolicyModel
 from harness.records import Run, Sample, VerdictOutcome
 from harness.store import Store
-from harness.suite import digest_of
+from harness.verdict_log import Decision, keep
 from harness.yamlfile import load_yaml, validate
 
 

@@ -5,10 +5,8 @@ Everything that can be wrong is found here, before any weight is loaded.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,116 +14,17 @@ from harness import templates
 from harness.backends.base import GenerationSettings
 from harness.code_tasks import is_code_source, read_code_tasks
 from harness.data import Row, read_hub, read_rows, row_id, texts_in
+from harness.document_digest import digest_of
 from harness.errors import UserError
-from harness.gate import GatePolicy
 from harness.lm_eval_tasks import is_lm_eval, read_lm_eval
 from harness.metrics import get_metric
-from harness.metrics.base import Metric, MetricSpec
-from harness.policy import Role
-from harness.records import ResponseKind, Sample
-from harness.suite_file import PromptModel, SuiteModel, TaskModel
+from harness.metrics.base import Metric
+from harness.records import Sample
+from harness.suite_file import SuiteModel, TaskModel
+from harness.suite_types import Suite, Task, declaration
 from harness.yamlfile import Place, YamlDocument, load_yaml, validate
 
-__all__ = [
-    "PromptModel",
-    "Suite",
-    "SuiteModel",
-    "Task",
-    "declaration",
-    "digest_of",
-    "limited",
-    "load_suite",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task ready to be run: rendered samples, settings, metric objects."""
-
-    name: str
-    samples: tuple[Sample, ...]
-    settings: GenerationSettings
-    responses: int
-    metrics: tuple[Metric, ...]
-    protocol: Mapping[str, Any]
-    data_path: Path
-
-    @property
-    def kinds(self) -> tuple[ResponseKind, ...]:
-        """Which kinds of response its metrics need, in a fixed order."""
-        needed = {metric.spec.needs for metric in self.metrics}
-        order: tuple[ResponseKind, ...] = ("generation", "reference", "text")
-        return tuple(kind for kind in order if kind in needed)
-
-    @property
-    def sampled(self) -> bool:
-        """Whether answers are drawn at random, so that more of them say more."""
-        return self.settings.temperature > 0 and "generation" in self.kinds
-
-    @property
-    def digest(self) -> str:
-        """Of everything that two runs must share to be compared, metric versions left out."""
-        return digest_of({key: self.protocol[key] for key in self.protocol if key != "metrics"})
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A validated suite with its samples."""
-
-    name: str
-    path: Path
-    tasks: tuple[Task, ...]
-    policy: GatePolicy
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Per task, what two runs must share; the `gate:` block is no part of it."""
-        return {task.name: dict(task.protocol) for task in self.tasks}
-
-    @property
-    def digest(self) -> str:
-        return digest_of(self.protocol)
-
-    def is_gated(self, task: Task) -> bool:
-        """Whether any of its metrics can stop a candidate, so that more of it may settle one."""
-        roles = self.roles()
-        names = [f"{task.name}/{metric.spec.name}" for metric in task.metrics]
-        return any(roles[name] != "advisory" for name in names)
-
-    def roles(self) -> dict[str, Role]:
-        """The role of each `task/metric` under the suite's own policy."""
-        specs = {f"{task.name}/{m.spec.name}": m.spec for task, m in self.metrics()}
-        return self.policy.roles(specs, [name for name, spec in specs.items() if spec.timed])
-
-    def metrics(self) -> Iterator[tuple[Task, Metric]]:
-        for task in self.tasks:
-            for metric in task.metrics:
-                yield task, metric
-
-    def task(self, name: str) -> Task:
-        return next(task for task in self.tasks if task.name == name)
-
-
-def declaration(spec: MetricSpec) -> dict[str, Any]:
-    """What a run keeps of a metric, so that the gate can read its scores without the metric."""
-    return {
-        "signature": spec.signature,
-        "direction": spec.direction,
-        "scale": spec.scale,
-        "form": spec.form,
-        "unit": spec.unit,
-        "low": spec.low,
-        "high": spec.high,
-        "stats": list(spec.stats),
-        "aggregate": spec.aggregate,
-        **({"timed": True} if spec.timed else {}),
-    }
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of canonical JSON, first 16 hexadecimal digits."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+__all__ = ["load_suite"]
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -375,12 +274,3 @@ def _reserved(task: str, ids: list[str], share: float) -> frozenset[str]:
     """A share of the samples, chosen by their ids, so that neither order nor additions matter."""
     ranked = sorted(ids, key=lambda sample_id: digest_of(["reserve", task, sample_id]))
     return frozenset(ranked[: round(len(ids) * share)])
-
-
-def limited(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
-    """At most `limit` samples, a seeded sample of all rather than the first ones."""
-    if limit is None or limit >= len(samples):
-        return samples
-    ranked = sorted(samples, key=lambda sample: digest_of(["limit", seed, sample.task, sample.id]))
-    chosen = {sample.id for sample in ranked[:limit]}
-    return tuple(sample for sample in samples if sample.id in chosen)

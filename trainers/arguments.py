@@ -11,7 +11,7 @@ from harness.errors import UserError
 from trainers import sharding
 from trainers.methods import Job
 from trainers.ranks import PATIENCE_S
-from trainers.recipe import Example, Recipe, Stage
+from trainers.recipe_types import Example, Recipe, Stage
 from trainers.snapshots import remembering
 
 if TYPE_CHECKING:

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.backends.base import Backend
 from harness.errors import UserError
-from harness.gating import Decision
 from harness.models import ModelFiles
 from harness.runner import RunReport
+from harness.verdict_log import Decision
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder
 from trainers.judging import Judging, Opinion
 from trainers.methods import method_of
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 from trainers.reporter import Reporter
 from trainers.sharding import USE_DEEPSPEED
 from trainers.state import TrainingState
@@ -200,7 +200,7 @@ def serve(pipe_number: int) -> None:
     _belong_to(os.getppid())
     from multiprocessing.connection import Connection
 
-    from trainers.cli import quiet
+    from harness.quiet import quiet
 
     quiet()
     pipe = Connection(pipe_number)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.backends.base import Backend
 from harness.models import ModelFiles
-from trainers.recipe import Recipe
+from trainers.recipe_types import Recipe
 from trainers.schema import RecipeModel, StageModel
 
 

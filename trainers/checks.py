@@ -12,7 +12,7 @@ from trainers.rewards import check as check_reward
 from trainers.schema import DataModel, HealthRule, RecipeModel, StageModel
 
 if TYPE_CHECKING:
-    from trainers.recipe import Example
+    from trainers.recipe_types import Example
 
 
 def check_order_and_loss(

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness.quiet import quiet
+
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
 
 
@@ -95,20 +97,3 @@ def check(recipe: RecipePath) -> None:
     from trainers.showing import show_plan
 
     show_plan(load_recipe(recipe))
-
-
-def quiet() -> None:
-    """The libraries' own warnings and bars would bury ours; errors still come through."""
-    import logging
-    import os
-    import warnings
-
-    from harness.cli import TALKATIVE
-
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.filterwarnings("ignore", category=UserWarning)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("transformers", "accelerate", "trl", "peft", *TALKATIVE):
-        logging.getLogger(name).setLevel(logging.ERROR)

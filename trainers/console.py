@@ -11,9 +11,10 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from harness.gating import Decision
-from harness.report.console import asked, explain, verdict_table
+from harness.report.console import asked, verdict_table
 from harness.runner import RunReport
+from harness.verdict_log import Decision
+from harness.wording import explain
 
 REMEDIES = {
     "skip_data": "leave out the data of that segment",

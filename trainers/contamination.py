@@ -9,28 +9,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from harness.duplicates import Index, Kind, Passage, normalised, of_suite
+from harness.duplicates import Index, Kind, Passage, normalised
 from harness.errors import UserError
 from harness.metrics.text import CJK
+from harness.suite_passages import of_suite
+from trainers.schema import ContaminationModel
 
 if TYPE_CHECKING:
-    from trainers.recipe import Example, Recipe
+    from trainers.recipe_types import Example, Recipe
 
 _RUN_OF_CJK = re.compile(f"[{CJK}]+")
 _RUN = re.compile(f"[{CJK}]+|[^\\s{CJK}]+")
-
-
-class ContaminationModel(BaseModel):
-    """`near` is the similarity from which two texts count as one; a training is refused where
-    more than the share `refuse_above` of a task's samples is found in its data.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    near: float = Field(default=0.8, gt=0, le=1)
-    refuse_above: float = Field(default=0.01, ge=0, le=1)
 
 
 @dataclass(frozen=True, slots=True)

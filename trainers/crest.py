@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from harness import runs
+from harness.crest import Improvement, improved
 from harness.evidence import metric_scores
-from harness.gate import GatePolicy, Improvement, improved
+from harness.planning import Extent
+from harness.policy import GatePolicy
 from harness.records import Run
-from harness.runner import Extent
 from harness.store import Store
-from harness.suite import Suite
+from harness.suite_types import Suite
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,30 +8,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import UserError
+from trainers.schema import CurriculumModel
 
 if TYPE_CHECKING:
     from harness.backends.base import Backend
-    from trainers.recipe import Example
-
-
-class CurriculumModel(BaseModel):
-    """From easy to hard, or the other way. `by` is a numeric column, or `perplexity`: the model's
-    own before its training. At first the easiest share `start` of the rows is drawn from, all of
-    them from the share `full_at` of the training on.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    by: str
-    first: Literal["easy", "hard"] = "easy"
-    start: float = Field(default=0.2, gt=0, le=1)
-    full_at: float = Field(default=0.6, gt=0, le=1)
+    from trainers.recipe_types import Example
 
 
 def available(progress: float, model: CurriculumModel) -> float:

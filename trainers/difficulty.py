@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.artifacts import write_atomic
 from harness.models import ADAPTER_CONFIG, ModelFiles, load
 from trainers.curriculum import own_perplexity
-from trainers.recipe import Stage
+from trainers.recipe_types import Stage
 
 FILE = "difficulty.json"
 

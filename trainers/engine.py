@@ -16,7 +16,7 @@ from harness.workspace import Workspace
 from trainers.checkpoint import untouched_randomness
 from trainers.methods import Job, method_of
 from trainers.models import require_gpu_for
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 from trainers.sharding import forget_sharding, load_whole_again, require_sharded, scattered
 
 TENSORBOARD = "TENSORBOARD_LOGGING_DIR"

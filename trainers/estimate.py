@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.models import ModelFiles, load
 from harness.store import Store
-from harness.suite import Suite
-from trainers.methods import method_of
-from trainers.recipe import Recipe, Stage
+from harness.suite_types import Suite
+from trainers.method_traits import traits_of
+from trainers.recipe_types import Recipe, Stage
 
 # Floating-point operations per parameter and token (Kaplan et al., 2020, section 2.1): forward 2,
 # backward 4, of which a frozen base needs the half that passes gradients through.
@@ -132,7 +132,7 @@ def _parameters(folder: Path) -> int:
 
 def _tokens_learned(stage: Stage) -> float:
     """Of all steps: examples as long as the data's mean, pairs as two of them."""
-    rows = method_of(stage.model.trainer).rows(stage.model, stage.model.steps)
+    rows = traits_of(stage.model.trainer).rows(stage.model, stage.model.steps)
     texts = [
         (sum(len(message["content"]) for message in example.prompt), answer)
         for example in stage.examples
@@ -156,7 +156,7 @@ def _tokens_learned(stage: Stage) -> float:
 
 
 def _tokens_generated(stage: Stage) -> float:
-    if "reward" not in method_of(stage.model.trainer).measures:
+    if "reward" not in traits_of(stage.model.trainer).measures:
         return 0.0
     model = stage.model
     return model.steps / model.reuse * model.rows_per_step * model.max_new_tokens

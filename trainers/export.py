@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from harness.artifacts import staged
 from harness.errors import UserError
-from harness.models import ADAPTER_CONFIG, ModelFiles, load, quiet_libraries, resolve
+from harness.models import ADAPTER_CONFIG, ModelFiles, load, resolve
+from harness.quiet import quiet_libraries
 from harness.workspace import Workspace
 
 Form = Literal["merge", "adapter", "gguf-ready"]

@@ -11,9 +11,9 @@ from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder
 from trainers.engine import Engine
 from trainers.health import LOSS_GAP, Health
-from trainers.loop import training_id
+from trainers.lookup import training_id
 from trainers.ranks import Ranks
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 
 
 class Follower:

@@ -8,51 +8,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import TYPE_CHECKING
 
 from harness import templates
 from harness.errors import UserError
 from harness.metrics.text import detect_language
+from trainers.schema import InstructionModel
 
 if TYPE_CHECKING:
-    from trainers.recipe import Example, Message
+    from trainers.recipe_types import Example, Message
 
 STEP_BY_STEP = {"en": "Let's think step by step.", "zh": "让我们一步一步地思考。"}
-
-
-class InstructionModel(BaseModel):
-    """How a source's rows are put to the model.
-
-    style        `zero_shot`, `few_shot` (solved rows of the same source come before, as turns), or
-                 `chain_of_thought` (the answer is preceded by how it was found)
-    instruction  stands before every user message, with an empty line between
-    shots        how many solved rows
-    reasoning    a template over the row's columns: the way to the answer
-    cue          what asks for it, after the message; a sentence in the message's language where
-                 nothing is said
-    answer       stands between the way and the answer
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    style: Literal["zero_shot", "few_shot", "chain_of_thought"] = "zero_shot"
-    instruction: str | None = None
-    shots: int = Field(default=3, ge=1, le=64)
-    reasoning: str | None = None
-    cue: str | None = None
-    answer: str = "\n\n"
-
-    @model_validator(mode="after")
-    def _what_the_style_needs(self) -> Self:
-        if self.style == "chain_of_thought" and self.reasoning is None:
-            raise ValueError("`chain_of_thought` needs `reasoning`, a template over the row")
-        if self.style != "chain_of_thought" and (self.reasoning or self.cue):
-            raise ValueError("`reasoning` and `cue` belong to `chain_of_thought`")
-        if self.style != "few_shot" and "shots" in self.model_fields_set:
-            raise ValueError("`shots` belong to `few_shot`")
-        return self
 
 
 def instructed(

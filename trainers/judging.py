@@ -8,21 +8,23 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from harness import runs
-from harness.backends.base import Backend
+from harness.backends.base import Backend, Candidate
 from harness.backends.served import served_adapter
 from harness.calibrations import calibrated
 from harness.errors import UserError
-from harness.gate import per_checkpoint_alpha
-from harness.gating import Decision, decide_by_looks, schedule
+from harness.gating import decide_by_looks, schedule
 from harness.models import ModelFiles, resolve
+from harness.planning import Extent
 from harness.records import Run, VerdictOutcome
-from harness.runner import Candidate, Extent, score
+from harness.runner import score
+from harness.statistics.looks import per_checkpoint_alpha
 from harness.store import Store
+from harness.verdict_log import Decision
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder, untouched_randomness
 from trainers.crest import CrestRule
 from trainers.methods import method_of
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 from trainers.reporter import Reporter
 from trainers.state import Judged, TrainingState
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import runs
-from harness.gating import Decision
 from harness.store import Store
+from harness.verdict_log import Decision
 from trainers.plan import DataPlan
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 
 
 class TrainingLog:

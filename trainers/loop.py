@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from harness.faults import fault_point
 from harness.models import ModelFiles, resolve
 from harness.records import VerdictOutcome
 from harness.store import Store
-from harness.suite import digest_of
 from harness.webhook import call
 from harness.workspace import Workspace
 from trainers.checkpoint import CheckpointFolder
@@ -30,10 +29,11 @@ from trainers.engine import Engine, Turn
 from trainers.health import LOSS_GAP, Health
 from trainers.judging import Here, Judge, Judging, Opinion
 from trainers.log import TrainingLog, of_rewards, told
+from trainers.lookup import training_id
 from trainers.plan import current_order, make_plan
 from trainers.promotion import offer
 from trainers.ranks import ALONE, Ranks
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 from trainers.remedies import Failure, next_remedy, rolled_back, target_of
 from trainers.reporter import Reporter, TrainingResult
 from trainers.state import Status, TrainingState, load_state, save_state
@@ -376,14 +376,6 @@ class GatedTraining:
         self.folder.home.rename(target)
         self.folder = CheckpointFolder(self.folder.home)
         self.judging.folder = self.folder
-
-
-def training_id(recipe: Recipe, stage: Stage, base: ModelFiles) -> str:
-    """A name for the execution of a stage: the same call goes on with the same training."""
-    parts: Sequence[Any] = [recipe.digest, base.digest]
-    if len(recipe.stages) == 1:
-        return f"{recipe.model.name}-{digest_of(parts)[:10]}"
-    return f"{recipe.model.name}.{stage.name}-{digest_of([*parts, stage.number])[:10]}"
 
 
 def _origin(start: Path, workspace: Workspace) -> str:

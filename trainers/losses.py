@@ -11,35 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from harness.errors import UserError
+from trainers.schema import EwcModel, LossModel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100
-
-
-class EwcModel(BaseModel):
-    """Elastic weight consolidation: what `samples` rows of the mix's source `source` need of the
-    weights is held where it is, `weight` times as strongly as the Fisher information says.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    weight: float = Field(gt=0)
-    source: str
-    samples: int = Field(default=64, ge=1)
-
-
-class LossModel(BaseModel):
-    """Options of the loss of supervised fine-tuning. `focal_gamma` 0 is the stock loss."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    focal_gamma: float = Field(default=0.0, ge=0, le=10)
-    ewc: EwcModel | None = None
 
 
 def focal_loss(

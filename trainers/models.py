@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.models import ADAPTER_CONFIG, ModelFiles, load, resolve
 from harness.workspace import Workspace
 from trainers.ppo import VALUE_HEAD
-from trainers.recipe import Recipe
+from trainers.recipe_types import Recipe
 from trainers.schema import AdapterModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

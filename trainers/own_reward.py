@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from trainers.rewards import Answers
+    from trainers.answers import Answers
 
 
 def by_function(path: str, name: str) -> Callable[[Answers], Sequence[float | None]]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.suite import digest_of
+from harness.document_digest import digest_of
 from trainers.curriculum import class_weights, column_of, paced, weighted
-from trainers.methods import method_of
-from trainers.recipe import Stage
+from trainers.method_traits import traits_of
+from trainers.recipe_types import Stage
 from trainers.schema import SourceModel
 
 
@@ -47,7 +47,7 @@ def make_plan(stage: Stage, *, spare: int, difficulty: Sequence[float] | None = 
     used up, and then from it again in a new order; within a source by the recipe's curriculum or
     balance, where it has one. `difficulty` is each example's, where no column says it.
     """
-    rows = method_of(stage.model.trainer).rows(stage.model, stage.model.checkpoint_every)
+    rows = traits_of(stage.model.trainer).rows(stage.model, stage.model.checkpoint_every)
     sources = stage.data.mix
     total = stage.segments + spare
     streams = [_stream(stage, number, rows * total, difficulty) for number in range(len(sources))]

@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from trainers.arguments import (
-    common_settings,
-    ours,
-    per_process,
-    require_lengths,
-    without_printing,
-)
+from trainers.arguments import common_settings, ours, per_process, require_lengths, without_printing
 from trainers.causal import CausalMethod
 from trainers.methods import Job
-from trainers.recipe import Example
+from trainers.recipe_types import Example
 from trainers.schema import RecipeModel, StageModel
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
+from harness.backends.base import Candidate
 from harness.gating import decide_once
 from harness.models import resolve
 from harness.promotion import confirm
 from harness.records import VerdictOutcome
 from harness.registry import Registry
-from harness.runner import Candidate
 from trainers.judging import Judging, candidate_of
 from trainers.methods import method_of
 from trainers.state import TrainingState

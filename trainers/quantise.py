@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from harness.artifacts import staged
 from harness.errors import UserError
-from harness.models import ModelFiles, load, quiet_libraries, resolve
+from harness.models import ModelFiles, load, resolve
+from harness.quiet import quiet_libraries
 from harness.workspace import Workspace
 from trainers.export import PROBE
 

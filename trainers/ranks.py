@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from harness.errors import UserError
-from trainers.sharding import Sharding, announce
+from trainers.recipe_types import Sharding
+from trainers.sharding import announce
 
 # A verdict may take long; those who wait for it must not give up on it.
 PATIENCE_S = 24 * 3600

@@ -6,14 +6,15 @@ What can be wrong is found here, before any weight is loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import templates
 from harness.data import read_rows, row_id
+from harness.document_digest import digest_of
 from harness.errors import UserError
-from harness.suite import Suite, digest_of, load_suite
+from harness.suite import load_suite
+from harness.suite_types import Suite
 from harness.yamlfile import Place, YamlDocument, load_yaml, validate
 from trainers.checks import (
     check_health,
@@ -23,107 +24,13 @@ from trainers.checks import (
     unlearnable,
 )
 from trainers.instruction import instructed
-from trainers.methods import method_of
+from trainers.method_traits import traits_of
+from trainers.recipe_types import Example, Message, Recipe, Stage
 from trainers.schema import (
     DataModel,
-    HealthRule,
     RecipeModel,
     SourceModel,
-    StageModel,
-    TrainingGateModel,
 )
-from trainers.sharding import Sharding
-
-Message = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training example; which fields it has is its source's `shape`.
-
-    `source` indexes the mix; `columns` are the row as it was read, for rewards to look at.
-    """
-
-    source: int
-    row: str
-    prompt: tuple[Message, ...] = ()
-    completion: str | None = None
-    text: str | None = None
-    chosen: str | None = None
-    rejected: str | None = None
-    label: bool | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One trainer's part of a recipe, with its data and its suite. `number` counts from 1."""
-
-    number: int
-    name: str
-    model: StageModel
-    data: DataModel
-    gate: TrainingGateModel
-    health: Mapping[str, HealthRule]
-    examples: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    suite: Suite
-
-    @property
-    def segments(self) -> int:
-        """Checkpoints after checkpoint-0."""
-        return self.model.steps // self.model.checkpoint_every
-
-    @property
-    def checkpoints(self) -> int:
-        """How many verdicts alpha is split over: retries included, against two opponents."""
-        return 2 * (self.segments + self.gate.max_rollbacks)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A validated recipe with its stages. How this execution is cut up over its processes
-    (`sharding`), which server answers for its checkpoints (`scored_on`), and on which device they
-    are judged while it trains on (`aside`), is no part of it.
-    """
-
-    path: Path
-    model: RecipeModel
-    stages: tuple[Stage, ...]
-    sharding: Sharding | None = None
-    scored_on: str | None = None
-    aside: str | None = None
-
-    @property
-    def digest(self) -> str:
-        """Of everything that decides what the training does: recipe, data and suites.
-
-        Who is told of it (tracking, webhook) does not.
-        """
-        recipe = self.model.model_dump(
-            mode="json", exclude_defaults=True, exclude={"tracking", "webhook"}
-        )
-        stages = [
-            [
-                [(e.source, e.row, e.prompt, e.completion, e.text) for e in stage.examples],
-                [(e.chosen, e.rejected, e.label, e.columns) for e in stage.examples],
-                [e.row for e in stage.validation],
-                stage.suite.digest,
-                repr(stage.suite.policy),
-            ]
-            for stage in self.stages
-        ]
-        return digest_of([recipe, stages])
-
-    def line_of(self, stage: Stage) -> str | None:
-        """The line that a stage's crest is offered to: its own, or the recipe's for the last
-        stage that trains the language model itself.
-        """
-        if not stage.gate.promote:
-            return None
-        models = [s.number for s in self.stages if method_of(s.model.trainer).continues]
-        last = models[-1] if models else None
-        return stage.model.line or (self.model.line if stage.number == last else None)
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -163,7 +70,7 @@ def _stage(
     assert data is not None
     data_at: Place = (*here, "data") if model.data else ("data",)
     gate_at: Place = (*here, "gate") if model.gate else ("gate",)
-    method = method_of(model.trainer)
+    method = traits_of(model.trainer)
     if problem := method.problem(recipe, model):
         raise document.error(problem, here)
     suite = _suite(gate.suite, document, (*gate_at, "suite"), suites)

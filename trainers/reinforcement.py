@@ -20,7 +20,7 @@ from trainers.arguments import (
 from trainers.causal import CausalMethod
 from trainers.guarded import guarded
 from trainers.methods import Job
-from trainers.recipe import Recipe
+from trainers.recipe_types import Recipe
 from trainers.rewards import ROW
 from trainers.schema import RecipeModel, StageModel
 
@@ -148,7 +148,9 @@ class ProximalPolicy(CausalMethod):
         )
 
     def make(self, job: Job) -> Trainer:
-        return ppo.make_ppo_trainer(
+        from trainers.ppo_trainer import make_ppo_trainer
+
+        return make_ppo_trainer(
             job.recipe,
             job.stage,
             job.model,
@@ -168,8 +170,8 @@ PPO = ProximalPolicy()
 
 def rewards_of(job: Job) -> RewardMixture:
     """The stage's mixture; `stage:NAME` in it is the crest of that reward stage."""
+    from trainers.lookup import reward_folder
     from trainers.rewards import load_rewards
-    from trainers.stages import reward_folder
 
     return load_rewards(
         job.recipe,

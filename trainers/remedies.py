@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.gate import rollback_target
 from trainers.plan import DataPlan
-from trainers.recipe import Stage
+from trainers.recipe_types import Stage
 from trainers.schema import Remedy
 from trainers.state import Judged, TrainingState
 
@@ -34,6 +33,22 @@ def next_remedy(state: TrainingState, stage: Stage, failure: Failure) -> Remedy:
         return failure.remedy
     remedies = stage.gate.on_fail
     return remedies[min(state.failures, len(remedies) - 1)]
+
+
+def rollback_target(history: Sequence[Mapping[str, float]], *, crest: int | None = None) -> int:
+    """Which earlier checkpoint a failed training goes back to, as an index into `history`.
+
+    history[i] maps each required metric of checkpoint i to its mean z against the anchor
+    (`Verdict.required_mean_z()`), the failed checkpoint left out; history[0] is checkpoint-0,
+    whose mapping may be empty. The crest where there is one; else the latest checkpoint whose
+    required metrics all have mean z ≤ 0; else 0.
+    """
+    if crest is not None:
+        return crest
+    for index in range(len(history) - 1, 0, -1):
+        if history[index] and all(z <= 0 for z in history[index].values()):
+            return index
+    return 0
 
 
 def target_of(state: TrainingState, kept: Sequence[int]) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.gating import Decision
 from harness.records import Run
 from harness.runner import RunReport
+from harness.verdict_log import Decision
 
 
 class Reporter(Protocol):

@@ -18,7 +18,7 @@ from harness.backends.base import (
 from harness.models import ModelFiles
 from trainers.arguments import common_settings, ours, require_lengths, without_printing
 from trainers.methods import Job
-from trainers.recipe import Example, Recipe
+from trainers.recipe_types import Example, Recipe
 from trainers.schema import RecipeModel, StageModel
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _classifier(folder: Path, tokens: Path, seed: int) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
-    from harness.models import quiet_libraries
+    from harness.quiet import quiet_libraries
 
     tokenizer = AutoTokenizer.from_pretrained(tokens)
     quiet: Any = logging

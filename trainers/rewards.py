@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import templates
 from harness.errors import UserError
+from trainers.answers import Answers
 from trainers.own_reward import by_function, function_file, require_function
-from trainers.safety import Safety, SafetyModel
+from trainers.safety import Safety
 
 if TYPE_CHECKING:
     from harness.metrics.base import Metric
 
-__all__ = ["RewardMixture", "RewardModelSpec", "RewardTable", "SafetyModel", "load_rewards"]
+__all__ = ["RewardMixture", "RewardModelSpec", "RewardTable", "load_rewards"]
 
 ROW = "_row"
 """The column that holds each row of the data as JSON. A table of the rows themselves would give
@@ -89,15 +90,6 @@ class RewardModelSpec(BaseModel):
     @property
     def label(self) -> str:
         return self.name or self.kind
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """A batch as a component sees it: chat prompts, plain answers, and each row's columns."""
-
-    prompts: tuple[tuple[Mapping[str, str], ...], ...]
-    texts: tuple[str, ...]
-    rows: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING, Self
+
+from pydantic import model_validator
+
+if TYPE_CHECKING:
+    pass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+from typing import Annotated
+
+from pydantic import field_validator
 
 from harness.suite_file import PromptModel
-from trainers.contamination import ContaminationModel
-from trainers.curriculum import CurriculumModel
-from trainers.instruction import InstructionModel
-from trainers.losses import LossModel
-from trainers.ppo import PpoModel
 from trainers.rewards import RewardModelSpec
 from trainers.safety import SafetyModel
 
@@ -56,6 +76,39 @@ class AdapterModel(Strict):
         foreign = {"prefix": lora, "none": lora | prefix}.get(self.kind, prefix)
         for name in sorted(foreign & self.model_fields_set):
             raise ValueError(f"an adapter of kind {self.kind} has no {name!r}")
+        return self
+
+
+class InstructionModel(BaseModel):
+    """How a source's rows are put to the model.
+
+    style        `zero_shot`, `few_shot` (solved rows of the same source come before, as turns), or
+                 `chain_of_thought` (the answer is preceded by how it was found)
+    instruction  stands before every user message, with an empty line between
+    shots        how many solved rows
+    reasoning    a template over the row's columns: the way to the answer
+    cue          what asks for it, after the message; a sentence in the message's language where
+                 nothing is said
+    answer       stands between the way and the answer
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    style: Literal["zero_shot", "few_shot", "chain_of_thought"] = "zero_shot"
+    instruction: str | None = None
+    shots: int = Field(default=3, ge=1, le=64)
+    reasoning: str | None = None
+    cue: str | None = None
+    answer: str = "\n\n"
+
+    @model_validator(mode="after")
+    def _what_the_style_needs(self) -> Self:
+        if self.style == "chain_of_thought" and self.reasoning is None:
+            raise ValueError("`chain_of_thought` needs `reasoning`, a template over the row")
+        if self.style != "chain_of_thought" and (self.reasoning or self.cue):
+            raise ValueError("`reasoning` and `cue` belong to `chain_of_thought`")
+        if self.style != "few_shot" and "shots" in self.model_fields_set:
+            raise ValueError("`shots` belong to `few_shot`")
         return self
 
 
@@ -108,6 +161,20 @@ class SourceModel(Strict):
         if self.completion is not None:
             return "answer"
         return "text" if self.text is not None else "prompt"
+
+
+class CurriculumModel(BaseModel):
+    """From easy to hard, or the other way. `by` is a numeric column, or `perplexity`: the model's
+    own before its training. At first the easiest share `start` of the rows is drawn from, all of
+    them from the share `full_at` of the training on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    by: str
+    first: Literal["easy", "hard"] = "easy"
+    start: float = Field(default=0.2, gt=0, le=1)
+    full_at: float = Field(default=0.6, gt=0, le=1)
 
 
 class DataModel(Strict):
@@ -191,6 +258,49 @@ KEYS_OF: dict[str, frozenset[str]] = {
 """Whose keys these are: to any other trainer they would mean nothing, in silence."""
 
 
+class PpoModel(BaseModel):
+    """PPO's own settings.
+
+    A rollout is sampled once and learned from for `epochs` passes of `minibatches` optimizer
+    steps each. `kl_coefficient` scales the reward lost per nat of divergence from the model with
+    its adapter switched off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    value_clip: float = Field(default=0.2, gt=0)
+    value_coefficient: float = Field(default=0.5, ge=0)
+    entropy_coefficient: float = Field(default=0.01, ge=0)
+    kl_coefficient: float = Field(default=0.05, ge=0)
+    epochs: int = Field(default=4, ge=1)
+    minibatches: int = Field(default=1, ge=1)
+    gamma: float = Field(default=1.0, ge=0, le=1)
+    lambda_: float = Field(default=0.95, ge=0, le=1, alias="lambda")
+    whiten: bool = True
+
+
+class EwcModel(BaseModel):
+    """Elastic weight consolidation: what `samples` rows of the mix's source `source` need of the
+    weights is held where it is, `weight` times as strongly as the Fisher information says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    weight: float = Field(gt=0)
+    source: str
+    samples: int = Field(default=64, ge=1)
+
+
+class LossModel(BaseModel):
+    """Options of the loss of supervised fine-tuning. `focal_gamma` 0 is the stock loss."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    focal_gamma: float = Field(default=0.0, ge=0, le=10)
+    ewc: EwcModel | None = None
+
+
 class StageModel(Strict):
     """One trainer's part of the run. `batch_size` counts examples (completions, where they are
     generated) over all processes; a step learns from batch_size x gradient_accumulation of them.
@@ -258,6 +368,17 @@ class StageModel(Strict):
     @property
     def rows_per_step(self) -> int:
         return self.batch_size * self.gradient_accumulation
+
+
+class ContaminationModel(BaseModel):
+    """`near` is the similarity from which two texts count as one; a training is refused where
+    more than the share `refuse_above` of a task's samples is found in its data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    near: float = Field(default=0.8, gt=0, le=1)
+    refuse_above: float = Field(default=0.01, ge=0, le=1)
 
 
 class RecipeModel(Strict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainers.arguments import common_settings, ours, require_lengths, without_printing
 from trainers.causal import CausalMethod
 from trainers.methods import Job
-from trainers.recipe import Example
+from trainers.recipe_types import Example
 
 if TYPE_CHECKING:
     from transformers import Trainer

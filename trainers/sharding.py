@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from trainers.recipe_types import Sharding
 
 if TYPE_CHECKING:
-    from trainers.recipe import Recipe
+    from trainers.recipe_types import Recipe
 
-Sharding = Literal["zero2", "zero3", "fsdp"]
 
 SAMPLING = frozenset({"grpo", "rloo", "ppo"})
 """Which trainers draw answers from the model that they train, pass after pass over all of it."""

@@ -16,7 +16,7 @@ from trainers.console import ConsoleReporter
 from trainers.contamination import Report, check_recipe
 from trainers.estimate import estimate
 from trainers.plan import make_plan
-from trainers.recipe import Recipe, Stage
+from trainers.recipe_types import Recipe, Stage
 from trainers.reporter import TrainingResult
 
 

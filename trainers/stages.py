@@ -9,17 +9,15 @@ from harness.errors import UserError
 from harness.models import ModelFiles, resolve
 from harness.store import Store
 from harness.workspace import Workspace
-from trainers.checkpoint import CheckpointFolder
 from trainers.contamination import check_recipe
 from trainers.follower import Follower
-from trainers.loop import GatedTraining, training_id
+from trainers.loop import GatedTraining
 from trainers.methods import method_of
 from trainers.models import require_gpu_for, require_same_base
 from trainers.ppo import VALUE_HEAD
 from trainers.ranks import ALONE, Ranks
-from trainers.recipe import Recipe
+from trainers.recipe_types import Recipe
 from trainers.reporter import Reporter, TrainingResult
-from trainers.state import load_state
 
 
 def run_stages(
@@ -77,31 +75,6 @@ def first_start(recipe: Recipe, base: ModelFiles, workspace: Workspace) -> Path 
     folder = recipe.path.parent / recipe.model.start
     require_same_base(recipe, base, folder, workspace)
     return folder
-
-
-def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Path:
-    """The crest of the reward stage called `name`. Raises UserError where there is none."""
-    stage = next((stage for stage in recipe.stages if stage.name == name), None)
-    if stage is None or method_of(stage.model.trainer).continues:
-        known = [s.name for s in recipe.stages if not method_of(s.model.trainer).continues]
-        raise UserError(
-            f"the recipe has no reward stage named {name!r}",
-            file=recipe.path,
-            field="stages.rewards",
-            cure=f"its reward stages are: {', '.join(known) or 'none'}",
-        )
-    workspace = workspace or Workspace.at()
-    base = resolve(recipe.model.base, workspace)
-    folder = CheckpointFolder(workspace.trainings / training_id(recipe, stage, base))
-    state = load_state(folder.home / "state.json")
-    if state is None or state.status != "finished" or not state.crest:
-        raise UserError(
-            f"no checkpoint of the reward stage {name!r} was shown to be better than guessing",
-            file=recipe.path,
-            field="stages.rewards",
-            cure="give it more data or steps; a reward that says nothing teaches nothing",
-        )
-    return folder.require(state.crest)
 
 
 def require_servable(recipe: Recipe) -> None:

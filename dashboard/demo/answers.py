@@ -11,7 +11,8 @@ from typing import Any
 
 from harness.planning import Wanted
 from harness.records import Response
-from harness.suite import Suite, load_suite
+from harness.suite import load_suite
+from harness.suite_types import Suite
 
 SEED = 20
 CITIES = {"en": ("Berlin", "Lima", "Oslo", "Nairobi"), "zh": ("北京", "上海", "成都", "广州")}

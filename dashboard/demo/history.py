@@ -12,19 +12,21 @@ from typing import Any
 
 from dashboard.demo.answers import SEED, SUITE, Dials, answers, write_suite
 from harness import runs
+from harness.backends.base import Candidate
 from harness.calibration import calibrate
 from harness.calibrations import keep_calibration
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.evidence import metric_scores, slices_of
 from harness.gate import decide
-from harness.gating import keep_verdict
-from harness.metrics.pattern import refuses
-from harness.planning import Candidate, Extent, plan_answers
+from harness.metrics.refusal import refuses
+from harness.planning import Extent, plan_answers
 from harness.records import Fingerprint, Run
 from harness.runner import protocol_of
 from harness.scoring import score_responses
 from harness.store import Store
-from harness.suite import Suite, digest_of
+from harness.suite_types import Suite
+from harness.verdict_log import keep_verdict
 from harness.workspace import Workspace
 
 LINE = "demo-support-bot"

@@ -272,7 +272,7 @@ def judge(
     """Let a language model vote too, in both orders, under its own name and never as a person."""
     from dashboard.rating.status import show_judges
     from harness.metrics.judge import judge as ask_judge
-    from harness.naming import open_model
+    from harness.open_model import open_model
     from harness.ratings import load
     from harness.ratings_judges import vote_as_judge
     from harness.workspace import Workspace
@@ -368,7 +368,7 @@ def _say_link(console: Console, rater: str, token: str, url: str) -> None:
 
 
 def _keep(store: Store, session: Session, stands: list[Standing]) -> None:
-    from harness.gating import keep_verdict
+    from harness.verdict_log import keep_verdict
 
     for stand in stands:
         if stand.verdict is not None:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dashboard.hostile import visible
 from dashboard.rating.cards import PairCard, Sheet, every_pair, pair_card
 from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
 from dashboard.rating.tally import Tally
@@ -26,6 +25,7 @@ from harness.ratings_verdict import looks_at, standings
 from harness.ratings_votes import vote_of
 from harness.statistics.pairs import Design, next_comparison, next_item
 from harness.store import Store
+from harness.visible import visible
 
 REPEAT_AFTER = 8
 """Pairs between a pair and its repetition: long enough not to be remembered as a picture."""

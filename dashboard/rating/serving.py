@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 
+from dashboard.listen import listening
 from harness.errors import UserError
 from harness.store import Store
 
@@ -53,21 +53,3 @@ def serve(
         )
         ready(f"http://{host}:{listener.getsockname()[1]}")
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises UserError where the address is taken or not ours."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"{host}:{port} can't be listened on: {error.strerror or error}",
-            field="--port",
-            cure="choose another with --port; 0 takes any free one",
-        ) from None
-    listener.listen(128)
-    return listener

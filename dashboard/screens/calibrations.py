@@ -8,8 +8,9 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts, measures, queries
-from dashboard.frame import cached, empty, export, pick, require_history, title, tr, when, words
+from dashboard.frame import cached, empty, export, pick, require_history, title, when
 from dashboard.hostile import plain
+from dashboard.reader import tr, words
 
 Row = dict[str, Any]
 

@@ -8,20 +8,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts, comparing, measures, queries
-from dashboard.frame import (
-    cached,
-    export,
-    link,
-    pick,
-    provenance,
-    require_history,
-    title,
-    tr,
-    words,
-)
+from dashboard.frame import cached, export, link, pick, provenance, require_history, title
 from dashboard.hostile import plain
+from dashboard.reader import tr, words
 from dashboard.screens.heatmap import in_margins
-from harness.wording import number
+from harness.format import number
 
 Row = dict[str, Any]
 

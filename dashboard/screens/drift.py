@@ -17,10 +17,9 @@ from dashboard.frame import (
     require_history,
     suite_and_scope,
     title,
-    tr,
-    words,
 )
 from dashboard.measures import Estimate, with_interval
+from dashboard.reader import tr, words
 from dashboard.screens.heatmap import COLUMNS
 
 Row = dict[str, Any]

@@ -16,9 +16,8 @@ from dashboard.frame import (
     require_history,
     suite_and_scope,
     title,
-    tr,
-    words,
 )
+from dashboard.reader import tr, words
 from dashboard.screens.heatmap import COLUMNS, in_margins
 
 Row = dict[str, Any]

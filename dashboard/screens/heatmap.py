@@ -8,17 +8,9 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts, measures, queries
-from dashboard.frame import (
-    cached,
-    export,
-    provenance,
-    require_history,
-    suite_and_scope,
-    title,
-    tr,
-    words,
-)
+from dashboard.frame import cached, export, provenance, require_history, suite_and_scope, title
 from dashboard.measures import with_interval
+from dashboard.reader import tr, words
 
 Row = dict[str, Any]
 COLUMNS = 40

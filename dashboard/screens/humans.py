@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from dashboard import charts, measures, queries
-from dashboard.frame import cached, empty, export, pick, title, tr, words
+from dashboard.frame import cached, empty, export, pick, title
 from dashboard.hostile import plain
+from dashboard.reader import tr, words
 from harness.errors import UserError
 
 if TYPE_CHECKING:

@@ -19,11 +19,10 @@ from dashboard.frame import (
     provenance,
     require_history,
     title,
-    tr,
     when,
-    words,
 )
 from dashboard.hostile import plain
+from dashboard.reader import tr, words
 
 Row = dict[str, Any]
 

@@ -20,11 +20,12 @@ from dashboard.frame import (
     provenance,
     require_history,
     title,
-    tr,
 )
-from dashboard.hostile import plain, visible
+from dashboard.hostile import plain
+from dashboard.reader import tr
 from dashboard.screens.compare import two_runs
-from harness.wording import number
+from harness.format import number
+from harness.visible import visible
 
 Row = dict[str, Any]
 PAGE = 5

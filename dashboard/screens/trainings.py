@@ -9,21 +9,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts, machine, measures, queries, told
-from dashboard.frame import (
-    MARKS,
-    cached,
-    empty,
-    export,
-    link,
-    pick,
-    recent,
-    title,
-    tr,
-    when,
-    words,
-)
-from dashboard.hostile import plain, visible
+from dashboard.frame import MARKS, cached, empty, export, link, pick, recent, title, when
+from dashboard.hostile import plain
 from dashboard.pace import Left, time_left
+from dashboard.reader import tr, words
+from harness.visible import visible
 
 Row = dict[str, Any]
 EVERY_S = 5.0

@@ -17,12 +17,11 @@ from dashboard.frame import (
     require_history,
     suite_and_scope,
     title,
-    tr,
-    words,
 )
 from dashboard.hostile import plain
 from dashboard.measures import with_interval
-from harness.wording import MINUS, number
+from dashboard.reader import tr, words
+from harness.format import MINUS, number
 
 Row = dict[str, Any]
 PAIRED = "of the change"

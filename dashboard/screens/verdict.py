@@ -18,14 +18,14 @@ from dashboard.frame import (
     provenance,
     require_history,
     title,
-    tr,
     when,
-    words,
 )
 from dashboard.hostile import plain
+from dashboard.reader import tr, words
+from harness.format import number
 from harness.report.markdown import to_markdown
 from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, interval_of, number
+from harness.wording import allowed_of, change_of, interval_of
 
 if TYPE_CHECKING:
     import pandas as pd

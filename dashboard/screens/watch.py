@@ -8,8 +8,10 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts, measures, watching
-from dashboard.frame import MARKS, cached, empty, export, mark, pick, title, tr, when, words
-from dashboard.hostile import plain, visible
+from dashboard.frame import MARKS, cached, empty, export, mark, pick, title, when
+from dashboard.hostile import plain
+from dashboard.reader import tr, words
+from harness.visible import visible
 
 Row = dict[str, Any]
 _SHOWN: dict[str, Callable[[float], str]] = {

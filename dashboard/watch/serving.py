@@ -33,7 +33,7 @@ def serve(
     """
     import uvicorn
 
-    from dashboard.rating.serving import listening
+    from dashboard.listen import listening
     from dashboard.watch.body import Budget
     from dashboard.watch.server import Receiver, make_app
     from dashboard.watch.tokens import find_tokens

@@ -15,15 +15,15 @@ Schema = dict[str, Any]
 GATE = (
     "harness.gate.decide",
     "harness.gate.requirements_only",
-    "harness.pairing.MetricScores",
+    "harness.metric_scores.MetricScores",
     "harness.policy.GatePolicy",
     "harness.policy.MetricPolicy",
     "harness.verdict.Verdict",
     "harness.verdict.MetricVerdict",
     "harness.crest.improved",
     "harness.crest.Improvement",
-    "harness.crest.per_checkpoint_alpha",
-    "harness.crest.rollback_target",
+    "harness.statistics.looks.per_checkpoint_alpha",
+    "trainers.remedies.rollback_target",
 )
 STATISTICS = (
     *("margins", "rule", "trule", "guard", "multiplicity", "looks", "bound", "binomial"),

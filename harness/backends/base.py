@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -102,3 +102,17 @@ class Backend(Protocol):
     ) -> Iterator[Generation]: ...
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to be scored: its name, the digest of its bytes, and how to open it.
+
+    `open` is called only when something has to be generated. `subject` says what is being
+    compared (backend, dtype, quantisation) and is part of what answers are cached under.
+    """
+
+    name: str
+    digest: str
+    subject: Mapping[str, Any]
+    open: Callable[[], Backend]

@@ -13,14 +13,19 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.backends.base import Backend, GenerationRequest, GenerationSettings, LogprobRequest
+from harness.backends.base import (
+    Backend,
+    Candidate,
+    GenerationRequest,
+    GenerationSettings,
+    LogprobRequest,
+)
 from harness.backends.openai import OpenAIBackend
 from harness.backends.pace import Budget, Pace, Prices
 from harness.backends.probe import gone
 from harness.backends.wire import NoAnswerError, RefusedError, Wire
+from harness.document_digest import digest_of
 from harness.errors import UnfinishedError, UserError
-from harness.planning import Candidate
-from harness.suite import digest_of
 from harness.workspace import Workspace
 from harness.yamlfile import load_yaml, validate
 
@@ -238,7 +243,8 @@ def _files(served: ServedModel, workspace: Workspace, say: Say) -> Any | None:
 def _tokenizer(
     served: ServedModel, files: Any | None, workspace: Workspace, say: Say
 ) -> Any | None:
-    from harness.models import quiet_libraries, resolve
+    from harness.models import resolve
+    from harness.quiet import quiet_libraries
 
     if served.tokenizer is not None:
         folder = Path(served.tokenizer)

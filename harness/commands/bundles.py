@@ -126,7 +126,7 @@ def _reader(
 def _take_in(store: Store, imported: Imported, console: Console) -> None:
     from rich.text import Text
 
-    from harness.commands.scoring import show_run
+    from harness.commands.run_table import show_run
     from harness.importers.common import take_in
 
     found, new = take_in(store, imported)

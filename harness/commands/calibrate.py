@@ -17,16 +17,17 @@ from harness.commands.options import (
     SeedOption,
     SuiteOption,
 )
-from harness.commands.scoring import bars
+from harness.commands.progress import bars
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from harness.calibration import Calibration, MetricCalibration
+    from harness.planning import Extent
     from harness.records import Run
-    from harness.runner import Extent, RunReport
-    from harness.suite import Suite
+    from harness.runner import RunReport
+    from harness.suite_types import Suite
 
 DROPS = (0.05, 0.06, 0.08, 0.10)
 
@@ -59,7 +60,7 @@ def calibrate(
     from harness import calibration
     from harness.calibrations import keep_calibration
     from harness.gating import evidence_at
-    from harness.naming import Hardware, open_model
+    from harness.open_model import Hardware, open_model
     from harness.runner import score
     from harness.store import Store
     from harness.suite import load_suite

@@ -10,9 +10,9 @@ from harness.commands.options import DeviceOption, DtypeOption
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.backends.base import Candidate
     from harness.drifts import Drift
-    from harness.naming import Hardware
-    from harness.planning import Candidate
+    from harness.open_model import Hardware
     from harness.records import Run
     from harness.store import Store
     from harness.workspace import Workspace
@@ -40,9 +40,9 @@ def drift(
     """
     from rich.console import Console
 
-    from harness.commands.scoring import bars
+    from harness.commands.progress import bars
     from harness.drifts import keep, measure
-    from harness.naming import Hardware
+    from harness.open_model import Hardware
     from harness.store import Store
     from harness.workspace import Workspace
 
@@ -78,7 +78,7 @@ def _model(
     named: str | None, anchor: Run, store: Store, workspace: Workspace, hardware: Hardware
 ) -> Candidate:
     """The anchor's model by its bytes: the named one, the registry's, else the name it had."""
-    from harness.naming import open_model
+    from harness.open_model import open_model
 
     name = named or _registered(anchor, store, workspace) or anchor.model
     found = open_model(name, workspace, store, hardware=hardware)
@@ -103,7 +103,7 @@ def _show(found: list[Drift], run: Run, anchor: Run) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from harness.wording import number
+    from harness.format import number
 
     console = Console()
     console.print(Text(f"{run.model} (run:{run.id}) against {anchor.model} (run:{anchor.id})"))

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.options import DeviceOption, DtypeOption, LimitOption, SeedOption
-from harness.commands.scoring import bars
+from harness.commands.progress import bars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.gate import GatePolicy
-    from harness.gating import Decision, Extend
+    from harness.gating import Extend
+    from harness.planning import Extent
+    from harness.policy import GatePolicy
     from harness.ratings_verdict import Standing
     from harness.records import Run, VerdictOutcome
-    from harness.runner import Extent
     from harness.store import Store
-    from harness.suite import Suite
+    from harness.suite_types import Suite
+    from harness.verdict_log import Decision
     from harness.workspace import Workspace
 
 
@@ -188,8 +189,8 @@ class _Parties:
         here, else the default; and a word on which it is.
         """
         from harness.errors import UserError
-        from harness.gate import GatePolicy
         from harness.naming import suite_of
+        from harness.policy import GatePolicy
         from harness.stored import metrics_of, read_policy
 
         path = self.policy or self.suite
@@ -205,7 +206,7 @@ class _Parties:
 
     def extend(self, name: str, suite: Suite) -> Extend:
         """Scores the model of that name as far as a look asks; a stored run stays as it is."""
-        from harness.naming import Hardware, open_model
+        from harness.open_model import Hardware, open_model
         from harness.runner import score
 
         run = self.party(name)

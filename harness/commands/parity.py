@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.scoring import DeviceOption, SuiteOption, bars
+from harness.commands.options import DeviceOption, SuiteOption
+from harness.commands.progress import bars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.backends.base import Candidate
     from harness.parity import Divergence, Parity
-    from harness.planning import Candidate
     from harness.store import Store
     from harness.workspace import Workspace
 
@@ -48,7 +49,8 @@ def parity(
 
     from harness.errors import UserError
     from harness.parity import parity as decide
-    from harness.runner import Extent, score
+    from harness.planning import Extent
+    from harness.runner import score
     from harness.store import Store
     from harness.suite import load_suite
     from harness.workspace import Workspace
@@ -87,7 +89,7 @@ def _open(
     side: str, model: str, workspace: Workspace, store: Store, device: str, console: Console
 ) -> Candidate:
     from harness.errors import UserError
-    from harness.naming import Hardware, open_model
+    from harness.open_model import Hardware, open_model
 
     def say(text: str) -> None:
         console.print(text, style="dim", markup=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.options import DeviceOption, DtypeOption
+from harness.commands.session import open_workspace
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from harness.promotion import Confirmation
     from harness.registry import Registry
     from harness.store import Store
-    from harness.suite import Suite
+    from harness.suite_types import Suite
 
 LineOption = Annotated[str, typer.Option("--line", "-l", help="The line.", show_default=False)]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for the record.")]
@@ -151,11 +150,11 @@ def _confirm(
 
     from rich.text import Text
 
-    from harness.commands.scoring import bars
-    from harness.naming import Hardware, open_model
+    from harness.backends.base import Candidate
+    from harness.commands.progress import bars
+    from harness.open_model import Hardware, open_model
     from harness.promotion import confirm
     from harness.report.console import verdict_view
-    from harness.runner import Candidate
     from harness.workspace import Workspace
 
     chosen = Hardware.choose(*hardware)
@@ -291,24 +290,6 @@ def _baselines(named: Path | None) -> Path | None:
     if named is not None and not named.is_dir():
         raise UserError("there is no such folder of baselines", file=named)
     return named or (usual if usual.is_dir() else None)
-
-
-@contextmanager
-def open_workspace() -> Iterator[tuple[Store, Registry, Console]]:
-    from rich.console import Console
-
-    from harness.registry import Registry
-    from harness.store import Store
-    from harness.workspace import Workspace
-
-    console = Console()
-
-    def waiting(text: str) -> None:
-        console.print(text, style="dim", markup=False)
-
-    workspace = Workspace.at().ensure()
-    with Store(workspace, on_wait=waiting) as store:
-        yield store, Registry(workspace, store, on_wait=waiting), console
 
 
 def _show(console: Console, blessed: Blessed, done: str) -> None:

@@ -31,7 +31,7 @@ def report(
     from rich.console import Console
 
     from harness.artifacts import write_atomic
-    from harness.commands.scoring import show_run
+    from harness.commands.run_table import show_run
     from harness.evidence import summarise
     from harness.report.console import verdict_view
     from harness.report.html import to_html
@@ -101,8 +101,8 @@ def _said(store: Store, run_id: str, task: str, sample_id: str) -> list[str]:
 
 
 def _asked(store: Store, run: Run, task: str, sample_id: str) -> str:
+    from harness.document_digest import digest_of
     from harness.runs import load_samples
-    from harness.suite import digest_of
 
     protocol = run.fingerprint.protocol[task]
     samples = load_samples(store, digest_of({k: protocol[k] for k in protocol if k != "metrics"}))

@@ -15,14 +15,14 @@ from harness.commands.options import (
     SeedOption,
     SuiteOption,
 )
+from harness.commands.progress import bars
+from harness.commands.run_table import show_report
 
-__all__ = ["DeviceOption", "SuiteOption", "bars", "rescore", "runs", "score", "show_run"]
+__all__ = ["rescore", "runs", "score"]
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.records import Run
-    from harness.runner import RunReport
     from harness.store import Store
 
 
@@ -60,7 +60,7 @@ def score(
     """Score a model on a suite: generate what is missing, score it, and keep every score."""
     from rich.console import Console
 
-    from harness.runner import Extent
+    from harness.planning import Extent
     from harness.runner import score as score_model
     from harness.store import Store
     from harness.suite import load_suite
@@ -70,7 +70,7 @@ def score(
     workspace = Workspace.at().ensure()
     console = Console()
     from harness.cluster import connect
-    from harness.naming import Hardware, open_model
+    from harness.open_model import Hardware, open_model
 
     cluster = connect(replicas) if executor == "ray" else None
     if cluster is not None and device == "auto":
@@ -219,62 +219,6 @@ def _show_runs(
         console.print(Padding(Text(" · ".join(listed), "dim"), (0, 0, 0, 4)))
 
 
-def show_report(report: RunReport, store: Store, console: Console) -> None:
-    """What a scoring did, and the run's table."""
-    from rich.text import Text
-
-    from harness.report.console import asked
-
-    if report.fresh == 0:
-        done = f"Nothing was generated: all {report.reused} answers were known already"
-    else:
-        done = f"{asked(report.generated, report.read)}, {report.reused} reused"
-    scored = f"{report.scored} scores added" if report.scored else "every score was known too"
-    console.print(Text(f"{done}; {scored} ({report.seconds:.1f} s)."))
-    if report.failed:
-        console.print(Text(f"{report.failed} answers are errors; they are kept as such.", "yellow"))
-    show_run(report.run, store, console)
-
-
-def show_run(run: Run, store: Store, console: Console) -> None:
-    """One run's table: each metric with its interval, and n scored of n in total."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from harness.evidence import summarise
-    from harness.report.judged import judge_sentences
-    from harness.report.problems import outcome_sentences
-
-    lines = summarise(store, run)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("metric", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95% interval", justify="right", no_wrap=True)
-    table.add_column("scored", justify="right", no_wrap=True)
-    table.add_column("unit", style="dim")
-    for line in lines:
-        table.add_row(
-            ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
-            "–" if line.value is None else f"{line.value:.4g}",
-            "–" if line.low is None else f"{line.low:.3g} – {line.high:.3g}",
-            f"{line.scored} of {line.total}",
-            line.unit,
-        )
-    console.print(table)
-    for line in lines:
-        for count, word in ((line.errors, "failed"), (line.unscored, "unscored")):
-            if count:
-                noun = "answer" if count == 1 else "answers"
-                said = f"{line.metric}: {count} {noun} {word}: {line.reason}"
-                console.print(Text(said, "yellow"))
-    for sentence in judge_sentences(store, run):
-        console.print(Text(sentence))
-    for sentence in outcome_sentences(store, run):
-        console.print(Text(f"{sentence} (each: ratchet problems {run.id})"))
-    digest = run.model_digest[:12]
-    console.print(Text(f"run:{run.id}  {run.model}  {run.suite}  model {digest}", "dim"))
-
-
 def _show_missing(
     candidate: Any,
     suite: Any,
@@ -297,35 +241,3 @@ def _show_missing(
     cost = cost_of(candidate, suite, store, seed=seed, limit=limit, draw=draw, extent=extent)
     for sentence in cost.sentences if cost is not None else ():
         console.print(f"  {sentence}", highlight=False)
-
-
-class bars:  # noqa: N801 -- reads as a context manager: `with bars(console) as progress`
-    """A progress bar for the runner's stages; gone when it is done."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn as Elapsed
-
-        self._bars = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            Elapsed(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bars.add_task("", total=None, visible=False)
-        self._stage = ""
-
-    def __enter__(self) -> Any:
-        self._bars.start()
-        return self._on_progress
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def _on_progress(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage:
-            self._stage = stage
-            self._bars.reset(self._task, description=stage, total=total, visible=True)
-        self._bars.update(self._task, completed=done, total=total)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.metrics.base import Metric
-    from harness.runner import Extent
-    from harness.suite import Suite, Task
+    from harness.planning import Extent
+    from harness.suite_types import Suite, Task
 
 suites = typer.Typer(help="Look at suites without scoring anything.", no_args_is_help=True)
 
@@ -191,7 +191,7 @@ def _visible(
     """The drop, the samples (or clusters) that it takes part with, and the answers to each."""
     from harness.calibration import visible_before_scoring
     from harness.evidence import planned_responses
-    from harness.runner import samples_in
+    from harness.planning import samples_in
 
     samples = samples_in(suite, task, None, 0, extent)
     n = len({sample.cluster or f"\0{sample.id}" for sample in samples})

@@ -49,7 +49,7 @@ def canary(
 
     Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
     """
-    from harness.commands.registry import open_workspace
+    from harness.commands.session import open_workspace
     from harness.commands.watch_act import say
     from harness.watch.policy import load_policy
     from harness.watch.ramp import begin
@@ -95,7 +95,7 @@ def ramp(
 
     Changes nothing without --act. Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
     """
-    from harness.commands.registry import open_workspace
+    from harness.commands.session import open_workspace
     from harness.commands.watch_act import check_webhook, say
     from harness.commands.watch_check import show
     from harness.watch import ramp as ramps

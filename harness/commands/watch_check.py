@@ -47,7 +47,7 @@ def check(
     import time
     from datetime import UTC, datetime
 
-    from harness.commands.registry import open_workspace
+    from harness.commands.session import open_workspace
     from harness.commands.watch_act import check_webhook, respond
     from harness.watch.breaker import check_breaker
     from harness.watch.policy import load_policy
@@ -76,7 +76,7 @@ def check(
 
 def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
     """The last verdict on what each line serves, without a new look."""
-    from harness.commands.registry import open_workspace
+    from harness.commands.session import open_workspace
     from harness.watch.state import latest
 
     with open_workspace() as (store, registry, console):

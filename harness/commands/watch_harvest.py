@@ -46,7 +46,7 @@ def harvest(
     ] = None,
 ) -> None:
     """Propose badly rated and corrected answers for review; with --to, write what was approved."""
-    from harness.commands.registry import open_workspace
+    from harness.commands.session import open_workspace
     from harness.watch.harvest import LIMIT, SUITE_SHARE
     from harness.watch.harvest import harvest as propose
     from harness.watch.reviews import goal_of
@@ -106,7 +106,7 @@ def review(
 ) -> None:
     """List harvested answers that wait for a person, or decide on some of them."""
     from harness.chronicle import who
-    from harness.commands.registry import open_workspace
+    from harness.commands.session import open_workspace
     from harness.watch.reviews import pending
     from harness.watch.reviews import review as decide
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.metrics.base import Form
 from harness.records import Direction, Run, Sample, ScoreOutcome
 from harness.store import Store
-from harness.suite import digest_of
 from harness.tables import BY_NAME
 
 Row = Mapping[str, Any]

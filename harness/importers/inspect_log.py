@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.importers.common import (
     Answer,
@@ -27,7 +28,6 @@ from harness.importers.common import (
     task_name,
 )
 from harness.records import Sample, ScoreOutcome
-from harness.suite import digest_of
 
 _GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 """Correct, incorrect, partial, no answer."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.importers.common import (
     Answer,
@@ -28,7 +29,6 @@ from harness.importers.common import (
 )
 from harness.metrics.base import Form
 from harness.records import Direction, Sample, ScoreOutcome
-from harness.suite import digest_of
 
 _STAMP = re.compile(r"results_(.+)\.json")
 _PER_WEIGHT = {"word_perplexity": "word", "byte_perplexity": "byte"}

@@ -43,7 +43,7 @@ _BUILT_IN: Mapping[str, str] = {
     "pass_hat_k": "harness.metrics.pass_at_k:PassHatK",
     "perplexity": "harness.metrics.perplexity:Perplexity",
     "reference_nll": "harness.metrics.reference_nll:ReferenceNll",
-    "refusal": "harness.metrics.pattern:Refusal",
+    "refusal": "harness.metrics.refusal:Refusal",
     "regex": "harness.metrics.pattern:Regex",
     "reward_model": "harness.metrics.reward_model:RewardModel",
     "rouge_1": "harness.metrics.rouge:Rouge1",

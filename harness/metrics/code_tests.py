@@ -19,7 +19,7 @@ from harness.metrics.items import Pair, score_responses
 from harness.records import Sample
 
 if TYPE_CHECKING:
-    from harness.sandbox import Job, Limits, Outcome
+    from harness.sandbox.outcome import Job, Limits, Outcome
 
 READS = ("tests", "cases", "entry_point", "setup", "prompt_code", "cpu_s")
 NO_CODE = "fail:no-code"
@@ -138,7 +138,7 @@ class CodeTests:
 
     def _limits(self, samples: Sequence[Sample]) -> dict[str, Limits | str]:
         """Per sample its limits, or why its reference does not pass here."""
-        from harness.sandbox import Limits
+        from harness.sandbox.outcome import Limits
 
         given = _references(self.solutions) if self.solutions else {}
         references = {s.id: given.get(s.id) or s.fields.get("reference") for s in samples}
@@ -158,7 +158,7 @@ class CodeTests:
 
     def _run(self, wanted: Sequence[tuple[Sample, str, Limits]]) -> list[Result]:
         """The result of each program; equal ones run once, and never again in this process."""
-        from harness.sandbox import Sandbox
+        from harness.sandbox.pool import Sandbox
 
         keys = [_digest([_tier(self.minimum), *_asked(*one)]) for one in wanted]
         jobs = {
@@ -207,14 +207,14 @@ def _runnable(sample: Sample) -> bool:
 
 
 def _scaled(reference: Result, slack: float) -> Limits:
-    from harness.sandbox import Limits, Outcome
+    from harness.sandbox.outcome import Limits, Outcome
 
     took = Outcome("pass", cpu_s=reference.cpu_s, peak_memory_bytes=reference.peak_memory_bytes)
     return Limits.from_reference(took, factor=slack)
 
 
 def _jobs(sample: Sample, program: str, limits: Limits) -> Iterator[Job]:
-    from harness.sandbox import Job
+    from harness.sandbox.outcome import Job
 
     fields = sample.fields
     if not fields.get("tests"):
@@ -258,7 +258,7 @@ def _references(path: str) -> Mapping[str, str]:
 @lru_cache(maxsize=3)
 def _tier(minimum: Literal["A", "B", "C"]) -> str:
     """The tier that this machine gives, found once a process by doing."""
-    from harness.sandbox import Sandbox
+    from harness.sandbox.pool import Sandbox
 
     with Sandbox(workers=1, minimum=minimum) as sandbox:
         return sandbox.tier

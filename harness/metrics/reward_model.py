@@ -69,7 +69,8 @@ def _adapted(name: str) -> tuple[Any, Any]:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from harness.models import quiet_libraries, resolve
+    from harness.models import resolve
+    from harness.quiet import quiet_libraries
     from harness.workspace import Workspace
 
     files = resolve(name, Workspace.at())

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.format import number
 from harness.records import VerdictOutcome
 from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, explain, interval_of, number, sentences
+from harness.wording import allowed_of, change_of, interval_of, sentences
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
-__all__ = ["STYLES", "explain", "moved_table", "verdict_table", "verdict_view"]
+__all__ = ["STYLES", "moved_table", "verdict_table", "verdict_view"]
 
 STYLES = {
     VerdictOutcome.PASS: "green",

@@ -8,10 +8,11 @@ from html import escape
 from typing import Any
 
 from harness.evidence import MetricSummary
+from harness.format import number
 from harness.records import Run
 from harness.verdict import MetricVerdict, Verdict
 from harness.visible import visible
-from harness.wording import allowed_of, change_of, evidence_of, interval_of, number, sentences
+from harness.wording import allowed_of, change_of, evidence_of, interval_of, sentences
 
 REACH = 4.0
 """Margins to either side of the anchor that the picture shows; what lies further stands there."""

@@ -6,12 +6,12 @@ rate of false alarms; this counts errors in a short window and promises only to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from harness.watch.act import id_of
 from harness.watch.observation import CLOCK_TOLERANCE
+from harness.watch.policy import BreakerPolicy
 from harness.watch.verdict import SignalVerdict, WatchVerdict
 
 if TYPE_CHECKING:
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from harness.store import Store
 
 SIGNAL = "errors_now"
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerPolicy:
-    """The circuit breaker: of at least `at_least` requests within `window_s`, the share `errors`
-    failed. No part of the policy's digest: it is separate from what is watched.
-    """
-
-    window_s: float = 60.0
-    at_least: int = 20
-    errors: float = 0.5
 
 
 def check_breaker(

@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.duplicates import Index, Passage, first_like, normalised, of_suite
+from harness.duplicates import Index, Passage, first_like, normalised
 from harness.errors import UserError
+from harness.suite_passages import of_suite
 from harness.watch.masking import mask
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.backends.base import Backend, GenerationRequest, GenerationSettings
-from harness.watch.signals import Text
+from harness.watch.text import Text
 
 RUBRIC = (
     "An answer serves its question if it is correct, complete enough to act on, and to the point."

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness.errors import UserError
 from harness.policy import DEFAULT_MARGIN
 from harness.watch import signals
-from harness.watch.breaker import BreakerPolicy
 
 Source = str
 """`auto`, `anchor`, `previous`, `first`, or the digest of a checkpoint that served before."""
@@ -49,6 +54,17 @@ class SignalPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """The circuit breaker: of at least `at_least` requests within `window_s`, the share `errors`
+    failed. No part of the policy's digest: it is separate from what is watched.
+    """
+
+    window_s: float = 60.0
+    at_least: int = 20
+    errors: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class WatchPolicy:
     """The whole policy.
 
@@ -78,7 +94,7 @@ class WatchPolicy:
     @property
     def digest(self) -> str:
         """Of all that it says: another policy is another watch."""
-        from harness.suite import digest_of
+        from harness.document_digest import digest_of
 
         return digest_of({name: part for name, part in asdict(self).items() if name != "breaker"})
 

@@ -10,23 +10,14 @@ one is enough), always in [0, 1], and None where it says nothing of the signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness.errors import UserError
 from harness.records import Direction
+from harness.watch.text import Measure, Text
 from harness.watch.verdict import Tier
-
-
-class Text(NamedTuple):
-    """A question and its answer."""
-
-    prompt: str | None
-    response: str
-
-
-Measure = Callable[[Sequence[Text], Mapping[str, Any]], "list[float | None]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class Signal:
 
     def signature(self, options: Mapping[str, Any]) -> str:
         """Name, version and options: what a kept value can be used again for."""
-        from harness.suite import digest_of
+        from harness.document_digest import digest_of
 
         said = f"|options:{digest_of(dict(options))}" if options else ""
         return f"{self.name}|v:{self.version}{said}"
@@ -81,7 +72,7 @@ class Signal:
 
 
 def _refusals(texts: Sequence[Text], _: Mapping[str, Any]) -> list[float | None]:
-    from harness.metrics.pattern import refuses
+    from harness.metrics.refusal import refuses
 
     return [refuses(text.response) for text in texts]
 

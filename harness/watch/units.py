@@ -13,7 +13,8 @@ import numpy.typing as npt
 from harness.store import Store
 from harness.watch.policy import WatchPolicy
 from harness.watch.reference import Reference
-from harness.watch.signals import BY_NAME, Signal, Text
+from harness.watch.signals import BY_NAME, Signal
+from harness.watch.text import Text
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.sandbox import Job, Sandbox
-from harness.sandbox.outcome import ModeChoice
+from harness.sandbox.outcome import Job, ModeChoice
+from harness.sandbox.pool import Sandbox
 from tests.benchmarks.human_eval_cases import Case, record, write
 from tests.benchmarks.peers import python_of
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from harness.document_digest import digest_of
 from harness.records import Fingerprint, Response, Run, Score, ScoreOutcome
 from harness.runs import link_responses, now, save_responses, save_run, save_samples, save_scores
 from harness.store import Store
-from harness.suite import digest_of
 from harness.workspace import Workspace
 from tests.dashboard.started import dashboard, free_port
 

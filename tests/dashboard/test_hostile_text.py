@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.hostile import plain, visible
+from dashboard.hostile import plain
+from harness.visible import visible
 
 
 @pytest.mark.parametrize(

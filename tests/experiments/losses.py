@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.tiny import tiny_model
-from trainers.losses import Ewc, LossModel, with_loss
+from trainers.losses import Ewc, with_loss
+from trainers.schema import LossModel
 
 VOCABULARY = 64
 FIRST_WORD = 8

@@ -19,13 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics.sequential import (
-    Detector,
-    Moments,
-    fixed_lower_bound,
-    incomes,
-    interval,
-)
+from harness.statistics.sequential import Detector, Moments, fixed_lower_bound, incomes, interval
 from harness.watch.reference import of_moments
 
 Array = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.registry import Registry
-    from harness.sandbox import Sandbox
+    from harness.sandbox.pool import Sandbox
     from tests.openai_server import ModelServer
 
 
@@ -104,7 +104,7 @@ def no_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    from harness.sandbox import Sandbox
+    from harness.sandbox.pool import Sandbox
 
     with Sandbox(workers=2, minimum="C") as opened:
         yield opened

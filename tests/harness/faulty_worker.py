@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb  # noqa: F401 - paid for once, before the forks
 import pyarrow as pa
 
-from harness import artifacts, database, journal
+from harness import artifacts, database, journal, tables
 from harness.bundle import import_bundle
 from harness.errors import UserError
 from harness.faults import FAULT_VARIABLE
@@ -131,12 +131,12 @@ class Worker:
 
 
 def migrate_to_the_next():
-    version = database.VERSION + 1
+    version = tables.VERSION + 1
     for module in (database, journal):
         module.VERSION = version
     statements = [f"ALTER TABLE runs ADD COLUMN note_{n} VARCHAR" for n in range(5)]
     statements.append("CREATE TABLE more AS SELECT * FROM training_steps")
-    database.MIGRATIONS = {**database.MIGRATIONS, version: tuple(statements)}
+    database.MIGRATIONS = {**tables.MIGRATIONS, version: tuple(statements)}
 
 
 def child(order):

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.gate import (
-    MetricScores,
-)
+from harness.metric_scores import MetricScores
 from harness.records import VerdictOutcome
 
 PASS, FAIL = VerdictOutcome.PASS, VerdictOutcome.FAIL

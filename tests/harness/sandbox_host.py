@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.sandbox import Job, Limits, Sandbox
+from harness.sandbox.outcome import Job, Limits
+from harness.sandbox.pool import Sandbox
 
 
 def facts() -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.sandbox import Limits, Outcome, Sandbox
+from harness.sandbox.outcome import Limits, Outcome
+from harness.sandbox.pool import Sandbox
 from tests.harness.sandbox_worlds import missing
 
 TIER = "A" if not missing("A") else "B" if not missing("B") else "C"

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.sandbox import Job, Limits, Outcome
-from harness.sandbox.outcome import MIB
+from harness.sandbox.outcome import MIB, Job, Limits, Outcome
 from harness.sandbox.tiers import probe
 
 HERE = Path(__file__).parent

@@ -11,12 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.backends.base import (
-    Backend,
-    GenerationRequest,
-    GenerationSettings,
-    LogprobRequest,
-)
+from harness.backends.base import Backend, GenerationRequest, GenerationSettings, LogprobRequest
 from harness.backends.openai import OpenAIBackend
 from harness.backends.scripted import ScriptedBackend
 from harness.backends.wire import Wire

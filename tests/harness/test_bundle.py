@@ -8,9 +8,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from harness.bundle import export_run, import_bundle, read_bundle, run_id_of
+from harness.document_digest import digest_of
 from harness.errors import UserError
 from harness.store import Store
-from harness.suite import digest_of
 from harness.workspace import Workspace
 
 TASK = {"data": "digest-of-the-data", "reserve": 0.3, "prompt": {"user": "{{ 问 }}"}}

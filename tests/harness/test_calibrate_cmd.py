@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.calibrations import calibrated, newest
-from harness.gate import GatePolicy
+from harness.policy import GatePolicy
 from harness.store import Store
 from harness.suite import load_suite
 from harness.workspace import Workspace

@@ -10,16 +10,19 @@ from collections import OrderedDict
 import pytest
 
 from harness import runs
+from harness.backends.base import Candidate
 from harness.code_tasks import read_code_tasks
 from harness.errors import UserError
 from harness.evidence import metric_scores
 from harness.gate import decide
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
+from harness.planning import Extent
 from harness.records import LOST, Response, Sample, ScoreOutcome, VerdictOutcome
 from harness.report.problems import claims, outcome_sentences, problems
-from harness.runner import Candidate, Extent, rescore, score
-from harness.sandbox import Outcome, Sandbox
+from harness.runner import rescore, score
+from harness.sandbox.outcome import Outcome
+from harness.sandbox.pool import Sandbox
 from harness.suite import load_suite
 from tests.harness.worlds import write_jsonl
 

@@ -92,7 +92,7 @@ def test_the_files_of_backends_are_read() -> None:
 
 
 def test_the_suite_of_ecosystem_is_valid() -> None:
-    from harness.suite import SuiteModel
+    from harness.suite_file import SuiteModel
 
     suite = SuiteModel.model_validate(_yaml(ECOSYSTEM, "suites/borrowed.yaml"))
     assert all(task.data.startswith("lm_eval:") for task in suite.tasks.values())

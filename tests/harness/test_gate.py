@@ -9,18 +9,13 @@ import time
 import numpy as np
 import pytest
 
+from harness.crest import improved
 from harness.errors import UserError
-from harness.gate import (
-    GatePolicy,
-    MetricPolicy,
-    MetricScores,
-    Verdict,
-    decide,
-    improved,
-    per_checkpoint_alpha,
-    policy_from_mapping,
-    rollback_target,
-)
+from harness.gate import decide
+from harness.metric_scores import MetricScores
+from harness.policy import GatePolicy, MetricPolicy, policy_from_mapping
+from harness.statistics.looks import per_checkpoint_alpha
+from harness.verdict import Verdict
 from tests.harness.gate_worlds import (
     FAIL,
     INCOMPARABLE,
@@ -31,6 +26,7 @@ from tests.harness.gate_worlds import (
     right,
     scores,
 )
+from trainers.remedies import rollback_target
 
 # --- the demo -------------------------------------------------------------------------------
 

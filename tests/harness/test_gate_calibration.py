@@ -10,7 +10,9 @@ import pytest
 
 from harness.calibration import Calibration, calibrate, visible_before_scoring
 from harness.errors import UserError
-from harness.gate import GatePolicy, MetricPolicy, MetricScores, decide
+from harness.gate import decide
+from harness.metric_scores import MetricScores
+from harness.policy import GatePolicy, MetricPolicy
 from harness.records import VerdictOutcome
 from harness.statistics.simulate import World, checkpoints
 

@@ -10,13 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.gate import (
-    GatePolicy,
-    MetricPolicy,
-    MetricScores,
-    decide,
-    improved,
-)
+from harness.crest import improved
+from harness.gate import decide
+from harness.metric_scores import MetricScores
+from harness.policy import GatePolicy, MetricPolicy
 from tests.harness.gate_worlds import (
     FAIL,
     INCOMPARABLE,

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.backends.base import Candidate
+from harness.crest import improved
 from harness.errors import UserError
 from harness.evidence import metric_scores, summarise, value_with_interval
-from harness.gate import GatePolicy, MetricPolicy, MetricScores, decide, improved
+from harness.gate import decide
 from harness.gating import decide_once
+from harness.metric_scores import MetricScores
 from harness.metrics import get_metric
 from harness.metrics.bleu import bleu
+from harness.policy import GatePolicy, MetricPolicy
 from harness.records import VerdictOutcome
-from harness.runner import Candidate, score
+from harness.runner import score
 from harness.statistics.corpus import AGGREGATES, swing
 from harness.statistics.quantile import bootstrap_error, quantile_values, values_needed
 from harness.statistics.trule import t_test

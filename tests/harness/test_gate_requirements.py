@@ -12,17 +12,11 @@ import numpy as np
 import pytest
 
 from harness.errors import UserError
-from harness.gate import (
-    GatePolicy,
-    MetricPolicy,
-    MetricScores,
-    Verdict,
-    Waiver,
-    decide,
-    policy_from_mapping,
-    requirements_only,
-)
+from harness.gate import decide, requirements_only
+from harness.metric_scores import MetricScores
+from harness.policy import GatePolicy, MetricPolicy, Waiver, policy_from_mapping
 from harness.records import VerdictOutcome
+from harness.verdict import Verdict
 from tests.harness.gate_worlds import (
     FAIL,
     INCONCLUSIVE,

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.backends.base import Candidate
 from harness.evidence import metric_scores, summarise, value_with_interval
 from harness.fingerprint import part_differences, protocol_differences
-from harness.gate import MetricScores
 from harness.gating import decide_by_looks, decide_once, schedule
+from harness.metric_scores import MetricScores
+from harness.planning import Extent
 from harness.records import VerdictOutcome
-from harness.runner import Candidate, Extent, score
+from harness.runner import score
 from harness.store import Store
-from harness.suite import Suite, load_suite
+from harness.suite import load_suite
+from harness.suite_types import Suite
 from tests.harness.worlds import scripted, suite_yaml, write_jsonl
 
 QUESTIONS = 40

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from harness.errors import UserError
-from harness.metrics import get_metric, pattern
+from harness.metrics import get_metric, refusal
 from harness.metrics.base import MetricItem
 from harness.metrics.classification import accuracy, f1_macro, token_f1
 from harness.metrics.diversity import distinct_n
@@ -31,13 +31,9 @@ from harness.metrics.json_answers import (
     parse_answer,
     same_json,
 )
-from harness.metrics.pass_at_k import (
-    pass_at_k,
-    pass_at_k_variance,
-    pass_hat_k,
-    pass_hat_k_variance,
-)
-from harness.metrics.pattern import matches, refuses
+from harness.metrics.pass_at_k import pass_at_k, pass_at_k_variance, pass_hat_k, pass_hat_k_variance
+from harness.metrics.pattern import matches
+from harness.metrics.refusal import refuses
 from harness.records import Response, Sample, ScoreOutcome
 from harness.statistics.corpus import f1_macro as pooled_f1_macro
 
@@ -240,7 +236,7 @@ def test_patterns_and_refusals():
 )
 def test_looking_for_a_refusals_first_letter_first_changes_nothing(words):
     text = " ".join(words) + "".join(words)
-    plain = "|".join(pattern._REFUSALS)
+    plain = "|".join(refusal._REFUSALS)
     assert refuses(text) == bool(re.search(plain, text[:300], re.IGNORECASE | re.DOTALL))
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
 from harness.cli import main
 from harness.promotion import confirm
 from harness.records import VerdictOutcome
 from harness.registry import Registry
-from harness.runner import Candidate, score
+from harness.runner import score
 from harness.store import Store
-from harness.suite import Suite, load_suite
+from harness.suite import load_suite
+from harness.suite_types import Suite
 from harness.workspace import Workspace
 from tests.harness.worlds import Ratchet, suite_yaml, write_jsonl
 

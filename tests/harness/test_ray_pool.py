@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from harness.backends import ray_pool
-from harness.backends.base import GenerationRequest, GenerationSettings
+from harness.backends.base import Candidate, GenerationRequest, GenerationSettings
 from harness.backends.ray_pool import RayPool, Share
 from harness.cluster import ModelReplica
 from harness.errors import UnfinishedError, UserError
 from harness.models import load, resolve
-from harness.planning import Candidate
 from harness.runner import score
 from harness.store import Store
 from harness.suite import load_suite

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from harness import runs
-from harness.backends.base import Generation
+from harness.backends.base import Candidate, Generation
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import UserError
 from harness.evidence import metric_scores, summarise
+from harness.planning import Extent, seed_of
 from harness.records import ScoreOutcome
-from harness.runner import Candidate, Extent, missing_answers, rescore, score, seed_of
+from harness.runner import missing_answers, rescore, score
 from harness.store import Store
 from harness.suite import load_suite
 from tests.harness.worlds import CAPITALS, scripted, suite_yaml, write_jsonl

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from harness.sandbox import Job, Outcome
+from harness.sandbox.outcome import Job, Outcome
 from tests.harness.hostile_forms import Hostile
 from tests.harness.hostile_programs import HOSTILE
 from tests.harness.sandbox_worlds import QUICK, host

@@ -9,7 +9,7 @@ from itertools import count, takewhile
 
 import pytest
 
-from harness.sandbox import Job, Limits
+from harness.sandbox.outcome import Job, Limits
 from tests.harness.sandbox_worlds import host, missing
 
 TIER = "A" if not missing("A") else "B"

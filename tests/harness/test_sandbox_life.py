@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.sandbox import Job, Limits, Outcome, Sandbox
 from harness.sandbox import worker as worker_module
-from harness.sandbox.outcome import Tier
+from harness.sandbox.outcome import Job, Limits, Outcome, Tier
+from harness.sandbox.pool import Sandbox
 from tests.harness.sandbox_runs import IDENTITY, PATIENT, TIER, run
 from tests.harness.sandbox_worlds import missing
 

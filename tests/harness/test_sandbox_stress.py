@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from harness.sandbox import Job, Limits
-from harness.sandbox.outcome import MIB
+from harness.sandbox.outcome import MIB, Job, Limits
 from tests.harness.hostile_forms import Hostile
 from tests.harness.hostile_programs import HOSTILE
 from tests.harness.sandbox_worlds import host

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.commands.sandbox import sandbox
-from harness.sandbox import LABELS
 from harness.sandbox import worker as worker_module
+from harness.sandbox.outcome import LABELS
 from tests.harness.sandbox_worlds import guard, missing
 
 ROOT = Path(__file__).parents[2]

@@ -103,7 +103,7 @@ def test_a_database_of_a_newer_version_is_left_alone(workspace):
 def test_an_older_schema_is_migrated_by_whoever_comes_first(workspace, monkeypatch):
     abandoned_journal(workspace)
     assert count(workspace) == 3
-    now = database.VERSION
+    now = tables.VERSION
     monkeypatch.setattr(database, "VERSION", now + 2)
     monkeypatch.setattr(
         database,

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
+from harness.planning import limited
 from harness.records import Sample
-from harness.suite import limited, load_suite
+from harness.suite import load_suite
 from tests.harness.worlds import suite_yaml, write_jsonl
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.backends.base import Candidate
 from harness.evidence import summarise
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
-from harness.naming import open_model
+from harness.open_model import open_model
 from harness.records import Response, Sample, ScoreOutcome
-from harness.runner import Candidate, score
+from harness.runner import score
 from harness.store import Store
 from harness.suite import load_suite
 from harness.workspace import HOME_VARIABLE, Workspace

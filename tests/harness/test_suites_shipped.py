@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from harness import runs
+from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
 from harness.evidence import metric_scores, slices_of, summarise
 from harness.gate import decide
 from harness.metrics.rouge import tokenize
-from harness.naming import Hardware, open_model
+from harness.open_model import Hardware, open_model
+from harness.planning import Extent
 from harness.records import ScoreOutcome, VerdictOutcome
-from harness.runner import Candidate, Extent, score
-from harness.suite import Suite, load_suite
+from harness.runner import score
+from harness.suite import load_suite
+from harness.suite_types import Suite
 from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).resolve().parents[2]

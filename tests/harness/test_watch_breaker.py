@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from harness.watch.act import act
-from harness.watch.breaker import BreakerPolicy, check_breaker
+from harness.watch.breaker import check_breaker
+from harness.watch.policy import BreakerPolicy
 from tests.harness.watch_worlds import LINE, Line
 
 POLICY = BreakerPolicy(window_s=60, at_least=20, errors=0.5)

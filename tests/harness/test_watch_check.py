@@ -16,8 +16,8 @@ from harness.registry import Registry
 from harness.store import Store
 from harness.watch.meaning import ask
 from harness.watch.policy import SignalPolicy
-from harness.watch.signals import Text
 from harness.watch.state import check, last
+from harness.watch.text import Text
 from harness.watch.verdict import WatchVerdict
 from harness.workspace import Workspace
 from tests.harness.watch_looks import LINE, POLICY, START, Promote, later, serve, signal

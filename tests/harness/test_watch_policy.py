@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import UserError
 from harness.watch.policy import DEFAULT_WATCH_POLICY, WatchPolicy, load_policy
-from harness.watch.signals import BY_NAME, Text
+from harness.watch.signals import BY_NAME
+from harness.watch.text import Text
 from tests.harness.worlds import Ratchet
 
 

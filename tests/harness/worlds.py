@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
-from harness.runner import Candidate
 
 Ratchet = Callable[..., tuple[int, str]]
 """The fixture `ratchet`: the words of a command to its exit code and what it printed."""

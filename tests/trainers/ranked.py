@@ -23,7 +23,8 @@ from trainers.follower import Follower
 from trainers.loop import GatedTraining
 from trainers.ranks import Ranks
 from trainers.recipe import load_recipe
-from trainers.sharding import Sharding, require_sharding
+from trainers.recipe_types import Sharding
+from trainers.sharding import require_sharding
 from trainers.state import TrainingState, save_state
 
 ROOT = Path(__file__).parents[2]

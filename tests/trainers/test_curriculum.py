@@ -12,16 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from trainers.curriculum import (
-    CurriculumModel,
-    available,
-    class_weights,
-    column_of,
-    own_perplexity,
-    paced,
-    weighted,
-)
-from trainers.recipe import Example
+from trainers.curriculum import available, class_weights, column_of, own_perplexity, paced, weighted
+from trainers.recipe_types import Example
+from trainers.schema import CurriculumModel
 
 EASY = CurriculumModel(by="level", start=0.25, full_at=0.5)
 

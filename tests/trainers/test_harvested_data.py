@@ -9,8 +9,9 @@ from harness.store import Store
 from harness.watch.harvest import harvest
 from harness.watch.reviews import pending, review, write
 from harness.workspace import Workspace
-from trainers.contamination import ContaminationModel, check_recipe
+from trainers.contamination import check_recipe
 from trainers.recipe import load_recipe
+from trainers.schema import ContaminationModel
 
 TOPICS = (
     "refund",

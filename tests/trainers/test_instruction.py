@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from trainers.instruction import STEP_BY_STEP, InstructionModel, instructed
-from trainers.recipe import Example
+from trainers.instruction import STEP_BY_STEP, instructed
+from trainers.recipe_types import Example
+from trainers.schema import InstructionModel
 
 
 def rows(count: int = 5) -> list[Example]:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from harness.errors import UserError
 from tests.tiny import tiny_model, tiny_tokenizer
-from trainers.losses import Ewc, EwcModel, LossModel, focal_loss, prepared_ewc, with_loss
+from trainers.losses import Ewc, focal_loss, prepared_ewc, with_loss
+from trainers.schema import EwcModel, LossModel
 
 IGNORED = -100
 

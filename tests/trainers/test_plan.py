@@ -15,7 +15,8 @@ from harness.errors import UserError
 from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import write_world
 from trainers.plan import make_plan, reshuffled
-from trainers.recipe import Stage, load_recipe
+from trainers.recipe import load_recipe
+from trainers.recipe_types import Stage
 
 
 @pytest.fixture(scope="module")

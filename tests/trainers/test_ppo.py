@@ -11,11 +11,11 @@ import pytest
 from harness.artifacts import file_digest
 from harness.errors import UserError
 from tests.tiny import tiny_model, tiny_tokenizer
-from trainers import ppo
+from trainers import ppo, ppo_trainer
 from trainers.models import adapted as wrapped
 from trainers.rewards import RewardMixture, checked
 from trainers.rollout import collate, sample, seed_of
-from trainers.schema import AdapterModel
+from trainers.schema import AdapterModel, PpoModel
 
 PROMPTS = ("Please book a table", "What is the capital", "The quick brown fox", "你好，世界")
 
@@ -34,7 +34,7 @@ MIXTURE = RewardMixture(("e",), (checked("e", share_of_e),), (1.0,))
 
 
 def stage(**settings: Any) -> Any:
-    own = ppo.PpoModel.model_validate(settings.pop("ppo", {}))
+    own = PpoModel.model_validate(settings.pop("ppo", {}))
     model = {
         "steps": 16,
         "checkpoint_every": 4,
@@ -75,7 +75,7 @@ def adapted(tokenizer: Any, dropout: float = 0.1) -> Any:
 def trainer_of(folder: Path, rewards: RewardMixture = MIXTURE, **settings: Any) -> Any:
     tokenizer = tiny_tokenizer()
     rows = [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
-    return ppo.make_ppo_trainer(
+    return ppo_trainer.make_ppo_trainer(
         recipe_in(folder),
         stage(**settings),
         adapted(tokenizer),
@@ -202,7 +202,7 @@ def test_a_trained_adapter_is_held_to_its_own_beginning(tmp_path: Path) -> None:
             if "lora_B" in name:
                 parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
     rows = [{"prompt": text} for text in PROMPTS]
-    trainer = ppo.make_ppo_trainer(
+    trainer = ppo_trainer.make_ppo_trainer(
         recipe_in(tmp_path),
         stage(steps=8),
         model,
@@ -291,7 +291,7 @@ def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, int], mes
 def test_without_an_adapter_there_is_no_reference(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     with pytest.raises(UserError, match="PPO needs an adapter"):
-        ppo.make_ppo_trainer(
+        ppo_trainer.make_ppo_trainer(
             recipe_in(tmp_path),
             stage(),
             tiny_model(len(tokenizer)),

@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.store import Store
 from harness.workspace import Workspace
 from trainers.contamination import check_recipe
-from trainers.methods import METHODS
+from trainers.method_traits import METHODS
 from trainers.plan import make_plan
 from trainers.recipe import load_recipe
 

@@ -22,7 +22,8 @@ from tests.openai_server import ModelServer, serving
 from tests.trainers.driving import Quiet, never_fail, weights
 from tests.trainers.worlds import write_world
 from trainers.loop import GatedTraining
-from trainers.recipe import Recipe, load_recipe
+from trainers.recipe import load_recipe
+from trainers.recipe_types import Recipe
 from trainers.stages import run_stages
 
 ADAPTER = {"rank": 4, "alpha": 8}

@@ -16,10 +16,11 @@ from harness.store import Store
 from harness.workspace import Workspace
 from tests.trainers.driving import Quiet, never_fail, weights
 from tests.trainers.method_worlds import TEMPLATES, stage_of, write_method_world
+from trainers.lookup import reward_folder
 from trainers.loop import GatedTraining
 from trainers.recipe import load_recipe
 from trainers.reporter import TrainingResult
-from trainers.stages import reward_folder, run_stages
+from trainers.stages import run_stages
 
 
 def write(folder: Path, base: Path, *stages: dict[str, Any], **recipe: Any) -> Path:

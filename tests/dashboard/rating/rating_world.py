@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from harness import ratings
+from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
 from harness.ratings import Gold, Rules, Session
 from harness.records import Run
-from harness.runner import Candidate, score
+from harness.runner import score
 from harness.store import Store
 from harness.suite import load_suite
 from harness.workspace import Workspace

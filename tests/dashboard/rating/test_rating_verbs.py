@@ -216,13 +216,13 @@ def test_mistakes_are_one_message(world, verb, words, said):
 
 
 def test_a_judge_votes_beside_people(world, verb, monkeypatch):
+    from harness.backends.base import Candidate
     from harness.backends.scripted import ScriptedBackend
-    from harness.runner import Candidate
 
     session, _ = created(verb, world)
     backend = ScriptedBackend(lambda prompt, seed: "The first. [[A]]")
     judge = Candidate("judge-1", "digest", backend.subject, lambda: backend)
-    monkeypatch.setattr("harness.naming.open_model", lambda *_, **__: judge)
+    monkeypatch.setattr("harness.open_model.open_model", lambda *_, **__: judge)
     code, said = verb("judge", session, "judge-1")
     assert code == 0, said
     assert "12 votes of judge-1" in said

@@ -1,0 +1,40 @@
+"""Numbers as a person reads them: digits, signs, percentages."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "−"
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Three or four digits that matter, with a true minus sign; `–` for nothing."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 10_000 else 0
+    if 0 < size < 0.01:
+        digits = 4 if size >= 0.001 else 5
+    text = f"{size:,.{digits}f}"
+    return _signed(text, value, signed)
+
+
+def _signed(text: str, value: float, signed: bool) -> str:
+    """With its sign; a number that rounds to nothing has none."""
+    if float(text.replace(",", "")) == 0:
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def percent(value: float | None, *, signed: bool = False) -> str:
+    """A share as a percentage: one decimal below 10%, none from there on."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    size = abs(value) * 100
+    text = f"{size:,.1f}" if size < 9.95 else f"{size:,.0f}"
+    return _signed(text, value, signed) + "%"
+
+
+def share(value: float) -> str:
+    """A margin: 5%, 12%, 7.5%."""
+    return f"{value * 100:.1f}".removesuffix(".0") + "%"
