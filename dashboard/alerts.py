@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dashboard.attention import Item, attention
-from harness.artifacts import write_atomic
-from harness.errors import UserError
-from harness.store import Store
+from dashboard.queries.attention import Item, attention
+from harness.core.errors import UserError
+from harness.core.files import write_atomic
+from harness.store.store import Store
 
 TIMEOUT_S = 10.0
 REMEMBERED = "alerts.json"

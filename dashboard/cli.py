@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT = 8501
@@ -40,8 +40,8 @@ def dashboard(
 
     Reads the store and never holds up who writes. Ctrl-C ends it; nothing is lost.
     """
-    from dashboard.settings import ACTIONS_VARIABLE, OIDC_VARIABLE, give_way
-    from harness.workspace import HOME_VARIABLE, Workspace
+    from dashboard.app.settings import ACTIONS_VARIABLE, OIDC_VARIABLE, give_way
+    from harness.core.workspace import HOME_VARIABLE, Workspace
 
     if oidc is not None and not oidc.is_file():
         raise UserError("there is no such file of secrets", file=oidc, field="--oidc")
@@ -58,7 +58,7 @@ def dashboard(
         ACTIONS_VARIABLE: "1" if actions else "0",
         OIDC_VARIABLE: "1" if oidc else "",
     }
-    script = Path(__file__).with_name("app.py")
+    script = Path(__file__).parent / "app" / "main.py"
     options = server_options(address, chosen, allow_host or (), oidc)
     shown = "localhost" if address == LOOPBACK else address
     typer.echo(f"Ratchet is at http://{shown}:{chosen} (Ctrl-C ends it)")
@@ -108,7 +108,7 @@ def demo_data(
     Takes half a minute, and an empty workspace: ratchet demo-data --home .ratchet-demo.
     """
     from dashboard.demo.history import write_history
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
 
     workspace = Workspace.at()
     wrote = write_history(workspace, nights=nights, say=typer.echo)
@@ -128,9 +128,9 @@ def alerts(
     With --webhook each thing is told once; run it from cron, or at the end of a CI job.
     """
     from dashboard.alerts import fresh, remember, send
-    from dashboard.attention import attention
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from dashboard.queries.attention import attention
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     with Store(Workspace.at().ensure()) as store:
         items = attention(store) if webhook is None else fresh(store)

@@ -53,10 +53,10 @@ class Deadly:
     once: str | None = None
 
     def __call__(self) -> Any:
-        from harness.backends.live import TransformersBackend
-        from harness.cluster import ModelReplica
-        from harness.models import resolve
-        from harness.workspace import Workspace
+        from harness.backends.ray.cluster import ModelReplica
+        from harness.backends.transformers.backend import TransformersBackend
+        from harness.core.workspace import Workspace
+        from harness.models.resolve import resolve
 
         digest = resolve(self.folder, Workspace.at(Path(self.folder).parent / "node")).digest
         backend = ModelReplica(self.folder, None, digest, "cpu", "float32")()

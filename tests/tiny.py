@@ -92,7 +92,7 @@ def save_tiny_classifier(folder: Path, *labels: str, **overrides: Any) -> Path:
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from harness.metrics.encoders import embedded_encoder
+    from harness.metrics.support.encoders import embedded_encoder
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(embedded_encoder()))
     settings: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""`ratchet demo-data`: a synthetic history for trying the dashboard. No model was ever asked."""
+"""A synthetic history to try the dashboard on."""

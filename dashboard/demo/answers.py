@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.planning import Wanted
-from harness.records import Response
-from harness.suite import load_suite
-from harness.suite_types import Suite
+from harness.core.types import Response
+from harness.evaluation.plan import Wanted
+from harness.suite.load import load_suite
+from harness.suite.suite import Suite
 
 SEED = 20
 CITIES = {"en": ("Berlin", "Lima", "Oslo", "Nairobi"), "zh": ("北京", "上海", "成都", "广州")}

@@ -11,23 +11,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dashboard.demo.answers import SEED, SUITE, Dials, answers, write_suite
-from harness import runs
 from harness.backends.base import Candidate
-from harness.calibration import calibrate
-from harness.calibrations import keep_calibration
-from harness.document_digest import digest_of
-from harness.errors import UserError
-from harness.evidence import metric_scores, slices_of
-from harness.gate import decide
+from harness.comparison.calibrations import keep_calibration
+from harness.comparison.evidence import metric_scores, slices_of
+from harness.comparison.verdict_log import keep_verdict
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.types import Fingerprint, Run
+from harness.core.workspace import Workspace
+from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.runner import protocol_of
+from harness.evaluation.score import score_responses
+from harness.gate.calibration import calibrate
+from harness.gate.decision import decide
 from harness.metrics.refusal import refuses
-from harness.planning import Extent, plan_answers
-from harness.records import Fingerprint, Run
-from harness.runner import protocol_of
-from harness.scoring import score_responses
-from harness.store import Store
-from harness.suite_types import Suite
-from harness.verdict_log import keep_verdict
-from harness.workspace import Workspace
+from harness.store import runs
+from harness.store.store import Store
+from harness.suite.suite import Suite
 
 LINE = "demo-support-bot"
 SUBJECT = {"backend": "synthetic", "dtype": "none", "quantisation": None}
@@ -43,7 +43,7 @@ class DatedStore(Store):
     moment: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        from harness.tables import BY_NAME
+        from harness.store.tables import BY_NAME
 
         declared = BY_NAME.get(table)
         clocks = [c.name for c in declared.columns if c.now] if declared else []

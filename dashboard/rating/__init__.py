@@ -1,0 +1,1 @@
+"""The rating server: its queue, pages and keys."""

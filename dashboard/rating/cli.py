@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.ratings import Session
-    from harness.ratings_verdict import Standing
-    from harness.store import Store
+    from harness.ratings.session import Session
+    from harness.ratings.verdict import Standing
+    from harness.store.store import Store
 
 DAY = 86_400
 
@@ -97,8 +97,8 @@ def create(
         same_suite,
         text_or_file,
     )
-    from harness.ratings import Rules
-    from harness.ratings import create as make
+    from harness.ratings.session import Rules
+    from harness.ratings.session import create as make
 
     with _opened() as (store, console):
         rules = Rules(
@@ -145,8 +145,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve rating sessions until Ctrl-C. Killed and started again, it goes on where it was."""
-    from dashboard.rating.serving import serve as run_server
-    from harness.ratings import load
+    from dashboard.rating.run import serve as run_server
+    from harness.ratings.session import load
 
     with _opened() as (store, console):
         only = load(store, session).id if session else None
@@ -171,7 +171,7 @@ def links(
 ) -> None:
     """Show the raters' personal links, and make links for more raters."""
     from dashboard.rating.inputs import names
-    from harness.ratings import load, register
+    from harness.ratings.session import load, register
 
     with _opened() as (store, console):
         found = load(store, session)
@@ -195,7 +195,7 @@ def revoke(
     reason: Annotated[str, typer.Option("--reason", help="Why.", show_default=False)],
 ) -> None:
     """End a rater's links, within seconds also where a server runs. Their votes stay."""
-    from harness.ratings import load, record, register
+    from harness.ratings.session import load, record, register
 
     with _opened() as (store, console):
         found = load(store, session)
@@ -214,8 +214,8 @@ def exclude(
     back: Annotated[bool, typer.Option("--back", help="Let them count again.")] = False,
 ) -> None:
     """Leave a rater's votes out from now on. Nothing is deleted."""
-    from harness.ratings import load
-    from harness.ratings_votes import exclude as leave_out
+    from harness.ratings.session import load
+    from harness.ratings.votes import exclude as leave_out
 
     with _opened() as (store, console):
         count = leave_out(store, load(store, session), rater, reason, back=back)
@@ -229,7 +229,7 @@ def close(
     reason: Annotated[str, typer.Option("--reason", help="Why.")] = "enough",
 ) -> None:
     """End a session: raters are thanked, and no more is asked. What was said stays."""
-    from harness.ratings import load, record
+    from harness.ratings.session import load, record
 
     with _opened() as (store, console):
         found = load(store, session)
@@ -247,8 +247,8 @@ def status(
     ] = False,
 ) -> None:
     """Progress, raters, agreement, ratings and verdict. Exits like the gate: 0, 1 or 2."""
-    from dashboard.rating.status import show_all, show_status
-    from harness.ratings import load
+    from dashboard.rating.console import show_all, show_status
+    from harness.ratings.session import load
 
     with _opened() as (store, console):
         if session is None:
@@ -270,12 +270,12 @@ def judge(
     ] = None,
 ) -> None:
     """Let a language model vote too, in both orders, under its own name and never as a person."""
-    from dashboard.rating.status import show_judges
+    from dashboard.rating.console import show_judges
+    from harness.core.workspace import Workspace
+    from harness.evaluation.open_model import open_model
     from harness.metrics.judge import judge as ask_judge
-    from harness.open_model import open_model
-    from harness.ratings import load
-    from harness.ratings_judges import vote_as_judge
-    from harness.workspace import Workspace
+    from harness.ratings.model_raters import vote_as_judge
+    from harness.ratings.session import load
 
     with _opened() as (store, console):
         found = load(store, session)
@@ -298,8 +298,8 @@ def export(
     least: Annotated[int, typer.Option("--least", min=1, help="Lead in votes it takes.")] = 1,
 ) -> None:
     """Write chosen/rejected pairs for reward and DPO training, with licence and consent."""
-    from harness.ratings import load
-    from harness.ratings_export import export as write
+    from harness.ratings.export import export as write
+    from harness.ratings.session import load
 
     with _opened() as (store, console):
         done = write(store, load(store, session), file, least=least)
@@ -328,8 +328,8 @@ class _opened:  # noqa: N801 - reads as a verb where it is used
     def __enter__(self) -> tuple[Store, Console]:
         from rich.console import Console
 
-        from harness.store import Store
-        from harness.workspace import Workspace
+        from harness.core.workspace import Workspace
+        from harness.store.store import Store
 
         console = Console()
         self.store = Store(
@@ -347,7 +347,7 @@ def _show_link(
     import secrets
     import time
 
-    from harness.ratings import record
+    from harness.ratings.session import record
 
     link, expires_at = secrets.token_hex(8), int(time.time()) + days * DAY
     record(store, session, "invited", rater=rater, config={"link": link, "expires_at": expires_at})
@@ -368,7 +368,7 @@ def _say_link(console: Console, rater: str, token: str, url: str) -> None:
 
 
 def _keep(store: Store, session: Session, stands: list[Standing]) -> None:
-    from harness.verdict_log import keep_verdict
+    from harness.comparison.verdict_log import keep_verdict
 
     for stand in stands:
         if stand.verdict is not None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import UserError
-from harness.ratings import Gold
-from harness.records import Run
-from harness.store import Store
+from harness.core.errors import UserError
+from harness.core.types import Run
+from harness.ratings.session import Gold
+from harness.store.store import Store
 
 
 def find_run(store: Store, name: str) -> Run:
     """A run by id, `run:ID` or `bundle:DIR`."""
-    from harness.naming import find_named_run
-    from harness.runs import require_run
+    from harness.evaluation.references import find_named_run
+    from harness.store.runs import require_run
 
     return find_named_run(name, store) or require_run(store, name)
 
@@ -23,7 +23,7 @@ def same_suite(runs: Sequence[Run], suite: Path | None) -> None:
     """Raises UserError where a run is of another suite than that file's."""
     if suite is None:
         return
-    from harness.suite import load_suite
+    from harness.suite.load import load_suite
 
     wanted = load_suite(suite).name
     for run in runs:
@@ -35,7 +35,7 @@ def same_suite(runs: Sequence[Run], suite: Path | None) -> None:
 
 def read_golds(path: Path | None) -> list[Gold]:
     """Known pairs from JSONL. Raises UserError with file, line and field."""
-    from harness.data import read_rows
+    from harness.data.rows import read_rows
 
     if path is None:
         return []

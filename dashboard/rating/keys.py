@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UserError
-from harness.ratings import Register
+from harness.core.errors import UserError
+from harness.ratings.session import Register
 
 Refusal = Literal["tampered", "expired", "revoked"]
 _MAC = 22  # characters of base64: 128 bits

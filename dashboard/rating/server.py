@@ -27,13 +27,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.rating import pages
-from dashboard.rating.desk import Desk, Rejected, State
-from dashboard.rating.grading import Grading
+from dashboard.rating import html as pages
+from dashboard.rating.grade_queue import Grading
 from dashboard.rating.keys import Refused, admit, read_link, workspace_key
-from harness.errors import UserError
-from harness.ratings import load
-from harness.store import Store
+from dashboard.rating.pair_queue import Desk, Rejected, State
+from harness.core.errors import UserError
+from harness.ratings.session import load
+from harness.store.store import Store
 
 HERE = Path(__file__).parent
 REFRESH_S = 2.0

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.ratings import Session
-from harness.ratings_votes import vote_of
+from harness.ratings.session import Session
+from harness.ratings.votes import vote_of
 
 
 @dataclass

@@ -19,14 +19,14 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from svg import Picture  # noqa: E402
 
-from harness.crest import improved  # noqa: E402
-from harness.gate import decide  # noqa: E402
-from harness.metric_scores import MetricScores  # noqa: E402
-from harness.policy import GatePolicy  # noqa: E402
-from harness.statistics.looks import look_alphas, spent  # noqa: E402
+from harness.gate.decision import decide  # noqa: E402
+from harness.gate.improvement import improved  # noqa: E402
+from harness.gate.metric_scores import MetricScores  # noqa: E402
+from harness.gate.policy import GatePolicy  # noqa: E402
+from harness.statistics.alpha_spending import look_alphas, spent  # noqa: E402
 from harness.statistics.margins import harm, linear_allowance  # noqa: E402
 from harness.statistics.simulate import World, answers, chances, checkpoints, trainings  # noqa: E402
-from harness.statistics.trule import Array  # noqa: E402
+from harness.statistics.student_t import Array  # noqa: E402
 
 SIZES = (60, 150, 500, 1000, 2000)
 TRIALS = 1000

@@ -13,29 +13,47 @@ from aligned import as_markdown
 Schema = dict[str, Any]
 
 GATE = (
-    "harness.gate.decide",
-    "harness.gate.requirements_only",
-    "harness.metric_scores.MetricScores",
-    "harness.policy.GatePolicy",
-    "harness.policy.MetricPolicy",
-    "harness.verdict.Verdict",
-    "harness.verdict.MetricVerdict",
-    "harness.crest.improved",
-    "harness.crest.Improvement",
-    "harness.statistics.looks.per_checkpoint_alpha",
-    "trainers.remedies.rollback_target",
+    "harness.gate.decision.decide",
+    "harness.gate.decision.requirements_only",
+    "harness.gate.metric_scores.MetricScores",
+    "harness.gate.policy.GatePolicy",
+    "harness.gate.policy.MetricPolicy",
+    "harness.gate.verdict.Verdict",
+    "harness.gate.verdict.MetricVerdict",
+    "harness.gate.improvement.improved",
+    "harness.gate.improvement.Improvement",
+    "harness.statistics.alpha_spending.per_checkpoint_alpha",
+    "trainers.loop.remedies.rollback_target",
 )
 STATISTICS = (
-    *("margins", "rule", "trule", "guard", "multiplicity", "looks", "bound", "binomial"),
-    *("corpus", "quantile", "ratio", "power", "calibrate", "pairs", "agreement", "simulate"),
+    *(
+        "margins",
+        "decision_rule",
+        "student_t",
+        "rare_events",
+        "multiplicity",
+        "alpha_spending",
+        "tail_bounds",
+        "binomial",
+    ),
+    *(
+        "jackknife",
+        "quantile",
+        "intervals",
+        "power",
+        "calibration",
+        "pair_selection",
+        "agreement",
+        "simulate",
+    ),
 )
 
 
 def pages() -> Iterator[tuple[str, str]]:
     """(path in the site, Markdown) of every generated page; the schemas themselves as JSON."""
-    from harness.backends.served import ServedModel
-    from harness.suite_file import SuiteModel
-    from trainers.schema import RecipeModel
+    from harness.backends.openai.open import ServedModel
+    from harness.suite.schema import SuiteModel
+    from trainers.config.schema import RecipeModel
 
     yield "reference/commands.md", _commands()
     for name, title, model, told in (
@@ -75,7 +93,7 @@ def _commands() -> str:
     """Every verb with its arguments and options, as `ratchet VERB --help` has them."""
     import typer
 
-    from harness.cli import app
+    from harness.cli.app import app
 
     root = typer.main.get_command(app)
     context = typer.Context(root, info_name="ratchet")
@@ -213,7 +231,7 @@ def _metrics() -> str:
 
 
 def _metric(name: str) -> Iterator[str]:
-    from harness.errors import UserError
+    from harness.core.errors import UserError
     from harness.metrics import _find, get_metric
 
     made: Any = _find(name)
@@ -268,7 +286,7 @@ def _metric_modules() -> list[str]:
     return sorted(
         {target.partition(":")[0] for target in _BUILT_IN.values()}
         | {
-            "harness.metrics.elo",
+            "harness.statistics.elo",
             "harness.metrics.base",
         }
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.backends import tokens
+from harness.backends import tokenization as tokens
 from harness.backends.base import (
     Generation,
     GenerationRequest,
@@ -14,9 +14,9 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
-from harness.backends.fitting import known_unread, why_unwritten
-from harness.errors import UserError
-from harness.models import ModelFiles
+from harness.backends.limits import known_unread, why_unwritten
+from harness.core.errors import UserError
+from harness.models.resolve import ModelFiles
 
 _BATCH = 512
 """Prompts handed to the engine at once: enough to keep it full, few enough to lose little."""

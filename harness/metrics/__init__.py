@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.metrics.base import Metric
 
 ENTRY_POINTS = "ratchet.metrics"
@@ -26,7 +26,7 @@ _BUILT_IN: Mapping[str, str] = {
     "bleu": "harness.metrics.bleu:Bleu",
     "chrf": "harness.metrics.bleu:Chrf",
     "code_tests": "harness.metrics.code_tests:CodeTests",
-    "distinct_n": "harness.metrics.diversity:DistinctN",
+    "distinct_n": "harness.metrics.distinct_n:DistinctN",
     "exact_match": "harness.metrics.exact_match:ExactMatch",
     "f1_macro": "harness.metrics.classification:F1Macro",
     "factual_consistency": "harness.metrics.similarity:FactualConsistency",
@@ -44,7 +44,7 @@ _BUILT_IN: Mapping[str, str] = {
     "perplexity": "harness.metrics.perplexity:Perplexity",
     "reference_nll": "harness.metrics.reference_nll:ReferenceNll",
     "refusal": "harness.metrics.refusal:Refusal",
-    "regex": "harness.metrics.pattern:Regex",
+    "regex": "harness.metrics.regex:Regex",
     "reward_model": "harness.metrics.reward_model:RewardModel",
     "rouge_1": "harness.metrics.rouge:Rouge1",
     "rouge_2": "harness.metrics.rouge:Rouge2",
@@ -53,7 +53,7 @@ _BUILT_IN: Mapping[str, str] = {
     "self_bleu": "harness.metrics.self_bleu:SelfBleu",
     "sensitive_words": "harness.metrics.sensitive_words:SensitiveWords",
     "similarity": "harness.metrics.similarity:Similarity",
-    "stereotype_preference": "harness.metrics.bias:StereotypePreference",
+    "stereotype_preference": "harness.metrics.stereotype_preference:StereotypePreference",
     "token_f1": "harness.metrics.classification:TokenF1",
     "toxicity": "harness.metrics.toxicity:Toxicity",
     "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from harness.records import LOST, Direction, Response, ResponseKind, Sample, ScoreOutcome
+from harness.core.types import LOST, Direction, Response, ResponseKind, Sample, ScoreOutcome
 
 Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
 """How per-sample values become the metric's value: `mean` averages them; `perplexity` is

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from harness.errors import UserError
-from harness.metrics import embedding_store
+from harness.core.errors import UserError
+from harness.core.language import detect_language
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import (
+from harness.metrics.support import embedding_cache as embedding_store
+from harness.metrics.support.encoders import (
     EMBEDDED,
     batches_by_length,
     described,
@@ -24,8 +25,7 @@ from harness.metrics.encoders import (
     resolve,
     tokens_per_batch,
 )
-from harness.metrics.items import Outcome, Pair, score_responses
-from harness.metrics.text import detect_language
+from harness.metrics.support.items import Outcome, Pair, score_responses
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.language import language_of
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.metrics.text import language_of
-from harness.metrics.tokens import sacrebleu_tokenizer
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_each
+from harness.metrics.support.tokens import sacrebleu_tokenizer
 
 
 class CorpusScore(NamedTuple):

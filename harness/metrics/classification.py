@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.language import answer_tokens, normalize_label
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.metrics.text import answer_tokens, normalize_label
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_each
 
 
 def token_f1(answer: str, references: Sequence[str]) -> float:

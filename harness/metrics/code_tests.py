@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.code_extraction import extract_code
-from harness.metrics.items import Outcome as ItemOutcome
-from harness.metrics.items import Pair, score_responses
-from harness.records import Sample
+from harness.metrics.support.code_extraction import extract_code
+from harness.metrics.support.items import Outcome as ItemOutcome
+from harness.metrics.support.items import Pair, score_responses
 
 if TYPE_CHECKING:
     from harness.sandbox.outcome import Job, Limits, Outcome
@@ -243,7 +243,7 @@ def _digest(value: Any) -> str:
 
 @lru_cache(maxsize=8)
 def _references(path: str) -> Mapping[str, str]:
-    from harness.data import read_rows
+    from harness.data.rows import read_rows
 
     found: dict[str, str] = {}
     for line, row in read_rows(Path(path)):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.language import normalize_answer, normalize_label
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.metrics.text import normalize_answer, normalize_label
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_each
 
 Normalization = Literal["squad", "label", "strip", "none"]
 _NORMALIZE: dict[str, Callable[[str], str]] = {

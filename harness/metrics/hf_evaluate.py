@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Direction, Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.records import Direction, Response, Sample
+from harness.metrics.support.items import Outcome, score_each
 
 
 def load_module(name: str) -> Any:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from harness.backends.base import Backend, Generation, GenerationRequest, GenerationSettings
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import ScoreOutcome
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import described, require
-from harness.metrics.items import Outcome, Pair, score_responses
-from harness.records import ScoreOutcome
+from harness.metrics.support.encoders import described, require
+from harness.metrics.support.items import Outcome, Pair, score_responses
 
 Choice = Literal["left", "right", "tie"]
 
@@ -264,7 +264,7 @@ class HumanPair(NamedTuple):
 
 def read_humans(path: Path) -> list[HumanPair]:
     """The pairs of a JSONL file. Raises UserError with file, line and field."""
-    from harness.data import read_rows
+    from harness.data.rows import read_rows
 
     if not path.is_file():
         raise UserError("there is no such file of human verdicts", file=path, cure="check the path")
@@ -301,13 +301,13 @@ def _question(prompt: Sequence[object]) -> str:
 @lru_cache(maxsize=1)
 def open_judge(model: str) -> Backend:
     """The model that judges: a folder, a hub id or a server's `openai:URL#MODEL`."""
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
 
     if model.startswith("openai:"):
-        from harness.backends.served import open_served
+        from harness.backends.openai.open import open_served
 
         return open_served(model, Workspace.at()).open()
-    from harness.backends.live import TransformersBackend
-    from harness.models import load, resolve
+    from harness.backends.transformers.backend import TransformersBackend
+    from harness.models.resolve import load, resolve
 
     return TransformersBackend(*load(resolve(model, Workspace.at())))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_each
 
 
 class Latency(NamedTuple):

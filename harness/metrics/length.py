@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.types import Direction, Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.records import Direction, Response, Sample
+from harness.metrics.support.items import Outcome, score_each
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.language import normalize_label
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_samples
-from harness.metrics.text import normalize_label
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_samples
 
 Normalize = Literal["none", "tokens", "characters", "bytes"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import ScoreOutcome
 from harness.metrics.base import Evidence, Metric, MetricItem, MetricSpec
-from harness.records import ScoreOutcome
 
 if TYPE_CHECKING:
     import numpy as np

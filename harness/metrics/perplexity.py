@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_samples
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_samples
 
 _SPACES = re.compile(r"\s+")
 

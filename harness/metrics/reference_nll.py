@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_samples
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_samples
 
 
 def reference_nll(logprobs: Sequence[float]) -> float:

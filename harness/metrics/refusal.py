@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from harness.core.types import Direction
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import score_each
-from harness.records import Direction
+from harness.metrics.support.items import score_each
 
 _REFUSALS = (
     r"\bI(?:'m| am) (?:sorry|afraid)\b(?=.{0,80}\b(?:can(?:'t|not)|unable|won't|not able)\b)",

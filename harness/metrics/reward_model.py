@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import described, load, readable_text, require, token_batches
-from harness.metrics.items import Pair, score_responses
+from harness.metrics.support.encoders import described, load, readable_text, require, token_batches
+from harness.metrics.support.items import Pair, score_responses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +69,9 @@ def _adapted(name: str) -> tuple[Any, Any]:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from harness.models import resolve
-    from harness.quiet import quiet_libraries
-    from harness.workspace import Workspace
+    from harness.core.quiet import quiet_libraries
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
 
     files = resolve(name, Workspace.at())
     with quiet_libraries():

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from harness.core.language import CJK
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_each
-from harness.metrics.text import CJK
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_each
 
 Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.language import language_of
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Outcome, score_samples
-from harness.metrics.text import language_of
-from harness.metrics.tokens import Tokenizer, tokenize_all
-from harness.records import Response, Sample
+from harness.metrics.support.items import Outcome, score_samples
+from harness.metrics.support.tokens import Tokenizer, tokenize_all
 
 if TYPE_CHECKING:
     import numpy as np

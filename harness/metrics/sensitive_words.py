@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError
-from harness.metrics.automaton import Automaton
+from harness.core.errors import UserError
+from harness.core.language import CJK
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.items import Pair, score_responses
-from harness.metrics.text import CJK
+from harness.metrics.support.aho_corasick import Automaton
+from harness.metrics.support.items import Pair, score_responses
 
 # Characters that show nothing, and so serve to break a word apart: soft hyphen, zero-width and
 # direction marks, variation selectors, the byte order mark.
@@ -95,7 +95,7 @@ def sensitive_words(texts: Sequence[str], words: Sequence[str] | None = None) ->
 
 @lru_cache(maxsize=1)
 def _shipped() -> WordList:
-    from harness.metrics.word_lists import CHINESE, ENGLISH
+    from harness.metrics.support.word_lists import CHINESE, ENGLISH
 
     return WordList.of([*ENGLISH, *CHINESE])
 
@@ -118,7 +118,7 @@ class SensitiveWords:
         _ = self._list
 
     def _all_words(self) -> tuple[str, ...]:
-        from harness.metrics.word_lists import CHINESE, ENGLISH
+        from harness.metrics.support.word_lists import CHINESE, ENGLISH
 
         own = self.words or []
         if not isinstance(own, list) or not all(isinstance(word, str) for word in own):

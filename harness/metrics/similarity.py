@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from harness.core.language import detect_language
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.bertscore import UNREADABLE
-from harness.metrics.encoders import described, load, readable_text, require, resolve, token_batches
-from harness.metrics.items import Outcome, Pair, score_responses
-from harness.metrics.text import detect_language
+from harness.metrics.support.encoders import (
+    described,
+    load,
+    readable_text,
+    require,
+    resolve,
+    token_batches,
+)
+from harness.metrics.support.items import Outcome, Pair, score_responses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +78,7 @@ def entailment(
 
 @lru_cache(maxsize=2)
 def _entailment(model: str) -> Callable[[Sequence[tuple[str, str]]], NDArray[np.float64]]:
-    from harness.metrics.classifiers import entailment as classifier
+    from harness.metrics.support.classifiers import entailment as classifier
 
     return classifier(model)
 

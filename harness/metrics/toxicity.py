@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.language import detect_language, language_of
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import described, require
-from harness.metrics.items import Outcome, Pair, score_responses
-from harness.metrics.text import detect_language, language_of
+from harness.metrics.support.encoders import described, require
+from harness.metrics.support.items import Outcome, Pair, score_responses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ def toxicity(texts: Sequence[str], *, classifier: str | None = None) -> NDArray[
 
 
 def _classifier(name: str | None) -> Callable[[Sequence[str]], NDArray[np.float64]]:
-    from harness.metrics import classifiers
+    from harness.metrics.support import classifiers
 
     if name is None:
         return _embedded

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.encoders import readable_text
-from harness.metrics.items import Outcome, score_each
-from harness.records import Response, Sample
+from harness.metrics.support.encoders import readable_text
+from harness.metrics.support.items import Outcome, score_each
 
 _FENCED = re.compile(r"```(?:html|HTML|xml)?[ \t]*\r?\n(.*?)\n[ \t]*```", re.DOTALL)
 _URL_TO_ID = re.compile(r"url\(\s*['\"]?#([^'\")\s]+)")

@@ -1,1 +1,1 @@
-"""A verdict for whoever reads it: terminal, pull request, CI, programs."""
+"""A verdict for a terminal, Markdown, HTML, GitHub, JUnit, JSON."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.format import number
-from harness.records import VerdictOutcome
-from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, interval_of, sentences
+from harness.core.format import number
+from harness.core.types import VerdictOutcome
+from harness.gate.explain import allowed_of, change_of, interval_of, sentences
+from harness.gate.verdict import MetricVerdict, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from harness.policy import Role
-from harness.records import VerdictOutcome
-from harness.verdict import SCHEMA_VERSION, Arm, Verdict
+from harness.core.types import VerdictOutcome
+from harness.gate.policy import Role
+from harness.gate.verdict import SCHEMA_VERSION, Arm, Verdict
 
 Schema = dict[str, Any]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.records import VerdictOutcome
+from harness.core.types import VerdictOutcome
+from harness.gate.explain import why
+from harness.gate.verdict import Verdict
 from harness.report.markdown import to_markdown
-from harness.verdict import Verdict
-from harness.wording import why
 
 SUMMARY_BYTES = 1_000_000
 """A step summary is cut at 1 MiB."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from harness.evidence import MetricSummary
-from harness.format import number
-from harness.records import Run
-from harness.verdict import MetricVerdict, Verdict
-from harness.visible import visible
-from harness.wording import allowed_of, change_of, evidence_of, interval_of, sentences
+from harness.comparison.evidence import MetricSummary
+from harness.core.escape import visible
+from harness.core.format import number
+from harness.core.types import Run
+from harness.gate.explain import allowed_of, change_of, evidence_of, interval_of, sentences
+from harness.gate.verdict import MetricVerdict, Verdict
 
 REACH = 4.0
 """Margins to either side of the anchor that the picture shows; what lies further stands there."""

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
-from harness.records import VerdictOutcome
-from harness.verdict import MetricVerdict, Verdict
-from harness.wording import explain, why
+from harness.core.types import VerdictOutcome
+from harness.gate.explain import explain, why
+from harness.gate.verdict import MetricVerdict, Verdict
 
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

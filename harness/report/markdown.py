@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.format import number
-from harness.records import VerdictOutcome
-from harness.verdict import MetricVerdict, Verdict
-from harness.wording import allowed_of, change_of, evidence_of, interval_of, sentences, why
+from harness.core.format import number
+from harness.core.types import VerdictOutcome
+from harness.gate.explain import allowed_of, change_of, evidence_of, interval_of, sentences, why
+from harness.gate.verdict import MetricVerdict, Verdict
 
 COMMENT_BYTES = 64_000
 """A comment on GitHub ends at 65,536 bytes; the rest is room for whoever wraps it."""

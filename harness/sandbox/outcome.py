@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 
 Label = Literal[
     "pass",

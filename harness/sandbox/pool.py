@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.sandbox.outcome import Job, Limits, ModeChoice, Outcome, Tier
 from harness.sandbox.tiers import best_worker, first_worker
 from harness.sandbox.worker import Gone, Unavailable, Worker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.sandbox.outcome import Job, Limits, Tier
 from harness.sandbox.worker import Gone, Unavailable, Worker
 

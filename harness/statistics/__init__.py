@@ -1,1 +1,1 @@
-"""The gate's mathematics: pure functions over arrays. No file, no clock, no network."""
+"""The mathematics of the gate: pure functions over arrays."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics.trule import t_test
+from harness.statistics.student_t import t_test
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from harness.records import Direction
+from harness.core.types import Direction
 
 Array = npt.NDArray[np.float64]
 

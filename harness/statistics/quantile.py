@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics.trule import Array
+from harness.statistics.student_t import Array
 
 TAIL = 10
 """So many values must lie on either side of a quantile before its error can be told."""

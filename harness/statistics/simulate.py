@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics import looks, rule
-from harness.statistics.guard import Range
+from harness.statistics import alpha_spending as looks
+from harness.statistics import decision_rule as rule
 from harness.statistics.margins import harm, linear_allowance
-from harness.statistics.trule import Array
+from harness.statistics.rare_events import Range
+from harness.statistics.student_t import Array
 
 Bools = npt.NDArray[np.bool_]
 CELLS = 4_000_000

@@ -1,1 +1,1 @@
-"""What production sees of a promoted model, and whether that keeps what the gate promised."""
+"""A promoted model in production: intake of traffic, monitoring, rollout, feedback."""

@@ -64,8 +64,8 @@ SHOWN = {
 
 def run(quick: bool = False) -> list[dict[str, object]]:
     """All rows. `quick` takes a hundredth of the history and says so in the notes."""
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     runs, observations = (100, 100_000) if quick else (10_000, 10_000_000)
     with tempfile.TemporaryDirectory() as folder:
@@ -94,9 +94,9 @@ def views(home: str, rounds: int, only: Sequence[str] = ()) -> list[dict[str, ob
     """
     import streamlit as st
 
-    from dashboard import frame
-    from dashboard.views import FIRST, VIEWS
-    from harness.workspace import HOME_VARIABLE
+    from dashboard.app import page as frame
+    from dashboard.app.navigation import FIRST, VIEWS
+    from harness.core.workspace import HOME_VARIABLE
 
     os.environ[HOME_VARIABLE] = home
     rows = []
@@ -129,7 +129,7 @@ def look(view: str) -> None:
     from streamlit.testing.v1 import AppTest
 
     def script(first: str) -> None:
-        from dashboard.app import run
+        from dashboard.app.main import run
 
         run(first)
 
@@ -145,7 +145,7 @@ def look(view: str) -> None:
 @contextmanager
 def _overheard() -> Iterator[list[float]]:
     """The seconds of each question that is put to a store meanwhile."""
-    from harness.store import Store
+    from harness.store.store import Store
 
     took: list[float] = []
     ask = Store.query
@@ -208,8 +208,8 @@ def _tell(ear: IO[str], mouth: IO[str], word: str) -> None:
 
 
 def _appended(home: Path, seconds: float) -> list[float]:
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     took: list[float] = []
     end = time.monotonic() + seconds
@@ -225,8 +225,8 @@ def _serve(home: str) -> None:
     """The ten pages, one after the other, between the lines `open` and `close`."""
     from threading import Event, Thread
 
-    from dashboard.settings import give_way
-    from harness.workspace import HOME_VARIABLE
+    from dashboard.app.settings import give_way
+    from harness.core.workspace import HOME_VARIABLE
 
     give_way()
     os.environ[HOME_VARIABLE] = home

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.gate import decide
-from harness.metric_scores import MetricScores
+from harness.gate.decision import decide
+from harness.gate.metric_scores import MetricScores
 from harness.statistics.simulate import World, checkpoints, sequential, trainings
 
 

@@ -40,9 +40,9 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     """
     import torch
 
-    from harness.backends.live import TransformersBackend
-    from harness.models import load, resolve
-    from harness.workspace import Workspace
+    from harness.backends.transformers.backend import TransformersBackend
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import load, resolve
 
     torch.set_num_threads(THREADS)
     python = _peer_python()
@@ -282,7 +282,7 @@ def _our_suite(items: dict[str, Any], place: Path) -> Path:
 def _our_command(folder: Path, suite: Path, place: Path) -> list[str]:
     # A home of its own each time: nothing is remembered, neither digests nor answers.
     home = tempfile.mkdtemp(dir=place)
-    program = "from harness.cli import main; main()"
+    program = "from harness.cli.app import main; main()"
     score = ["score", str(folder), "--suite", str(suite), "--dtype", "float32", "--device", "cpu"]
     return [sys.executable, "-c", program, "--home", home, *score]
 

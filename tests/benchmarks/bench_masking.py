@@ -71,7 +71,7 @@ def found(peer: subprocess.Popen[str], language: str) -> dict[str, object]:
 
 def cost(peer: subprocess.Popen[str], texts: int, rounds: int) -> dict[str, object]:
     """CPU time of one text as most are: some words, an order's number, nothing personal."""
-    from harness.watch.masking import mask
+    from harness.watch.intake.masking import mask
 
     # No two alike, so that nothing is found in a cache.
     many = [f"{PROMPT} {number}. {RESPONSE}"[:CHARACTERS] for number in range(texts)]
@@ -95,8 +95,8 @@ def cost(peer: subprocess.Popen[str], texts: int, rounds: int) -> dict[str, obje
 
 
 def _masked_kinds(text: str) -> Counter[str]:
-    from harness.watch.masking import KINDS as OURS
-    from harness.watch.masking import mask
+    from harness.watch.intake.masking import KINDS as OURS
+    from harness.watch.intake.masking import mask
 
     return Counter(re.findall(rf"\[({'|'.join(OURS)})\]", mask(text).text))
 

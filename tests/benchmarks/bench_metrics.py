@@ -75,7 +75,7 @@ def self_bleu_against_sacrebleu(n: int, rounds: int) -> Row:
 
 def self_bleu_against_fast_bleu(n: int, rounds: int) -> list[Row]:
     from harness.metrics.self_bleu import self_bleu
-    from harness.metrics.tokens import tokenize_all
+    from harness.metrics.support.tokens import tokenize_all
 
     python = python_of("fast-bleu", ("fast-bleu",))
     if python is None:
@@ -123,7 +123,7 @@ def bertscore(n: int, rounds: int) -> list[Row]:
     import bert_score
 
     from harness.metrics import bertscore as module
-    from harness.metrics import encoders
+    from harness.metrics.support import encoders
 
     model = str(encoders.embedded_encoder())
     references = _texts(n, seed=3, longest=40)
@@ -215,7 +215,7 @@ def elo(votes: int, bootstraps: int, models: int = 100) -> Row:
     import numpy as np
     import pandas as pd
 
-    from harness.metrics.elo import rate
+    from harness.statistics.elo import rate
 
     rng = np.random.default_rng(9)
     strength = rng.normal(size=models)
@@ -251,7 +251,7 @@ def elo(votes: int, bootstraps: int, models: int = 100) -> Row:
 
 
 def sensitive_words(words: int, size: int) -> Row:
-    from harness.metrics.automaton import Automaton
+    from harness.metrics.support.aho_corasick import Automaton
 
     rng = random.Random(10)
     letters = "abcdefghijklmnopqrstuvwxyz"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RATERS, PER_SECOND = 20, 4.0
-SERVE = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
+SERVE = "import sys; from harness.cli.app import main; sys.exit(main(sys.argv[1:]))"
 
 PEER = """
 import asyncio, json, sys, threading
@@ -81,7 +81,7 @@ def load(home: Path, *, turns: int, per_second: float = PER_SECOND) -> list[floa
     acknowledged.
     """
     from dashboard.rating.keys import Link, sign_link, workspace_key
-    from harness.ratings_votes import votes
+    from harness.ratings.votes import votes
     from tests.dashboard.rating.rating_world import World
 
     names = [f"rater{n}" for n in range(RATERS)]

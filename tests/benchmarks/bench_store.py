@@ -79,8 +79,8 @@ def one_row_commits(folder: Path, seconds: float, rounds: int) -> list[dict[str,
 
 
 def _contest(side: str, home: Path, seconds: float) -> dict[str, float]:
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     with Store(Workspace.at(home)) as store:
         store.drain()
@@ -112,8 +112,8 @@ def _work(role: str, home: str, number: str, begin: str, seconds: str) -> None:
     """One writer's or reader's loop; prints its latencies in seconds."""
     import duckdb
 
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     workspace = Workspace.at(home)
     store = Store(workspace)
@@ -155,8 +155,8 @@ def bulk(folder: Path, rows: int, rounds: int) -> dict[str, object]:
     """A million scores through `append_arrow`, against DuckDB's COPY from Parquet."""
     import pyarrow.parquet as parquet
 
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     data = _scores(rows)
     source = folder / "scores.parquet"
@@ -189,7 +189,7 @@ def _copy(path: Path, source: Path) -> None:
 def _scores(rows: int) -> Any:
     import duckdb
 
-    from harness.tables import BY_NAME
+    from harness.store.tables import BY_NAME
 
     names = ", ".join(column.name for column in BY_NAME["scores"].columns)
     sql = f"SELECT {names.replace('slice', 'NULL::VARCHAR AS slice')} FROM ({_history(rows)})"
@@ -217,8 +217,8 @@ def gate_query(folder: Path, runs: int) -> dict[str, object]:
     """The scores of two runs out of a long history, through the store and on an open file."""
     import duckdb
 
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     workspace = Workspace.at(folder / "history")
     with Store(workspace) as store:

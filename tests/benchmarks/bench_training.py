@@ -53,8 +53,8 @@ def _being_gated(place: Path, python: Path, size: dict[str, int]) -> list[dict[s
     """What judging adds to a training, against a fresh lm-eval process for each checkpoint; and
     what it adds where a second process judges while the training goes on.
     """
-    from harness.backends.live import TransformersBackend
-    from harness.models import load
+    from harness.backends.transformers.backend import TransformersBackend
+    from harness.models.resolve import load
 
     base = _base()
     backend = TransformersBackend(*load(base))
@@ -132,8 +132,8 @@ def _timed(training: Any) -> float:
 
 def _plain(training: Any, output: Path) -> float:
     """Seconds of the same training with nobody to judge it: loaded, trained, saved as ever."""
-    from trainers.engine import Engine, Turn
-    from trainers.plan import current_order
+    from trainers.config.data_plan import current_order
+    from trainers.loop.engine import Engine, Turn
 
     started = time.perf_counter()
     engine = Engine(
@@ -166,7 +166,7 @@ class _Nobody:
 
 
 def _going_back(place: Path, times: int) -> dict[str, object]:
-    from harness.records import VerdictOutcome
+    from harness.core.types import VerdictOutcome
 
     base = _base()
     texts = lm_eval._passages()[:2]
@@ -221,8 +221,8 @@ def _fresh(folder: Path, checkpoint: Path, rows: Path) -> float:
 
 
 def _base() -> Any:
-    from harness.models import resolve
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
 
     # The unpacked model is shared with the user's own workspace; nothing else is.
     return resolve(BASE, Workspace.at())
@@ -237,10 +237,10 @@ def _training(
     home: str = "home",
     aside: str | None = None,
 ) -> Iterator[Any]:
-    from harness.store import Store
-    from harness.workspace import Workspace
-    from trainers.loop import GatedTraining
-    from trainers.recipe import load_recipe
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
+    from trainers.config.load import load_recipe
+    from trainers.loop.gated_training import GatedTraining
 
     class Timed(GatedTraining):
         """`returns` are the seconds from each failed verdict to the next step's beginning."""

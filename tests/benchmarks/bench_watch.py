@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-that-is-long-enough"
 SENDERS = 32
-RATCHET = "from harness.cli import run; run()"
+RATCHET = "from harness.cli.app import run; run()"
 
 PROMPT = (
     "Hello, my order 20261122-4711 has not arrived yet, could you please check what happened? "
@@ -197,8 +197,8 @@ def _send(port: int, batch: int, seconds: float) -> None:
 
 
 def _all_there(home: Path, count: int) -> None:
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     with Store(Workspace.at(home)) as store:
         kept = store.query("SELECT count(*) AS n FROM observations")[0]["n"]
@@ -215,9 +215,9 @@ def day(folder: Path, rows: int, rounds: int) -> dict[str, object]:
 
     import duckdb
 
-    from harness.store import Store
-    from harness.watch.daily import summarise
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
+    from harness.watch.monitor.daily import summarise
 
     workspace = Workspace.at(folder / "day")
     with Store(workspace) as store:

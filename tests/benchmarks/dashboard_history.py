@@ -138,7 +138,8 @@ def _scores(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _rooms(store: Any, runs: int) -> None:
     """Samples by language, answers, votes, a training."""
-    from dashboard import comparing, queries
+    from dashboard.queries import history as queries
+    from dashboard.queries import sample_diff as comparing
 
     whole = queries.run(store, queries.runs_of(store, SUITE, None, 1)[0]["run_id"])
     assert whole is not None
@@ -206,9 +207,9 @@ def _answers(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
 
 def _verdicts(store: Any, runs: int) -> None:
     """One a run against the first one, which is blessed; the gate's own word of one of them."""
-    from harness.policy import GatePolicy
-    from harness.runs import require_run
-    from harness.stored import decide_stored
+    from harness.comparison.stored_runs import decide_stored
+    from harness.gate.policy import GatePolicy
+    from harness.store.runs import require_run
 
     names = store.query(f"SELECT run_id FROM runs WHERE seq IN (1, {runs}) ORDER BY seq")
     anchor, last = (require_run(store, row["run_id"]) for row in names)
@@ -230,11 +231,11 @@ def _verdicts(store: Any, runs: int) -> None:
 
 
 def _calibrations(store: Any) -> None:
-    from harness.calibration import calibrate
-    from harness.calibrations import keep_calibration
-    from harness.evidence import metric_scores
-    from harness.policy import GatePolicy
-    from harness.runs import require_run
+    from harness.comparison.calibrations import keep_calibration
+    from harness.comparison.evidence import metric_scores
+    from harness.gate.calibration import calibrate
+    from harness.gate.policy import GatePolicy
+    from harness.store.runs import require_run
 
     names = store.query("SELECT run_id FROM runs WHERE seq <= 2 ORDER BY seq")
     sides = [require_run(store, row["run_id"]) for row in names]

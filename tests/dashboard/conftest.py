@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import Store
-from harness.workspace import HOME_VARIABLE, Workspace
+from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.store.store import Store
 
 NIGHTS = 6
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.workspace import HOME_VARIABLE
+from harness.core.workspace import HOME_VARIABLE
 
 
 def free_port() -> int:
@@ -26,7 +26,7 @@ def free_port() -> int:
 @contextmanager
 def dashboard(home: Path, port: int, *options: str) -> Iterator[None]:
     """The dashboard of a workspace on a port, while it answers."""
-    code = "from harness.cli import run; run()"
+    code = "from harness.cli.app import run; run()"
     program = subprocess.Popen(
         [sys.executable, "-c", code, "dashboard", "--port", str(port), *options],
         env={**os.environ, HOME_VARIABLE: str(home)},

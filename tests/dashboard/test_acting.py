@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.settings import ACTIONS_VARIABLE
-from harness.cli import main
-from harness.registry import Registry
-from harness.store import Store
-from harness.workspace import HOME_VARIABLE, Workspace
+from dashboard.app.settings import ACTIONS_VARIABLE
+from harness.cli.app import main
+from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.registry.registry import Registry
+from harness.store.store import Store
 from tests.harness.worlds import suite_yaml, write_jsonl
 
 LINE = "bot"
@@ -40,7 +40,7 @@ def _suite(folder: Path) -> Path:
 
 def _open(view: str, **params: str) -> AppTest:
     def script(first: str) -> None:
-        from dashboard.app import run
+        from dashboard.app.main import run
 
         run(first)
 

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from dashboard import alerts
-from dashboard.attention import Item
-from harness.errors import UserError
-from harness.records import VerdictOutcome
-from harness.store import Store
+from dashboard.queries.attention import Item
+from harness.core.errors import UserError
+from harness.core.types import VerdictOutcome
+from harness.store.store import Store
 
 
 class _Hook(BaseHTTPRequestHandler):
@@ -57,10 +57,10 @@ def test_a_webhook_that_is_down_says_so() -> None:
 
 
 def test_the_report_is_one_inert_file(demo: Store) -> None:
-    from harness.commands.report import _judged, _moved
-    from harness.evidence import summarise
+    from harness.cli.report import _judged, _moved
+    from harness.comparison.evidence import summarise
     from harness.report.html import to_html
-    from harness.runs import require_run
+    from harness.store.runs import require_run
 
     run_id = demo.query("SELECT candidate_run AS r FROM verdicts WHERE outcome = 'fail' LIMIT 1")
     run = require_run(demo, run_id[0]["r"])

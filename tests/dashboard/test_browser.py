@@ -12,11 +12,18 @@ from typing import Any
 
 import pytest
 
-from harness.document_digest import digest_of
-from harness.records import Fingerprint, Response, Run, Score, ScoreOutcome
-from harness.runs import link_responses, now, save_responses, save_run, save_samples, save_scores
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.digests import digest_of
+from harness.core.types import Fingerprint, Response, Run, Score, ScoreOutcome
+from harness.core.workspace import Workspace
+from harness.store.runs import (
+    link_responses,
+    now,
+    save_responses,
+    save_run,
+    save_samples,
+    save_scores,
+)
+from harness.store.store import Store
 from tests.dashboard.started import dashboard, free_port
 
 CHROMIUM = shutil.which("chromium")
@@ -108,7 +115,7 @@ def test_from_the_first_page_to_the_worst_sample(browser: Any, server: str) -> N
 def test_no_view_breaks_or_scrolls_sideways(
     browser: Any, server: str, width: int, scheme: str
 ) -> None:
-    from dashboard.views import VIEWS
+    from dashboard.app.navigation import VIEWS
 
     visit = Visit(browser, server, viewport={"width": width, "height": 900}, color_scheme=scheme)
     for view in (view for section in VIEWS.values() for view in section):
@@ -165,7 +172,7 @@ def test_strange_hosts_get_no_data(server: str) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_thirty_hostile_outputs(browser: Any, hostile_server: str) -> None:
-    from dashboard.views import VIEWS
+    from dashboard.app.navigation import VIEWS
 
     visit = Visit(browser, hostile_server)
     seen = ""
@@ -195,9 +202,9 @@ def test_thirty_hostile_outputs(browser: Any, hostile_server: str) -> None:
 
 @pytest.mark.long
 def test_the_html_report_is_inert(browser: Any, tmp_path: Path) -> None:
-    from harness.evidence import summarise
+    from harness.comparison.evidence import summarise
     from harness.report.html import Moved, to_html
-    from harness.runs import require_run
+    from harness.store.runs import require_run
 
     with Store(Workspace.at(tmp_path / ".ratchet")) as store:
         runs = _write_hostile(store)
@@ -262,7 +269,7 @@ def _write_hostile_service(store: Store) -> None:
 
 def _write_hostile(store: Store) -> list[str]:
     """Two runs whose every name, prompt, reference and answer is hostile."""
-    from harness.records import Sample
+    from harness.core.types import Sample
 
     texts = _hostile()
     metric = {

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from dashboard import chinese_verdict, queries
-from harness import wording
-from harness.store import Store
-from harness.verdict import Arm
+from dashboard.i18n import zh_verdict as chinese_verdict
+from dashboard.queries import history as queries
+from harness.gate import explain as wording
+from harness.gate.verdict import Arm
+from harness.store.store import Store
 
 
 def _numbers(text: str) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.hostile import plain
-from harness.visible import visible
+from dashboard.web.escape import plain
+from harness.core.escape import visible
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dashboard import cli
-from dashboard.settings import NICENESS
-from harness.cli import main
+from dashboard.app.settings import NICENESS
+from harness.cli.app import main
 
 
 class Started(Exception):  # noqa: N818 - where the process would have become the server

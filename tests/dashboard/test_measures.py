@@ -11,13 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboard import comparing, measures, outputs, queries
-from dashboard.attention import attention, margins
-from dashboard.drift import change_points, chinese_share, forecast, margin_left, text_distance
-from harness.evidence import metric_scores, value_with_interval
-from harness.pairing import pair
-from harness.runs import require_run
-from harness.store import Store
+from dashboard.queries import answers as outputs
+from dashboard.queries import history as queries
+from dashboard.queries import measures
+from dashboard.queries import sample_diff as comparing
+from dashboard.queries.attention import attention, margins
+from dashboard.queries.change_points import (
+    change_points,
+    chinese_share,
+    forecast,
+    margin_left,
+    text_distance,
+)
+from harness.comparison.evidence import metric_scores, value_with_interval
+from harness.gate.pairing import pair
+from harness.store.runs import require_run
+from harness.store.store import Store
 
 
 def _newest(store: Store) -> list[dict[str, Any]]:

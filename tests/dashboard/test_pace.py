@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.pace import Left, time_left
+from dashboard.queries.time_left import Left, time_left
 
 Row = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)

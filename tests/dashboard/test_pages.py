@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import views
-from dashboard.chinese import SENTENCES
-from harness.store import Store
-from harness.workspace import HOME_VARIABLE
+from dashboard.app import navigation as views
+from dashboard.i18n.zh import SENTENCES
+from harness.core.workspace import HOME_VARIABLE
+from harness.store.store import Store
 
 ROOT = Path(views.__file__).parent
 VIEWS = [view for section in views.VIEWS.values() for view in section]
@@ -19,7 +19,7 @@ VIEWS = [view for section in views.VIEWS.values() for view in section]
 
 def _open(view: str, **params: str) -> AppTest:
     def script(first: str) -> None:
-        from dashboard.app import run
+        from dashboard.app.main import run
 
         run(first)
 
@@ -95,7 +95,7 @@ def test_regressed_first_and_paged(demo: Store) -> None:
 
 
 def test_actions_are_off_by_default(demo: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dashboard.settings import ACTIONS_VARIABLE
+    from dashboard.app.settings import ACTIONS_VARIABLE
 
     monkeypatch.delenv(ACTIONS_VARIABLE, raising=False)
     assert not [b for b in _open("verdict").button if "go" in str(b.key)]
@@ -107,7 +107,7 @@ def test_actions_are_off_by_default(demo: Store, monkeypatch: pytest.MonkeyPatch
 def test_an_action_runs_the_verb_of_the_command_line(
     demo: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dashboard.settings import ACTIONS_VARIABLE
+    from dashboard.app.settings import ACTIONS_VARIABLE
 
     monkeypatch.setenv(ACTIONS_VARIABLE, "1")
     app = _open("overview")
@@ -130,7 +130,7 @@ def test_every_word_is_translated() -> None:
 def _words() -> set[str]:
     """What the sources hand to `tr`, `title`, `empty`, `words[...]`, the menu, and attention."""
     found = {word for section, group in views.VIEWS.items() for word in (section, *group.values())}
-    for path in [*ROOT.glob("*.py"), *(ROOT / "screens").glob("*.py")]:
+    for path in [*ROOT.glob("*.py"), *(ROOT / "pages").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found |= _constants(node)
     return found - {""}

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from dashboard.watch.cli import watch
-from harness import lines
-from harness.registry import Registry
-from harness.store import Store
-from harness.workspace import HOME_VARIABLE, Workspace
+from dashboard.receiver.cli import watch
+from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.registry import lines
+from harness.registry.registry import Registry
+from harness.store.store import Store
 from tests.harness.watch_worlds import hook
 
 LINE = "support-bot"
@@ -134,7 +134,7 @@ def test_a_model_that_breaks_in_production_is_taken_back(
     with (
         program(str(Path(__file__).with_name("pointer_server.py")), str(line), str(flaw),
                 home=home) as server,
-        program("-c", "from harness.cli import run; run()", "watch", "serve", "--port", "0",
+        program("-c", "from harness.cli.app import run; run()", "watch", "serve", "--port", "0",
                 home=home) as receiver,
         hook() as (url, heard),
     ):  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from harness.watch import ramp as ramps
-from harness.watch.act import act
-from harness.workspace import HOME_VARIABLE
+from harness.core.workspace import HOME_VARIABLE
+from harness.watch.rollout import ramp as ramps
+from harness.watch.rollout.actions import act
 from tests.harness.watch_worlds import LINE, Line, verdict_on
 
 SLY = "<script>alert(1)</script> [click](http://evil.example) :red[**PASS**]"
@@ -51,7 +51,7 @@ def _open(home: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest
     monkeypatch.setenv(HOME_VARIABLE, str(home))
 
     def script() -> None:
-        from dashboard.app import run
+        from dashboard.app.main import run
 
         run("watch")
 

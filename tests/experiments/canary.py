@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.statistics.sequential import Moments
-from harness.watch.canary import Arm, compare
-from harness.watch.policy import DEFAULT_WATCH_POLICY
+from harness.watch.monitor.policy import DEFAULT_WATCH_POLICY
+from harness.watch.rollout.canary import Arm, compare
 
 SHARES = (0.01, 0.5)
 STEPS = 3

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dashboard.drift import change_points
+from dashboard.queries.change_points import change_points
 
 HISTORIES = 2_000
 LENGTHS = (12, 30)

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.tiny import tiny_model
-from trainers.losses import Ewc, with_loss
-from trainers.schema import LossModel
+from trainers.config.schema import LossModel
+from trainers.methods.losses import Ewc, with_loss
 
 VOCABULARY = 64
 FIRST_WORD = 8

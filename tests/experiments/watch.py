@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.statistics.sequential import Detector, Moments, fixed_lower_bound, incomes, interval
-from harness.watch.reference import of_moments
+from harness.watch.monitor.reference import of_moments
 
 Array = npt.NDArray[np.float64]
 Watcher = Callable[[Array, Array, float, float], "float | None"]

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.cli import main
-from harness.store import Store
-from harness.workspace import HOME_VARIABLE, Workspace
+from harness.cli.app import main
+from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.store.store import Store
 from tests.harness.worlds import Ratchet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.registry import Registry
+    from harness.registry.registry import Registry
     from harness.sandbox.pool import Sandbox
     from tests.openai_server import ModelServer
 
@@ -53,7 +53,7 @@ def ratchet(home: Workspace, capsys: pytest.CaptureFixture[str]) -> Ratchet:
 
 @pytest.fixture
 def registry(workspace: Workspace, store: Store) -> Registry:
-    from harness.registry import Registry
+    from harness.registry.registry import Registry
 
     return Registry(workspace, store)
 
@@ -80,7 +80,7 @@ def behind(tiny_llama: Path) -> Any:
     """The model itself, which `server` serves."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     return TransformersBackend(model, AutoTokenizer.from_pretrained(tiny_llama), max_length=258)

@@ -17,13 +17,14 @@ from pathlib import Path
 import duckdb  # noqa: F401 - paid for once, before the forks
 import pyarrow as pa
 
-from harness import artifacts, database, journal, tables
-from harness.bundle import import_bundle
-from harness.errors import UserError
-from harness.faults import FAULT_VARIABLE
-from harness.registry import Registry
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core import files as artifacts
+from harness.core.errors import UserError
+from harness.core.fault_points import FAULT_VARIABLE
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store import database, journal, tables
+from harness.store.bundle import import_bundle
+from harness.store.store import Store
 
 LINE = "line"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.metric_scores import MetricScores
-from harness.records import VerdictOutcome
+from harness.core.types import VerdictOutcome
+from harness.gate.metric_scores import MetricScores
 
 PASS, FAIL = VerdictOutcome.PASS, VerdictOutcome.FAIL
 INCONCLUSIVE, INCOMPARABLE = VerdictOutcome.INCONCLUSIVE, VerdictOutcome.INCOMPARABLE

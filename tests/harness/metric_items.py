@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from harness.core.types import Response, Sample
 from harness.metrics.base import MetricItem
-from harness.records import Response, Sample
 
 
 def item(*texts, references=(), latency_s=None, token_ids=()):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from harness.backends.base import GenerationRequest, GenerationSettings
-from harness.backends.openai import OpenAIBackend
-from harness.backends.wire import Wire
+from harness.backends.openai.backend import OpenAIBackend
+from harness.backends.openai.http import Wire
 from tests.openai_server import ModelServer
 
 GREEDY = GenerationSettings(max_new_tokens=6)

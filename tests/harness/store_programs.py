@@ -7,8 +7,8 @@ import subprocess
 import sys
 import traceback
 
-from harness import journal
-from harness.store import Store
+from harness.store import journal
+from harness.store.store import Store
 
 COUNT = "SELECT count(*) AS n FROM training_steps"
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.bundle import export_run
-from harness.importers.common import take_in
-from harness.importers.lm_eval import read_lm_eval
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.interop.importers.common import take_in
+from harness.interop.importers.lm_eval import read_lm_eval
+from harness.store.bundle import export_run
+from harness.store.store import Store
 from tests.harness.worlds import suite_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def test_two_bundles_need_only_what_the_action_installs(
         "        if name.partition('.')[0] in tops:\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Wall())\n"
-        "from harness.cli import main\n"
+        "from harness.cli.app import main\n"
         "sys.exit(main(['gate', 'bundle:candidate', '--against', 'bundle:baselines/support-bot',"
         " '--junit', 'v.xml', '--markdown', 'v.md', '--json', 'v.json', '--summary']))\n"
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.statistics.agreement import cohen, fleiss, krippendorff
 
 RNG = np.random.default_rng(5)

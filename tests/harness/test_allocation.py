@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln
 
-from harness.statistics.allocation import log_mismatch
+from harness.statistics.sample_ratio import log_mismatch
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.99, 0.01), (0.2, 0.3, 0.5)])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import artifacts
-from harness.errors import UserError
+from harness.core import files as artifacts
+from harness.core.errors import UserError
 
 
 def make(folder, **files):

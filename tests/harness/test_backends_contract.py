@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from harness.backends.base import Backend, GenerationRequest, GenerationSettings, LogprobRequest
-from harness.backends.openai import OpenAIBackend
+from harness.backends.openai.backend import OpenAIBackend
+from harness.backends.openai.http import Wire
 from harness.backends.scripted import ScriptedBackend
-from harness.backends.wire import Wire
-from harness.errors import UserError
+from harness.core.errors import UserError
 from tests import serving
 from tests.openai_server import serving as serving_model
 
@@ -26,7 +26,7 @@ SAMPLED = GenerationSettings(max_new_tokens=12, temperature=1.0)
 def live(tiny_llama: Path) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     return TransformersBackend(
         AutoModelForCausalLM.from_pretrained(tiny_llama), AutoTokenizer.from_pretrained(tiny_llama)
@@ -35,7 +35,7 @@ def live(tiny_llama: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def served(live: Any) -> Iterator[OpenAIBackend]:
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     behind = TransformersBackend(live.model, live.tokenizer, max_length=258)
     with serving_model(behind) as server:
@@ -57,8 +57,8 @@ def vllm(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if not serving.has("vllm"):
         pytest.skip("vLLM is not installed")
     from harness.backends.vllm import open_vllm
-    from harness.models import resolve
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
 
     home = Workspace.at(tmp_path_factory.mktemp("home"))
     return open_vllm(resolve(str(tiny_llama), home), dtype="float32")
@@ -66,10 +66,10 @@ def vllm(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def ray(tiny_llama: Path, live: Any, two_nodes: Any, tmp_path_factory: Any) -> Any:
-    from harness.backends.ray_pool import RayPool, Share
-    from harness.cluster import ModelReplica
-    from harness.models import resolve
-    from harness.workspace import Workspace
+    from harness.backends.ray.cluster import ModelReplica
+    from harness.backends.ray.pool import RayPool, Share
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
 
     home = Workspace.at(tmp_path_factory.mktemp("home"))
     digest = resolve(str(tiny_llama), home).digest
@@ -214,7 +214,7 @@ def test_vllm_that_is_not_installed_is_named_with_its_cure(
 ) -> None:
     if serving.has("vllm"):
         pytest.skip("vLLM is installed")
-    from harness.cli import main
+    from harness.cli.app import main
     from tests.harness.worlds import suite_yaml
 
     words = ["--home", str(tmp_path / "home"), "score", f"vllm:{tiny_llama}"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
-from harness.backends.live import TransformersBackend
+from harness.backends.transformers.backend import TransformersBackend
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TEXTS = (
@@ -225,7 +225,7 @@ def test_a_diverged_model_answers_with_errors_never_with_nan(backend: Transforme
 def test_too_little_memory_costs_time_and_no_answer(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.backends.causal import Causal
+    from harness.backends.transformers.causal import Causal
 
     settings = GenerationSettings(max_new_tokens=12, temperature=1.0)
     requests = _asked(backend, (1, 2, 3))
@@ -256,8 +256,8 @@ def test_too_little_memory_costs_time_and_no_answer(
 
 @pytest.mark.long
 def test_the_embedded_model_answers_alike_in_any_batch(tmp_path: Path) -> None:
-    from harness.models import load, resolve
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import load, resolve
 
     model, tokenizer = load(resolve("smollm2-135m-instruct", Workspace(tmp_path)))
     backend = TransformersBackend(model, tokenizer)

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
-from harness.backends.openai import OpenAIBackend
-from harness.backends.served import open_served
-from harness.backends.wire import NoAnswerError, RefusedError, Wire
-from harness.errors import UserError
-from harness.workspace import Workspace
+from harness.backends.openai.backend import OpenAIBackend
+from harness.backends.openai.http import NoAnswerError, RefusedError, Wire
+from harness.backends.openai.open import open_served
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
 from tests import serving as real
 from tests.harness.openai_worlds import GREEDY, backend_of, requests_of, wire_to
 from tests.openai_server import ModelServer, serving

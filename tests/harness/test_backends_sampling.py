@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.backends.base import GenerationSettings
-from harness.backends.sampling import choose, token_logprobs, uniforms
+from harness.backends.transformers.sampling import choose, token_logprobs, uniforms
 
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=700)
 

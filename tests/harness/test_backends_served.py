@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.backends.pace import Budget, Pace, Prices, fan_out
-from harness.backends.served import open_served, read_served, unload_adapter
-from harness.errors import UnfinishedError, UserError
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
+from harness.backends.openai.open import open_served, read_served, unload_adapter
+from harness.backends.openai.rate_limit import Budget, Pace, Prices, fan_out
+from harness.core.errors import UnfinishedError, UserError
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import score
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.openai_worlds import GREEDY, backend_of, requests_of, wire_to
 from tests.harness.worlds import Ratchet, suite_yaml
 from tests.openai_server import ModelServer, serving
@@ -110,7 +110,7 @@ def _described(server: ModelServer, folder: Path, **fields: Any) -> str:
 def test_another_model_behind_the_same_address_is_seen(
     behind: Any, tmp_path: Path, workspace: Workspace
 ) -> None:
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
     from tests.tiny import tiny_model
 
     other = TransformersBackend(
@@ -191,7 +191,7 @@ def test_nobody_at_the_address_is_unfinished_not_wrong(workspace: Workspace) -> 
 def test_the_command_exits_with_inconclusive_where_nobody_answers(
     tmp_path: Path, suite_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.cli import main
+    from harness.cli.app import main
     from tests.serving import free_port
 
     described = tmp_path / "served.yaml"

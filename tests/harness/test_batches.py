@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.backends.batches import ANSWERS_AT_ONCE, LOSSES, TOKENS_AT_ONCE, Batch, in_batches
+from harness.backends.ray.batches import ANSWERS_AT_ONCE, LOSSES, TOKENS_AT_ONCE, Batch, in_batches
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pyarrow.parquet as parquet
 import pytest
 
-from harness.bundle import export_run, import_bundle, read_bundle, run_id_of
-from harness.document_digest import digest_of
-from harness.errors import UserError
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.bundle import export_run, import_bundle, read_bundle, run_id_of
+from harness.store.store import Store
 
 TASK = {"data": "digest-of-the-data", "reserve": 0.3, "prompt": {"user": "{{ 问 }}"}}
 TABLES = ("runs", "run_events", "scores", "run_responses", "responses", "samples")

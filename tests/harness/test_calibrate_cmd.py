@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.calibrations import calibrated, newest
-from harness.policy import GatePolicy
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
+from harness.comparison.calibrations import calibrated, newest
+from harness.core.workspace import Workspace
+from harness.gate.policy import GatePolicy
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import Ratchet, suite_yaml
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import main
 from tests.harness.worlds import suite_yaml
 
 HEAVY = ("torch", "transformers", "trl", "peft", "streamlit", "pandas", "duckdb", "scipy", "numpy")
@@ -30,7 +30,7 @@ def tiny_suite(folder: Path) -> Path:
 
 def test_help_lists_the_verbs_without_loading_anything_heavy() -> None:
     code = (
-        "import sys; from harness.cli import main; code = main(['--help']); "
+        "import sys; from harness.cli.app import main; code = main(['--help']); "
         f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -153,7 +153,7 @@ def test_a_crash_of_ours_is_4_and_leaves_a_log(
     def broken(path: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("harness.suite.load_suite", broken)
+    monkeypatch.setattr("harness.suite.load.load_suite", broken)
     assert main(["score", "x", "--suite", "s.yaml"]) == 4
     said = capsys.readouterr().err
     assert "Traceback" not in said
@@ -168,7 +168,7 @@ def test_a_full_disk_is_said_plainly(
     def full(path: object) -> None:
         raise OSError(28, "No space left on device", "/some/file")
 
-    monkeypatch.setattr("harness.suite.load_suite", full)
+    monkeypatch.setattr("harness.suite.load.load_suite", full)
     assert main(["score", "x", "--suite", "s.yaml"]) == 3
     said = capsys.readouterr().err
     assert "no space left" in said
@@ -218,6 +218,6 @@ def test_an_interruption_says_that_nothing_is_lost(
     def interrupted(path: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.suite.load_suite", interrupted)
+    monkeypatch.setattr("harness.suite.load.load_suite", interrupted)
     assert main(["score", "x", "--suite", "s.yaml"]) == 130
     assert "the same command goes on" in capsys.readouterr().err

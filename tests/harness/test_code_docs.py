@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from harness.core.types import Response, Sample
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
 from harness.metrics.code_tests import CodeTests
-from harness.records import Response, Sample
-from harness.suite import load_suite
+from harness.suite.load import load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/code.md").read_text(encoding="utf-8")

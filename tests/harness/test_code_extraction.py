@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.metrics.code_extraction import extract_code
+from harness.metrics.support.code_extraction import extract_code
 
 ADD = "def add(a, b):\n    return a + b\n"
 PROMPT = (

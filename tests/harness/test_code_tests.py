@@ -9,21 +9,21 @@ from collections import OrderedDict
 
 import pytest
 
-from harness import runs
 from harness.backends.base import Candidate
-from harness.code_tasks import read_code_tasks
-from harness.errors import UserError
-from harness.evidence import metric_scores
-from harness.gate import decide
+from harness.comparison.evidence import metric_scores
+from harness.core.errors import UserError
+from harness.core.types import LOST, Response, Sample, ScoreOutcome, VerdictOutcome
+from harness.data.code_benchmarks import read_code_tasks
+from harness.evaluation.plan import Extent
+from harness.evaluation.runner import rescore, score
+from harness.gate.decision import decide
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
-from harness.planning import Extent
-from harness.records import LOST, Response, Sample, ScoreOutcome, VerdictOutcome
-from harness.report.problems import claims, outcome_sentences, problems
-from harness.runner import rescore, score
+from harness.report.failures import claims, outcome_sentences, problems
 from harness.sandbox.outcome import Outcome
 from harness.sandbox.pool import Sandbox
-from harness.suite import load_suite
+from harness.store import runs
+from harness.suite.load import load_suite
 from tests.harness.worlds import write_jsonl
 
 TESTS = "assert add(1, 2) == 3\nassert candidate(-1, 1) == 0\n"

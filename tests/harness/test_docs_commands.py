@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import main
 from tests.harness.watch_worlds import LINE, Line
 from tests.harness.worlds import suite_yaml, write_jsonl
 from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
+PROGRAM = "import sys; from harness.cli.app import main; sys.exit(main(sys.argv[1:]))"
 COMMAND = re.compile(r"^\s*(ratchet [^\n]*?)(?:\s{2,}#[^\n]*)?$", re.MULTILINE)
 FENCED = re.compile(r"^```(?:sh|bash)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.backends.served import ServedModel
-from harness.cli import main
+from harness.backends.openai.open import ServedModel
+from harness.cli.app import main
 from tests.harness.worlds import suite_yaml, write_jsonl
 from tests.openai_server import ModelServer, serving
 
@@ -32,7 +32,7 @@ def _commands(page: str) -> list[str]:
 def server(tiny_llama: Path) -> Iterator[ModelServer]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
@@ -92,15 +92,15 @@ def test_the_files_of_backends_are_read() -> None:
 
 
 def test_the_suite_of_ecosystem_is_valid() -> None:
-    from harness.suite_file import SuiteModel
+    from harness.suite.schema import SuiteModel
 
     suite = SuiteModel.model_validate(_yaml(ECOSYSTEM, "suites/borrowed.yaml"))
     assert all(task.data.startswith("lm_eval:") for task in suite.tasks.values())
 
 
 def test_the_commands_of_ecosystem_run(world: Path, server: ModelServer) -> None:
-    from harness.store import Store
-    from harness.workspace import Workspace
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
 
     assert _run(_commands(BACKENDS)[0], server) == 0
     with Store(Workspace.at(world / ".ratchet")) as store:

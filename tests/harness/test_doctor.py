@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor
-from harness.cli import main
-from harness.workspace import Workspace
+from harness.cli import machine as doctor
+from harness.cli.app import main
+from harness.core.workspace import Workspace
 
 
 def test_it_runs_and_every_missing_thing_has_a_cure_or_is_said_to_be_optional(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.drift import distance, perplexity
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.statistics.drift import distance, perplexity
+from harness.store.store import Store
 from tests.harness.worlds import Ratchet, suite_yaml
 from tests.tiny import save_tiny_llama
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.evidence import summarise
-from harness.exporters.results import results_of
-from harness.records import Run
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.comparison.evidence import summarise
+from harness.core.types import Run
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import score
+from harness.interop.exporters.results import results_of
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import scripted, suite_yaml
 
 

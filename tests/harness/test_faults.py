@@ -20,13 +20,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness import artifacts, lines
-from harness.bundle import export_run
-from harness.faults import LABELS
-from harness.registry import Registry
-from harness.store import Store
-from harness.tables import VERSION
-from harness.workspace import Workspace
+from harness.core import files as artifacts
+from harness.core.fault_points import LABELS
+from harness.core.workspace import Workspace
+from harness.registry import lines
+from harness.registry.registry import Registry
+from harness.store.bundle import export_run
+from harness.store.store import Store
+from harness.store.tables import VERSION
 
 LINE = "line"
 ROOT = Path(__file__).parents[2]

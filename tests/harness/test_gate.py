@@ -9,13 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from harness.crest import improved
-from harness.errors import UserError
-from harness.gate import decide
-from harness.metric_scores import MetricScores
-from harness.policy import GatePolicy, MetricPolicy, policy_from_mapping
-from harness.statistics.looks import per_checkpoint_alpha
-from harness.verdict import Verdict
+from harness.core.errors import UserError
+from harness.gate.decision import decide
+from harness.gate.improvement import improved
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, MetricPolicy, policy_from_mapping
+from harness.gate.verdict import Verdict
+from harness.statistics.alpha_spending import per_checkpoint_alpha
 from tests.harness.gate_worlds import (
     FAIL,
     INCOMPARABLE,
@@ -26,7 +26,7 @@ from tests.harness.gate_worlds import (
     right,
     scores,
 )
-from trainers.remedies import rollback_target
+from trainers.loop.remedies import rollback_target
 
 # --- the demo -------------------------------------------------------------------------------
 

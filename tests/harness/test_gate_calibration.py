@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from harness.calibration import Calibration, calibrate, visible_before_scoring
-from harness.errors import UserError
-from harness.gate import decide
-from harness.metric_scores import MetricScores
-from harness.policy import GatePolicy, MetricPolicy
-from harness.records import VerdictOutcome
+from harness.core.errors import UserError
+from harness.core.types import VerdictOutcome
+from harness.gate.calibration import Calibration, calibrate, visible_before_scoring
+from harness.gate.decision import decide
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, MetricPolicy
 from harness.statistics.simulate import World, checkpoints
 
 CHANCE = np.random.default_rng(1).beta(1.4, 0.6, 150)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.crest import improved
-from harness.gate import decide
-from harness.metric_scores import MetricScores
-from harness.policy import GatePolicy, MetricPolicy
+from harness.gate.decision import decide
+from harness.gate.improvement import improved
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, MetricPolicy
 from tests.harness.gate_worlds import (
     FAIL,
     INCOMPARABLE,

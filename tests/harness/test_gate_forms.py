@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 from harness.backends.base import Candidate
-from harness.crest import improved
-from harness.errors import UserError
-from harness.evidence import metric_scores, summarise, value_with_interval
-from harness.gate import decide
-from harness.gating import decide_once
-from harness.metric_scores import MetricScores
+from harness.comparison.evidence import metric_scores, summarise, value_with_interval
+from harness.comparison.looks import decide_once
+from harness.core.errors import UserError
+from harness.core.types import VerdictOutcome
+from harness.evaluation.runner import score
+from harness.gate.decision import decide
+from harness.gate.improvement import improved
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, MetricPolicy
 from harness.metrics import get_metric
 from harness.metrics.bleu import bleu
-from harness.policy import GatePolicy, MetricPolicy
-from harness.records import VerdictOutcome
-from harness.runner import score
-from harness.statistics.corpus import AGGREGATES, swing
+from harness.statistics.jackknife import AGGREGATES, swing
 from harness.statistics.quantile import bootstrap_error, quantile_values, values_needed
-from harness.statistics.trule import t_test
-from harness.store import Store
-from harness.suite import load_suite
+from harness.statistics.student_t import t_test
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import scripted, suite_yaml, write_jsonl
 
 KEPT = 0.065

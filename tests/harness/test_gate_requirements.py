@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import UserError
-from harness.gate import decide, requirements_only
-from harness.metric_scores import MetricScores
-from harness.policy import GatePolicy, MetricPolicy, Waiver, policy_from_mapping
-from harness.records import VerdictOutcome
-from harness.verdict import Verdict
+from harness.core.errors import UserError
+from harness.core.types import VerdictOutcome
+from harness.gate.decision import decide, requirements_only
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, MetricPolicy, Waiver, policy_from_mapping
+from harness.gate.verdict import Verdict
 from tests.harness.gate_worlds import (
     FAIL,
     INCONCLUSIVE,

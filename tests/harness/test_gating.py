@@ -10,16 +10,16 @@ import pytest
 from scipy import stats
 
 from harness.backends.base import Candidate
-from harness.evidence import metric_scores, summarise, value_with_interval
-from harness.fingerprint import part_differences, protocol_differences
-from harness.gating import decide_by_looks, decide_once, schedule
-from harness.metric_scores import MetricScores
-from harness.planning import Extent
-from harness.records import VerdictOutcome
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.suite_types import Suite
+from harness.comparison.evidence import metric_scores, summarise, value_with_interval
+from harness.comparison.looks import decide_by_looks, decide_once, schedule
+from harness.core.fingerprint import part_differences, protocol_differences
+from harness.core.types import VerdictOutcome
+from harness.evaluation.plan import Extent
+from harness.evaluation.runner import score
+from harness.gate.metric_scores import MetricScores
+from harness.store.store import Store
+from harness.suite.load import load_suite
+from harness.suite.suite import Suite
 from tests.harness.worlds import scripted, suite_yaml, write_jsonl
 
 QUESTIONS = 40

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.evidence import summarise
-from harness.importers.common import take_in
-from harness.importers.lm_eval import read_lm_eval
-from harness.runs import run_responses
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.comparison.evidence import summarise
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.interop.importers.common import take_in
+from harness.interop.importers.lm_eval import read_lm_eval
+from harness.store.runs import run_responses
+from harness.store.store import Store
 from tests.harness.import_worlds import LM_EVAL, run_named
 from tests.harness.worlds import Ratchet
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.evidence import summarise
-from harness.importers.common import take_in
-from harness.importers.csv_scores import read_csv
-from harness.importers.inspect_log import read_inspect
-from harness.runs import run_responses
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.comparison.evidence import summarise
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.interop.importers.common import take_in
+from harness.interop.importers.csv_scores import read_csv
+from harness.interop.importers.inspect_log import read_inspect
+from harness.store.runs import run_responses
+from harness.store.store import Store
 from tests.harness.import_worlds import HEADER, INSPECT, LM_EVAL, run_named, write_csv
 from tests.harness.worlds import Ratchet
 
@@ -117,7 +117,7 @@ def test_responses_clusters_and_scales(tmp_path: Path, store: Store) -> None:
     ]
     path = write_csv(tmp_path, rows, f"{HEADER},response,cluster,scale")
     run, _ = take_in(store, read_csv(path, name="x"))
-    from harness.evidence import metric_scores
+    from harness.comparison.evidence import metric_scores
 
     scores = metric_scores(store, run)["chat/reward"]
     assert scores.scale == "interval"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.errors import UserError
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import score
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import Ratchet, scripted, write_jsonl
 
 OPTIONS = [["Paris", "Lima"], ["Lima", "Paris", "Rome"], ["Rome", "Oslo"]]

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample, ScoreOutcome
 from harness.metrics import get_metric, refusal
 from harness.metrics.base import MetricItem
 from harness.metrics.classification import accuracy, f1_macro, token_f1
-from harness.metrics.diversity import distinct_n
+from harness.metrics.distinct_n import distinct_n
 from harness.metrics.exact_match import exact_match
 from harness.metrics.json_answers import (
     NotJsonError,
@@ -32,10 +33,9 @@ from harness.metrics.json_answers import (
     same_json,
 )
 from harness.metrics.pass_at_k import pass_at_k, pass_at_k_variance, pass_hat_k, pass_hat_k_variance
-from harness.metrics.pattern import matches
 from harness.metrics.refusal import refuses
-from harness.records import Response, Sample, ScoreOutcome
-from harness.statistics.corpus import f1_macro as pooled_f1_macro
+from harness.metrics.regex import matches
+from harness.statistics.jackknife import f1_macro as pooled_f1_macro
 
 
 def item(*texts, references=(), **fields):

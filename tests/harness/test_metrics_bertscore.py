@@ -8,13 +8,13 @@ import bert_score
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample, ScoreOutcome
 from harness.metrics import bertscore as module
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
 from harness.metrics.bertscore import bertscore
-from harness.metrics.encoders import embedded_encoder, max_tokens
-from harness.records import Response, Sample, ScoreOutcome
+from harness.metrics.support.encoders import embedded_encoder, max_tokens
 
 WORDS = (
     *("the", "a", "cat", "dog", "sat", "on", "mat", "house", "quickly", "ran", "red", "blue"),

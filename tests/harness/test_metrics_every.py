@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample, ScoreOutcome
 from harness.metrics import get_metric, known_metrics
 from harness.metrics.base import Metric, MetricItem
-from harness.records import Response, Sample, ScoreOutcome
 from tests.tiny import save_tiny_classifier, save_tiny_llama
 
 OPTIONS = {
@@ -202,7 +202,7 @@ def test_the_declaration_is_whole(name, make):
     assert spec.uncertainty
     assert spec.direction in ("higher", "lower")
     if spec.form == "corpus":
-        from harness.statistics.corpus import AGGREGATES
+        from harness.statistics.jackknife import AGGREGATES
 
         assert spec.aggregate in AGGREGATES
     if spec.form == "group":

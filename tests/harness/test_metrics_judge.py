@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.backends.scripted import ScriptedBackend
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import ScoreOutcome
 from harness.metrics import get_metric
 from harness.metrics.judge import agreement, judge, parse_verdict
-from harness.records import ScoreOutcome
 from tests.harness.metric_items import item
 from tests.openai_server import serving
 

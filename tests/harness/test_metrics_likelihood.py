@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample, ScoreOutcome
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
-from harness.metrics.bias import group_gap, stereotype_preference
 from harness.metrics.multiple_choice import choose, right_choice
 from harness.metrics.perplexity import perplexity, rolling_windows, text_likelihood
 from harness.metrics.reference_nll import reference_nll
-from harness.records import Response, Sample, ScoreOutcome
+from harness.metrics.stereotype_preference import group_gap, stereotype_preference
 
 LOGPROBS = st.lists(st.floats(-20, 0), min_size=1, max_size=30)
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import ScoreOutcome
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
-from harness.metrics.encoders import embedded_encoder
 from harness.metrics.latency import latency
 from harness.metrics.similarity import embed, entailment, similarity
+from harness.metrics.support.encoders import embedded_encoder
 from harness.metrics.toxicity import toxicity
 from harness.metrics.web_page import check_page
-from harness.records import ScoreOutcome
 from tests.harness.metric_items import item
 from tests.tiny import save_tiny_classifier
 
@@ -277,7 +277,7 @@ def test_a_module_of_evaluate_by_path(tmp_path):
 
 
 def test_a_module_of_evaluate_is_found_beside_its_suite(tmp_path, monkeypatch):
-    from harness.suite import load_suite
+    from harness.suite.load import load_suite
     from tests.harness.worlds import suite_yaml
 
     (tmp_path / "suites").mkdir()

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
 from harness.metrics.bleu import bleu, chrf
 from harness.metrics.rouge import rouge, tokenize
-from harness.records import Response, Sample
-from harness.statistics.corpus import bleu as pooled_bleu
+from harness.statistics.jackknife import bleu as pooled_bleu
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 STOCK = {stem: rouge_scorer.RougeScorer(list(KINDS), use_stemmer=stem) for stem in (False, True)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.metrics.self_bleu import self_bleu
 
 WORDS = (

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.types import Response, Sample, ScoreOutcome
 from harness.metrics import get_metric
-from harness.metrics.automaton import Automaton
 from harness.metrics.base import MetricItem
 from harness.metrics.sensitive_words import normalize_spelling, sensitive_words
+from harness.metrics.support.aho_corasick import Automaton
 from harness.metrics.toxicity import toxicity
-from harness.records import Response, Sample, ScoreOutcome
 
 ALPHABET = "ab你好é😀 "
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
-from harness.models import EMBEDDED, load, resolve
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.models.resolve import EMBEDDED, load, resolve
 from tests.tiny import tiny_tokenizer
 
 
@@ -109,7 +109,7 @@ def test_a_weight_changed_in_place_is_noticed_although_digests_are_remembered(
 def test_what_is_remembered_is_not_read_again(
     folder: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import digests
+    from harness.models import digest as digests
 
     time.sleep(0.06)
     before = resolve(str(folder), workspace).digest
@@ -239,7 +239,7 @@ def test_an_unknown_dtype(folder: Path, workspace: Workspace) -> None:
 def test_the_embedded_model_must_be_installed(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.models.EMBEDDED_PACKAGE", "no_such_package")
+    monkeypatch.setattr("harness.models.resolve.EMBEDDED_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="not installed") as caught:
         resolve(EMBEDDED, workspace)
     assert "pip install" in (caught.value.cure or "")
@@ -248,7 +248,7 @@ def test_the_embedded_model_must_be_installed(
 def test_a_failed_unpacking_leaves_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from harness import embedded
+    from harness.models import bundled as embedded
 
     def full(gguf: Path, folder: Path) -> None:
         folder.mkdir()
@@ -269,11 +269,11 @@ def test_the_embedded_model_is_unpacked_once_and_answers_sensibly(workspace: Wor
     import sys
 
     from harness.backends.base import GenerationRequest, GenerationSettings
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     program = (
-        "import sys; from pathlib import Path; from harness.models import resolve;"
-        "from harness.workspace import Workspace;"
+        "import sys; from pathlib import Path; from harness.models.resolve import resolve;"
+        "from harness.core.workspace import Workspace;"
         f"print(resolve({EMBEDDED!r}, Workspace(Path(sys.argv[1])), say=print).digest)"
     )
     command = [sys.executable, "-c", program, str(workspace.home)]

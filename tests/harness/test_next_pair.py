@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
-from harness.statistics.pairs import Design, interval_widths, next_comparison, next_item
+from harness.core.errors import UserError
+from harness.statistics.pair_selection import Design, interval_widths, next_comparison, next_item
 
 STRENGTHS = np.array([0.0, 0.2, 0.5, 1.0, 1.8, 2.8])  # the best wins 94% against the anchor
 WIDTH = 0.8  # log-odds: 139 Elo points from end to end

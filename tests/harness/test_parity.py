@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import main
 from tests import serving as real
 from tests.harness.worlds import suite_yaml, write_jsonl
 from tests.openai_server import ModelServer, serving
@@ -60,7 +60,7 @@ def test_other_weights_behind_the_server_are_caught_and_shown(
     behind: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     model = tiny_model(len(behind.tokenizer), seed=8)
     server.backend = TransformersBackend(model, behind.tokenizer, max_length=258)

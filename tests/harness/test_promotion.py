@@ -9,15 +9,15 @@ import pytest
 
 from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
-from harness.cli import main
-from harness.promotion import confirm
-from harness.records import VerdictOutcome
-from harness.registry import Registry
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.suite_types import Suite
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.comparison.promotion import confirm
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import score
+from harness.registry.registry import Registry
+from harness.store.store import Store
+from harness.suite.load import load_suite
+from harness.suite.suite import Suite
 from tests.harness.worlds import Ratchet, suite_yaml, write_jsonl
 
 QUESTIONS = {f"question {n}": f"answer {n}" for n in range(400)}

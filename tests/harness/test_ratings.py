@@ -8,21 +8,21 @@ import duckdb
 import numpy as np
 import pytest
 
-from harness import ratings
-from harness.errors import UserError
-from harness.ratings import Contender, Gold, Item, Rules, Session
-from harness.ratings_export import export
-from harness.ratings_judges import reward_choices, vote_as_judge
-from harness.ratings_quality import between_kinds, group_agreement, rater_quality
-from harness.ratings_texts import Scrubber
-from harness.ratings_verdict import METRIC, direct, standings, win_share
-from harness.ratings_votes import Vote, exclude, plain, votes
-from harness.ratings_votes import ratings as rate
-from harness.records import VerdictOutcome
+from harness.core.errors import UserError
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.ratings import session as ratings
+from harness.ratings.blinding import Scrubber
+from harness.ratings.export import export
+from harness.ratings.model_raters import reward_choices, vote_as_judge
+from harness.ratings.rater_quality import between_kinds, group_agreement, rater_quality
+from harness.ratings.session import Contender, Gold, Item, Rules, Session
+from harness.ratings.verdict import METRIC, direct, standings, win_share
+from harness.ratings.votes import Vote, exclude, plain, votes
+from harness.ratings.votes import ratings as rate
 from harness.statistics.agreement import RELIABLE
-from harness.store import Store
-from harness.tables import VERSION
-from harness.workspace import Workspace
+from harness.store.store import Store
+from harness.store.tables import VERSION
 from tests.dashboard.rating.rating_world import World
 
 PASS, FAIL, OPEN = VerdictOutcome.PASS, VerdictOutcome.FAIL, VerdictOutcome.INCONCLUSIVE

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from harness.backends import ray_pool
 from harness.backends.base import Candidate, GenerationRequest, GenerationSettings
-from harness.backends.ray_pool import RayPool, Share
-from harness.cluster import ModelReplica
-from harness.errors import UnfinishedError, UserError
-from harness.models import load, resolve
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
+from harness.backends.ray import pool as ray_pool
+from harness.backends.ray.cluster import ModelReplica
+from harness.backends.ray.pool import RayPool, Share
+from harness.core.errors import UnfinishedError, UserError
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import score
+from harness.models.resolve import load, resolve
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import Ratchet, suite_yaml, write_jsonl
 from tests.ray_nodes import ROOT, Deadly, add_node, dies_while_it_opens
 
@@ -54,7 +54,8 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
 def test_a_head_that_is_no_head_is_not_waited_for(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'ratchet-eval[ray]'")
     code = (
-        "import os, socket; from harness import cluster; from harness.errors import UserError\n"
+        "import os, socket; from harness.backends.ray import cluster\n"
+        "from harness.core.errors import UserError\n"
         "deaf = socket.create_server(('127.0.0.1', 0)); cluster.CONNECT_S = 2.0\n"
         "os.environ['RAY_ADDRESS'] = f'127.0.0.1:{deaf.getsockname()[1]}'\n"
         "try: cluster.connect()\n"
@@ -148,7 +149,7 @@ def test_two_nodes_give_the_numbers_of_one_process(
 def test_a_request_that_kills_is_asked_again_and_then_an_error(
     tmp_path: Path, tiny_llama: Path, two_nodes: Any, once: bool
 ) -> None:
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     alone: Any = TransformersBackend(*load(resolve(str(tiny_llama), Workspace.at(tmp_path))))
     marker = alone.marker = len(alone.tokenizer) - 1

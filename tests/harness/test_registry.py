@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from harness import artifacts
-from harness.bundle import export_run
-from harness.errors import UserError
-from harness.registry import Registry
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core import files as artifacts
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store.bundle import export_run
+from harness.store.store import Store
 
 LINE = "support-bot"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.store import Store
-from harness.workspace import HOME_VARIABLE
+from harness.core.workspace import HOME_VARIABLE
+from harness.store.store import Store
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_promote_history_rollback_verify(home, models, ratchet):
 def test_a_fail_is_not_promoted_unless_it_is_overridden(home, models, ratchet):
     ratchet("promote", models[0], "--line", "bot")
     with Store(home) as store:
-        from harness.registry import Registry
+        from harness.registry.registry import Registry
 
         digest = Registry(home, store).add(home.home.parent / "model-b", run_id="r")
         store.append(
@@ -79,7 +79,7 @@ def test_export_and_import(home, tmp_path, ratchet, monkeypatch):
 
 
 def test_a_promotion_writes_the_bundle_for_review(home, models, tmp_path, ratchet):
-    from harness.registry import Registry
+    from harness.registry.registry import Registry
 
     with Store(home) as store:
         store.append("runs", [{"run_id": "r", "protocol": {}}])

@@ -13,17 +13,17 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from harness.gate import decide
-from harness.metric_scores import MetricScores
-from harness.policy import GatePolicy, MetricPolicy, Waiver
-from harness.records import VerdictOutcome
+from harness.core.types import VerdictOutcome
+from harness.gate.decision import decide
+from harness.gate.explain import explain
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, MetricPolicy, Waiver
+from harness.gate.verdict import Verdict
 from harness.report.console import verdict_table, verdict_view
 from harness.report.document import from_json, schema, to_json
 from harness.report.github import annotate, outputs, step_summary
 from harness.report.junit import to_junit
 from harness.report.markdown import to_markdown
-from harness.verdict import Verdict
-from harness.wording import explain
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "verdict.schema.json"
 

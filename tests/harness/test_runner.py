@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from harness import runs
 from harness.backends.base import Candidate, Generation
 from harness.backends.scripted import ScriptedBackend
-from harness.errors import UserError
-from harness.evidence import metric_scores, summarise
-from harness.planning import Extent, seed_of
-from harness.records import ScoreOutcome
-from harness.runner import missing_answers, rescore, score
-from harness.store import Store
-from harness.suite import load_suite
+from harness.comparison.evidence import metric_scores, summarise
+from harness.core.errors import UserError
+from harness.core.types import ScoreOutcome
+from harness.evaluation.plan import Extent, seed_of
+from harness.evaluation.runner import missing_answers, rescore, score
+from harness.store import runs
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import CAPITALS, scripted, suite_yaml, write_jsonl
 
 WRITTEN = 5 + 15  # exact match, three talks each

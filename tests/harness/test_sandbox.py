@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.sandbox.outcome import LABELS, Job, Limits
 from harness.sandbox.pool import Sandbox
 from tests.harness.sandbox_runs import IDENTITY, PATIENT, TIER, run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.sandbox import worker as worker_module
 from harness.sandbox.outcome import Job, Limits, Outcome, Tier
 from harness.sandbox.pool import Sandbox

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.commands.sandbox import sandbox
+from harness.cli.sandbox import sandbox
 from harness.sandbox import worker as worker_module
 from harness.sandbox.outcome import LABELS
 from tests.harness.sandbox_worlds import guard, missing

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.statistics import looks, rule
-from harness.statistics.guard import Range
+from harness.statistics import alpha_spending as looks
+from harness.statistics import decision_rule as rule
+from harness.statistics.decision_rule import ask
 from harness.statistics.margins import harm, linear_allowance
-from harness.statistics.rule import ask
+from harness.statistics.rare_events import Range
 from harness.statistics.simulate import (
     World,
     answers,
@@ -25,7 +26,7 @@ from harness.statistics.simulate import (
     slow_decline,
     trainings,
 )
-from harness.statistics.trule import t_test
+from harness.statistics.student_t import t_test
 
 KEPT = 0.065
 TRIALS = 20_000

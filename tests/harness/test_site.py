@@ -57,7 +57,7 @@ def test_the_reference_names_every_verb_key_and_metric(tools: None) -> None:
     from reference import pages
 
     from harness.metrics import known_metrics
-    from harness.suite_file import SuiteModel
+    from harness.suite.schema import SuiteModel
 
     made = dict(pages())
     verbs = {point.name for point in entry_points(group="ratchet.verbs")}

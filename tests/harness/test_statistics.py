@@ -14,18 +14,18 @@ from statsmodels.api import OLS, WLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.statistics.alpha_spending import alpha_at, look_alphas, planned_shares, spent
 from harness.statistics.binomial import responses_needed, share_test
-from harness.statistics.bound import betting_below, chernoff_below
-from harness.statistics.corpus import bleu, f1_macro, pseudo_values, ratio
-from harness.statistics.guard import FEW, Range
-from harness.statistics.looks import alpha_at, look_alphas, planned_shares, spent
+from harness.statistics.decision_rule import apply_rule, ask
+from harness.statistics.intervals import fieller, t_interval
+from harness.statistics.jackknife import bleu, f1_macro, pseudo_values, ratio
 from harness.statistics.margins import harm, linear_allowance, log_allowance, z_values
 from harness.statistics.multiplicity import holm
 from harness.statistics.power import samples_needed, smallest_distance, visible_drop
-from harness.statistics.ratio import fieller, t_interval
-from harness.statistics.rule import apply_rule, ask
-from harness.statistics.trule import add_observation, few_differ, t_test
+from harness.statistics.rare_events import FEW, Range
+from harness.statistics.student_t import add_observation, few_differ, t_test
+from harness.statistics.tail_bounds import betting_below, chernoff_below
 
 RNG = np.random.default_rng(11)
 floats = st.floats(-5, 5, allow_nan=False).map(lambda x: round(x, 6))

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import journal
-from harness.errors import UserError
-from harness.schema import SEQ
-from harness.store import Store
-from harness.tables import BY_NAME, TABLES
-from harness.views import VIEWS
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store import journal
+from harness.store.schema import SEQ
+from harness.store.store import Store
+from harness.store.tables import BY_NAME, TABLES
+from harness.store.views import VIEWS
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def test_a_long_journal_is_followed_by_a_new_one(store, workspace, monkeypatch):
 
 
 def test_a_drain_takes_large_journals_in_several_transactions(store, monkeypatch):
-    from harness import drain
+    from harness.store import drain
 
     monkeypatch.setattr(drain, "BATCH_BYTES", 500)
     for number in range(40):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import journal
-from harness.errors import UserError
-from harness.store import Store
-from harness.turnstile import Patience
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.lock import Patience
+from harness.core.workspace import Workspace
+from harness.store import journal
+from harness.store.store import Store
 from tests.harness.store_programs import (
     COUNT,
     count,

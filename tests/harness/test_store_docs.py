@@ -6,12 +6,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness.registry import Registry
-from harness.schema import markdown
-from harness.store import Store
-from harness.tables import TABLES
-from harness.views import VIEWS
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store.schema import markdown
+from harness.store.store import Store
+from harness.store.tables import TABLES
+from harness.store.views import VIEWS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"([^\n]+)\n\n```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -103,7 +103,7 @@ def test_the_rollback_is_read_from_its_view(database):
 
 
 def test_the_page_has_every_table_and_column():
-    assert markdown(TABLES) in PAGE, "write it anew from harness.schema.markdown(TABLES)"
+    assert markdown(TABLES) in PAGE, "write it anew from harness.store.schema.markdown(TABLES)"
 
 
 def test_the_page_has_every_view():

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from harness import drain
-from harness.errors import UserError
-from harness.store import Store
-from harness.turnstile import Patience, Turnstile
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.lock import Patience, Turnstile
+from harness.core.workspace import Workspace
+from harness.store import drain
+from harness.store.store import Store
 
 COUNT = "SELECT count(*) AS n FROM training_steps"
 LONG_S = 3_600.0
@@ -96,7 +96,7 @@ def test_an_onlooker_sees_all_that_it_appended_itself(workspace):
 
 def test_what_is_older_than_the_bound_is_seen(workspace, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("harness.store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("harness.store.store.time.monotonic", lambda: clock[0])
     with Store(workspace) as writer, Store(workspace, fresh_within_s=2.0) as onlooker:
         writer.append("training_steps", [step(1)])
         assert onlooker.query(COUNT) == [{"n": 1}]

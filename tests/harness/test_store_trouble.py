@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import duckdb
 import pytest
 
-from harness import database, journal, tables
-from harness.errors import UserError
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store import database, journal, tables
+from harness.store.store import Store
 from tests.harness.store_programs import (
     COUNT,
     HOLD_DATABASE,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import UserError
-from harness.planning import limited
-from harness.records import Sample
-from harness.suite import load_suite
+from harness.core.errors import UserError
+from harness.core.types import Sample
+from harness.evaluation.plan import limited
+from harness.suite.load import load_suite
 from tests.harness.worlds import suite_yaml, write_jsonl
 
 

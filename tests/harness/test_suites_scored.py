@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from harness.backends.base import Candidate
-from harness.evidence import summarise
+from harness.comparison.evidence import summarise
+from harness.core.types import Response, Sample, ScoreOutcome
+from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.evaluation.open_model import open_model
+from harness.evaluation.runner import score
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
-from harness.open_model import open_model
-from harness.records import Response, Sample, ScoreOutcome
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import HOME_VARIABLE, Workspace
+from harness.store.store import Store
+from harness.suite.load import load_suite
 from tests.harness.worlds import write_jsonl
 
 MODEL = "smollm2-135m-instruct"

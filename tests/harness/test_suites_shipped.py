@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import runs
 from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
-from harness.evidence import metric_scores, slices_of, summarise
-from harness.gate import decide
+from harness.comparison.evidence import metric_scores, slices_of, summarise
+from harness.core.types import ScoreOutcome, VerdictOutcome
+from harness.evaluation.open_model import Hardware, open_model
+from harness.evaluation.plan import Extent
+from harness.evaluation.runner import score
+from harness.gate.decision import decide
 from harness.metrics.rouge import tokenize
-from harness.open_model import Hardware, open_model
-from harness.planning import Extent
-from harness.records import ScoreOutcome, VerdictOutcome
-from harness.runner import score
-from harness.suite import load_suite
-from harness.suite_types import Suite
+from harness.store import runs
+from harness.suite.load import load_suite
+from harness.suite.suite import Suite
 from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cli import main
+from harness.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 ENGLISH, CHINESE = (

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import Registry
-from harness.store import Store
-from harness.watch.act import act
+from harness.registry.registry import Registry
+from harness.store.store import Store
+from harness.watch.rollout.actions import act
 from tests.harness.watch_worlds import LINE, Line, hook, verdict_on
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +177,7 @@ def test_two_watchers_at_once_go_back_one_step(line):
 _ACT = """
 import sys
 from pathlib import Path
-from harness.watch.act import act
+from harness.watch.rollout.actions import act
 from tests.harness.watch_worlds import Line, verdict_on
 line = Line(Path(sys.argv[1]))
 act(verdict_on(sys.argv[2]), line.registry, line.store, act=True)

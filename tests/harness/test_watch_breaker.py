@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.watch.act import act
-from harness.watch.breaker import check_breaker
-from harness.watch.policy import BreakerPolicy
+from harness.watch.monitor.policy import BreakerPolicy
+from harness.watch.rollout.actions import act
+from harness.watch.rollout.circuit_breaker import check_breaker
 from tests.harness.watch_worlds import LINE, Line
 
 POLICY = BreakerPolicy(window_s=60, at_least=20, errors=0.5)
@@ -59,7 +59,7 @@ def test_it_trips_and_the_line_goes_back(line):
 def test_what_it_says_counts_requests_and_no_conversations(line):
     from rich.console import Console
 
-    from harness.commands.watch_check import show
+    from harness.cli.watch_check import show
 
     console = Console(record=True, width=200)
     show(tripped(line, answers(line, good=8, bad=14)), console)

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from harness.statistics.sequential import Moments
-from harness.watch import ramp as ramps
-from harness.watch import split as splits
-from harness.watch.canary import Arm, compare
-from harness.watch.policy import SignalPolicy, WatchPolicy
-from harness.watch.signals import BY_NAME
+from harness.watch.monitor.policy import SignalPolicy, WatchPolicy
+from harness.watch.monitor.signals import BY_NAME
+from harness.watch.rollout import ramp as ramps
+from harness.watch.rollout import traffic_split as splits
+from harness.watch.rollout.canary import Arm, compare
 from tests.harness.watch_worlds import LINE, Line, hook
 
 ROOT = Path(__file__).parents[2]
@@ -264,7 +264,7 @@ _ADVANCE = """
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from harness.watch import ramp as ramps
+from harness.watch.rollout import ramp as ramps
 from tests.harness.test_watch_canary import POLICY
 from tests.harness.watch_worlds import LINE, Line
 line = Line(Path(sys.argv[1]))

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from harness.backends.scripted import ScriptedBackend
-from harness.errors import UserError
-from harness.registry import Registry
-from harness.store import Store
-from harness.watch.meaning import ask
-from harness.watch.policy import SignalPolicy
-from harness.watch.state import check, last
-from harness.watch.text import Text
-from harness.watch.verdict import WatchVerdict
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store.store import Store
+from harness.watch.monitor.look import check, last
+from harness.watch.monitor.model_signals import ask
+from harness.watch.monitor.policy import SignalPolicy
+from harness.watch.monitor.text import Text
+from harness.watch.monitor.verdict import WatchVerdict
 from tests.harness.watch_looks import LINE, POLICY, START, Promote, later, serve, signal
 from tests.harness.worlds import Ratchet
 

@@ -11,14 +11,14 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from harness.errors import UserError
-from harness.store import Store
-from harness.watch import follow
-from harness.watch.follow import Follower, read_stream
-from harness.watch.intake import Intake
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from harness.watch.intake import files as follow
+from harness.watch.intake.files import Follower, read_stream
+from harness.watch.intake.intake import Intake
 
-RATCHET = "from harness.cli import run; run()"
+RATCHET = "from harness.cli.app import run; run()"
 
 
 def line(name, **more):

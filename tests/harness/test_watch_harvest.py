@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.duplicates import Passage
-from harness.errors import UserError
-from harness.store import Store
-from harness.suite import load_suite
-from harness.watch.harvest import harvest, passages, side_of
-from harness.watch.reviews import approved, pending, review, write
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.data.duplicates import Passage
+from harness.store.store import Store
+from harness.suite.load import load_suite
+from harness.watch.feedback.harvest import harvest, passages, side_of
+from harness.watch.feedback.reviews import approved, pending, review, write
 from tests.harness.watch_worlds import LINE
 
 TOPICS = ("refund", "parcel", "table", "password", "invoice", "coupon", "address", "garden")
@@ -264,8 +264,8 @@ def test_harvest_review_and_write_as_verbs(store, tmp_path, monkeypatch):
     import typer
     from typer.testing import CliRunner
 
-    from harness.commands import watch_harvest
-    from harness.workspace import HOME_VARIABLE
+    from harness.cli import watch_harvest
+    from harness.core.workspace import HOME_VARIABLE
 
     monkeypatch.setenv(HOME_VARIABLE, str(store.workspace.home))
     monkeypatch.chdir(tmp_path)
@@ -302,7 +302,7 @@ def test_harvest_review_and_write_as_verbs(store, tmp_path, monkeypatch):
     ],
 )
 def test_no_option_is_ignored(arguments, message):
-    from harness.commands import watch_harvest
+    from harness.cli import watch_harvest
 
     with pytest.raises(UserError, match=message) as caught:
         watch_harvest.harvest(**arguments)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.store import Store
-from harness.watch.daily import summarise
-from harness.watch.intake import Intake, parse_json, parse_line, parse_lines
-from harness.watch.observation import Refused, read
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from harness.watch.intake.intake import Intake, parse_json, parse_line, parse_lines
+from harness.watch.intake.observation import Refused, read
+from harness.watch.monitor.daily import summarise
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DIGEST = "ab" * 32

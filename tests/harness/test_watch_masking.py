@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.watch.masking import KINDS, mask, mask_json, mask_observation
-from harness.watch.observation import Observation
+from harness.watch.intake.masking import KINDS, mask, mask_json, mask_observation
+from harness.watch.intake.observation import Observation
 from tests.harness.personal_table import TABLE, masked, plain, precision_and_recall
 
 PLACEHOLDER = re.compile(r"\[(?:" + "|".join(KINDS) + r")\]")

@@ -10,8 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from harness.watch import otlp
-from harness.watch.observation import Refused
+from harness.watch.intake import otlp
+from harness.watch.intake.observation import Refused
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 START = int(NOW.timestamp()) * 10**9

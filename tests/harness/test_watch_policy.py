@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.watch.policy import DEFAULT_WATCH_POLICY, WatchPolicy, load_policy
-from harness.watch.signals import BY_NAME
-from harness.watch.text import Text
+from harness.core.errors import UserError
+from harness.watch.monitor.policy import DEFAULT_WATCH_POLICY, WatchPolicy, load_policy
+from harness.watch.monitor.signals import BY_NAME
+from harness.watch.monitor.text import Text
 from tests.harness.worlds import Ratchet
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.records import Score, ScoreOutcome
-from harness.registry import Registry
-from harness.runs import save_scores
+from harness.core.errors import UserError
+from harness.core.types import Score, ScoreOutcome
+from harness.registry.registry import Registry
 from harness.statistics.sequential import Moments, fixed_lower_bound
-from harness.store import Store
-from harness.watch.policy import SignalPolicy
-from harness.watch.state import check
+from harness.store.runs import save_scores
+from harness.store.store import Store
+from harness.watch.monitor.look import check
+from harness.watch.monitor.policy import SignalPolicy
 from tests.harness.watch_looks import LINE, POLICY, START, Promote, later, serve, signal
 
 

@@ -2,9 +2,9 @@
 
 import duckdb
 
-from harness.store import Store
-from harness.tables import VERSION
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from harness.store.tables import VERSION
 
 OLD = (
     "CREATE TABLE observations (observation_id VARCHAR NOT NULL, line VARCHAR, "

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.store import Store
-from harness.watch.policy import WatchPolicy
-from harness.watch.verdict import WatchVerdict
+from harness.store.store import Store
+from harness.watch.monitor.policy import WatchPolicy
+from harness.watch.monitor.verdict import WatchVerdict
 
 LINE = "bot"
 START = datetime(2030, 1, 1, tzinfo=UTC)

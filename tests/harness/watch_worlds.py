@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from harness.registry import Registry
-from harness.store import Store
-from harness.watch.verdict import SignalVerdict, WatchVerdict
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store.store import Store
+from harness.watch.monitor.verdict import SignalVerdict, WatchVerdict
 
 LINE = "support-bot"
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import file_digest
-from harness.records import VerdictOutcome
-from trainers.loop import GatedTraining
-from trainers.state import TrainingState
+from harness.core.files import file_digest
+from harness.core.types import VerdictOutcome
+from trainers.checkpoints.state import TrainingState
+from trainers.loop.gated_training import GatedTraining
 
 STATE_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors")

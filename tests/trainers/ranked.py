@@ -15,17 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from harness.records import VerdictOutcome
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, never_fail, weights
-from trainers.follower import Follower
-from trainers.loop import GatedTraining
-from trainers.ranks import Ranks
-from trainers.recipe import load_recipe
-from trainers.recipe_types import Sharding
-from trainers.sharding import require_sharding
-from trainers.state import TrainingState, save_state
+from trainers.checkpoints.state import TrainingState, save_state
+from trainers.config.load import load_recipe
+from trainers.config.recipe import Sharding
+from trainers.distributed.ranks import Ranks
+from trainers.distributed.sharding import require_sharding
+from trainers.loop.follower import Follower
+from trainers.loop.gated_training import GatedTraining
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,21 +12,21 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.artifacts import file_digest
-from harness.errors import UserError
-from harness.models import ModelFiles
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.files import file_digest
+from harness.core.workspace import Workspace
+from harness.models.resolve import ModelFiles
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, weights
 from tests.trainers.test_kills import Process, Warm, start
 from tests.trainers.test_ranks import launch
 from tests.trainers.worlds import write_world
-from trainers.aside import LAG, require_aside
-from trainers.judging import Opinion
-from trainers.loop import GatedTraining
-from trainers.methods import method_of
-from trainers.recipe import load_recipe
-from trainers.state import TrainingState, load_state
+from trainers.checkpoints.state import TrainingState, load_state
+from trainers.config.load import load_recipe
+from trainers.loop.background_judge import LAG, require_aside
+from trainers.loop.gated_training import GatedTraining
+from trainers.loop.judge import Opinion
+from trainers.methods.base import method_of
 
 
 class Late:
@@ -88,7 +88,7 @@ def warm() -> Iterator[Warm]:
 def judges(training: psutil.Process | None = None) -> list[psutil.Process]:
     """The second processes of a training, by default of one in this process."""
     children = (training or psutil.Process()).children()
-    return [child for child in children if "trainers.aside" in str(child.cmdline())]
+    return [child for child in children if "trainers.loop.background_judge" in str(child.cmdline())]
 
 
 def assert_the_same_end(found: GatedTraining, wanted: GatedTraining) -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.duplicates import SHORTEST_CONTAINED, Passage, normalised, shingles
-from harness.errors import UserError
-from harness.suite import load_suite
-from harness.suite_passages import of_suite
-from trainers.contamination import Report, check, check_recipe
-from trainers.recipe import load_recipe
-from trainers.schema import ContaminationModel
+from harness.core.errors import UserError
+from harness.data.duplicates import SHORTEST_CONTAINED, Passage, normalised, shingles
+from harness.suite.load import load_suite
+from harness.suite.passages import of_suite
+from trainers.config.contamination import Report, check, check_recipe
+from trainers.config.load import load_recipe
+from trainers.config.schema import ContaminationModel
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "Please book a table for two people at seven in the evening, under the name of Li."

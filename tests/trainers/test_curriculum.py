@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
-from trainers.curriculum import available, class_weights, column_of, own_perplexity, paced, weighted
-from trainers.recipe_types import Example
-from trainers.schema import CurriculumModel
+from harness.core.errors import UserError
+from trainers.config.curriculum import (
+    available,
+    class_weights,
+    column_of,
+    own_perplexity,
+    paced,
+    weighted,
+)
+from trainers.config.recipe import Example
+from trainers.config.schema import CurriculumModel
 
 EASY = CurriculumModel(by="level", start=0.25, full_at=0.5)
 
@@ -104,9 +111,9 @@ def test_what_cannot_be_ordered_by() -> None:
 def test_the_models_own_perplexity(tiny_llama: Path, tmp_path: Path) -> None:
     import torch
 
-    from harness.backends.live import TransformersBackend
-    from harness.models import load, resolve
-    from harness.workspace import Workspace
+    from harness.backends.transformers.backend import TransformersBackend
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import load, resolve
 
     model, tokenizer = load(resolve(str(tiny_llama), Workspace.at(tmp_path)))
     backend = TransformersBackend(model, tokenizer)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.models import resolve
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.core.workspace import Workspace
+from harness.models.resolve import resolve
+from harness.store.store import Store
 from tests.trainers.driving import Quiet
 from tests.trainers.method_worlds import write_method_world
-from trainers.estimate import estimate
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
+from trainers.config.estimate import estimate
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
 
 
 @pytest.mark.parametrize("trainer", ["sft", "reward", "grpo", "ppo"])

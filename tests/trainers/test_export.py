@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
-from harness.models import load, resolve
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.models.resolve import load, resolve
+from harness.store.store import Store
 from tests.trainers.driving import Quiet
 from tests.trainers.worlds import write_world
-from trainers.export import export
-from trainers.loop import GatedTraining
-from trainers.ppo import VALUE_HEAD, with_value_head
-from trainers.recipe import load_recipe
+from trainers.config.load import load_recipe
+from trainers.export.export import export
+from trainers.loop.gated_training import GatedTraining
+from trainers.methods.ppo.settings import VALUE_HEAD, with_value_head
 
 WORDS = "The lazy dog does not mind. 你好，世界。"
 
 
 @pytest.fixture
 def ratchet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
-    from harness.cli import main
+    from harness.cli.app import main
 
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -173,7 +173,7 @@ def test_an_architecture_without_a_name_in_llama_cpp_is_refused(
 def test_a_wrong_export_is_never_written(
     tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainers.export as module
+    import trainers.export.export as module
 
     write = module._write_merged
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, everything, never_fail
 from tests.trainers.method_worlds import write_method_world
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.safety import Safety
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
+from trainers.rewards.safety import Safety
 
 BOTH = ["grpo", pytest.param("rloo", marks=pytest.mark.long)]
 

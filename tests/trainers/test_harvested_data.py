@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.store import Store
-from harness.watch.harvest import harvest
-from harness.watch.reviews import pending, review, write
-from harness.workspace import Workspace
-from trainers.contamination import check_recipe
-from trainers.recipe import load_recipe
-from trainers.schema import ContaminationModel
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from harness.watch.feedback.harvest import harvest
+from harness.watch.feedback.reviews import pending, review, write
+from trainers.config.contamination import check_recipe
+from trainers.config.load import load_recipe
+from trainers.config.schema import ContaminationModel
 
 TOPICS = (
     "refund",

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.errors import UserError
-from trainers.instruction import STEP_BY_STEP, instructed
-from trainers.recipe_types import Example
-from trainers.schema import InstructionModel
+from harness.core.errors import UserError
+from trainers.config.instruction import STEP_BY_STEP, instructed
+from trainers.config.recipe import Example
+from trainers.config.schema import InstructionModel
 
 
 def rows(count: int = 5) -> list[Example]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.artifacts import file_digest, verify
-from harness.faults import FAULT_VARIABLE
+from harness.core.fault_points import FAULT_VARIABLE
+from harness.core.files import file_digest, verify
 from tests.trainers.driving import STATE_FILES, WEIGHT_FILES
 from tests.trainers.method_worlds import TEMPLATES, stage_of, write_method_world
 from tests.trainers.warm import Process, Warm

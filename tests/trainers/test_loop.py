@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from harness.artifacts import file_digest
-from harness.errors import UserError
-from harness.registry import Registry
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.files import file_digest
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store.store import Store
 from tests.trainers.worlds import write_world
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.reporter import TrainingResult
-from trainers.state import TrainingState, save_state
+from trainers.checkpoints.state import TrainingState, save_state
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
+from trainers.loop.reporter import TrainingResult
 
 
 class Quiet:
@@ -159,7 +159,7 @@ def _fail_at(training: GatedTraining, step: int) -> None:
     """Have the first judgement of a step be FAIL: an adapter this small forgets too little."""
     from dataclasses import replace
 
-    from harness.records import VerdictOutcome
+    from harness.core.types import VerdictOutcome
 
     decide = training.judging.decide
 

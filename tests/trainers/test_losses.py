@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from tests.tiny import tiny_model, tiny_tokenizer
-from trainers.losses import Ewc, focal_loss, prepared_ewc, with_loss
-from trainers.schema import EwcModel, LossModel
+from trainers.config.schema import EwcModel, LossModel
+from trainers.methods.losses import Ewc, focal_loss, prepared_ewc, with_loss
 
 IGNORED = -100
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from harness.records import VerdictOutcome
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, everything, never_fail
 from tests.trainers.method_worlds import write_method_world
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.state import TrainingState, save_state
+from trainers.checkpoints.state import TrainingState, save_state
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
 
 FAIL = VerdictOutcome.FAIL
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from harness.backends.live import TransformersBackend
-from harness.models import load, resolve
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.backends.transformers.backend import TransformersBackend
+from harness.core.workspace import Workspace
+from harness.models.resolve import load, resolve
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, never_fail, weights
 from tests.trainers.method_worlds import TEMPLATES, write_method_world
-from trainers.curriculum import own_perplexity
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
+from trainers.config.curriculum import own_perplexity
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
 
 CURRICULUM = {"by": "perplexity", "start": 0.1, "full_at": 1.0}
 

@@ -11,12 +11,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import write_world
-from trainers.plan import make_plan, reshuffled
-from trainers.recipe import load_recipe
-from trainers.recipe_types import Stage
+from trainers.config.data_plan import make_plan, reshuffled
+from trainers.config.load import load_recipe
+from trainers.config.recipe import Stage
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers import policy_gradient as pg
+from trainers.methods.ppo import policy_gradient as pg
 
 numbers = st.floats(-5, 5, allow_nan=False, width=32)
 shares = st.floats(0, 1, width=32)

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness.artifacts import file_digest
-from harness.errors import UserError
+from harness.core.errors import UserError
+from harness.core.files import file_digest
 from tests.tiny import tiny_model, tiny_tokenizer
-from trainers import ppo, ppo_trainer
-from trainers.models import adapted as wrapped
-from trainers.rewards import RewardMixture, checked
-from trainers.rollout import collate, sample, seed_of
-from trainers.schema import AdapterModel, PpoModel
+from trainers.config.schema import AdapterModel, PpoModel
+from trainers.methods.models import adapted as wrapped
+from trainers.methods.ppo import settings as ppo
+from trainers.methods.ppo import trainer as ppo_trainer
+from trainers.methods.ppo.rollout import collate, sample, seed_of
+from trainers.rewards.mixture import RewardMixture, checked
 
 PROMPTS = ("Please book a table", "What is the capital", "The quick brown fox", "你好，世界")
 
@@ -179,7 +180,7 @@ def test_accumulated_micro_batches_learn_as_one_batch_does(tmp_path: Path) -> No
 
 
 def test_minibatches_cover_each_rollout_once_per_epoch() -> None:
-    from trainers.ppo_trainer import RepeatedRollouts
+    from trainers.methods.ppo.trainer import RepeatedRollouts
 
     sampler = RepeatedRollouts(rollouts=3, size=6, epochs=2, seed=1)
     order = list(sampler)
@@ -247,7 +248,7 @@ def test_it_begins_with_an_adapter_that_has_no_value_head_yet(tmp_path: Path) ->
 
 def test_answers_follow_their_seed_alone() -> None:
     from harness.backends.base import GenerationSettings
-    from harness.backends.live import TransformersBackend
+    from harness.backends.transformers.backend import TransformersBackend
 
     tokenizer = tiny_tokenizer()
     backend = TransformersBackend(tiny_model(len(tokenizer)), tokenizer)

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from harness.backends.base import LogprobRequest
-from harness.models import resolve
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.models.resolve import resolve
+from harness.store.store import Store
 from tests.trainers.driving import Quiet
 from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import GOOD, write_world
-from trainers import arguments, preference, reinforcement, reward, sft
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
+from trainers.methods import preference, reinforcement, sft
+from trainers.methods import reward_model as reward
+from trainers.methods import trainer_arguments as arguments
 
 
 def logprobs(backend: Any) -> list[tuple[float, ...]]:

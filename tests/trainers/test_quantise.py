@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.models import quantisation_of, resolve
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.core.workspace import Workspace
+from harness.models.resolve import quantisation_of, resolve
 from tests.harness.worlds import suite_yaml, write_jsonl
 from tests.tiny import save_tiny_llama
 
@@ -57,7 +57,7 @@ def test_four_bits_cost_more_than_eight(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torchao")
-    from trainers.quantise import quantise
+    from trainers.export.quantize import quantise
 
     workspace = Workspace.at(tmp_path / "home")
     files = resolve(str(whole), workspace)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.store import Store
-from harness.workspace import Workspace
-from trainers.recipe import load_recipe
+from harness.cli.app import main
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from trainers.config.load import load_recipe
 
 RECIPE = Path(__file__).parents[2] / "trainers" / "recipes" / "quickstart.yaml"
 

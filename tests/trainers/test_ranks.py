@@ -13,22 +13,22 @@ from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
-from harness.errors import UserError
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers import ranked
 from tests.trainers.driving import Quiet, weights
 from tests.trainers.method_worlds import write_method_world
 from tests.trainers.worlds import write_world
-from trainers.arguments import per_process
-from trainers.loop import GatedTraining
-from trainers.preference import KTO, Mismatched, Neighbours
-from trainers.ranks import Ranks
-from trainers.recipe import load_recipe
-from trainers.state import TrainingState, save_state
+from trainers.checkpoints.state import TrainingState, save_state
+from trainers.config.load import load_recipe
+from trainers.distributed.ranks import Ranks
+from trainers.loop.gated_training import GatedTraining
+from trainers.methods.preference import KTO, Mismatched, Neighbours
+from trainers.methods.trainer_arguments import per_process
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+COMMAND = "import sys\nfrom harness.cli.app import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
 def launch(

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.cli import main
-from harness.errors import UserError
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.tiny import save_tiny_llama
 from tests.trainers.driving import Quiet
 from tests.trainers.method_worlds import stage_of, write_method_world
-from trainers.recipe import load_recipe
-from trainers.stages import run_stages
+from trainers.config.load import load_recipe
+from trainers.loop.stages import run_stages
 
 NOWHERE = Path("nowhere")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.store import Store
-from harness.workspace import Workspace
-from trainers.contamination import check_recipe
-from trainers.method_traits import METHODS
-from trainers.plan import make_plan
-from trainers.recipe import load_recipe
+from harness.cli.app import main
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from trainers.config.contamination import check_recipe
+from trainers.config.data_plan import make_plan
+from trainers.config.load import load_recipe
+from trainers.config.method_traits import METHODS
 
 RECIPES = Path(__file__).parents[2] / "trainers" / "recipes"
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))

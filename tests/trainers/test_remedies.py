@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from harness.records import VerdictOutcome
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, never_fail
 from tests.trainers.method_worlds import write_method_world
-from trainers.health import Health
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.reporter import TrainingResult
-from trainers.schema import HealthRule
+from trainers.config.load import load_recipe
+from trainers.config.schema import HealthRule
+from trainers.loop.gated_training import GatedTraining
+from trainers.loop.health import Health
+from trainers.loop.reporter import TrainingResult
 
 FAIL, HELD = VerdictOutcome.FAIL, VerdictOutcome.INCONCLUSIVE
 

@@ -12,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.errors import UserError
+from harness.core.errors import UserError
 from tests.tiny import tiny_tokenizer
-from trainers.rewards import RewardMixture, RewardModelSpec, checked, length_reward, load_rewards
-from trainers.safety import Safety, SafetyModel, rejection_sampled
+from trainers.rewards.mixture import (
+    RewardMixture,
+    RewardModelSpec,
+    checked,
+    length_reward,
+    load_rewards,
+)
+from trainers.rewards.safety import Safety, SafetyModel, rejection_sampled
 
 ASKED = [[{"role": "user", "content": "Book a table."}]] * 3
 SAID = ['{"intent": "book"}', "I am a table", "you fucking idiot"]
@@ -169,10 +175,10 @@ def test_a_reward_model_reads_the_conversation(tmp_path: Path, reward_model: Pat
 
 
 def test_a_reward_model_is_a_metric_that_can_be_gated(reward_model: Path) -> None:
+    from harness.core.types import Response, Sample
     from harness.metrics import get_metric
     from harness.metrics.base import MetricItem
     from harness.metrics.reward_model import reward
-    from harness.records import Response, Sample
 
     metric = get_metric("reward_model", {"model": str(reward_model)})
     sample = Sample("a", "t", {}, ASKED[0])

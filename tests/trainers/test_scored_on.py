@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from harness.backends.live import TransformersBackend
-from harness.errors import UserError
-from harness.models import load, resolve
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.backends.transformers.backend import TransformersBackend
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.models.resolve import load, resolve
+from harness.store.store import Store
 from tests.openai_server import ModelServer, serving
 from tests.trainers.driving import Quiet, never_fail, weights
 from tests.trainers.worlds import write_world
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.recipe_types import Recipe
-from trainers.stages import run_stages
+from trainers.config.load import load_recipe
+from trainers.config.recipe import Recipe
+from trainers.loop.gated_training import GatedTraining
+from trainers.loop.stages import run_stages
 
 ADAPTER = {"rank": 4, "alpha": 8}
 

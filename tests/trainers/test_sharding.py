@@ -19,19 +19,19 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.artifacts import file_digest, verify
-from harness.cli import main
-from harness.errors import UserError
-from harness.faults import FAULT_VARIABLE
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.core.errors import UserError
+from harness.core.fault_points import FAULT_VARIABLE
+from harness.core.files import file_digest, verify
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers import ranked
 from tests.trainers.method_worlds import stage_of, write_method_world
 from tests.trainers.test_ranks import ALIKE, begin_without, launch, world_of
 from tests.trainers.test_stages import write
 from tests.trainers.worlds import write_world
-from trainers.recipe import load_recipe
-from trainers.sharding import require_sharding
+from trainers.config.load import load_recipe
+from trainers.distributed.sharding import require_sharding
 
 OWN = Path(__file__).parents[2] / ".venv-deepspeed"
 PACKAGES = ("deepspeed", "hjson", "ninja", "msgpack", "py-cpuinfo", "einops", "nvidia-ml-py")

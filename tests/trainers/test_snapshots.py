@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from harness.records import VerdictOutcome
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, never_fail
 from tests.trainers.method_worlds import write_method_world
-from trainers.checkpoint import NOTE, CheckpointFolder
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.snapshots import Snapshots
+from trainers.checkpoints.folder import NOTE, CheckpointFolder
+from trainers.checkpoints.snapshots import Snapshots
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
 
 
 def small_trainer() -> Any:

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.cli import main
-from harness.errors import UserError
-from harness.records import VerdictOutcome
-from harness.registry import Registry
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.cli.app import main
+from harness.core.errors import UserError
+from harness.core.types import VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.registry.registry import Registry
+from harness.store.store import Store
 from tests.trainers.driving import Quiet, never_fail, weights
 from tests.trainers.method_worlds import TEMPLATES, stage_of, write_method_world
-from trainers.lookup import reward_folder
-from trainers.loop import GatedTraining
-from trainers.recipe import load_recipe
-from trainers.reporter import TrainingResult
-from trainers.stages import run_stages
+from trainers.checkpoints.lookup import reward_folder
+from trainers.config.load import load_recipe
+from trainers.loop.gated_training import GatedTraining
+from trainers.loop.reporter import TrainingResult
+from trainers.loop.stages import run_stages
 
 
 def write(folder: Path, base: Path, *stages: dict[str, Any], **recipe: Any) -> Path:

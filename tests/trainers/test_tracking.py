@@ -24,7 +24,7 @@ socket.socket.connect = only_here
 def no_names(host, *rest, **named):
     raise OSError(f"a name looked up: {host}")
 socket.getaddrinfo = no_names
-from harness.cli import main
+from harness.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -97,7 +97,7 @@ def _fork(request: dict[str, Any]) -> int:
     for source, target in ((nothing, 0), (out, 1), (out, 2)):
         os.dup2(source, target)
     os.environ.update(request["environment"])
-    from harness.cli import main
+    from harness.cli.app import main
 
     code = main(request["words"])
     sys.stdout.flush()

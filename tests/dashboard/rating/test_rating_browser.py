@@ -13,8 +13,8 @@ import uvicorn
 
 from dashboard.rating.keys import Link, sign_link, workspace_key
 from dashboard.rating.server import make_app
-from harness import ratings
-from harness.ratings_votes import votes
+from harness.ratings import session as ratings
+from harness.ratings.votes import votes
 
 pytestmark = pytest.mark.long
 

@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from dashboard.rating.desk import Desk, Rejected
-from dashboard.rating.grading import Grading
+from dashboard.rating.grade_queue import Grading
 from dashboard.rating.keys import workspace_key
-from harness import ratings
-from harness.ratings_votes import exclude, votes
+from dashboard.rating.pair_queue import Desk, Rejected
+from harness.ratings import session as ratings
+from harness.ratings.votes import exclude, votes
 from tests.dashboard.rating.rating_world import World
 
 
@@ -218,7 +218,7 @@ def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch)
         desk.consent("ann")
         return read
 
-    monkeypatch.setattr("dashboard.rating.desk.register", while_ann_agrees)
+    monkeypatch.setattr("dashboard.rating.pair_queue.register", while_ann_agrees)
     desk.refresh()
     assert "ann" in desk.register.consented
 
@@ -276,7 +276,7 @@ def test_a_questionnaire_takes_every_dimension_once(world, clock):
     for rater in ("ann", "bo", "ann", "bo"):
         fresh.answer(rater, fresh.state(rater)["ticket"], good, "", 900)
     assert fresh.state("ann")["done"] == "budget"
-    from harness.ratings_votes import answered
+    from harness.ratings.votes import answered
 
     assert answered(world.store, session) == {"relevance": 4, "safety": 4, "tone": 4}
 

@@ -17,10 +17,10 @@ from starlette.testclient import TestClient
 
 from dashboard.rating.keys import Link, sign_link, workspace_key
 from dashboard.rating.server import make_app
-from harness import ratings
-from harness.errors import UserError
-from harness.ratings_votes import votes
-from harness.store import Store
+from harness.core.errors import UserError
+from harness.ratings import session as ratings
+from harness.ratings.votes import votes
+from harness.store.store import Store
 
 ROOT = Path(__file__).parents[3]
 
@@ -167,7 +167,7 @@ def test_speaks_chinese_to_who_reads_chinese(world, client):
 
 
 def test_both_languages_say_the_same_things():
-    from dashboard.rating.words import WORDS
+    from dashboard.rating.strings import WORDS
 
     assert set(WORDS["en"]) == set(WORDS["zh"])
     assert all(WORDS["en"].values())
@@ -241,7 +241,7 @@ class Server:
     """`ratchet rate serve` in a process of its own."""
 
     def __init__(self, world, port=0):
-        code = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from harness.cli.app import main; sys.exit(main(sys.argv[1:]))"
         home = str(world.workspace.home)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "rate", "serve", "--port", str(port), "--home", home],
@@ -313,7 +313,7 @@ def test_killed_in_mid_session_nothing_is_lost_or_doubled(world, server):
 
 def test_one_server_a_workspace(world, server):
     server()
-    from dashboard.rating.serving import serve
+    from dashboard.rating.run import serve
 
     with pytest.raises(UserError, match="runs for this workspace already"):
         serve(world.store, only=None, host="127.0.0.1", port=0, allow=[], ready=print)

@@ -12,11 +12,11 @@ import yaml
 from starlette.testclient import TestClient
 
 from dashboard.rating.server import make_app
-from harness.cli import main
-from harness.ratings import load, sessions
-from harness.ratings_votes import votes
+from harness.cli.app import main
+from harness.ratings.session import load, sessions
+from harness.ratings.votes import votes
 from tests.dashboard.rating.rating_world import World
-from trainers.recipe import load_recipe
+from trainers.config.load import load_recipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -222,7 +222,7 @@ def test_a_judge_votes_beside_people(world, verb, monkeypatch):
     session, _ = created(verb, world)
     backend = ScriptedBackend(lambda prompt, seed: "The first. [[A]]")
     judge = Candidate("judge-1", "digest", backend.subject, lambda: backend)
-    monkeypatch.setattr("harness.open_model.open_model", lambda *_, **__: judge)
+    monkeypatch.setattr("harness.evaluation.open_model.open_model", lambda *_, **__: judge)
     code, said = verb("judge", session, "judge-1")
     assert code == 0, said
     assert "12 votes of judge-1" in said

@@ -16,12 +16,12 @@ from itertools import count
 
 import pytest
 
-from harness.store import Store
-from harness.workspace import Workspace
+from harness.core.workspace import Workspace
+from harness.store.store import Store
 
 TOKEN = "a-token-that-is-long-enough"
 OTHER = "another-token-for-rotation"
-RATCHET = "from harness.cli import run; run()"
+RATCHET = "from harness.cli.app import run; run()"
 NUMBER = count()
 
 
@@ -283,8 +283,8 @@ def test_nothing_that_was_acknowledged_is_lost(tmp_path, number):
 
 
 def test_the_tokens_of_the_workspace_are_made_once_and_for_its_owner_alone(tmp_path, monkeypatch):
-    from dashboard.watch.tokens import find_tokens
-    from harness.errors import UserError
+    from dashboard.receiver.tokens import find_tokens
+    from harness.core.errors import UserError
 
     monkeypatch.delenv("RATCHET_WATCH_TOKENS", raising=False)
     tokens, path = find_tokens(tmp_path, None)
@@ -311,10 +311,10 @@ def wait_for(true, seconds=30):
 def test_what_the_disk_refuses_is_not_acknowledged_and_may_be_sent_again(tmp_path, monkeypatch):
     from starlette.testclient import TestClient
 
-    from dashboard.watch.server import Receiver, make_app
-    from dashboard.watch.tokens import Tokens
-    from harness.errors import UserError
-    from harness.watch.intake import Intake
+    from dashboard.receiver.server import Receiver, make_app
+    from dashboard.receiver.tokens import Tokens
+    from harness.core.errors import UserError
+    from harness.watch.intake.intake import Intake
 
     def full(*_):
         raise UserError("rows can't be appended: No space left on device")

@@ -1,0 +1,1 @@
+"""The Streamlit app; `pages/` has one file a page."""

@@ -1,0 +1,307 @@
+"""What every page stands in: language, filters that live in the URL, provenance, exports.
+
+A filter is a query parameter first and a widget second, so every address can be shared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import streamlit as st
+
+from dashboard.app.settings import ACTIONS_VARIABLE
+from dashboard.i18n.reader import language, tr
+from dashboard.i18n.translate import LANGUAGES
+from dashboard.queries import history as queries
+from dashboard.web.escape import plain
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○", "none": "·"}
+"""Signs that every font has; no emoji, which many machines show as boxes."""
+_TONES = {"pass": "green", "fail": "red", "inconclusive": "orange", "incomparable": "violet"}
+MEMORY_MB = 512
+"""What the queries of all pages together may take; they leave half of the cores to a training."""
+
+_KEPT = ("suite", "scope", "lang", "line", "training")
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _store(home: str) -> Store:
+    return Store(
+        Workspace.at(home),
+        lock_timeout_s=30.0,
+        fresh_within_s=2.0,
+        threads=max(1, (os.cpu_count() or 2) // 2),
+        memory_mb=MEMORY_MB,
+    )
+
+
+def store() -> Store:
+    """The workspace's store: one for the whole server, and one query at a time."""
+    return _store(str(Workspace.at().home))
+
+
+@st.cache_data(ttl=15, max_entries=400, show_spinner=False)
+def _cached(home: str, name: str, _ask: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+    return _ask()
+
+
+def cached(ask: Callable[..., T], *args: Any) -> T:
+    """What a query says, remembered for some seconds for everybody who looks at the same."""
+    home = str(Workspace.at().home)
+    name = f"{ask.__module__}.{ask.__qualname__}"
+    found: T = _cached(home, name, lambda: ask(store(), *args), args)
+    return found
+
+
+@st.cache_data(ttl=2, max_entries=100, show_spinner=False)
+def _recent(home: str, name: str, _ask: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+    return _ask()
+
+
+def recent(ask: Callable[..., T], *args: Any) -> T:
+    """`cached` for what is live: ten open pages ask the store once in two seconds."""
+    name = f"{ask.__module__}.{ask.__qualname__}"
+    found: T = _recent(str(Workspace.at().home), name, lambda: ask(store(), *args), args)
+    return found
+
+
+def may_act() -> bool:
+    """Whether this server was started with --actions."""
+    return os.environ.get(ACTIONS_VARIABLE) == "1"
+
+
+# Words.
+
+
+def mark(outcome: str) -> str:
+    """A verdict's sign and word in its colour, as Markdown."""
+    return f":{_TONES.get(outcome, 'gray')}[**{MARKS[outcome]}** {tr(outcome)}]"
+
+
+def when(moment: datetime | None) -> str:
+    """`7 h ago`, or the day where it is longer ago than a week."""
+    if moment is None:
+        return "–"
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    if seconds < 90:
+        return tr("just now")
+    if seconds < 5_400:
+        return tr("{n} min ago", n=round(seconds / 60))
+    if seconds < 129_600:
+        return tr("{n} h ago", n=round(seconds / 3_600))
+    if seconds < 604_800:
+        return tr("{n} days ago", n=round(seconds / 86_400))
+    return f"{moment:%Y-%m-%d}"
+
+
+# Filters in the URL.
+
+
+def pick(
+    label: str,
+    options: Sequence[T],
+    *,
+    param: str,
+    shown: Callable[[T], str] = str,
+    default: T | None = None,
+    value: Callable[[T], str] = str,
+) -> T:
+    """A select box whose choice is a query parameter. `options` may not be empty."""
+    by_value = {value(option): option for option in options}
+    asked = st.query_params.get(param)
+    if asked is None and param in _KEPT:
+        asked = st.session_state.get(f"kept.{param}")
+    if asked not in by_value:
+        asked = value(default) if default is not None else None
+    if asked not in by_value:
+        asked = next(iter(by_value))
+    key = f"pick.{param}"
+    names = list(by_value)
+    if st.session_state.get(key) != asked:
+        st.session_state[key] = asked
+    chosen = st.selectbox(
+        label,
+        names,
+        key=key,
+        format_func=lambda name: shown(by_value[name]),
+        on_change=_remember,
+        args=(param,),
+    )
+    _set(param, chosen)
+    return by_value[chosen]
+
+
+def _remember(param: str) -> None:
+    st.query_params[param] = st.session_state[f"pick.{param}"]
+
+
+def _set(param: str, value: str) -> None:
+    if st.query_params.get(param) != value:
+        st.query_params[param] = value
+    if param in _KEPT:
+        st.session_state[f"kept.{param}"] = value
+
+
+def page_number(total: int, size: int, *, param: str = "page") -> int:
+    """A pager under a list, 0 for its first page; the number is in the URL."""
+    last = max(0, (total - 1) // size)
+    asked = st.query_params.get(param, "1")
+    now = min(max(int(asked) - 1 if asked.isdigit() else 0, 0), last)
+    before, where, after = st.columns([1, 2, 1], vertical_alignment="center")
+    if before.button(tr("← before"), disabled=now == 0, key=f"{param}.before", width="stretch"):
+        st.query_params[param] = str(now)
+        st.rerun()
+    where.caption(
+        tr("{a} to {b} of {n}", a=now * size + 1, b=min((now + 1) * size, total), n=f"{total:,}"),
+        text_alignment="center",
+    )
+    if after.button(tr("after →"), disabled=now == last, key=f"{param}.after", width="stretch"):
+        st.query_params[param] = str(now + 2)
+        st.rerun()
+    return now
+
+
+def link(page: str, label: str, **params: str | None) -> None:
+    """A link to another view with its filters."""
+    from dashboard.app.navigation import page_of
+
+    asked = {name: value for name, value in params.items() if value}
+    if language() != LANGUAGES[0]:
+        asked["lang"] = language()
+    st.page_link(page_of(page), label=label, query_params=asked)
+
+
+# Heads, empty states, provenance, exports.
+
+
+def title(text: str, question: str) -> None:
+    st.title(tr(text), anchor=False)
+    st.caption(tr(question))
+
+
+def empty(what: str, *commands: str) -> None:
+    """Nothing to show yet: why, and what to type."""
+    st.info(tr(what))
+    st.code("\n".join(commands), language=None)
+
+
+def require_history() -> bool:
+    """False, with a word on what to type, where the store is empty."""
+    if not cached(queries.is_empty):
+        return True
+    empty(
+        "No model was scored here yet.",
+        "ratchet score MODEL --suite suites/quickstart.yaml",
+        "ratchet demo-data --home .ratchet-demo   # or look at a synthetic history",
+    )
+    return False
+
+
+def suite_and_scope() -> tuple[str, list[Row]]:
+    """The two filters that most views begin with, and the runs that they leave."""
+    left, right = st.columns(2)
+    with left:
+        suite = pick(tr("Suite"), cached(queries.suites), param="suite")
+    scopes = {row["scope"]: row for row in cached(queries.scopes, suite)}
+    with right:
+        scope = pick(
+            tr("Runs"),
+            list(scopes),
+            param="scope",
+            shown=lambda name: _scope(name, scopes[name]),
+        )
+    return scope, cached(queries.runs_of, suite, scope)
+
+
+def _scope(name: str, row: Row) -> str:
+    runs = tr("{n} runs", n=row["runs"])
+    if name == queries.OUTSIDE:
+        return f"{tr('outside trainings')} · {runs}"
+    return f"{tr('training')} {name} · {runs}"
+
+
+def provenance(run: Row | None, *, role: str = "Run", extra: Iterable[str] = ()) -> None:
+    """The strip that says where the numbers on this page come from."""
+    if run is None:
+        return
+    parts = [
+        f"{tr(role)} {run['run_id']}",
+        str(run["model"]),
+        f"{tr('bytes')} {run['model_digest'][:12]}",
+        f"{tr('suite')} {run['suite']} {run['suite_digest'][:8]}",
+        f"{tr('seed')} {run['seed']}",
+        f"{run['started_at']:%Y-%m-%d %H:%M} UTC",
+        *_subject(run["subject"]),
+        *extra,
+    ]
+    st.caption(plain(" · ".join(part for part in parts if part)))
+
+
+def _subject(subject: Mapping[str, Any] | None) -> Iterable[str]:
+    return (str(value) for value in (subject or {}).values() if value not in (None, "", "none"))
+
+
+def export(
+    name: str, frame: pd.DataFrame, *, chart: Any = None, markdown: str | None = None
+) -> None:
+    """CSV and Markdown of a table, SVG of a chart; each is made when it is asked for."""
+    with st.popover(tr("Export")):
+        if chart is not None:
+            st.download_button(
+                "SVG",
+                lambda: _svg(chart),
+                f"{name}.svg",
+                "image/svg+xml",
+                key=f"{name}.svg",
+                on_click="ignore",
+            )
+        st.download_button(
+            "CSV",
+            lambda: frame.to_csv(index=False).encode("utf-8-sig"),
+            f"{name}.csv",
+            "text/csv",
+            key=f"{name}.csv",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Markdown",
+            lambda: (markdown or as_markdown(frame)).encode(),
+            f"{name}.md",
+            "text/markdown",
+            key=f"{name}.md",
+            on_click="ignore",
+        )
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """A table in Markdown, its cells escaped."""
+    head = [plain(column) for column in frame.columns]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for row in frame.itertuples(index=False):
+        lines.append("| " + " | ".join(plain("" if v is None else v) for v in row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def show_error(error: UserError) -> None:
+    """What the user can act on, as plain text."""
+    st.error(plain(error.what))
+    if error.where or error.cure:
+        st.text("\n".join(part for part in (error.where, error.cure) if part))
+
+
+def _svg(chart: Any) -> bytes:
+    from dashboard.app.chart_style import svg
+
+    return svg(chart)

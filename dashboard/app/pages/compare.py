@@ -1,0 +1,170 @@
+"""Two runs, paired: what was fixed, what regressed, and in which settings they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from dashboard.app import charts
+from dashboard.app.page import cached, export, link, pick, provenance, require_history, title
+from dashboard.app.pages.heatmap import in_margins
+from dashboard.i18n.reader import tr, words
+from dashboard.queries import history as queries
+from dashboard.queries import measures
+from dashboard.queries import sample_diff as comparing
+from dashboard.web.escape import plain
+from harness.core.format import number
+
+Row = dict[str, Any]
+
+
+def show() -> None:
+    title("Compare", "What was fixed, what regressed, and what differs between the two?")
+    if not require_history():
+        return
+    sides = two_runs()
+    if sides is None:
+        return
+    a, b = sides
+    _settings(a, b)
+    _metrics(a, b)
+    provenance(a, role="A")
+    provenance(b, role="B")
+
+
+def two_runs() -> tuple[Row, Row] | None:
+    """A and B, by default the anchor and the last run; None where there is only one."""
+    suites = cached(queries.suites)
+    asked = [cached(queries.run, st.query_params[p]) for p in "ab" if p in st.query_params]
+    known = next((run["suite"] for run in asked if run), None)
+    suite = (
+        pick(tr("Suite"), suites, param="suite", default=known) if len(suites) > 1 else suites[0]
+    )
+    runs = cached(queries.runs_of, suite)
+    for run in asked:
+        if run and run["suite"] == suite and all(r["run_id"] != run["run_id"] for r in runs):
+            runs = [{**run, "outcome": "none", "anchor_run": None, "against": None}, *runs]
+    if len(runs) < 2:
+        st.info(tr("There is only one run of this suite, and nothing to hold it against."))
+        st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None)
+        return None
+    by_id = {row["run_id"]: row for row in reversed(runs)}
+    outside = [row for row in runs if row["training_id"] is None] or runs
+    anchor = cached(queries.anchor_of, outside)
+    left, right = st.columns(2)
+    with left:
+        first = anchor["run_id"] if anchor and anchor["run_id"] in by_id else runs[0]["run_id"]
+        a = pick("A", list(by_id), param="a", shown=lambda i: label(by_id[i]), default=first)
+    with right:
+        last = outside[-1]["run_id"]
+        b = pick("B", list(by_id), param="b", shown=lambda i: label(by_id[i]), default=last)
+    sides = cached(queries.run, a), cached(queries.run, b)
+    assert sides[0] is not None
+    assert sides[1] is not None
+    return sides[0], sides[1]
+
+
+def label(row: Row) -> str:
+    return f"{row['model']} · {row['started_at']:%Y-%m-%d %H:%M} · {row['run_id'][:8]}"
+
+
+def _settings(a: Row, b: Row) -> None:
+    from harness.core.fingerprint import part_differences, protocol_differences
+    from harness.core.types import Fingerprint
+
+    ours, theirs = (
+        Fingerprint(run["protocol"], run["subject"] or {}, run["provenance"] or {})
+        for run in (a, b)
+    )
+    problems = protocol_differences(ours, theirs)
+    if problems:
+        st.warning(
+            tr("Another protocol: the gate would not compare these two.")
+            + "\n"
+            + "\n".join(f"- {plain(problem)}" for problem in problems[:10])
+        )
+    differs = [
+        *part_differences(ours.subject, theirs.subject),
+        *part_differences(ours.provenance, theirs.provenance),
+    ]
+    st.caption(
+        f"{tr('Settings that differ')}: " + plain("; ".join(differs))
+        if differs
+        else tr("No setting differs but the model's bytes.")
+    )
+
+
+def _metrics(a: Row, b: Row) -> None:
+    import pandas as pd
+
+    declared = queries.declared(b)
+    tallies = cached(comparing.tallies, a["run_id"], b["run_id"])
+    changes = cached(measures.changes, a["run_id"], [b["run_id"]], declared)
+    rows, forest = [], []
+    for tally in tallies:
+        name = tally["metric"]
+        change = changes.get((b["run_id"], name, ""))
+        if change is None:
+            continue
+        says = declared[name]
+        up = says["direction"] == "higher"
+        text = measures.with_interval(change, signed=True)
+        rows.append(
+            {
+                tr("metric"): name,
+                "A": number(change.base),
+                tr("change A → B"): text,
+                tr("fixed"): tally["higher"] if up else tally["lower"],
+                tr("regressed"): tally["lower"] if up else tally["higher"],
+                tr("same"): tally["samples"] - tally["higher"] - tally["lower"],
+                tr("unit"): tr(says["unit"]),
+            }
+        )
+        if change.low is not None and change.high is not None:
+            forest.append(_interval(name, change, says, text))
+    if not rows:
+        st.info(tr("The two runs have no sample in common."))
+        return
+    chart = None
+    if forest:
+        named = words()
+        named |= {"pass": tr("better"), "fail": tr("worse"), "none": tr("unclear")}
+        named["verdict"] = tr("change")
+        chart = charts.forest(pd.DataFrame(forest), words=named)
+        st.altair_chart(chart, width="stretch", alt=tr("Compare"))
+        st.caption(
+            tr(
+                "In units of 5% of A; bars are 95% intervals of the paired change. Unclear: the "
+                "interval holds 0."
+            )
+        )
+    frame = pd.DataFrame(rows)
+    st.dataframe(frame, hide_index=True, width="stretch")
+    left, right = st.columns([1, 3])
+    with left:
+        export("compare", frame, chart=chart)
+    with right:
+        link("samples", tr("samples, regressed first →"), a=a["run_id"], b=b["run_id"])
+
+
+def _interval(name: str, change: measures.Estimate, says: Mapping[str, Any], text: str) -> Row:
+    at, sure = in_margins(change, says, None)
+    unit = at / change.value if change.value else 0.0
+    ends = sorted((unit or in_margins(_one(change), says, None)[0]) * end for end in _ends(change))
+    outcome = "none" if not sure else "pass" if at > 0 else "fail"
+    tips = {"tip_metric": name, "tip_change": text}
+    return {"name": name, "at": at, "low": ends[0], "high": ends[1], "outcome": outcome, **tips}
+
+
+def _one(change: measures.Estimate) -> measures.Estimate:
+    from dataclasses import replace
+
+    return replace(change, value=1.0)
+
+
+def _ends(change: measures.Estimate) -> tuple[float, float]:
+    assert change.low is not None
+    assert change.high is not None
+    return change.low, change.high

@@ -1,0 +1,116 @@
+"""What was lost on the way: per slice, the best there was, and where it stands now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard.app import charts
+from dashboard.app.page import (
+    cached,
+    export,
+    pick,
+    provenance,
+    require_history,
+    suite_and_scope,
+    title,
+)
+from dashboard.app.pages.heatmap import COLUMNS, in_margins
+from dashboard.i18n.reader import tr, words
+from dashboard.queries import history as queries
+from dashboard.queries import measures
+from dashboard.queries.sample_diff import task_digest
+
+Row = dict[str, Any]
+BY = ("language", "cluster")
+
+
+def show() -> None:
+    title("Forgetting", "What could it do once, and can't any more?")
+    if not require_history():
+        return
+    _, runs = suite_and_scope()
+    runs = runs[-COLUMNS:]
+    anchor = cached(queries.anchor_of, runs)
+    if anchor is None or len(runs) < 2:
+        st.info(tr("One run has nothing behind it that it could forget."))
+        st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None)
+        return
+    by = pick(tr("Slices by"), BY, param="by", shown=lambda name: tr(name))
+    declared = queries.declared(anchor)
+    digests = {name.partition("/")[0]: "" for name in declared}
+    digests = {task: task_digest(anchor, task) for task in digests}
+    ids = [row["run_id"] for row in runs]
+    found = cached(measures.changes, anchor["run_id"], ids, declared, by, digests)
+    allowed = cached(queries.allowances, runs)
+    rows = _rows(runs, declared, found, allowed)
+    if not rows:
+        st.info(tr("No run here shares a sample with the anchor."))
+        return
+    _draw(rows)
+    provenance(anchor, role="Anchor")
+    provenance(cached(queries.run, ids[-1]), role="Last run")
+
+
+def _rows(
+    runs: list[Row],
+    declared: dict[str, Any],
+    found: dict[tuple[str, str, str], measures.Estimate],
+    allowed: dict[str, float],
+) -> list[Row]:
+    """Per metric and slice: now with its interval, and the best so far, in units of the margin."""
+    last = runs[-1]["run_id"]
+    rows = []
+    for name, part in sorted({(name, part) for _, name, part in found}):
+        now = found.get((last, name, part))
+        if now is None or now.low is None or now.high is None:
+            continue
+        says, room = declared[name], allowed.get(name)
+        course = [
+            (in_margins(found[row["run_id"], name, part], says, room)[0], row["model"])
+            for row in runs
+            if (row["run_id"], name, part) in found
+        ]
+        best, model = max(course)
+        at, _ = in_margins(now, says, room)
+        sign = 1.0 if says["direction"] == "higher" else -1.0
+        unit = abs(room) if room else 0.05 * abs(now.base or 1.0)
+        ends = sorted((sign * now.low / unit, sign * now.high / unit))
+        rows.append(
+            {
+                "name": f"{name} · {part}" if part else name,
+                "best": best,
+                "best_model": model,
+                "now": at,
+                "low": ends[0],
+                "high": ends[1],
+                "lost": best - at,
+                "samples": now.n,
+                "tip_metric": f"{name} {part}",
+                "tip_change": measures.with_interval(now, signed=True),
+                "tip_best so far": f"{best:+.2f} ({model})",
+                "tip_evidence": str(now.n),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["lost"])
+
+
+def _draw(rows: list[Row]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    shown = frame.head(40)
+    chart = charts.dumbbell(shown, words=words())
+    st.altair_chart(chart, width="stretch", alt=tr("Forgetting"))
+    st.caption(
+        tr(
+            "Blue is the last run against the anchor with its 95% interval, amber the best run "
+            "of this history. The best of many is lucky, so a small gap says little; the anchor "
+            "at 0 is the fair comparison. What was lost most is on top."
+        )
+    )
+    table = frame[["name", "best", "best_model", "now", "low", "high", "lost", "samples"]]
+    with st.expander(tr("The numbers")):
+        st.dataframe(table, hide_index=True, width="stretch")
+    export("forgetting", table, chart=chart)

@@ -1,0 +1,100 @@
+"""Checkpoint × task: what each checkpoint changed against the anchor, in units of its margin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from dashboard.app import charts
+from dashboard.app.page import cached, export, provenance, require_history, suite_and_scope, title
+from dashboard.i18n.reader import tr, words
+from dashboard.queries import history as queries
+from dashboard.queries import measures
+from dashboard.queries.measures import with_interval
+
+Row = dict[str, Any]
+COLUMNS = 40
+"""Checkpoints that fit side by side and can still be told apart."""
+
+DEFAULT_MARGIN = 0.05
+
+
+def show() -> None:
+    title("Heat map", "Which task got worse, and since when?")
+    if not require_history():
+        return
+    _, runs = suite_and_scope()
+    runs = runs[-COLUMNS:]
+    anchor = cached(queries.anchor_of, runs)
+    if anchor is None:
+        return
+    declared = queries.declared(anchor)
+    allowed = cached(queries.allowances, runs)
+    ids = [row["run_id"] for row in runs]
+    found = cached(measures.changes, anchor["run_id"], ids, declared)
+    cells = [
+        _cell(row, name, found[row["run_id"], name, ""], declared[name], allowed.get(name))
+        for name in declared
+        for row in runs
+        if (row["run_id"], name, "") in found
+    ]
+    if not cells:
+        st.info(tr("No run here shares a sample with the anchor."))
+        return
+    _draw(cells)
+    provenance(anchor, role="Anchor")
+
+
+def in_margins(
+    change: measures.Estimate, says: Mapping[str, Any], allowed: float | None
+) -> tuple[float, bool]:
+    """The change in units of the margin, + for better, and whether its interval leaves out 0.
+
+    Without a verdict's margin, 5% of the anchor's value stands for it.
+    """
+    unit = abs(allowed) if allowed else DEFAULT_MARGIN * abs(change.base or 1.0)
+    sign = 1.0 if says["direction"] == "higher" else -1.0
+    sure = change.low is not None and change.high is not None and change.low * change.high > 0
+    return sign * change.value / unit, sure
+
+
+def _cell(
+    row: Row, name: str, change: measures.Estimate, says: Mapping[str, Any], allowed: float | None
+) -> Row:
+    margins, sure = in_margins(change, says, allowed)
+    return {
+        "place": row["place"],
+        "name": name,
+        "run": row["run_id"],
+        "model": row["model"],
+        "change": change.value,
+        "low": change.low,
+        "high": change.high,
+        "margins": margins,
+        "sure": sure,
+        "tip_model": row["model"],
+        "tip_run": row["run_id"],
+        "tip_metric": name,
+        "tip_change": with_interval(change, signed=True),
+        "tip_margins": f"{margins:+.2f}",
+    }
+
+
+def _draw(cells: list[Row]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(cells)
+    chart = charts.heat(frame, words=words())
+    st.altair_chart(chart, width="stretch", alt=tr("Heat map"))
+    st.caption(
+        tr(
+            "Blue is better than the anchor, orange is worse; −1 has used up the margin. A dot "
+            "means that the 95% interval of the paired change leaves out 0."
+        )
+    )
+    table = frame[["place", "model", "run", "name", "change", "low", "high", "margins"]]
+    with st.expander(tr("The numbers")):
+        st.dataframe(table, hide_index=True, width="stretch")
+    export("heatmap", table, chart=chart)

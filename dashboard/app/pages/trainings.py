@@ -1,0 +1,262 @@
+"""Trainings, those in progress live: losses, gradient norm, learning rate, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from dashboard.app import charts, machine
+from dashboard.app import verdict_text as told
+from dashboard.app.page import MARKS, cached, empty, export, link, pick, recent, title, when
+from dashboard.i18n.reader import tr, words
+from dashboard.queries import history as queries
+from dashboard.queries import measures
+from dashboard.queries.time_left import Left, time_left
+from dashboard.web.escape import plain
+from harness.core.escape import visible
+
+Row = dict[str, Any]
+EVERY_S = 5.0
+QUIET_S = 900
+"""A training that ended in no event and has been silent for so long may have been killed."""
+
+_OVER = ("finished", "stopped", "promoted", "interrupted")
+
+
+def show() -> None:
+    title("Trainings", "Is it learning, and did the gate step in?")
+    found = {row["training_id"]: row for row in cached(queries.trainings)}
+    if not found:
+        empty("Nothing was trained here yet.", "ratchet train trainers/recipes/quickstart.yaml")
+        return
+    chosen = pick(
+        tr("Training"),
+        list(found),
+        param="training",
+        shown=lambda name: f"{name} · {tr(_state(found[name]))} · {when(_last(found[name]))}",
+    )
+    running = _state(found[chosen]) == "running"
+    st.fragment(_live, run_every=EVERY_S if running else None)(chosen)
+
+
+def _last(row: Row) -> datetime | None:
+    moments: list[datetime] = [
+        at for at in (row["started_at"], row["last_step_at"], row["last_event_at"]) if at
+    ]
+    return max(moments, default=None)
+
+
+def _state(row: Row) -> str:
+    if row["last_event"] in _OVER:
+        return str(row["last_event"])
+    last = _last(row)
+    silent = last is None or (datetime.now(UTC) - last).total_seconds() > QUIET_S
+    return "silent" if silent else "running"
+
+
+def _live(training_id: str) -> None:
+    """One look at a training, at most four seconds old."""
+    rows = {row["training_id"]: row for row in recent(queries.trainings)}
+    row = rows[training_id]
+    steps = recent(queries.training_steps, training_id)
+    events = recent(queries.training_events, training_id)
+    _head(row, steps, events)
+    if not steps:
+        st.info(tr("No step was taken yet."))
+        return
+    _curves(row, steps)
+    _events(events)
+    st.caption(
+        plain(
+            f"{tr('training')} {training_id} · {tr('recipe')} {row['recipe']} · "
+            f"{tr('line')} {row['line']} · {tr('started')} {row['started_at']:%Y-%m-%d %H:%M} UTC"
+        )
+    )
+
+
+def _head(row: Row, steps: list[Row], events: list[Row]) -> None:
+    planned = _planned(row["config"])
+    step, last = row["step"] or 0, steps[-1] if steps else {}
+    state = _state(row)
+    first, second, third, fourth = st.columns(4)
+    first.metric(tr("state"), tr(state))
+    second.metric(tr("step"), f"{step:,} / {planned:,}" if planned else f"{step:,}")
+    third.metric(tr("loss, nats per token"), _digits(last.get("loss")))
+    fourth.metric(tr("rolled back"), f"{row['rollbacks']} ×")
+    if planned and state == "running":
+        left = time_left(planned, steps, events[::-1], datetime.now(UTC))
+        st.progress(min(step / planned, 1.0), text=f"{step / planned:.0%}{_left(left)}")
+        _machine()
+    if state == "silent":
+        st.warning(tr("Nothing was heard of it for a while. The same command goes on with it."))
+
+
+def _planned(config: Row) -> int:
+    """Steps of the stage that this training is; 0 where that isn't known."""
+    stages = config.get("stages") or ()
+    number = (config.get("stage") or {}).get("number") or 1
+    return (stages[number - 1].get("steps") or 0) if number <= len(stages) else 0
+
+
+def _left(left: Left | None) -> str:
+    """How long it takes from here, and by what that is said."""
+    if left is None:
+        return ""
+    about = tr("about {time} left", time=_duration(left.seconds))
+    by = tr("by its steps, scoring left out")
+    if left.segment_s is not None:
+        by = tr(
+            "by its last {n} segments, scoring included ({time} each)",
+            n=left.segments,
+            time=_duration(left.segment_s),
+        )
+    return f" · {about}, {by}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return tr("{n} s", n=round(seconds))
+    if seconds < 6_000:
+        return tr("{n} min", n=round(seconds / 60))
+    return tr("{n} h", n=f"{seconds / 3_600:.1f}")
+
+
+def _machine() -> None:
+    seen = machine.now()
+    parts = []
+    if seen.used is not None and seen.total is not None:
+        parts.append(f"{tr('memory')} {seen.used:.1f} / {seen.total:.1f} GiB")
+    if seen.load is not None:
+        parts.append(f"{tr('load per core')} {seen.load:.2f}")
+    for gpu in seen.gpus:
+        busy = "" if gpu.busy is None else f" {gpu.busy:.0%},"
+        parts.append(f"{gpu.name}:{busy} {gpu.used:.1f} / {gpu.total:.1f} GiB")
+    if not seen.gpus:
+        parts.append(tr("no GPU here"))
+    st.caption(plain(f"{tr('this machine')}: {' · '.join(parts)}"))
+
+
+def _curves(row: Row, steps: list[Row]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(steps)
+    frame["attempt"] = frame["attempt"].map(lambda n: f"{tr('attempt')} {n}")
+    left, right = st.columns(2)
+    with left:
+        loss = _curve(frame, "loss", tr("training loss, nats per token"))
+        _curve(frame, "learning_rate", tr("learning rate"), ".1e")
+    with right:
+        _validation(row)
+        _curve(frame, "grad_norm", tr("gradient norm, before clipping"))
+    table = frame.drop(columns=["happened_at"]).assign(
+        happened_at=frame["happened_at"].map(lambda at: at.isoformat() if at else None)
+    )
+    export(f"training-{row['training_id']}", table, chart=loss)
+    if len(steps) >= queries.STEPS:
+        st.caption(tr("Every k-th step is shown, none is averaged."))
+
+
+def _curve(frame: Any, name: str, axis: str, form: str = "") -> Any:
+    """Draws one column over the steps; the chart, or None where nothing is there to draw."""
+    shown = frame.dropna(subset=[name])
+    if not len(shown):
+        return None
+    points = shown[["step", "attempt", name]].assign(
+        tip_step=shown["step"].astype(str), tip_value=shown[name].map(_digits)
+    )
+    chart = charts.series(
+        points,
+        x="step",
+        y=name,
+        x_title=tr("step"),
+        words=words(),
+        by="attempt",
+        form=form,
+    )
+    st.markdown(f"**{axis}**")
+    st.altair_chart(chart, width="stretch", key=f"curve.{name}", alt=axis)
+    return chart
+
+
+def _validation(row: Row) -> None:
+    """What the gate measured at each checkpoint: nats per token of held-out text."""
+    import pandas as pd
+
+    runs = cached(queries.runs_of, None, row["training_id"])
+    last = cached(queries.run, runs[-1]["run_id"]) if runs else None
+    declared = queries.declared(last) if last else {}
+    texts = [name for name, says in declared.items() if says["form"] == "perplexity"]
+    if last is None or not texts:
+        return
+    ids = [found["run_id"] for found in runs if found["suite"] == last["suite"]]
+    values = cached(measures.values, ids, declared, texts[0])
+    points = []
+    for found in runs:
+        value = values.get((found["run_id"], texts[0]))
+        if value is None or value.low is None or value.high is None:
+            continue
+        points.append(
+            {
+                "step": found["step"],
+                "loss": math.log(value.value),
+                "low": math.log(max(value.low, 1e-9)),
+                "high": math.log(max(value.high, 1e-9)),
+                "tip_step": str(found["step"]),
+                "tip_value": f"{math.log(value.value):.3f}",
+                "tip_verdict": f"{MARKS[found['outcome']]} {tr(found['outcome'])}",
+            }
+        )
+    if points:
+        axis = tr("validation loss, nats per token ({name})", name=texts[0])
+        chart = charts.series(
+            pd.DataFrame(points),
+            x="step",
+            y="loss",
+            x_title=tr("step"),
+            words=words(),
+        )
+        st.markdown(f"**{plain(axis)}**")
+        st.altair_chart(chart, width="stretch", key="curve.validation", alt=axis)
+
+
+def _events(events: list[Row]) -> None:
+    import pandas as pd
+
+    st.subheader(tr("What happened"), anchor=False)
+    notable = [event for event in events if not _is_routine(event)]
+    for event in notable[:20]:
+        text, go = st.columns([5, 1], vertical_alignment="center")
+        detail = event["detail"] or {}
+        said = [f"**{tr(event['event'])}**"]
+        if event["step"] is not None:
+            said.append(f"{tr('step')} {event['step']}")
+        said.append(when(event["happened_at"]))
+        if event["event"] == "rolled_back":
+            remedy = tr(str(detail.get("remedy")))
+            back = tr("back to step {to}, remedy: {remedy}", to=detail.get("to"), remedy=remedy)
+            said.append(plain(back))
+        verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
+        why = detail.get("why") or detail.get("headline") or tr(detail.get("outcome") or "")
+        why = told.stored(verdict, why)[0] if verdict else told.happened(why)
+        text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
+        if verdict:
+            with go:
+                link("verdict", tr("look →"), verdict=verdict)
+    with st.expander(tr("Every event")):
+        frame = pd.DataFrame(events)
+        frame["detail"] = frame["detail"].map(lambda detail: visible(str(detail or ""), 2_000))
+        st.dataframe(frame, hide_index=True, width="stretch")
+
+
+def _is_routine(event: Row) -> bool:
+    passed = (event["detail"] or {}).get("outcome") == "pass"
+    return event["event"] == "checkpoint" or (event["event"] == "verdict" and passed)
+
+
+def _digits(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.3f}"

@@ -1,0 +1,173 @@
+"""One verdict: what changed, how surely, and how much was allowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from dashboard.app import charts
+from dashboard.app import verdict_text as told
+from dashboard.app.page import (
+    MARKS,
+    cached,
+    empty,
+    export,
+    link,
+    may_act,
+    pick,
+    provenance,
+    require_history,
+    title,
+    when,
+)
+from dashboard.i18n.reader import tr, words
+from dashboard.queries import history as queries
+from dashboard.web.escape import plain
+from harness.core.format import number
+from harness.gate.explain import allowed_of, change_of, interval_of
+from harness.gate.verdict import MetricVerdict, Verdict
+from harness.report.markdown import to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+_ORDER = {"required": 0, "watched": 1, "advisory": 2}
+
+
+def show() -> None:
+    title("Verdict", "What changed, how surely, and how much was allowed?")
+    if not require_history():
+        return
+    found = {row["verdict_id"]: row for row in cached(queries.verdicts)}
+    asked = st.query_params.get("verdict")
+    if asked and asked not in found and cached(queries.verdict, asked) is not None:
+        found[asked] = {"verdict_id": asked}
+    if not found:
+        empty("The gate has not spoken yet.", "ratchet gate MODEL --against line:NAME")
+        return
+    chosen = pick(
+        tr("Verdict"), list(found), param="verdict", shown=lambda name: _label(found[name])
+    )
+    shown = cached(queries.verdict, chosen)
+    assert shown is not None
+    _head(shown)
+    _body(shown)
+
+
+def _label(row: Row) -> str:
+    if "outcome" not in row:
+        return str(row["verdict_id"])
+    name = row["model"] or row["candidate_run"]
+    look = f" · {tr('look')} {row['look']}/{row['looks']}" if (row["looks"] or 1) > 1 else ""
+    against = tr("against the {what}", what=tr(row["against"] or "anchor"))
+    moment = f"{row['decided_at']:%Y-%m-%d %H:%M}"
+    return f"{MARKS[row['outcome']]} {name} · {against}{look} · {moment}"
+
+
+def _head(shown: queries.Shown) -> None:
+    verdict = shown.verdict
+    outcome = verdict.outcome.value
+    box = {"pass": st.success, "fail": st.error, "inconclusive": st.warning}.get(outcome, st.info)
+    headline, *more = told.sentences(verdict)
+    box(f"**{plain(headline)}**")
+    for sentence in more:
+        st.markdown(f"- {plain(sentence)}")
+
+
+def _body(shown: queries.Shown) -> None:
+    verdict = shown.verdict
+    chart = None
+    rows = forest_rows(verdict)
+    if len(rows):
+        chart = charts.forest(rows, words=words())
+        st.altair_chart(chart, width="stretch", alt=verdict.headline)
+        st.caption(
+            tr(
+                "0 is the anchor; the dashed line is the margin, and the shaded band what it "
+                "allows. Bars are {level} intervals of the paired change; what lies beyond the "
+                "edge is drawn on it.",
+                level=f"{verdict.rows[0].level:.0%}",
+            )
+        )
+    frame = table(verdict)
+    st.dataframe(frame, hide_index=True, width="stretch")
+    with st.expander(tr("Every metric in words")):
+        for row in _ordered(verdict):
+            st.text(f"{MARKS[row.outcome.value]} {told.why(row)}")
+    left, middle, right = st.columns(3)
+    with left:
+        name = shown.candidate_model or shown.candidate_run
+        export(f"verdict-{shown.id}", frame, chart=chart, markdown=to_markdown(verdict, title=name))
+    with middle:
+        link("samples", tr("samples, regressed first →"), **_sides(shown))
+    with right:
+        link("compare", tr("compare the two runs →"), **_sides(shown))
+    anchor = cached(queries.run, shown.anchor_run) if shown.anchor_run else None
+    provenance(cached(queries.run, shown.candidate_run), role="Candidate")
+    provenance(anchor, role="Anchor", extra=[f"{tr('verdict')} {shown.id}", when(shown.decided_at)])
+    for name, note in verdict.notes.items():
+        st.caption(plain(f"{name}: {note}"))
+    if may_act():
+        from dashboard.app.actions import mark_as_anchor, promote
+
+        promote(shown)
+        mark_as_anchor(shown.candidate_run, shown.id)
+
+
+def _sides(shown: queries.Shown) -> dict[str, str | None]:
+    failing = shown.verdict.failing() or shown.verdict.rows
+    metric = failing[0].metric if failing else None
+    return {"a": shown.anchor_run, "b": shown.candidate_run, "metric": metric}
+
+
+def _ordered(verdict: Verdict) -> list[MetricVerdict]:
+    return sorted(verdict.rows, key=lambda row: _ORDER[row.role])
+
+
+def forest_rows(verdict: Verdict) -> pd.DataFrame:
+    """Each paired row in units of its margin: 0 the anchor, −1 the margin, + better."""
+    import pandas as pd
+
+    rows = []
+    for row in _ordered(verdict):
+        if not row.allowed or row.change is None or row.requirement is not None:
+            continue
+        ends = row.interval or (row.change, row.change)
+        at, low, high = (-value / row.allowed for value in (row.change, *ends))
+        rows.append(
+            {
+                "name": row.name if row.required else f"({row.name})",
+                "at": at,
+                "low": min(low, high),
+                "high": max(low, high),
+                "outcome": row.outcome.value,
+                "tip_metric": row.name,
+                "tip_change": f"{change_of(row)} {interval_of(row)}",
+                "tip_margin": allowed_of(row),
+                "tip_verdict": tr(row.outcome.value),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table(verdict: Verdict) -> pd.DataFrame:
+    """The verdict as people read it, required metrics first."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                tr("metric"): row.name,
+                tr("verdict"): f"{MARKS[row.outcome.value]} {tr(row.outcome.value)}",
+                tr("role"): tr(row.role),
+                tr("anchor"): number(row.anchor),
+                tr("candidate"): number(row.candidate),
+                tr("change"): " ".join(p for p in (change_of(row), interval_of(row)) if p),
+                tr("margin"): allowed_of(row),
+                tr("evidence"): told.evidence(row),
+            }
+            for row in _ordered(verdict)
+        ]
+    )

@@ -1,0 +1,1 @@
+"""What pages show, as questions to the store; nothing is drawn here."""

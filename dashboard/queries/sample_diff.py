@@ -1,0 +1,130 @@
+"""Two runs, sample by sample: what was fixed, what regressed, and what both said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.core.digests import digest_of
+from harness.core.escape import SHOWN
+from harness.store.store import Store
+
+Row = dict[str, Any]
+KINDS = ("regressed", "fixed", "same")
+NOISE = 1e-9
+"""Differences in the last digits are rounding."""
+
+ANSWERS = 16
+"""Answers of one sample and one run that a page shows at most."""
+
+_PAIRS = """
+    WITH answered AS (
+        SELECT run_id, sample_id, avg(value) AS value, first(stats ORDER BY response_index) AS stats
+        FROM current_scores WHERE run_id IN (?, ?) AND task = ? AND metric = ?
+        GROUP BY run_id, sample_id HAVING count(value) > 0
+    ),
+    pairs AS (
+        SELECT a.sample_id, a.value AS a, b.value AS b, (b.value - a.value) * ? AS gain,
+            CASE WHEN gain < -? THEN 'regressed' WHEN gain > ? THEN 'fixed' ELSE 'same' END AS kind
+        FROM answered a JOIN answered b USING (sample_id) WHERE a.run_id = ? AND b.run_id = ?
+    )
+"""
+
+
+def _params(a: str, b: str, metric: str, says: Mapping[str, Any]) -> list[Any]:
+    task, _, name = metric.partition("/")
+    sign = 1.0 if says["direction"] == "higher" else -1.0
+    return [a, b, task, name, sign, NOISE, NOISE, a, b]
+
+
+def tally(store: Store, a: str, b: str, metric: str, says: Mapping[str, Any]) -> dict[str, int]:
+    """How many samples regressed, were fixed and stayed, from run `a` to run `b`."""
+    rows = store.query(
+        f"{_PAIRS} SELECT kind, count(*) AS n FROM pairs GROUP BY kind", _params(a, b, metric, says)
+    )
+    found = {row["kind"]: row["n"] for row in rows}
+    return {kind: found.get(kind, 0) for kind in KINDS}
+
+
+def pairs(
+    store: Store,
+    a: str,
+    b: str,
+    metric: str,
+    says: Mapping[str, Any],
+    kind: str | None = None,
+    offset: int = 0,
+    limit: int = 10,
+) -> list[Row]:
+    """One page of samples, the one that lost most first: {sample_id, a, b, gain, kind}."""
+    order = "ORDER BY gain DESC, sample_id" if kind == "fixed" else "ORDER BY gain, sample_id"
+    where = "WHERE kind = ?" if kind else ""
+    return store.query(
+        f"{_PAIRS} SELECT * FROM pairs {where} {order} LIMIT ? OFFSET ?",
+        [*_params(a, b, metric, says), *([kind] if kind else []), limit, offset],
+    )
+
+
+def tallies(store: Store, a: str, b: str) -> list[Row]:
+    """For every metric that both have: samples with a higher, a lower and the same value."""
+    return store.query(
+        """
+        WITH answered AS (
+            SELECT run_id, task, metric, sample_id, avg(value) AS value FROM current_scores
+            WHERE run_id IN (?, ?) GROUP BY ALL HAVING count(value) > 0
+        )
+        SELECT a.task || '/' || a.metric AS metric, count(*) AS samples,
+            count(*) FILTER (b.value > a.value + ?) AS higher,
+            count(*) FILTER (b.value < a.value - ?) AS lower,
+            avg(a.value) AS a, avg(b.value) AS b
+        FROM answered a JOIN answered b USING (task, metric, sample_id)
+        WHERE a.run_id = ? AND b.run_id = ? GROUP BY ALL ORDER BY metric LIMIT 500
+        """,
+        [a, b, NOISE, NOISE, a, b],
+    )
+
+
+def task_digest(run: Row, task: str) -> str:
+    """The digest under which a task's samples lie."""
+    protocol = run["protocol"][task]
+    return digest_of({key: protocol[key] for key in protocol if key != "metrics"})
+
+
+def sample(store: Store, digest: str, sample_id: str) -> Row | None:
+    """What was asked, and the references; texts are cut where they are too long to show."""
+    rows = store.query(
+        f"""
+        SELECT sample_id, language, cluster, reserve,
+            left(text, {SHOWN}) AS text,
+            list_transform(reference_texts[:5], lambda t: left(t, {SHOWN})) AS reference_texts,
+            list_transform(from_json(prompt, '["JSON"]')[:20], lambda m:
+                {{'role': m ->> '$.role', 'content': left(m ->> '$.content', {SHOWN})}}) AS prompt
+        FROM samples WHERE task_digest = ? AND sample_id = ? LIMIT 1
+        """,
+        [digest, sample_id],
+    )
+    return rows[0] if rows else None
+
+
+def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
+    """What a run said to a sample: its generations, each cut at SHOWN characters."""
+    return store.query(
+        f"""
+        SELECT r.response_index, r.draw, left(r.text, {SHOWN}) AS text,
+            length(r.text) AS characters, r.finish_reason, r.latency_s, r.error, r.kind
+        FROM run_responses l JOIN responses r USING (key)
+        WHERE l.run_id = ? AND l.task = ? AND l.sample_id = ? AND l.kind = 'generation'
+        ORDER BY r.draw, r.response_index LIMIT {ANSWERS}
+        """,
+        [run_id, task, sample_id],
+    )
+
+
+def scores_of(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
+    """Every metric's score of one sample in one run."""
+    return store.query(
+        "SELECT metric, response_index, outcome, value, left(reason, 500) AS reason "
+        "FROM current_scores WHERE run_id = ? AND task = ? AND sample_id = ? "
+        "ORDER BY metric, response_index LIMIT 200",
+        [run_id, task, sample_id],
+    )

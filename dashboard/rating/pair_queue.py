@@ -1,0 +1,410 @@
+"""A session's pairs at work: what each rater sees next, and taking in what they say.
+
+Everything here can be built again from the store, and is, when a server starts: a kill costs a
+reload and nothing else. A vote is in the journal, fsynced, before it is acknowledged, and its id
+is its place in the rater's row, so that the same place can't be filled twice by anybody.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from dashboard.rating.items import PairCard, Sheet, every_pair, pair_card
+from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
+from dashboard.rating.tally import Tally
+from harness.core.escape import visible
+from harness.ratings.blinding import load_texts, scrubber
+from harness.ratings.model_raters import pair_id
+from harness.ratings.session import CHOICES, Session, register
+from harness.ratings.verdict import looks_at, standings
+from harness.ratings.votes import vote_of
+from harness.statistics.pair_selection import Design, next_comparison, next_item
+from harness.store.store import Store
+
+REPEAT_AFTER = 8
+"""Pairs between a pair and its repetition: long enough not to be remembered as a picture."""
+
+MAX_COMMENT = 2000
+
+State = dict[str, Any]
+
+
+class Rejected(Exception):  # noqa: N818 - an answer to the page, not an error
+    """What a page sent does not count. `why` is a word that the page has a sentence for."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Desk:
+    """One session. Safe for threads: one lock, held for no longer than an append takes."""
+
+    def __init__(
+        self,
+        store: Store,
+        session: Session,
+        key: bytes,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store, self.session, self.key = store, session, key
+        self.clock = clock
+        self.lock, self.refreshing = threading.Lock(), threading.Lock()
+        texts, scrub = load_texts(store, session), scrubber(session)
+        self.answers = {key: visible(scrub(text), None) for key, text in texts.answers.items()}
+        self.prompts = {
+            place: [
+                {"role": str(m.get("role", "")), "text": visible(str(m.get("content", "")), None)}
+                for m in prompt
+            ]
+            for place, prompt in texts.prompts.items()
+        }
+        for number, gold in enumerate(session.golds):
+            self.prompts["gold", str(number)] = [
+                {"role": "user", "text": visible(gold.prompt, None)}
+            ]
+            for name, text in zip(gold.keys, (gold.better, gold.worse), strict=True):
+                self.answers[name] = visible(scrub(text), None)
+        self.sheets: dict[str, Sheet] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.register = register(store, session)
+        self.looks = looks_at(session) if len(session.contenders) > 1 else []
+        self.reached: list[int] = []
+        self.look_due = False
+        self._load()
+        self._look()
+
+    # What happened elsewhere.
+
+    def refresh(self) -> None:
+        """Take in invitations, revocations and exclusions that others have stored."""
+        with self.refreshing:
+            found = register(self.store, self.session)
+            with self.lock:
+                changed = set(found.excluded) != set(self.register.excluded)
+                # Somebody may have agreed since the store was read.
+                agreed = found.consented | self.register.consented
+                self.register = replace(found, consented=agreed)
+                if changed:
+                    self._count()
+        if self.look_due:
+            self._look()
+
+    def consent(self, rater: str) -> None:
+        """Keep that the rater agreed to the terms."""
+        from harness.ratings.session import record
+
+        if rater not in self.register.consented:
+            record(self.store, self.session, "consented", rater=rater)
+            with self.lock:
+                agreed = self.register.consented | {rater}
+                self.register = replace(self.register, consented=agreed)
+
+    # What the page asks.
+
+    def state(self, rater: str) -> State:
+        """The pair in front of this rater, their progress, and their last vote. JSON types."""
+        with self.lock:
+            return self._state(rater)
+
+    def vote(self, rater: str, ticket_text: str, choice: str, dwell_ms: float) -> State:
+        """Take in a vote or a skip, and return the next state.
+
+        A ticket that was used already changes nothing and returns the state, with `already`: a
+        double press, a replay, or an acknowledgement that was lost. Raises Rejected.
+        """
+        ticket = read_ticket(self.key, rater, ticket_text)
+        if ticket is None or ticket.form != "pairs" or choice not in (*CHOICES, "skip"):
+            raise Rejected("invalid")
+        with self.lock:
+            sheet = self._sheet(rater)
+            if ticket.serial < sheet.serial:
+                return self._state(rater) | {"already": True}
+            card = self._shown(rater, ticket)
+            if card is None or ticket.serial > sheet.serial:
+                raise Rejected("invalid")
+            dwell = min(float(dwell_ms), self.clock() * 1000 - ticket.issued_ms)
+            if choice != "skip" and dwell < self.session.rules.min_dwell_ms:
+                raise Rejected("too_soon")
+            row = {
+                "vote_id": self._id(rater, sheet.serial),
+                **self._whose(rater),
+                **card.row(),
+                "choice": choice,
+                "dimension": "preference",
+                "dwell_ms": max(dwell, 0.0),
+                "comment": None,
+            }
+            self.store.append("votes", [row])
+            self._take_in(rater, row)
+            return self._state(rater)
+
+    def undo(self, rater: str, vote_id: str) -> State:
+        """Take back the rater's last vote, if it is that one; its pair comes back at once."""
+        with self.lock:
+            sheet = self._sheet(rater)
+            last = sheet.last
+            if last is None or last["vote_id"] != vote_id:
+                return self._state(rater) | {"already": True}
+            row = {
+                "vote_id": self._id(rater, sheet.serial),
+                **self._whose(rater),
+                **{name: last[name] for name in ("pair_id", "purpose", "task", "sample_id")},
+                "choice": "undo",
+                "undoes": vote_id,
+            }
+            self.store.append("votes", [row])
+            self._take_in(rater, row)
+            return self._state(rater)
+
+    def comment(self, rater: str, vote_id: str, text: str) -> State:
+        """Add the rater's words to one of their votes; the first words stay."""
+        words = text.strip()[:MAX_COMMENT]
+        with self.lock:
+            row = self._sheet(rater).live.get(vote_id)
+            if row is None or not words:
+                raise Rejected("invalid")
+            if row.get("comment") is None:
+                shown = {name: row[name] for name in ("pair_id", "purpose", "task", "sample_id")}
+                whose = self._whose(rater)
+                said = {"vote_id": f"{vote_id}/comment", **whose, **shown, "choice": "comment"}
+                self.store.append("votes", [{**said, "comment": words}])
+                row["comment"] = words
+            return self._state(rater)
+
+    # State.
+
+    def _state(self, rater: str) -> State:
+        sheet = self._sheet(rater)
+        done = self._done(rater)
+        card = None if done else self._next(rater, sheet)
+        last = sheet.last
+        state: State = {
+            "form": "pairs",
+            "done": done or (None if card else "seen"),
+            "progress": self._progress(sheet),
+            "last": None
+            if last is None
+            else {"id": last["vote_id"], "choice": last["choice"], "comment": last.get("comment")},
+        }
+        if card is not None:
+            ref = reference(self.key, self.session.id, rater, card.pair, card.purpose)
+            ticket = Ticket("pairs", sheet.serial, int(self.clock() * 1000), ref)
+            state |= {
+                "ticket": sign_ticket(self.key, rater, ticket),
+                "prompt": self.prompts.get((card.task, card.sample), []),
+                "left": self.answers.get(card.left_key, ""),
+                "right": self.answers.get(card.right_key, ""),
+            }
+        return state
+
+    def _progress(self, sheet: Sheet) -> dict[str, int]:
+        people = max(1, len(self.register.raters))
+        mine = sum(row["choice"] != "skip" for row in sheet.live.values())
+        share = -(-self.session.rules.votes // people)
+        return {
+            "mine": mine,
+            "share": max(share, 1),
+            "total": self.tally.total,
+            "target": self.session.rules.votes,
+        }
+
+    def _done(self, rater: str) -> str | None:
+        if self.register.closed:
+            return "closed"
+        if rater in self.register.excluded:
+            return "closed"
+        if self.settled:
+            return "settled"
+        return "budget" if self.tally.total >= self.session.rules.votes else None
+
+    def _next(self, rater: str, sheet: Sheet) -> PairCard | None:
+        if sheet.undone:
+            again = sheet.undone[-1]
+            return pair_card(self.session, rater, again["pair_id"], again["purpose"])
+        pair, purpose = self._choose(rater, sheet)
+        return None if pair is None else pair_card(self.session, rater, pair, purpose)
+
+    def _choose(self, rater: str, sheet: Sheet) -> tuple[str | None, str]:
+        """By chances that depend on salt, rater and place alone: the same after a restart."""
+        rules = self.session.rules
+        seen = {(row["pair_id"], row["purpose"]) for row in sheet.live.values()}
+        u = self.session.chance("kind", rater, sheet.serial)
+        if u < rules.gold:
+            pair = self._gold(rater, seen)
+            if pair is not None:
+                return pair, "gold"
+        elif u < rules.gold + rules.repeats + rules.swaps:
+            purpose = "repeat" if u < rules.gold + rules.repeats else "swapped"
+            pair = self._again(sheet, seen)
+            if pair is not None:
+                return pair, purpose
+        met = {pair for pair, purpose in seen if purpose == "plain"}
+        if self.session.chance("overlap", rater, sheet.serial) < rules.overlap:
+            pair = self._shared(met)
+            if pair is not None:
+                return pair, "plain"
+        return self._fresh(rater, sheet, met), "plain"
+
+    def _gold(self, rater: str, seen: set[tuple[str, str]]) -> str | None:
+        fresh = [
+            f"gold.{n}" for n in range(len(self.session.golds)) if (f"gold.{n}", "gold") not in seen
+        ]
+        return min(fresh, key=lambda pair: self.session.chance("gold", rater, pair), default=None)
+
+    def _again(self, sheet: Sheet, seen: set[tuple[str, str]]) -> str | None:
+        """The oldest pair that this rater decided and has not seen again."""
+        decided = [
+            row["pair_id"]
+            for row in sheet.live.values()
+            if row["purpose"] == "plain" and row["choice"] != "skip"
+        ]
+        return next(
+            (
+                pair
+                for pair in decided[:-REPEAT_AFTER]
+                if (pair, "repeat") not in seen and (pair, "swapped") not in seen
+            ),
+            None,
+        )
+
+    def _shared(self, met: set[str]) -> str | None:
+        """The pair with the fewest votes that somebody else has judged; one order for all."""
+        judged = [
+            pair
+            for pair, count in self.tally.pairs.items()
+            if count > 0 and pair not in met and self._open(pair)
+        ]
+        return min(
+            judged,
+            key=lambda pair: (self.tally.pairs[pair], self.session.chance("shared", pair)),
+            default=None,
+        )
+
+    def _fresh(self, rater: str, sheet: Sheet, met: set[str]) -> str | None:
+        """The comparison that narrows the widest interval, on the prompt with the fewest votes."""
+        left = list(self.comparisons)
+        while left:
+            design = Design(
+                len(self.session.contenders), tuple(left), tuple(self.targets), floor=0.1
+            )
+            draw = self.session.chance("comparison", rater, sheet.serial)
+            i, j = left.pop(next_comparison(self.tally.points, design, draw))
+            index = next_item(
+                range(len(self.session.items)),
+                {n: self._weight(n, i, j) for n in range(len(self.session.items))},
+                {n for n in range(len(self.session.items)) if pair_id(n, i, j) in met},
+                lambda n: self.session.chance("item", rater, n),
+            )
+            if index is not None:
+                return pair_id(index, i, j)
+        return None
+
+    def _weight(self, index: int, i: int, j: int) -> int:
+        """Votes on the pair first, then on its prompt in any comparison."""
+        return self.tally.pairs[pair_id(index, i, j)] * 1_000_000 + self.tally.prompts[index]
+
+    def _open(self, pair: str) -> bool:
+        i, j = map(int, pair.split(".")[1:])
+        return (i, j) in self.comparisons
+
+    # Bookkeeping.
+
+    def _load(self) -> None:
+        rows = self.store.query(
+            "SELECT * FROM votes WHERE session_id = ? AND rater_kind = 'human' ORDER BY seq",
+            [self.session.id],
+        )
+        self.tally = Tally.empty(self.session)
+        for row in rows:
+            if row["choice"] == "comment":
+                voted = self._sheet(row["rater"]).live.get(row["vote_id"].removesuffix("/comment"))
+                if voted is not None:
+                    voted["comment"] = row["comment"]
+            else:
+                self._take_in(row["rater"], row)
+        self._count()
+
+    def _count(self) -> None:
+        """Count anew, without those who are excluded."""
+        self.tally = Tally.empty(self.session)
+        for row in self.rows.values():
+            if row["rater"] not in self.register.excluded:
+                self._tell(row, 1)
+        self.look_due = True
+
+    def _look(self) -> None:
+        """See whether a planned look has settled something; what is settled gets no more votes.
+
+        Not under the lock while it computes: nobody's vote waits for statistics.
+        """
+        with self.lock:
+            self.look_due = False
+            rows = [
+                row
+                for row in self.rows.values()
+                if row["choice"] != "skip" and row["rater"] not in self.register.excluded
+            ]
+        everybody = self.session.contenders
+        stands = standings(self.session, list(map(vote_of, rows))) if len(everybody) > 1 else []
+        open_ones = {n for n, stand in enumerate(stands, start=1) if not stand.settled}
+        with self.lock:
+            self.settled = bool(stands) and not open_ones
+            self._leave_open(open_ones)
+
+    def _leave_open(self, contenders: set[int]) -> None:
+        """Go on asking about these contenders only; about all where everyone meets everyone."""
+        design = self.session.design if len(self.session.contenders) > 1 else None
+        everyone = self.session.rules.everyone
+        comparisons = design.comparisons if design else ()
+        self.comparisons = [c for c in comparisons if everyone or c[1] in contenders]
+        self.targets = [t for t in (design.targets if design else ()) if t[1] in contenders]
+
+    def _tell(self, row: dict[str, Any], sign: int) -> None:
+        """Count a row, and note where that reaches a planned look, or leaves one again."""
+        self.tally.add(self.session, row, sign)
+        met = self.tally.points[0, 1:] + self.tally.points[1:, 0]
+        reached = [bisect.bisect_right(self.looks, round(count)) for count in met]
+        self.look_due |= reached != self.reached
+        self.reached = reached
+
+    def _take_in(self, rater: str, row: dict[str, Any]) -> None:
+        sheet = self._sheet(rater)
+        counted = rater not in self.register.excluded
+        if row["choice"] == "undo":
+            self.rows.pop(row["undoes"], None)
+            back = sheet.take_back(row["undoes"])
+            if back is not None and counted:
+                self._tell(back, -1)
+            return
+        self.rows[row["vote_id"]] = row
+        sheet.add(row["vote_id"], row)
+        if counted:
+            self._tell(row, 1)
+
+    def _shown(self, rater: str, ticket: Ticket) -> PairCard | None:
+        """What a ticket refers to, also where it was given out before a restart."""
+        sheet = self._sheet(rater)
+        likely = self._next(rater, sheet)
+        names = [(likely.pair, likely.purpose)] if likely else []
+        for pair, purpose in (*names, *every_pair(self.session)):
+            if reference(self.key, self.session.id, rater, pair, purpose) == ticket.ref:
+                return pair_card(self.session, rater, pair, purpose)
+        return None
+
+    def _sheet(self, rater: str) -> Sheet:
+        return self.sheets.setdefault(rater, Sheet())
+
+    def _whose(self, rater: str) -> dict[str, str]:
+        return {"session_id": self.session.id, "rater": rater, "rater_kind": "human"}
+
+    def _id(self, rater: str, serial: int) -> str:
+        name = "\x1f".join((self.session.id, rater, str(serial))).encode()
+        return hashlib.blake2b(name, digest_size=16).hexdigest()

@@ -1,0 +1,33 @@
+"""`ratchet watch`: observations come in, are held against the promise, and are acted on."""
+
+from __future__ import annotations
+
+import typer
+
+from dashboard.receiver.cli_ingest import ingest, serve
+from harness.cli.watch_canary import canary, ramp
+from harness.cli.watch_check import check, policy, status
+from harness.cli.watch_harvest import harvest, review
+
+watch = typer.Typer(
+    help="A promoted model in production: what users see, and whether it keeps its promise.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+watch.command("ingest")(ingest)
+watch.command("serve")(serve)
+watch.command("check")(check)
+watch.command("status")(status)
+watch.command("policy")(policy)
+watch.command("canary")(canary)
+watch.command("ramp")(ramp)
+watch.command("harvest")(harvest)
+watch.command("review")(review)
+
+
+@watch.callback()
+def _group() -> None:
+    """Each verb is a function of its own; here is only the group."""

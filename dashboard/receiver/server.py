@@ -1,0 +1,250 @@
+"""The receiver: observations over HTTP, acknowledged when they are on the disk.
+
+Requests that come while one append is being written share the next one, so the disk is asked
+once for all of them. What waits is bounded: beyond it a sender hears 429 and when to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dashboard.receiver.request_body import LIMIT, Budget, Share, TurnedAway, headers, read_body
+from dashboard.receiver.tokens import Tokens
+from harness.core.errors import UserError
+from harness.watch.intake import otlp
+from harness.watch.intake.intake import Intake, Taken, parse_json, parse_lines
+from harness.watch.intake.observation import Refused
+
+JSON = "application/json"
+PROTOBUF = "application/x-protobuf"
+LINES = ("application/x-ndjson", "application/jsonl", "application/ndjson", "application/jsonlines")
+LARGE = 64 * 1024
+"""Bytes from which a body is read in a thread of its own: nobody else should wait for it."""
+SHOWN = 100
+"""Refusals that one answer names; all are counted."""
+DRAIN_S = 30.0
+
+
+class Committer:
+    """Many requests, one append: whoever waits while the disk is busy goes in together."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._thread = ThreadPoolExecutor(1, "committer")
+        self._waiting: list[tuple[Taken, asyncio.Future[int]]] = []
+        self._wake = asyncio.Event()
+
+    async def keep(self, taken: Taken) -> int:
+        """Return the number of duplicates when all is durable. Raises UserError if it can't be."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((taken, done))
+        self._wake.set()
+        return await done
+
+    async def run(self) -> None:
+        """Until cancelled; what waits then is still written."""
+        try:
+            while True:
+                await self._wake.wait()
+                await self._write()
+        finally:
+            await self._write()
+            self._thread.shutdown()
+
+    async def _write(self) -> None:
+        self._wake.clear()
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            counts = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._intake.keep, [taken for taken, _ in waiting]
+            )
+        except UserError as error:
+            for _, done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+        else:
+            for (_, done), duplicates in zip(waiting, counts, strict=True):
+                if not done.done():  # its sender may have gone
+                    done.set_result(duplicates)
+
+
+@dataclass
+class Receiver:
+    """The handlers, and what they share."""
+
+    intake: Intake
+    tokens: Tokens
+    limit: int = LIMIT
+    budget: Budget = field(default_factory=Budget)
+    turned_away: dict[str, int] = field(default_factory=dict)
+
+    def open(self) -> asyncio.Task[None]:
+        """Begin to write; to be called in the loop that serves."""
+        self.committer = Committer(self.intake)
+        return asyncio.create_task(self.committer.run())
+
+    async def observations(self, request: Request) -> Response:
+        """POST /v1/observations: one object, a list of them, or one on each line."""
+        content_type = _content_type(request)
+
+        def parse(body: bytes) -> tuple[Any, Taken]:
+            if content_type in LINES:
+                return None, self.intake.take(parse_lines(body))
+            sent = parse_json(body)
+            return sent, self.intake.take(sent if isinstance(sent, list) else [sent])
+
+        def tell(status: int, what: str) -> Response:
+            return _json({"what": what}, status)
+
+        async def answer(share: Share) -> Response:
+            if content_type not in (JSON, *LINES):
+                raise TurnedAway(415, f"content-type is {JSON} or {LINES[0]}")
+            body = await read_body(request, share, self.limit)
+            sent, taken = await self._taken(parse, body)
+            duplicates = await self.committer.keep(taken)
+            alone = isinstance(sent, dict)
+            said = {
+                "accepted": len(taken.observations) - duplicates,
+                "duplicates": duplicates,
+                "refused": len(taken.refused),
+                "reasons": [refusal.said() for refusal in taken.refused[:SHOWN]],
+            }
+            return _json(said, 422 if alone and taken.refused else 200)
+
+        return await self._guarded(request, answer, tell)
+
+    async def traces(self, request: Request) -> Response:
+        """POST /v1/traces: OTLP/HTTP, in protobuf or JSON."""
+        content_type = _content_type(request)
+        as_json = content_type == JSON
+        media = JSON if as_json else PROTOBUF
+
+        def parse(body: bytes) -> tuple[Any, Taken]:
+            found = list(otlp.from_json(parse_json(body)) if as_json else otlp.from_protobuf(body))
+            ours = [item for item in found if isinstance(item, Refused) or item.answers]
+            return len(found) - len(ours), self.intake.take(
+                ours, source="otlp", reader=otlp.read_span
+            )
+
+        def tell(status: int, what: str) -> Response:
+            return Response(otlp.failure(what, as_json=as_json), status, media_type=media)
+
+        async def answer(share: Share) -> Response:
+            if content_type not in (JSON, PROTOBUF):
+                raise TurnedAway(415, f"content-type is {PROTOBUF} or {JSON}")
+            body = await read_body(request, share, self.limit)
+            ignored, taken = await self._taken(parse, body)
+            self.intake.counts.ignored += ignored
+            await self.committer.keep(taken)
+            reasons = "; ".join(dict.fromkeys(refusal.what for refusal in taken.refused))
+            content = otlp.answer(len(taken.refused), reasons[:1000], as_json=as_json)
+            return Response(content, media_type=media)
+
+        return await self._guarded(request, answer, tell)
+
+    async def health(self, _: Request) -> Response:
+        """GET /healthz: that it runs, to anybody who can reach it."""
+        return _json({"status": "ok"}, 200)
+
+    async def counts(self, request: Request) -> Response:
+        """GET /counters: what has passed since it was started."""
+
+        async def answer(_: Share) -> Response:
+            counts = self.intake.counts.said() | {
+                "requests_turned_away": dict(sorted(self.turned_away.items())),
+                "bytes_in_flight": self.budget.used,
+            }
+            return _json(counts, 200)
+
+        return await self._guarded(request, answer, lambda status, what: _json(what, status))
+
+    async def _taken(
+        self, parse: Callable[[bytes], tuple[Any, Taken]], body: bytes
+    ) -> tuple[Any, Taken]:
+        try:
+            return await run_in_threadpool(parse, body) if len(body) > LARGE else parse(body)
+        except Refused as refusal:
+            raise TurnedAway(400, refusal.what) from None
+
+    async def _guarded(
+        self,
+        request: Request,
+        answer: Callable[[Share], Awaitable[Response]],
+        tell: Callable[[int, str], Response],
+    ) -> Response:
+        """The answer, or the refusal of the whole request in the words of its protocol."""
+        try:
+            if not self.tokens.admit(headers(request).get(b"authorization")):
+                raise TurnedAway(401, "a bearer token is wanted")
+            with self.budget.share() as share:
+                return await answer(share)
+        except TurnedAway as away:
+            name = str(away.status)
+            self.turned_away[name] = self.turned_away.get(name, 0) + 1
+            response = tell(away.status, away.what)
+            if away.retry_after is not None:
+                response.headers["retry-after"] = str(away.retry_after)
+            if away.status == 401:
+                response.headers["www-authenticate"] = "Bearer"
+        except UserError as error:
+            # A full disk, say. Nothing was acknowledged, and the sender keeps it to try again.
+            self.turned_away["503"] = self.turned_away.get("503", 0) + 1
+            response = tell(503, error.what)
+            response.headers["retry-after"] = "5"
+        return response
+
+
+def make_app(receiver: Receiver, *, drain_s: float = DRAIN_S) -> Starlette:
+    """The application. Every `drain_s` seconds what was received is moved into the database, so
+    that the first reader of the day does not have to.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        tasks = [receiver.open(), asyncio.create_task(_drain(receiver.intake, drain_s))]
+        yield
+        for task in reversed(tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    return Starlette(
+        routes=[
+            Route("/v1/observations", receiver.observations, methods=["POST"]),
+            Route("/v1/traces", receiver.traces, methods=["POST"]),
+            Route("/healthz", receiver.health),
+            Route("/counters", receiver.counts),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def _drain(intake: Intake, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        # The file may be held by somebody else for a while: this comes again.
+        with contextlib.suppress(UserError):
+            await run_in_threadpool(intake.store.drain)
+
+
+def _content_type(request: Request) -> str:
+    named = headers(request).get(b"content-type", b"").decode("latin-1")
+    return named.partition(";")[0].strip().lower()
+
+
+def _json(content: Any, status: int) -> Response:
+    return Response(json.dumps(content, ensure_ascii=False), status, media_type=JSON)

@@ -1,1 +1,0 @@
-"""Where a served model's observations come in, and the verbs that watch it."""

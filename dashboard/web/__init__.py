@@ -1,0 +1,1 @@
+"""What every page and server needs: escaping text, listening on a port."""

@@ -1,0 +1,225 @@
+"""What a server can really do: tried before it is trusted, since many accept what they ignore."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.backends.openai.http import NoAnswerError, RefusedError, Wire
+from harness.backends.tokenization import encode
+from harness.core.errors import UnfinishedError, UserError
+
+Prompts = Literal["ids", "text", "chat"]
+
+_SENTENCE = "The capital of France is Paris, and the capital of Italy is"
+_TOLERANCE = 0.1
+"""Nats by which one token's log-probability may differ between two ways of asking for it."""
+
+_TRIES = 2
+
+# Servers apply defaults of their own (llama.cpp: min_p 0.05, top_k 40; vLLM: the model's
+# generation config), so what is switched off is switched off by name. None knows all of these
+# names, and some refuse what they don't know, or one of the two ways to write "no top_k".
+_NEUTRAL = {"min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
+_EXTRAS: tuple[Mapping[str, Any], ...] = (
+    {"top_k": 0, **_NEUTRAL, "add_special_tokens": False, "return_token_ids": True},
+    {"top_k": -1, **_NEUTRAL, "add_special_tokens": False, "return_token_ids": True},
+    {"top_k": 0, **_NEUTRAL},
+    {},
+)
+PINNED = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """How a server takes prompts, which settings beyond the standard it takes, and why its
+    log-probabilities are not to be used (None: they are sound).
+    """
+
+    prompts: Prompts
+    extras: Mapping[str, Any]
+    no_logprobs: str | None
+
+
+class ShapeError(ValueError):
+    """An answer that is not what was asked for, in words."""
+
+
+def probe(wire: Wire, model: str, tokenizer: Any | None) -> Abilities:
+    """Ask small questions until one way works. Without the model's tokenizer the server is
+    chatted with, and its log-probabilities can't be used.
+
+    Raises UserError for a server that takes none of the ways, UnfinishedError for a dead one.
+    """
+    said = "it answers no prompt"
+    ids = None if tokenizer is None else encode(tokenizer, _SENTENCE)
+    ways: tuple[Prompts, ...] = ("chat",) if ids is None else ("ids", "text")
+    for prompts in ways:
+        for extras in _EXTRAS:
+            try:
+                _greet(wire, model, prompts, extras, ids)
+            except (RefusedError, ShapeError) as error:
+                said = str(error)
+            except NoAnswerError as error:
+                if error.gone:
+                    raise gone(wire, error) from None
+                # Some servers answer with status 500 what they should refuse.
+                said = str(error)
+                break
+            else:
+                problem = _problem_of_logprobs(wire, model, prompts, extras, tokenizer)
+                return Abilities(prompts, extras, problem)
+    raise UserError(
+        f"{wire.url} can't be used with the model {model!r}: {said}",
+        cure="check the model's name, and the tokenizer where one is named",
+    )
+
+
+def _greet(
+    wire: Wire,
+    model: str,
+    prompts: Prompts,
+    extras: Mapping[str, Any],
+    ids: Sequence[int] | None,
+) -> None:
+    body = {"model": model, "max_tokens": 1, "temperature": 0.0, "seed": 1, **PINNED, **extras}
+    if ids is None:
+        chat = {"messages": [{"role": "user", "content": _SENTENCE}]}
+        read_choice(wire.post("/chat/completions", {**body, **chat}, tries=_TRIES).body, None)
+    else:
+        prompt = list(ids) if prompts == "ids" else _SENTENCE
+        answer = wire.post("/completions", {**body, "prompt": prompt}, tries=_TRIES).body
+        read_choice(answer, len(ids))
+
+
+def gone(wire: Wire, error: NoAnswerError) -> UnfinishedError:
+    return UnfinishedError(
+        f"the server at {wire.url} is not answering: {error}",
+        cure="what was answered is kept: start the server, and run the same command again",
+    )
+
+
+def read_choice(answer: Any, length: int | None) -> Mapping[str, Any]:
+    """The one choice of an answer. `length` is the number of tokens that the prompt has.
+
+    Raises ShapeError where there is none, or where the server read another number of tokens than
+    were sent: it added a BOS of its own, or has another tokenizer.
+    """
+    if not isinstance(answer, Mapping):
+        raise ShapeError("the answer is no JSON object")
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], Mapping):
+        raise ShapeError("the answer has no single choice")
+    usage = answer.get("usage")
+    read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+    if length is not None and isinstance(read, int) and read != length:
+        raise ShapeError(
+            f"the server read {read} tokens where {length} were sent: it adds some of its own, "
+            "or its tokenizer is another"
+        )
+    choice: Mapping[str, Any] = choices[0]
+    return choice
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Ln p of a prompt's tokens but the first; the token that was written after them, and its own
+    value.
+    """
+
+    values: tuple[float, ...]
+    written: str
+    written_value: float
+
+
+def read_echo(answer: Any, length: int) -> Echo:
+    """The log-probabilities of a prompt of `length` tokens.
+
+    Raises ShapeError unless there is one entry per token and one more, the first of them null.
+    """
+    logprobs = read_choice(answer, length).get("logprobs")
+    logprobs = logprobs if isinstance(logprobs, Mapping) else {}
+    values, written = logprobs.get("token_logprobs"), logprobs.get("tokens")
+    if not isinstance(values, list) or not isinstance(written, list):
+        raise ShapeError("the answer has no token_logprobs")
+    if len(values) != length + 1 or len(written) != len(values):
+        raise ShapeError(
+            f"{len(values)} log-probabilities came where {length} tokens and one more should "
+            "have them: the prompt is not echoed, or is cut into other tokens"
+        )
+    if values[0] is not None:
+        raise ShapeError("the first token has a log-probability, with nothing before it")
+    if not all(isinstance(v, int | float) and math.isfinite(v) and v < 1e-3 for v in values[1:]):
+        raise ShapeError("some log-probability is no finite number up to 0")
+    rest = [min(0.0, float(value)) for value in values[1:]]
+    return Echo(tuple(rest[:-1]), str(written[-1]), rest[-1])
+
+
+def echo_body(model: str, prompt: Any, extras: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for the log-probabilities of a prompt's own tokens. One token is written as well,
+    because servers differ on whether none may be asked for.
+    """
+    settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0, "seed": 1, "echo": True}
+    return {"model": model, "prompt": prompt, "logprobs": 1, **settings, **PINNED, **extras}
+
+
+def as_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text that becomes just these tokens again. Raises ShapeError where there is none."""
+    text: str = tokenizer.decode(
+        list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    if encode(tokenizer, text) != tuple(ids):
+        raise ShapeError(
+            "these tokens become others when they are sent as text, and the server takes no ids"
+        )
+    return text
+
+
+def _problem_of_logprobs(
+    wire: Wire, model: str, prompts: Prompts, extras: Mapping[str, Any], tokenizer: Any | None
+) -> str | None:
+    """Why the log-probabilities can't be used, or None."""
+    if tokenizer is None:
+        return "its tokens can't be counted without the tokenizer: name `weights` or `tokenizer`"
+
+    def echo(ids: Sequence[int]) -> Echo:
+        prompt = list(ids) if prompts == "ids" else as_text(tokenizer, ids)
+        answer = wire.post("/completions", echo_body(model, prompt, extras), tries=_TRIES).body
+        return read_echo(answer, len(ids))
+
+    try:
+        return _inconsistency(echo, tokenizer)
+    except (RefusedError, ShapeError) as error:
+        return str(error)
+    except NoAnswerError as error:
+        if error.gone:
+            raise gone(wire, error) from None
+        return str(error)
+
+
+def _inconsistency(echo: Callable[[Sequence[int]], Echo], tokenizer: Any) -> str | None:
+    """One value a token is not enough: some servers pair each token with the distribution after
+    it. What comes later may not change what came before, and a token must be worth as much when
+    it is read as when it was written.
+    """
+    ids = encode(tokenizer, _SENTENCE)
+    whole = echo(ids)
+    if len(set(whole.values)) == 1:
+        return "every token has the same log-probability"
+    for length in range(len(ids) // 2, len(ids)):
+        part = echo(ids[:length])
+        if any(abs(a - b) > _TOLERANCE for a, b in zip(whole.values, part.values, strict=False)):
+            return "a token's log-probability changes with what comes after it"
+        longer = encode(tokenizer, as_text(tokenizer, ids[:length]) + part.written)
+        if len(longer) != length + 1 or longer[:length] != ids[:length]:
+            continue  # a piece of a character, or the end of the turn: try at another place
+        read = echo(longer).values[-1]
+        if abs(read - part.written_value) > _TOLERANCE:
+            return (
+                f"a token that it writes at {part.written_value:.2f} nats is read at {read:.2f}: "
+                "the values belong to other tokens"
+            )
+        return None
+    return "it writes nothing that could be read back, so they can't be checked"

@@ -1,0 +1,182 @@
+"""A transformers model in this process: loaded from files, or live in the middle of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.backends import tokenization as tokens
+from harness.backends.base import (
+    Generation,
+    GenerationRequest,
+    GenerationSettings,
+    LogprobRequest,
+    Logprobs,
+)
+from harness.backends.limits import known_unread, why_unwritten
+from harness.backends.transformers.causal import Causal, evaluating
+from harness.backends.transformers.decoding import Ending, Room, Writer
+from harness.backends.transformers.kv_cache import slots_are_sound
+from harness.backends.transformers.logprobs import read
+
+# Tokens that end a turn in one chat format or another; one counts only where the model's own
+# template writes it.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
+
+# A CPU is as fast with this many tokens at a time as with more, and less is padded.
+_CPU_READ = 2048
+
+
+class TransformersBackend:
+    """Answers and log-probabilities from a causal language model and its tokenizer.
+
+    The model may be wrapped by PEFT and may be training: every module is put in eval mode while
+    it answers and then back as it was, and no global random state is read or moved. In fp32 an
+    answer depends on the prompt, the settings and its own seed, not on what shares its batch.
+    A prompt that does not fit is answered with an error, never with an exception.
+
+    `token_budget` bounds the tokens held at once (in generation with their keys and values),
+    `rows` the answers written side by side.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        token_budget: int = 16384,
+        rows: int = 64,
+        max_length: int | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.token_budget = token_budget
+        self.rows = rows
+        self._causal = Causal(model)
+        self._max_length = max_length or _longest(self._causal.config, tokenizer)
+        self._ends = _end_tokens(model, tokenizer)
+        self._slots: bool | None = None
+
+    @property
+    def subject(self) -> Mapping[str, Any]:
+        config = self.model.config
+        quantised = getattr(config, "quantization_config", None)
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        return {
+            "backend": "transformers",
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "quantisation": None
+            if method is None
+            else str(getattr(method, "quant_method", method)),
+            "attention": getattr(config, "_attn_implementation", None),
+            "device": self._causal.device.type,
+        }
+
+    @property
+    def max_length(self) -> int:
+        return self._max_length
+
+    @property
+    def prefix_token_id(self) -> int:
+        return tokens.prefix_token(self.tokenizer, otherwise=min(self._ends, default=0))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tokens.encode(self.tokenizer, text)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """Through the tokenizer's chat template; a model without one gets the contents, each on
+        a line of its own.
+        """
+        return tokens.encode_chat(self.tokenizer, messages)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], settings: GenerationSettings
+    ) -> Iterator[Generation]:
+        """Answers as they finish. The model is in eval mode until the iterator is exhausted or
+        closed.
+        """
+        possible = []
+        for request in requests:
+            problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
+            if problem is None:
+                possible.append(request)
+            else:
+                yield from _refused(request, problem)
+        if not possible:
+            return
+        with evaluating(self.model):
+            if self._slots is None:
+                self._slots = self._try_slots()
+            ending = Ending(self._ends, self._text)
+            room = Room(self.rows, self.token_budget, self.max_length)
+            writer = Writer(self._causal, ending, room, settings, self._slots)
+            if settings.temperature > 0:
+                yield from writer.write(possible)
+            else:
+                yield from _once_each(writer, possible)
+
+    def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+        """Log-probabilities as they are ready. What does not fit the model is an error."""
+        possible = []
+        for request in requests:
+            known = known_unread(request, self.max_length)
+            if known is not None:
+                yield known
+            else:
+                possible.append(request)
+        if possible:
+            with evaluating(self.model):
+                on_cpu = self._causal.device.type == "cpu"
+                most = min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
+                yield from read(self._causal, possible, tokens=most)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _try_slots(self) -> bool:
+        import torch
+
+        with torch.inference_mode():
+            return slots_are_sound(self._causal)
+
+
+def _once_each(writer: Writer, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
+    """Greedy answers to one prompt are all the same: write one, and give it to every seed."""
+    counts = {request.id: len(request.seeds) for request in requests}
+    for answer in writer.write([replace(r, seeds=r.seeds[:1]) for r in requests if r.seeds]):
+        for position in range(counts[answer.request_id]):
+            yield replace(answer, position=position)
+
+
+def _refused(request: GenerationRequest, problem: str) -> Iterator[Generation]:
+    for position in range(len(request.seeds)):
+        yield Generation(request.id, position, (), "", "error", 0.0, error=problem)
+
+
+def _longest(config: Any, tokenizer: Any) -> int:
+    """The model's own limit; the tokenizer's where the model has none; else 2048."""
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    # Tokenizers without a limit say 1e30.
+    limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
+    return limit if 0 < limit < 10**7 else 2048
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer: the generation config's, the tokenizer's, the template's."""
+    ends: set[int] = set()
+    for owner in (getattr(model, "generation_config", None), model.config, tokenizer):
+        value = getattr(owner, "eos_token_id", None)
+        ends.update([value] if isinstance(value, int) else value or ())
+    template = str(tokenizer.chat_template or "")
+    for token in _TURN_ENDS:
+        known = tokenizer.convert_tokens_to_ids(token)
+        if token in template and known is not None and known != tokenizer.unk_token_id:
+            ends.add(int(known))
+    return frozenset(ends)

@@ -1,0 +1,256 @@
+"""The decoding loop: many answers at once, each with its own randomness and its own end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from harness.backends.base import Generation, GenerationRequest, GenerationSettings
+from harness.backends.transformers.causal import Causal
+from harness.backends.transformers.kv_cache import Lockstep, Memory, Slots
+from harness.backends.transformers.sampling import choose, token_logprobs, uniforms
+
+NOT_FINITE = "the model's logits are not finite: its weights are broken, or have diverged"
+OUT_OF_MEMORY = "out of memory with this answer alone: use a smaller model, dtype or max_new_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What ends an answer. `text_of` turns token ids into text without special tokens."""
+
+    tokens: frozenset[int]
+    text_of: Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much is written at once: rows, and tokens held in memory over all of them."""
+
+    rows: int
+    tokens: int
+    max_length: int
+
+
+@dataclass(slots=True)
+class _Row:
+    request: GenerationRequest
+    position: int
+    limit: int
+    draws: Any
+    started: float
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: str | None = None
+    first_token_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Job:
+    """Some of a request's answers, few enough to be written side by side."""
+
+    request: GenerationRequest
+    positions: tuple[int, ...]
+    need: int
+
+
+class Writer:
+    """Writes the answers to a set of requests. Results come as they finish."""
+
+    def __init__(
+        self, causal: Causal, ending: Ending, room: Room, settings: GenerationSettings, slots: bool
+    ) -> None:
+        self.causal = causal
+        self.ending = ending
+        self.room = room
+        self.settings = settings
+        self.slots = slots
+        self._rows: list[_Row] = []
+        self._memory: Memory | None = None
+        self._capacity = 0
+        self._length = 0
+
+    def write(self, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
+        """Answers to requests whose prompts fit, in the order in which they end."""
+        queue = deque(self._jobs([(r, tuple(range(len(r.seeds)))) for r in requests]))
+        while queue or self._rows:
+            try:
+                # The grad mode is thread-wide: it must not be left on in the caller's turn.
+                with torch.inference_mode():
+                    if self._wants_more(queue):
+                        self._admit(queue)
+                    else:
+                        self._step()
+                    ended = self._sweep()
+            except torch.OutOfMemoryError:
+                ended = self._retreat(queue)
+            yield from ended
+
+    def _retreat(self, queue: deque[_Job]) -> list[Generation]:
+        """Begin again with half the room. An answer depends on its seed alone, so that nothing
+        but time is lost. An answer that has all the room and still too little is an error.
+        """
+        now = time.perf_counter()
+        lost, self._rows, self._memory = self._rows, [], None
+        torch.cuda.empty_cache()
+        if len(lost) <= 1:
+            for row in lost:
+                row.finish = "error"
+            return [self._generation(row, now, OUT_OF_MEMORY) for row in lost]
+        half = max(1, len(lost) // 2)
+        self.room = replace(self.room, rows=half)
+        waiting = [(job.request, job.positions) for job in queue]
+        waiting += [(row.request, (row.position,)) for row in lost]
+        queue.clear()
+        queue.extend(self._jobs(waiting))
+        return []
+
+    def _jobs(self, wanted: Sequence[tuple[GenerationRequest, tuple[int, ...]]]) -> list[_Job]:
+        """Jobs that fit the room, longest first, so that a batch holds like with like."""
+        together: dict[str, tuple[GenerationRequest, list[int]]] = {}
+        for request, positions in wanted:
+            together.setdefault(request.id, (request, []))[1].extend(positions)
+        jobs = []
+        for request, each in together.values():
+            need = min(len(request.prompt_ids) + self.settings.max_new_tokens, self.room.max_length)
+            width = max(1, min(self.room.rows, self.room.tokens // need))
+            for start in range(0, len(each), width):
+                jobs.append(_Job(request, tuple(each[start : start + width]), need))
+        return sorted(jobs, key=lambda job: (-len(job.request.prompt_ids), job.request.id))
+
+    def _wants_more(self, queue: deque[_Job]) -> bool:
+        if not queue:
+            return False
+        if not self._rows:
+            return True
+        if not (self._memory and self._memory.refillable):
+            return False
+        free = self._capacity - len(self._rows)
+        # Reading a prompt interrupts everyone who writes, so it is done for several at a time.
+        enough = free >= max(len(queue[0].positions), self._capacity // 4)
+        return enough and queue[0].need * 2 > self._length
+
+    def _admit(self, queue: deque[_Job]) -> None:
+        head = queue[0]
+        if not self._rows:
+            self._length = head.need
+            self._capacity = max(
+                len(head.positions), min(self.room.rows, self.room.tokens // head.need)
+            )
+            self._memory = (
+                Slots(self.causal, rows=self._capacity, length=head.need)
+                if self.slots
+                else Lockstep(self.causal)
+            )
+        assert self._memory is not None
+        prompts: list[Sequence[int]] = []
+        source: list[int] = []
+        fresh: list[_Row] = []
+        started = time.perf_counter()
+        while queue and self._fits(queue[0], head, len(self._rows) + len(fresh), len(prompts)):
+            job = queue.popleft()
+            source += [len(prompts)] * len(job.positions)
+            prompts.append(job.request.prompt_ids)
+            fresh += [self._row(job, position, started) for position in job.positions]
+        self._rows += fresh
+        states = self._memory.admit(prompts, source)
+        self._extend(fresh, states)
+
+    def _fits(self, job: _Job, head: _Job, rows: int, prompts: int) -> bool:
+        if rows + len(job.positions) > self._capacity or job.need * 2 <= self._length:
+            return False
+        size = len(job.request.prompt_ids)
+        if not self.slots:
+            return size == len(head.request.prompt_ids)
+        longest = len(head.request.prompt_ids)
+        return prompts == 0 or (prompts + 1) * longest <= self.room.tokens
+
+    def _row(self, job: _Job, position: int, started: float) -> _Row:
+        limit = job.need - len(job.request.prompt_ids)
+        sampled = self.settings.temperature > 0
+        draws = uniforms(job.request.seeds[position], limit) if sampled else None
+        return _Row(job.request, position, limit, draws, started)
+
+    def _step(self) -> None:
+        assert self._memory is not None
+        states = self._memory.step([row.tokens[-1] for row in self._rows])
+        self._extend(self._rows, states)
+
+    def _extend(self, rows: list[_Row], states: torch.Tensor) -> None:
+        """Give each of `rows` its next token, from the states (rows, width)."""
+        logits = self.causal.logits(states)
+        draws = [row.draws[len(row.tokens)] if row.draws is not None else 0.0 for row in rows]
+        ids = choose(logits, draws, self.settings)
+        values = token_logprobs(logits, ids).tolist() if self.settings.logprobs else None
+        finite = logits.amax(dim=-1).isfinite().tolist()
+        chosen = ids.tolist()
+        now = time.perf_counter()  # after `tolist`, which waits for the device
+        for index, (row, token) in enumerate(zip(rows, chosen, strict=True)):
+            if not finite[index]:
+                row.finish = "error"
+                continue
+            if token in self.ending.tokens:
+                row.finish = "stop"
+                continue
+            if not row.tokens:
+                row.first_token_s = now - row.started
+            row.tokens.append(token)
+            if values is not None:
+                row.logprobs.append(values[index])
+            if self.settings.stop and self._stopped(row.tokens):
+                row.finish = "stop"
+            elif len(row.tokens) >= row.limit:
+                row.finish = "length"
+
+    def _stopped(self, tokens: list[int]) -> bool:
+        """Whether a stop string is there; only the tail is turned into text at every step."""
+        reach = max(map(len, self.settings.stop)) + 8
+        tail = self.ending.text_of(tokens[-reach:])
+        if not any(stop in tail for stop in self.settings.stop):
+            return False
+        text = self.ending.text_of(tokens)
+        return any(stop in text for stop in self.settings.stop)
+
+    def _sweep(self) -> list[Generation]:
+        """Take out the rows that have ended; the last rows move into their places."""
+        if not any(row.finish for row in self._rows):
+            return []
+        now = time.perf_counter()
+        ended = [self._generation(row, now) for row in self._rows if row.finish]
+        order = [index for index, row in enumerate(self._rows) if not row.finish]
+        if self._memory is not None and self._memory.refillable:
+            order = _close_gaps(order)
+        if self._memory is not None:
+            self._memory.keep(order)
+        self._rows = [self._rows[index] for index in order]
+        return ended
+
+    def _generation(self, row: _Row, now: float, problem: str = NOT_FINITE) -> Generation:
+        if row.finish == "error":
+            return Generation(
+                row.request.id, row.position, (), "", "error", now - row.started, error=problem
+            )
+        text = self.ending.text_of(row.tokens)
+        cuts = [text.find(stop) for stop in self.settings.stop if stop in text]
+        return Generation(
+            request_id=row.request.id,
+            position=row.position,
+            token_ids=tuple(row.tokens),
+            text=text[: min(cuts)] if cuts else text,
+            finish_reason=row.finish or "length",
+            latency_s=now - row.started,
+            logprobs=tuple(row.logprobs) if self.settings.logprobs else None,
+            first_token_s=row.first_token_s,
+        )
+
+
+def _close_gaps(kept: list[int]) -> list[int]:
+    """An order of `kept` (ascending) in which as few rows as possible change place."""
+    size = len(kept)
+    late = iter([index for index in kept if index >= size])
+    stays = {index for index in kept if index < size}
+    return [index if index in stays else next(late) for index in range(size)]

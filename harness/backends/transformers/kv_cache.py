@@ -1,0 +1,220 @@
+"""Keys and values of the sequences being written: rows that come, grow and go.
+
+Two keepers with one face. `Slots` gives each sequence a row of a preallocated buffer, whatever
+its length, so that rows can be refilled while others go on. `Lockstep` leaves everything to the
+model's own cache, which any architecture understands, and holds sequences of equal length only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from harness.backends.transformers.causal import Causal
+
+
+class Memory(Protocol):
+    """What the decoding loop needs."""
+
+    refillable: bool
+    """Whether sequences may join while others are being written, and lengths may differ."""
+
+    def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
+        """Read `prompts` once each; then add one row per entry of `source`, an index into them.
+
+        Returns the states at each new row's last token, (rows, width).
+        """
+        ...
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Append one token to every row, in order; the states there, (rows, width)."""
+        ...
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Row i becomes what row order[i] was; the others are dropped. order[i] >= i."""
+        ...
+
+
+class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-ignore]
+    """One layer's keys and values, (rows, heads, length, width); places come from the table."""
+
+    is_sliding = False
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, table: Slots) -> None:
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
+        self.table = table
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        rows, length = self.table.rows, self.table.length
+        # Zeros, for the mask only multiplies what stands in unused places by nothing, and
+        # nothing times NaN is NaN.
+        self.keys, self.values = (
+            states.new_zeros((rows, states.shape[1], length, states.shape[3]))
+            for states in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        table = self.table
+        if table.source is not None:
+            # A prompt attends to itself alone, so it needs nothing from the buffer.
+            first, last = table.used, table.used + len(table.source)
+            width = key_states.shape[2]
+            self.keys[first:last, :, :width] = key_states[table.source]
+            self.values[first:last, :, :width] = value_states[table.source]
+            return key_states, value_states
+        self.keys[table.row, :, table.place] = key_states[:, :, 0]
+        self.values[table.row, :, table.place] = value_states[:, :, 0]
+        used, width = table.used, table.width
+        return self.keys[:used, :, :width], self.values[:used, :, :width]
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_max_length(self) -> int:
+        return self.table.length
+
+    def move(self, target: int, origin: int, length: int) -> None:
+        self.keys[target, :, :length] = self.keys[origin, :, :length]
+        self.values[target, :, :length] = self.values[origin, :, :length]
+
+
+class Slots:
+    """Rows of a buffer, the first `used` of them busy, each with its own length."""
+
+    refillable = True
+
+    def __init__(self, causal: Causal, *, rows: int, length: int) -> None:
+        self.causal = causal
+        self.rows = rows
+        self.length = length
+        self.lengths: list[int] = []
+        self.source: Tensor | None = None
+        self.row = self.place = torch.empty(0, dtype=torch.long)
+        self.width = 0
+        self._layers = [_SlotLayer(self) for _ in range(causal.config.num_hidden_layers)]
+        self._cache = Cache(layers=list(self._layers))
+
+    @property
+    def used(self) -> int:
+        return len(self.lengths)
+
+    def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
+        device = self.causal.device
+        # Padding stands on the right, where no real token looks.
+        longest = max(map(len, prompts))
+        padded = [[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts]
+        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+        self.source = torch.tensor(source, device=device)
+        try:
+            states = self.causal.states(
+                torch.tensor(padded, device=device), past_key_values=self._cache, use_cache=True
+            )
+        finally:
+            added, self.source = self.source, None
+        self.lengths += [len(prompts[index]) for index in source]
+        last = states[torch.arange(len(prompts), device=device), ends]
+        return last[added]
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        device = self.causal.device
+        self.row = torch.arange(self.used, device=device)
+        self.place = torch.tensor(self.lengths, device=device)
+        self.width = max(self.lengths) + 1
+        seen = torch.arange(self.width, device=device) <= self.place[:, None]
+        dtype = self.causal.model.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+        mask.masked_fill_(~seen, torch.finfo(dtype).min)
+        states = self.causal.states(
+            torch.tensor(tokens, device=device)[:, None],
+            position_ids=self.place[:, None],
+            attention_mask=mask[:, None, None, :],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self.lengths = [length + 1 for length in self.lengths]
+        return states[:, -1]
+
+    def keep(self, order: Sequence[int]) -> None:
+        for target, origin in enumerate(order):
+            if target != origin:
+                for layer in self._layers:
+                    layer.move(target, origin, self.lengths[origin])
+        self.lengths = [self.lengths[origin] for origin in order]
+
+
+class Lockstep:
+    """Rows of equal length in the model's own cache."""
+
+    refillable = False
+
+    def __init__(self, causal: Causal) -> None:
+        self.causal = causal
+        self._cache: Any = None
+        self._length = 0
+
+    def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
+        device = self.causal.device
+        self._cache = DynamicCache(config=self.causal.model.config)
+        ids = torch.tensor(prompts, device=device)
+        # Not every kind of cache can be expanded or compared afterwards; rows are read as they
+        # will be written, which costs the shared prefill and nothing else.
+        ids = ids[torch.tensor(source, device=device)]
+        self._length = ids.shape[1]
+        states = self.causal.states(ids, past_key_values=self._cache, use_cache=True)
+        return states[:, -1]
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        device = self.causal.device
+        ids = torch.tensor(tokens, device=device)[:, None]
+        places = torch.full_like(ids, self._length)
+        states = self.causal.states(
+            ids, position_ids=places, past_key_values=self._cache, use_cache=True
+        )
+        self._length += 1
+        return states[:, -1]
+
+    def keep(self, order: Sequence[int]) -> None:
+        if list(order) and hasattr(self._cache, "batch_select_indices"):
+            self._cache.batch_select_indices(torch.tensor(order, device=self.causal.device))
+
+
+def slots_are_sound(causal: Causal) -> bool:
+    """Whether `Slots` gives this model's own logits: tried on two prompts, not guessed."""
+    from harness.backends.transformers.causal import close
+
+    config = causal.config
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return False
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    attention = getattr(causal.model.config, "_attn_implementation", None)
+    if kinds != {"full_attention"} or attention not in ("sdpa", "eager"):
+        return False
+    size = causal.model.get_input_embeddings().weight.shape[0]
+    texts = [[7 * n % size for n in range(1, 10)], [11 * n % size for n in range(1, 6)]]
+    try:
+        slots = Slots(causal, rows=3, length=16)
+        slots.admit([text[:-2] for text in texts], [0, 1, 1])
+        slots.keep([0, 2])
+        slots.step([text[-2] for text in texts])
+        written = causal.logits(slots.step([text[-1] for text in texts]))
+        whole = [
+            causal.logits(causal.states(torch.tensor([text], device=causal.device))[:, -1])
+            for text in texts
+        ]
+    except (RuntimeError, TypeError, AttributeError, ValueError, NotImplementedError, IndexError):
+        return False
+    return close(written, torch.cat(whole))

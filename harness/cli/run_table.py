@@ -1,0 +1,68 @@
+"""The table of one run: each metric with its value, interval and count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.core.types import Run
+    from harness.evaluation.runner import RunReport
+    from harness.store.store import Store
+
+
+def show_report(report: RunReport, store: Store, console: Console) -> None:
+    """What a scoring did, and the run's table."""
+    from rich.text import Text
+
+    from harness.report.console import asked
+
+    if report.fresh == 0:
+        done = f"Nothing was generated: all {report.reused} answers were known already"
+    else:
+        done = f"{asked(report.generated, report.read)}, {report.reused} reused"
+    scored = f"{report.scored} scores added" if report.scored else "every score was known too"
+    console.print(Text(f"{done}; {scored} ({report.seconds:.1f} s)."))
+    if report.failed:
+        console.print(Text(f"{report.failed} answers are errors; they are kept as such.", "yellow"))
+    show_run(report.run, store, console)
+
+
+def show_run(run: Run, store: Store, console: Console) -> None:
+    """One run's table: each metric with its interval, and n scored of n in total."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.comparison.evidence import summarise
+    from harness.report.failures import outcome_sentences
+    from harness.report.judge_summary import judge_sentences
+
+    lines = summarise(store, run)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95% interval", justify="right", no_wrap=True)
+    table.add_column("scored", justify="right", no_wrap=True)
+    table.add_column("unit", style="dim")
+    for line in lines:
+        table.add_row(
+            ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
+            "–" if line.value is None else f"{line.value:.4g}",
+            "–" if line.low is None else f"{line.low:.3g} – {line.high:.3g}",
+            f"{line.scored} of {line.total}",
+            line.unit,
+        )
+    console.print(table)
+    for line in lines:
+        for count, word in ((line.errors, "failed"), (line.unscored, "unscored")):
+            if count:
+                noun = "answer" if count == 1 else "answers"
+                said = f"{line.metric}: {count} {noun} {word}: {line.reason}"
+                console.print(Text(said, "yellow"))
+    for sentence in judge_sentences(store, run):
+        console.print(Text(sentence))
+    for sentence in outcome_sentences(store, run):
+        console.print(Text(f"{sentence} (each: ratchet problems {run.id})"))
+    digest = run.model_digest[:12]
+    console.print(Text(f"run:{run.id}  {run.model}  {run.suite}  model {digest}", "dim"))

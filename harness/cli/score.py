@@ -1,0 +1,243 @@
+"""`ratchet score`, `rescore` and `runs`: one model on one suite, and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    LimitOption,
+    ModelName,
+    SeedOption,
+    SuiteOption,
+)
+from harness.cli.progress import bars
+from harness.cli.run_table import show_report
+
+__all__ = ["rescore", "runs", "score"]
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.store.store import Store
+
+
+def score(
+    model: ModelName,
+    suite: SuiteOption,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    draw: Annotated[
+        int, typer.Option("--draw", min=0, help="A fresh draw of sampled answers.")
+    ] = 0,
+    reserve: Annotated[
+        bool, typer.Option("--reserve", help="Score the reserve samples as well.")
+    ] = False,
+    responses: Annotated[
+        int, typer.Option("--responses", min=1, help="N times the suite's K sampled answers.")
+    ] = 1,
+    base: Annotated[
+        str | None, typer.Option("--base", help="The base model under an adapter.")
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    executor: Annotated[
+        Literal["local", "ray"],
+        typer.Option("--executor", help="This process, or the Ray cluster (docs/scaling.md)."),
+    ] = "local",
+    replicas: Annotated[
+        int | None,
+        typer.Option("--replicas", min=1, help="On Ray. Default: one a GPU, else one a node."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be generated, and generate nothing.")
+    ] = False,
+) -> None:
+    """Score a model on a suite: generate what is missing, score it, and keep every score."""
+    from rich.console import Console
+
+    from harness.core.workspace import Workspace
+    from harness.evaluation.plan import Extent
+    from harness.evaluation.runner import score as score_model
+    from harness.store.store import Store
+    from harness.suite.load import load_suite
+
+    loaded = load_suite(suite)
+    workspace = Workspace.at().ensure()
+    console = Console()
+    from harness.backends.ray.cluster import connect
+    from harness.evaluation.open_model import Hardware, open_model
+
+    cluster = connect(replicas) if executor == "ray" else None
+    if cluster is not None and device == "auto":
+        device = cluster.device
+
+    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
+        candidate = open_model(
+            model,
+            workspace,
+            store,
+            hardware=Hardware.choose(device, dtype),
+            base=base,
+            cluster=cluster,
+            say=lambda text: console.print(text, style="dim", markup=False),
+        )
+        extent = Extent(responses, 1.0 if reserve else 0.0)
+        if dry_run:
+            _show_missing(candidate, loaded, store, seed, limit, draw, extent, console)
+            return
+        with bars(console) as progress:
+            report = score_model(
+                candidate,
+                loaded,
+                store,
+                seed=seed,
+                limit=limit,
+                draw=draw,
+                extent=extent,
+                progress=progress,
+            )
+        show_report(report, store, console)
+
+
+def rescore(
+    run: Annotated[str, typer.Argument(help="The run's id, or run:ID.")],
+    suite: Annotated[
+        Path | None, typer.Option("--suite", "-s", help="Another suite than the run's own.")
+    ] = None,
+) -> None:
+    """Score a run's stored answers again with today's metrics; no model is loaded."""
+    from rich.console import Console
+
+    from harness.core.workspace import Workspace
+    from harness.evaluation import runner
+    from harness.evaluation.references import suite_of
+    from harness.store.runs import require_run
+    from harness.store.store import Store
+    from harness.suite.load import load_suite
+
+    console = Console()
+    with Store(Workspace.at().ensure()) as store:
+        old = require_run(store, run.removeprefix("run:"))
+        loaded = load_suite(suite or suite_of(old, store))
+        draw = store.query("SELECT draw FROM runs WHERE run_id = ?", [old.id])[0]["draw"]
+        with bars(console) as progress:
+            report = runner.rescore(old, loaded, store, draw=draw or 0, progress=progress)
+        if report.run.id != old.id:
+            console.print(
+                f"The metrics are of another version than run {old.id}'s: this is a new run.",
+                style="dim",
+            )
+        show_report(report, store, console)
+
+
+def runs(
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="Only this suite's, by name.")
+    ] = None,
+    training: Annotated[
+        str | None, typer.Option("--training", help="Only this training's.")
+    ] = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many, newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List the runs, newest first, with their main scores."""
+    from rich.console import Console
+
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
+
+    workspace = Workspace.at()
+    if not workspace.home.exists():
+        from harness.core.errors import UserError
+
+        raise UserError(
+            "there is no workspace here",
+            file=workspace.home,
+            cure="`ratchet score` makes one; or name another with --home",
+        )
+    conditions = [("model", model), ("suite", suite), ("training_id", training)]
+    given = [(column, value) for column, value in conditions if value is not None]
+    where = " AND ".join(f"{column} = ?" for column, _ in given) or "true"
+    with Store(workspace) as store:
+        rows = store.query(
+            f"""
+            SELECT run_id, model, suite, sample_limit, training_id, step, started_at,
+                   (SELECT arg_max(event, e.happened_at) FROM run_events e
+                    WHERE e.run_id = r.run_id) AS state
+            FROM runs r WHERE {where} ORDER BY started_at DESC LIMIT ?
+            """,
+            [*(value for _, value in given), last],
+        )
+        values = {row["run_id"]: _values(store, row["run_id"]) for row in rows}
+    console = Console()
+    if as_json:
+        import json
+
+        for row in rows:
+            line = {**row, "scores": values[row["run_id"]]}
+            console.out(json.dumps(line, ensure_ascii=False, default=str), highlight=False)
+        return
+    _show_runs(rows, values, console)
+
+
+def _values(store: Store, run_id: str) -> dict[str, float | None]:
+    from harness.comparison.evidence import summarise
+    from harness.store.runs import require_run
+
+    return {line.metric: line.value for line in summarise(store, require_run(store, run_id))}
+
+
+def _show_runs(
+    rows: list[dict[str, Any]], values: dict[str, dict[str, float | None]], console: Console
+) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if not rows:
+        console.print("No runs yet. `ratchet score MODEL --suite FILE` makes one.")
+        return
+    for row in rows:
+        limit = f", {row['sample_limit']} samples a task" if row["sample_limit"] else ""
+        when = f"{row['started_at']:%Y-%m-%d %H:%M}"
+        console.print(
+            Text.assemble(
+                (f"run:{row['run_id']}", "bold"),
+                f"  {row['model']}  on {row['suite']}{limit}  {when}  {row['state'] or 'begun'}",
+            )
+        )
+        listed = [
+            f"{name} {value:.4g}"
+            for name, value in values[row["run_id"]].items()
+            if value is not None
+        ]
+        console.print(Padding(Text(" · ".join(listed), "dim"), (0, 0, 0, 4)))
+
+
+def _show_missing(
+    candidate: Any,
+    suite: Any,
+    store: Store,
+    seed: int,
+    limit: int | None,
+    draw: int,
+    extent: Any,
+    console: Console,
+) -> None:
+    from harness.evaluation.cost import cost_of
+    from harness.evaluation.runner import missing_answers
+
+    counts = missing_answers(
+        candidate, suite, store, seed=seed, limit=limit, draw=draw, extent=extent
+    )
+    for (task, kind), (missing, total, tokens) in counts.items():
+        what = f"at most {tokens} new tokens" if kind == "generation" else "log-probabilities only"
+        console.print(f"  {task}: {missing} of {total} answers ({kind}) to make; {what}")
+    cost = cost_of(candidate, suite, store, seed=seed, limit=limit, draw=draw, extent=extent)
+    for sentence in cost.sentences if cost is not None else ():
+        console.print(f"  {sentence}", highlight=False)

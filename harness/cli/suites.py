@@ -1,0 +1,211 @@
+"""`ratchet suites check`: everything that can be wrong with a suite, before a weight is loaded."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.evaluation.plan import Extent
+    from harness.metrics.base import Metric
+    from harness.suite.suite import Suite, Task
+
+suites = typer.Typer(help="Look at suites without scoring anything.", no_args_is_help=True)
+
+
+@suites.callback()
+def _suites() -> None:
+    """Look at suites without scoring anything."""
+
+
+@suites.command()
+def check(
+    suite: Annotated[Path, typer.Argument(help="The suite, a YAML file.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", help="Whose tokenizer counts the prompt's tokens.")
+    ] = "smollm2-135m-instruct",
+) -> None:
+    """Validate a suite and show one rendered prompt of each task, with its length in tokens."""
+    from rich.console import Console
+
+    from harness.suite.load import load_suite
+
+    loaded = load_suite(suite)
+    console = Console()
+    encode = _encoder(model, console)
+    console.print(f"{loaded.name}: {len(loaded.tasks)} tasks, protocol {loaded.digest}")
+    for task in loaded.tasks:
+        _show_task(task, encode, console)
+    _show_gate(loaded, console)
+
+
+def _encoder(model: str, console: Console) -> Any:
+    """The tokenizer's chat encoding, or None with a word of why: checking needs no weights."""
+    from harness.core.errors import UserError
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
+
+    try:
+        files = resolve(model, Workspace.at())
+    except UserError as error:
+        console.print(f"(no token counts: {error.what})", style="dim", markup=False)
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
+    return lambda messages: tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
+    )
+
+
+def _show_task(task: Task, encode: Any, console: Console) -> None:
+    from rich.text import Text
+
+    reserve = sum(sample.reserve for sample in task.samples)
+    console.print()
+    console.print(
+        Text(task.name, style="bold"), Text(f"{len(task.samples)} samples", "dim"), end=""
+    )
+    console.print(Text(f" ({reserve} in reserve)" if reserve else "", "dim"))
+    for metric in task.metrics:
+        console.print(Text(f"  {metric.spec.signature}", style="dim"))
+    sample = task.samples[0]
+    for message in sample.prompt:
+        console.print(Text(f"  {message['role']}: {_shown(message['content'])}"))
+    if sample.text is not None:
+        console.print(Text(f"  text: {_shown(sample.text)}"))
+    for reference in sample.references:
+        console.print(Text(f"  reference: {_shown(reference)}"))
+    if encode is not None and sample.prompt:
+        lengths = [len(encode(s.prompt)) for s in task.samples]
+        console.print(
+            Text(
+                f"  sample {sample.id}: {lengths[0]} tokens with the chat template; "
+                f"the longest prompt has {max(lengths)}, and {task.settings.max_new_tokens} "
+                "may be generated",
+                style="dim",
+            )
+        )
+
+
+def _shown(text: str, limit: int = 160) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def _show_gate(suite: Suite, console: Console) -> None:
+    from rich.text import Text
+
+    roles = suite.roles()
+    names = list(roles)
+    console.print()
+    console.print(
+        Text(f"gate: margin {suite.policy.margin}, alpha {suite.policy.alpha}", style="bold")
+    )
+    for role in ("required", "watched", "advisory"):
+        held = [name for name in names if roles[name] == role]
+        if held:
+            console.print(Text(f"  {role}: {', '.join(held)}"))
+    _show_power(suite, [name for name in names if roles[name] != "advisory"], console)
+
+
+def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
+    """The smallest drop that each gated metric shows at 80% power: measured, else assumed."""
+    from rich.text import Text
+
+    from harness.comparison.looks import schedule
+
+    last = schedule(suite.policy.looks or (1.0,))[-1]
+    known, note = _calibration(suite)
+    console.print(Text("\nsmallest drop that FAILs in 80% of cases:", style="bold"))
+    later, assumed = [], False
+    for task, metric in suite.metrics():
+        name = f"{task.name}/{metric.spec.name}"
+        if name not in gated:
+            continue
+        if name in known:
+            drop, n, responses = known[name]
+        elif _like_a_share(metric):
+            assumed = True
+            drop, n, responses = _visible(
+                suite, task, last, len(gated), suite.policy.margin_of(name)
+            )
+        else:
+            later.append(name)
+            continue
+        margin = suite.policy.margin_of(name)
+        said = f"  {name}: {_percent(drop)} with {n} samples × {responses}"
+        if drop > margin:
+            said += f", above the margin of {margin:.1%}: smaller drops often go unseen"
+        console.print(Text(said, style="yellow" if drop > margin else ""))
+    if later:
+        console.print(Text(f"  {', '.join(later)}: `ratchet calibrate` measures it", "dim"))
+    if known:
+        console.print(Text(f"  measured by calibration {note}", "dim"))
+    if assumed:
+        said = (
+            "before scoring, taken as right or wrong and 70% right; sampled anchors with 16 answers"
+        )
+        console.print(Text(f"  {said}", style="dim"))
+
+
+def _calibration(suite: Suite) -> tuple[dict[str, tuple[float, int, int]], str]:
+    """What the newest calibration of this suite measured: metric -> drop, samples, answers."""
+    from harness.comparison.calibrations import newest
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
+
+    workspace = Workspace.at()
+    if not workspace.home.exists():
+        return {}, ""
+    with Store(workspace) as store:
+        found = newest(store, suite.digest)
+    if found is None:
+        return {}, ""
+    rows = found.detail["metrics"]
+    return {
+        row["metric"]: (
+            math.inf if row["visible"] is None else row["visible"],
+            row["n"],
+            row["responses"],
+        )
+        for row in rows
+    }, found.note
+
+
+def _like_a_share(metric: Metric) -> bool:
+    """Whether right-or-wrong answers stand for it: a share of which more is better."""
+    spec = metric.spec
+    whole = (spec.low, spec.high) == (0.0, 1.0)
+    return whole and spec.direction == "higher" and spec.scale == "ratio" and spec.form != "corpus"
+
+
+def _visible(
+    suite: Suite, task: Task, extent: Extent, tests: int, margin: float
+) -> tuple[float, int, int]:
+    """The drop, the samples (or clusters) that it takes part with, and the answers to each."""
+    from harness.comparison.evidence import planned_responses
+    from harness.evaluation.plan import samples_in
+    from harness.gate.calibration import visible_before_scoring
+
+    samples = samples_in(suite, task, None, 0, extent)
+    n = len({sample.cluster or f"\0{sample.id}" for sample in samples})
+    responses = planned_responses(suite, extent)[task.name] if task.sampled else 1
+    drop = visible_before_scoring(
+        n,
+        responses=responses,
+        anchor_responses=max(16, responses) if task.sampled else 1,
+        margin=margin,
+        alpha=suite.policy.alpha,
+        tests=tests,
+    )
+    return drop, n, responses
+
+
+def _percent(drop: float) -> str:
+    return f"{drop:.1%}" if drop < 1 else "no drop at all"

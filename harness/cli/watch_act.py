@@ -1,0 +1,64 @@
+"""What the watch's verbs do about a verdict, and how they say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.registry.registry import Registry
+    from harness.store.store import Store
+    from harness.watch.monitor.verdict import WatchVerdict
+    from harness.watch.rollout.actions import Action
+
+
+def respond(
+    verdict: WatchVerdict,
+    registry: Registry,
+    store: Store,
+    console: Console,
+    *,
+    act: bool,
+    webhook: str | None,
+    as_json: bool,
+) -> None:
+    """Act on a verdict, or say what --act would do."""
+    from harness.watch.rollout.actions import act as take_back
+
+    action = take_back(verdict, registry, store, act=act, webhook=webhook)
+    if as_json:
+        import json
+
+        row = json.dumps(action.row(), ensure_ascii=False, default=str)
+        console.file.write(row + "\n")
+        console.file.flush()
+    else:
+        say(action, console)
+
+
+def check_webhook(url: str | None) -> None:
+    """Before anything is looked at. Raises UserError where it is no web address."""
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise UserError(
+            "a webhook is a web address",
+            field="--webhook",
+            cure="one that begins with http:// or https://",
+        )
+
+
+def say(action: Action, console: Console) -> None:
+    """One line of what was done, or would have been."""
+    to = (action.to_digest or "")[:12]
+    if action.action == "held":
+        said, style = f"nothing was done: {action.reason}", "yellow"
+    elif action.action == "ramped":
+        said = action.reason if action.acted else f"dry run, --act does it: {action.reason}"
+        style = "green" if action.acted else "yellow"
+    elif action.acted:
+        said, style = f"taken back: {action.line} serves {to} again", "bold"
+    else:
+        said, style = f"dry run: with --act {action.line} would go back to {to}", "yellow"
+    console.print(said, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,1 +1,0 @@
-"""The harness's verbs, one file a family: parse, call, print. Heavy imports stay in the bodies."""

@@ -1,0 +1,1 @@
+"""From two stored runs to a stored verdict."""

@@ -1,0 +1,179 @@
+"""The closed loop around the gate: score what a look needs, decide, and look again if undecided.
+
+`gate.py` is pure; this is where it meets the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from harness.comparison.evidence import metric_scores, planned, planned_responses, slices_of
+from harness.comparison.verdict_log import Decision, keep
+from harness.core.fingerprint import protocol_differences
+from harness.core.types import Run, VerdictOutcome
+from harness.evaluation.plan import Extent
+from harness.gate.decision import decide
+from harness.gate.improvement import improved
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy
+from harness.gate.verdict import Verdict
+from harness.store import runs
+from harness.store.store import Store
+from harness.suite.suite import Suite
+
+Extend = Callable[[Extent], Run]
+"""Scores the model as far as an extent asks, and returns its run; cheap where that is done."""
+
+
+def schedule(looks: Sequence[float]) -> tuple[Extent, ...]:
+    """The evidence of each planned look, from cumulative shares such as (1, 2, 4).
+
+    Sampled answers grow with the share (K, 2K, 4K); greedy ones can't say more, so their reserve
+    samples come in instead, in proportion.
+    """
+    first, last = looks[0], looks[-1]
+    return tuple(
+        Extent(
+            responses=max(1, round(share / first)),
+            reserve=0.0 if last == first else (share - first) / (last - first),
+            gated_only=True,
+        )
+        for share in looks
+    )
+
+
+def evidence_at(
+    store: Store,
+    run: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    extent: Extent,
+    *,
+    whole: bool = False,
+) -> dict[str, MetricScores]:
+    """A run's scores as one look may see them. `whole` keeps all its answers, not just K: an
+    anchor's many responses make its values sharper without changing what they estimate.
+    """
+    return metric_scores(
+        store,
+        run,
+        policy=policy,
+        only=planned(suite, extent, limit=run.limit, seed=run.seed),
+        responses=None if whole else planned_responses(suite, extent),
+        slices=slices_of(suite, policy),
+    )
+
+
+def compare(
+    store: Store,
+    anchor: Run,
+    candidate: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    *,
+    extents: Sequence[Extent],
+    look: int,
+    earlier: Verdict | None = None,
+) -> Verdict:
+    """The verdict of one look over two runs that are both scored that far."""
+    problems = protocol_differences(anchor.fingerprint, candidate.fingerprint)
+    if problems:
+        return incomparable(problems, policy, (look, len(extents)))
+    extent = extents[look - 1]
+    return decide(
+        evidence_at(store, anchor, suite, policy, extent, whole=True),
+        evidence_at(store, candidate, suite, policy, extent),
+        policy,
+        look=(look, len(extents)),
+        earlier=earlier,
+        today=runs.now().date(),
+    )
+
+
+def incomparable(
+    reasons: Sequence[str], policy: GatePolicy = GatePolicy(), look: tuple[int, int] = (1, 1)
+) -> Verdict:
+    """The verdict on two runs that can't be held against each other; each reason names a field."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return Verdict(
+        outcome=VerdictOutcome.INCOMPARABLE,
+        rows=(),
+        headline=f"These runs were not scored in the same way: {reasons[0]}{more}.",
+        reasons=tuple(reasons),
+        settle="score both models on the same suite, data and settings",
+        rule=policy.rule,
+        fail_rule=policy.fail_rule,
+        policy_alpha=policy.alpha,
+        look=look,
+    )
+
+
+def decide_by_looks(
+    extend: Extend,
+    opponents: Mapping[str, Run | Extend],
+    suite: Suite,
+    store: Store,
+    policy: GatePolicy,
+    *,
+    looks: Sequence[float] = (1.0,),
+    training_id: str | None = None,
+    step: int | None = None,
+    on_look: Callable[[int, int, Extent], None] = lambda look, of, extent: None,
+    notes: Mapping[str, str] | None = None,
+) -> list[Decision]:
+    """Hold a candidate against every opponent ("anchor", "crest"), look by look.
+
+    A look ends the loop when some opponent's verdict is `fail` or `incomparable`, or when no
+    verdict is open. Every verdict that was reached is stored, with the `notes` of its caller; the
+    last one per opponent is returned, in the order of the opponents.
+    """
+    extents = schedule(looks)
+    policy = replace(policy, looks=tuple(looks))
+    decisions: dict[str, Decision] = {}
+    open_names = list(opponents)
+    for look, extent in enumerate(extents, start=1):
+        on_look(look, len(extents), extent)
+        candidate = extend(extent)
+        for name in open_names:
+            opponent = opponents[name]
+            anchor = opponent if isinstance(opponent, Run) else opponent(extent)
+            verdict = compare(
+                store,
+                anchor,
+                candidate,
+                suite,
+                policy,
+                extents=extents,
+                look=look,
+                earlier=decisions[name].verdict if name in decisions else None,
+            ).with_note(**(notes or {}))
+            decisions[name] = keep(store, name, anchor, candidate, verdict, training_id, step)
+        outcomes = {name: decisions[name].verdict.outcome for name in open_names}
+        open_names = [n for n in open_names if outcomes[n] is VerdictOutcome.INCONCLUSIVE]
+        stops = (VerdictOutcome.FAIL, VerdictOutcome.INCOMPARABLE)
+        if not open_names or any(outcome in stops for outcome in outcomes.values()):
+            break
+    return [decisions[name] for name in opponents]
+
+
+def decide_once(
+    store: Store,
+    against: str,
+    anchor: Run,
+    candidate: Run,
+    suite: Suite,
+    policy: GatePolicy,
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> Decision:
+    """One verdict on all evidence that both runs have, and whether improvement is proven."""
+    whole = (Extent(responses=2**20, reserve=1.0),)
+    verdict = compare(store, anchor, candidate, suite, policy, extents=whole, look=1)
+    proven = None
+    if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
+        sides = [evidence_at(store, run, suite, policy, whole[0]) for run in (anchor, candidate)]
+        claim = improved(sides[0], sides[1], policy, today=runs.now().date())
+        proven = claim.sentence if claim else None
+    verdict = verdict.with_note(**(notes or {}))
+    return keep(store, against, anchor, candidate, verdict, improvement=proven)

@@ -1,0 +1,132 @@
+"""Whether one checkpoint is the same model behind two backends: the gate, held both ways.
+
+A serving bug (another template, a lost BOS, a wrong kernel, a quantisation nobody mentioned) is
+a difference between two scorings of the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from harness.comparison.looks import decide_once
+from harness.comparison.verdict_log import Decision
+from harness.core.types import Response, Run, VerdictOutcome
+from harness.gate.policy import GatePolicy
+from harness.store import runs
+from harness.store.store import Store
+from harness.suite.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Two greedy answers to one sample that part at character `at`."""
+
+    task: str
+    sample_id: str
+    at: int
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the log-probabilities of given tokens are apart, in nats a token: over `tokens`
+    tokens the median and the largest absolute difference, and the sample that holds the largest.
+    """
+
+    tokens: int
+    median: float
+    largest: float
+    sample_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """`pass` only where neither side is worse than the other by more than the margin.
+
+    `there` holds the second side against the first, `back` the first against the second. Of
+    `compared` greedy answers `same` are equal, character by character.
+    """
+
+    outcome: VerdictOutcome
+    there: Decision
+    back: Decision
+    compared: int
+    same: int
+    divergences: tuple[Divergence, ...]
+    drift: Drift | None
+
+
+def parity(store: Store, first: Run, second: Run, suite: Suite, policy: GatePolicy) -> Parity:
+    """Decide both ways on all evidence that the two runs have, and find where answers part.
+
+    Two one-sided tests at the policy's alpha each, so a false `pass` has at most that probability
+    (the intersection-union form of an equivalence test; Schuirmann 1987).
+    """
+    there = decide_once(store, "parity", first, second, suite, policy)
+    back = decide_once(store, "parity", second, first, suite, policy)
+    pairs = list(_pairs(store, first, second))
+    greedy = [
+        (a, b)
+        for a, b in pairs
+        if a.kind == "generation" and not suite.task(a.task).sampled and not (a.error or b.error)
+    ]
+    divergences = tuple(_divergence(a, b) for a, b in greedy if a.text != b.text)
+    return Parity(
+        outcome=_both(there.verdict.outcome, back.verdict.outcome),
+        there=there,
+        back=back,
+        compared=len(greedy),
+        same=len(greedy) - len(divergences),
+        divergences=divergences,
+        drift=_drift(pairs),
+    )
+
+
+def _both(there: VerdictOutcome, back: VerdictOutcome) -> VerdictOutcome:
+    for outcome in (
+        VerdictOutcome.INCOMPARABLE,
+        VerdictOutcome.FAIL,
+        VerdictOutcome.INCONCLUSIVE,
+    ):
+        if outcome in (there, back):
+            return outcome
+    return VerdictOutcome.PASS
+
+
+def _pairs(store: Store, first: Run, second: Run) -> Iterator[tuple[Response, Response]]:
+    def place(response: Response) -> tuple[str, str, str, int, int]:
+        return (
+            response.task,
+            response.kind,
+            response.sample_id,
+            response.index,
+            response.draw,
+        )
+
+    others = {place(response): response for response in runs.run_responses(store, second.id)}
+    for response in runs.run_responses(store, first.id):
+        other = others.get(place(response))
+        if other is not None:
+            yield response, other
+
+
+def _divergence(a: Response, b: Response) -> Divergence:
+    shorter = min(len(a.text), len(b.text))
+    at = next((n for n in range(shorter) if a.text[n] != b.text[n]), shorter)
+    return Divergence(a.task, a.sample_id, at, a.text, b.text)
+
+
+def _drift(pairs: list[tuple[Response, Response]]) -> Drift | None:
+    gaps = [
+        (abs(x - y), a.sample_id)
+        for a, b in pairs
+        if a.kind != "generation" and a.token_ids == b.token_ids
+        for x, y in zip(a.logprobs or (), b.logprobs or (), strict=False)
+    ]
+    if not gaps:
+        return None
+    largest, sample_id = max(gaps)
+    return Drift(len(gaps), median(gap for gap, _ in gaps), largest, sample_id)

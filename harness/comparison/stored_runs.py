@@ -1,0 +1,160 @@
+"""Two runs that are both in the store, held against each other with neither suite nor model.
+
+This is what CI does with two bundles, and with what was imported from elsewhere: the samples are
+the runs' own, and the policy comes from a file or is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.comparison.evidence import metric_scores
+from harness.comparison.looks import incomparable
+from harness.comparison.verdict_log import Decision, keep
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.fingerprint import protocol_differences
+from harness.core.types import Run, Sample, VerdictOutcome
+from harness.core.yaml_file import load_yaml, validate
+from harness.gate.decision import decide
+from harness.gate.improvement import improved
+from harness.gate.metric_scores import MetricScores
+from harness.gate.policy import GatePolicy, GatePolicyModel
+from harness.store import runs
+from harness.store.store import Store
+
+
+class _WithGate(BaseModel):
+    """A file with a `gate:` block among other things: a suite is one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    gate: GatePolicyModel = GatePolicyModel()
+
+
+def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
+    """The policy in a YAML file: a suite's `gate:` block, or the block's keys by themselves.
+
+    `metrics` are the `task/metric` names there are: one that the policy names in vain is refused.
+    Raises UserError with file, line and field.
+    """
+    document = load_yaml(path, what="policy")
+    inside = "gate" in document.data or "tasks" in document.data
+    model = validate(_WithGate, document).gate if inside else validate(GatePolicyModel, document)
+    known = {*metrics, *(name.rpartition("/")[2] for name in metrics)}
+    for name in model.metrics:
+        if name not in known:
+            place = ("gate", "metrics", name) if inside else ("metrics", name)
+            raise document.error(
+                f"the policy names a metric that the runs don't have: {name!r}",
+                place,
+                cure=f"they have: {', '.join(sorted(metrics))}",
+            )
+    return model.to_policy()
+
+
+def metrics_of(run: Run) -> list[str]:
+    """The `task/metric` names of a run."""
+    return [
+        f"{task}/{metric}"
+        for task, protocol in run.fingerprint.protocol.items()
+        if not task.startswith("@")
+        for metric in protocol["metrics"]
+    ]
+
+
+def decide_stored(
+    store: Store,
+    against: str,
+    anchor: Run,
+    candidate: Run,
+    policy: GatePolicy,
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> Decision:
+    """One verdict on all evidence that both runs have, and whether improvement is proven.
+
+    Reserve samples count as soon as both runs have been asked them; all others must be there.
+    """
+    problems = protocol_differences(anchor.fingerprint, candidate.fingerprint)
+    if problems:
+        verdict = incomparable(problems, policy).with_note(**(notes or {}))
+        return keep(store, against, anchor, candidate, verdict)
+    samples = _samples(store, anchor)
+    only = _asked(store, anchor, candidate, samples)
+    slices = _slices(samples, policy)
+    ours, theirs = (_scores(store, run, policy, only, slices) for run in (anchor, candidate))
+    today = runs.now().date()
+    verdict = decide(ours, theirs, policy, today=today).with_note(**(notes or {}))
+    proven = None
+    if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
+        claim = improved(ours, theirs, policy, today=today)
+        proven = claim.sentence if claim else None
+    return keep(store, against, anchor, candidate, verdict, improvement=proven)
+
+
+def _scores(
+    store: Store,
+    run: Run,
+    policy: GatePolicy,
+    only: Mapping[str, Collection[str]],
+    slices: Mapping[str, Mapping[str, str]],
+) -> dict[str, MetricScores]:
+    return metric_scores(store, run, policy=policy, only=only, slices=slices)
+
+
+def _samples(store: Store, run: Run) -> dict[str, dict[str, Sample]]:
+    """Task -> sample id -> sample, as they were when the run was scored."""
+    return {
+        task: runs.load_samples(
+            store, digest_of({k: protocol[k] for k in protocol if k != "metrics"})
+        )
+        for task, protocol in run.fingerprint.protocol.items()
+        if not task.startswith("@")
+    }
+
+
+def _asked(
+    store: Store, anchor: Run, candidate: Run, samples: Mapping[str, Mapping[str, Sample]]
+) -> dict[str, set[str]]:
+    """The sample ids of each task: all that either run was asked, less a reserve of one's own."""
+    rows: list[dict[str, Any]] = store.query(
+        "SELECT task, sample_id, count(DISTINCT run_id) AS runs FROM scores "
+        "WHERE run_id IN (?, ?) GROUP BY task, sample_id",
+        [anchor.id, candidate.id],
+    )
+    both = 1 if anchor.id == candidate.id else 2
+    only: dict[str, set[str]] = {task: set() for task in samples}
+    for row in rows:
+        sample = samples.get(row["task"], {}).get(row["sample_id"])
+        kept_back = sample is not None and sample.reserve
+        if row["runs"] == both or not kept_back:
+            only.setdefault(row["task"], set()).add(row["sample_id"])
+    return only
+
+
+def _slices(
+    samples: Mapping[str, Mapping[str, Sample]], policy: GatePolicy
+) -> dict[str, dict[str, str]]:
+    fields = {own.by for own in policy.metrics.values() if own.by}
+    return {
+        name: {
+            sample.id: str(sample.fields[name])
+            for of_task in samples.values()
+            for sample in of_task.values()
+            if name in sample.fields
+        }
+        for name in fields
+    }
+
+
+def require_runs(anchor: Run | None, candidate: Run | None) -> tuple[Run, Run]:
+    """Both, where both are stored. Raises UserError otherwise."""
+    if anchor is None or candidate is None:
+        raise UserError(
+            "on which suite?", field="--suite", cure="a model is scored on one: --suite FILE"
+        )
+    return anchor, candidate

@@ -1,0 +1,114 @@
+"""A decision of the gate, and how it is kept in the store."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from harness.core.types import Run
+from harness.gate.verdict import Verdict
+from harness.store import runs
+from harness.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One verdict, between which runs, and the id under which it is stored; `improvement` says what
+    was proven better, where something was.
+    """
+
+    id: str
+    against: str
+    anchor: Run
+    candidate: Run
+    verdict: Verdict
+    improvement: str | None = None
+
+
+def keep(
+    store: Store,
+    against: str,
+    anchor: Run,
+    candidate: Run,
+    verdict: Verdict,
+    training_id: str | None = None,
+    step: int | None = None,
+    *,
+    improvement: str | None = None,
+) -> Decision:
+    """Store a verdict with its rows, and give it an id. An `improvement` that was proven makes
+    it one that a promotion may stand on, even where it is not a `pass`.
+    """
+    verdict_id = keep_verdict(
+        store,
+        against,
+        anchor.id,
+        candidate.id,
+        verdict,
+        training_id,
+        step,
+        improvement=improvement,
+    )
+    return Decision(verdict_id, against, anchor, candidate, verdict, improvement)
+
+
+def keep_verdict(
+    store: Store,
+    against: str,
+    anchor_run: str | None,
+    candidate_run: str,
+    verdict: Verdict,
+    training_id: str | None = None,
+    step: int | None = None,
+    *,
+    improvement: str | None = None,
+) -> str:
+    """`keep` by the runs' ids alone, of which the anchor's is None for the first of a line."""
+    verdict_id = uuid.uuid4().hex[:16]
+    at = runs.now()
+    store.append(
+        "verdicts",
+        [
+            {
+                "verdict_id": verdict_id,
+                "outcome": verdict.outcome.value,
+                "against": against,
+                "anchor_run": anchor_run,
+                "candidate_run": candidate_run,
+                "training_id": training_id,
+                "step": step,
+                "look": verdict.look[0],
+                "looks": verdict.look[1],
+                "headline": verdict.headline,
+                "policy": {"rule": verdict.rule, "alpha": verdict.policy_alpha},
+                "detail": {
+                    **verdict.to_dict(),
+                    "promotable": improvement is not None,
+                    "improvement": improvement,
+                },
+                "decided_at": at,
+            }
+        ],
+    )
+    store.append(
+        "verdict_metrics",
+        [
+            {
+                "verdict_id": verdict_id,
+                "metric": row.name,
+                "required": row.required,
+                "outcome": row.outcome.value,
+                "arm": row.arm,
+                "anchor": row.anchor,
+                "candidate": row.candidate,
+                "change": row.change,
+                "low": row.interval[0] if row.interval else None,
+                "high": row.interval[1] if row.interval else None,
+                "margin": row.margin,
+                "samples": row.n,
+                "detail": {"p_worse": row.p_worse, "p_drop": row.p_drop, "mean_z": row.mean_z},
+            }
+            for row in verdict.rows
+        ],
+    )
+    return verdict_id

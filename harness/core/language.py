@@ -1,0 +1,85 @@
+"""What the metrics know of scripts and languages."""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+
+from harness.core.types import Sample
+
+# Han with its extensions, kana, bopomofo, and hangul: written without spaces, or (hangul) lost by
+# tokenizers that keep only a-z, so each character stands as a token of its own.
+CJK = (
+    "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3040-\u30ff\u3100-\u312f\u3130-\u318f\u31a0-\u31bf"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9d"
+    "\U00020000-\U0003134f"
+)
+_HAN = re.compile("[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
+_CJK_CHARACTER = re.compile(f"([{CJK}])")
+_LATIN_LETTER = re.compile(
+    "[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]"
+)
+_LETTER = re.compile(r"[^\W\d_]")
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_ASCII_PUNCTUATION = frozenset(string.punctuation)
+
+HAN_SHARE = 0.2
+"""From this share of Han among a text's letters on, the text counts as Chinese: one Han character
+says about as much as one English word of five letters."""
+
+
+def detect_language(text: str) -> str | None:
+    """`zh` or `en` by script alone: Han characters, else Latin letters; None for other scripts.
+
+    A text without any letter is `en`, because every tokenizer reads it alike.
+    """
+    if text.isascii():
+        return "en"
+    letters = len(_LETTER.findall(text))
+    if letters == 0:
+        return "en"
+    if len(_HAN.findall(text)) >= HAN_SHARE * letters:
+        return "zh"
+    return "en" if len(_LATIN_LETTER.findall(text)) * 2 >= letters else None
+
+
+def language_of(sample: Sample, text: str) -> str | None:
+    """What the suite says of the sample, without its region (`zh-Hans` is `zh`), else detected."""
+    if sample.language:
+        return re.split("[-_]", sample.language.lower(), maxsplit=1)[0]
+    return detect_language(text)
+
+
+def space_cjk(text: str) -> str:
+    """`text` with a space on both sides of every CJK character."""
+    return _CJK_CHARACTER.sub(r" \1 ", text)
+
+
+def normalize_label(text: str) -> str:
+    """Lower case, without punctuation, single spaces; full-width forms become their usual ones.
+
+    ASCII punctuation goes with its symbols, as SQuAD has it, and so does all of Unicode's
+    punctuation: `“北京。”` equals `北京`.
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
+    kept = "".join(
+        character
+        for character in text
+        if character not in _ASCII_PUNCTUATION and unicodedata.category(character)[0] != "P"
+    )
+    return " ".join(kept.split())
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD's normalisation of an answer, extended to Chinese: a label without English articles.
+
+    On ASCII text exactly the definition of Rajpurkar et al. 2016, so that `A` leaves nothing:
+    where answers are letters, compare labels.
+    """
+    return " ".join(_ARTICLE.sub(" ", normalize_label(text)).split())
+
+
+def answer_tokens(text: str) -> list[str]:
+    """Tokens of a normalised answer: words between spaces, CJK characters one by one."""
+    return space_cjk(normalize_answer(text)).split()

@@ -1,0 +1,104 @@
+"""One at a time: the lock that every process of ours takes before it opens the DuckDB file."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harness.core.errors import UserError
+
+_FIRST_WORD_S = 0.5
+_NEXT_WORD_S = 2.0
+
+
+class Patience:
+    """A bounded wait that says what it waits for: once after half a second, then every two."""
+
+    def __init__(self, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
+        self._began = time.monotonic()
+        self._timeout_s = timeout_s
+        self._on_wait = on_wait
+        self._next_word = _FIRST_WORD_S
+        self._pause_s = 0.001
+
+    def wait(self, holder: str) -> None:
+        """Sleep a little. Raises UserError naming the holder when the time is up."""
+        waited = time.monotonic() - self._began
+        if waited >= self._timeout_s:
+            raise UserError(
+                f"the store is held by {holder}; waited {waited:.0f} s",
+                cure="end that program or let it finish; rows appended meanwhile are safe",
+            )
+        if self._on_wait is not None and waited >= self._next_word:
+            self._on_wait(
+                f"waiting for the store, held by {holder}: "
+                f"{waited:.0f} s of at most {self._timeout_s:.0f} s"
+            )
+            self._next_word += _NEXT_WORD_S
+        left = max(0.0, self._timeout_s - waited)
+        time.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))
+        self._pause_s = min(self._pause_s * 1.5, 0.02)
+
+
+class Turnstile:
+    """An exclusive lock on a file, held only while the database is open.
+
+    Whoever stands in front of it goes next: a process that has just left, and wants in
+    again at once, as a server with many pages does, stands behind one that waited meanwhile. The
+    kernel frees both places when their holder dies, so there is nothing to clean up after a kill.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = path.with_name(f"{path.name}.next")
+
+    @contextlib.contextmanager
+    def pass_through(self, patience: Patience) -> Iterator[None]:
+        """Hold the lock. Raises UserError when it can't be had in time; OSError if not writable."""
+        with contextlib.ExitStack() as turn:
+            with self._locked(self._next, patience):
+                file = turn.enter_context(self._locked(self._path, patience))
+            with contextlib.suppress(OSError):  # a full disk must not stop a reader
+                os.pwrite(file, b"%-20d" % os.getpid(), 0)
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, patience: Patience) -> Iterator[int]:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            while not _try_lock(file):
+                patience.wait(self._holder())
+            yield file
+        finally:
+            # By name: a child forked meanwhile has the file open too, and would keep the lock.
+            fcntl.flock(file, fcntl.LOCK_UN)
+            os.close(file)
+
+    def _holder(self) -> str:
+        try:
+            return describe_process(int(self._path.read_bytes()))
+        except (OSError, ValueError):
+            return "another process"
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def describe_process(pid: int) -> str:
+    """`PID 123 (its command line)`, or the PID alone where the system does not tell."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return f"PID {pid}"
+    command = b" ".join(words).decode("utf-8", "replace").strip()
+    return f"PID {pid} ({command[:80]})" if command else f"PID {pid}"

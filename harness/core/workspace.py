@@ -1,0 +1,77 @@
+"""The folder beside the user's work in which everything of Ratchet's is kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.errors import UserError
+
+HOME_VARIABLE = "RATCHET_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths under one `.ratchet/`. Nothing is written anywhere else but where a verb is told to."""
+
+    home: Path
+
+    @classmethod
+    def at(cls, home: str | Path | None = None) -> Workspace:
+        """The workspace named by `home`, else by RATCHET_HOME, else `./.ratchet`."""
+        return cls(Path(home or os.environ.get(HOME_VARIABLE) or ".ratchet").absolute())
+
+    @property
+    def database(self) -> Path:
+        return self.home / "ratchet.duckdb"
+
+    @property
+    def journal(self) -> Path:
+        return self.home / "journal"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Immutable model folders, each named by the digest of its bytes."""
+        return self.home / "checkpoints"
+
+    @property
+    def lines(self) -> Path:
+        return self.home / "lines"
+
+    @property
+    def trainings(self) -> Path:
+        return self.home / "trainings"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def ensure(self) -> Workspace:
+        """Create the folders. Raises UserError where that is not permitted."""
+        folders = (
+            self.home,
+            self.journal,
+            self.checkpoints,
+            self.lines,
+            self.trainings,
+            self.cache,
+            self.logs,
+        )
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            ignore = self.home / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"the workspace can't be written: {error.strerror}",
+                file=error.filename or self.home,
+                cure="choose another folder with --home DIR, or fix its permissions",
+            ) from error
+        return self

@@ -1,0 +1,226 @@
+"""YAML in, a validated model out; every complaint names the file, the line and the field."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from harness.core.errors import UserError
+
+Place = tuple[str | int, ...]
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]"
+"""How what becomes the name of a file begins, as a pattern."""
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """A parsed YAML file and the line on which each of its fields stands."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: Mapping[Place, int]
+
+    def line_of(self, place: Place) -> int | None:
+        """The line of a field, or of the nearest enclosing field that is there."""
+        for length in range(len(place), -1, -1):
+            if place[:length] in self.lines:
+                return self.lines[place[:length]]
+        return None
+
+    def error(self, what: str, place: Place = (), *, cure: str | None = None) -> UserError:
+        """A UserError that points at a field of this document."""
+        field = ".".join(str(part) for part in place) or None
+        return UserError(what, file=self.path, line=self.line_of(place), field=field, cure=cure)
+
+
+def read_text(path: Path, *, what: str) -> str:
+    """A UTF-8 file's text. Raises UserError where it can't be read; `what` names its kind."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            f"no such {what}: {path.name}", file=path, cure="check the path's spelling"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"a {what} was expected here, not a folder", file=path) from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"the {what} is not UTF-8 (byte {error.start})", file=path, cure="save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise UserError(f"the {what} can't be read: {error.strerror}", file=path) from None
+
+
+def load_yaml(path: Path, *, what: str) -> YamlDocument:
+    """Parse one YAML mapping, refusing duplicate keys. Raises UserError."""
+    text = read_text(path, what=what)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise _unreadable(error, path) from None
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(
+            f"a {what} is a mapping of keys to values",
+            file=path,
+            line=1,
+            cure="write one `key: value` a line",
+        )
+    lines: dict[Place, int] = {(): 1}
+    _collect_lines(root, (), lines, path)
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _unreadable(error, path) from None
+    except ValueError as error:
+        # PyYAML takes 2026-02-31 for a date, and says no more than that there is none.
+        raise UserError(
+            f"a value looks like a date or a number and is none: {error}",
+            file=path,
+            cure="put quotes around it",
+        ) from None
+    return YamlDocument(path, data, lines)
+
+
+def _unreadable(error: yaml.YAMLError, path: Path) -> UserError:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return UserError(
+        f"this is not valid YAML: {problem}",
+        file=path,
+        line=mark.line + 1 if mark else None,
+        cure="check the indentation and the quotes near that line",
+    )
+
+
+def _collect_lines(
+    node: yaml.Node,
+    place: Place,
+    lines: dict[Place, int],
+    path: Path,
+    within: tuple[yaml.Node, ...] = (),
+) -> None:
+    if node in within:
+        raise UserError(
+            "an alias stands inside of what it is an alias of",
+            file=path,
+            line=node.start_mark.line + 1,
+            cure="write the value out",
+        )
+    within = (*within, node)
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(
+                    "a key is a plain word here, not a list or a mapping",
+                    file=path,
+                    line=key_node.start_mark.line + 1,
+                    cure="check the indentation and the quotes near that line",
+                )
+            child = (*place, key_node.value)
+            if child in lines:
+                raise UserError(
+                    f"the key {key_node.value!r} is written twice (first on line {lines[child]})",
+                    file=path,
+                    line=key_node.start_mark.line + 1,
+                    field=".".join(map(str, child)),
+                    cure="keep one of them",
+                )
+            lines[child] = key_node.start_mark.line + 1
+            _collect_lines(value_node, child, lines, path, within)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*place, index)] = item.start_mark.line + 1
+            _collect_lines(item, (*place, index), lines, path, within)
+
+
+def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
+    """The document as `model`. The first complaint becomes a UserError, in words."""
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the misspelling says more.
+        details = sorted(
+            _own_faults(error.errors(include_url=False)),
+            key=lambda detail: detail["type"] != "extra_forbidden",
+        )
+        first = details[0]
+        raw = tuple(part for part in first["loc"])
+        place = _real_place(raw, document)
+        what, cure = _in_words(first, raw, model)
+        if len(details) > 1:
+            what += f" (and {len(details) - 1} more)"
+        raise document.error(what, place, cure=cure) from None
+
+
+def _own_faults(details: list[Any]) -> list[Any]:
+    """Without the lists that pydantic calls too short because the items in them are wrong."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(place[: len(detail["loc"])] == detail["loc"] != place for place in places)
+    ]
+
+
+def _real_place(raw: Place, document: YamlDocument) -> Place:
+    """Drop the parts that pydantic adds for unions and validators but no YAML key has."""
+    place: Place = ()
+    node: Any = document.data
+    for part in raw:
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[int(part)]
+        elif part is raw[-1] and isinstance(part, str) and isinstance(node, dict):
+            return (*place, part)  # a missing key has a name, but no node
+        else:
+            continue
+        place = (*place, part)
+    return place
+
+
+def _in_words(detail: Any, raw: Place, model: type[BaseModel]) -> tuple[str, str | None]:
+    kind, key, given = detail["type"], str(raw[-1]) if raw else "", detail.get("input")
+    if kind == "extra_forbidden":
+        known = _known_keys(model, raw[:-1])
+        near = difflib.get_close_matches(key, known, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}", cure
+    if kind == "missing":
+        return f"the key {key!r} is missing", f"add `{key}: ...`"
+    if kind == "too_short":
+        return "this list is empty", "give it at least one item"
+    if kind in ("model_type", "dict_type"):
+        return f"keys and values are expected here (given: {given!r})", "write `{key: value}`"
+    if kind == "string_pattern_mismatch" and NAME in detail["ctx"]["pattern"]:
+        cure = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
+        return f"{given!r} can't be a name", cure
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
+    return f"{message[:1].lower()}{message[1:]}{shown}", None
+
+
+def _known_keys(model: type[BaseModel], place: Place) -> list[str]:
+    """The keys that the model at `place` takes, following nested models by their annotations."""
+    current: Any = model
+    for part in place:
+        fields = getattr(current, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else current
+        current = next(iter(_models_in(annotation, part)), current)
+    fields = getattr(current, "model_fields", {})
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _models_in(annotation: Any, hint: str | int) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found = [model for arg in getattr(annotation, "__args__", ()) for model in _models_in(arg, "")]
+    return sorted(found, key=lambda model: model.__name__.lower() != str(hint).lower())

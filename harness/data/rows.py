@@ -1,0 +1,155 @@
+"""Rows from JSONL, CSV and Parquet; a complaint names the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.core.yaml_file import read_text
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[tuple[int, Row]]:
+    """Every row with the line it stands on (CSV counts its header; Parquet counts rows from 1).
+
+    Raises UserError for a missing, empty or malformed file.
+    """
+    suffix = path.suffix.lower()
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if suffix not in readers:
+        raise UserError(
+            f"data of the kind {suffix or 'without a suffix'!r} can't be read",
+            file=path,
+            cure=f"use one of {', '.join(readers)}",
+        )
+    rows = readers[suffix](path)
+    if not rows:
+        raise UserError("the data file has no rows", file=path, cure="give at least one row")
+    return rows
+
+
+def _jsonl(path: Path) -> list[tuple[int, Row]]:
+    rows = []
+    for number, line in enumerate(read_text(path, what="data file").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_once)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"this line is not JSON: {error.msg} at column {error.colno}",
+                file=path,
+                line=number,
+                cure="one JSON object per line",
+            ) from None
+        except _TwiceError as error:
+            raise UserError(
+                f"the key {error.args[0]!r} is written twice",
+                file=path,
+                line=number,
+                cure="keep one of them",
+            ) from None
+        if not isinstance(row, dict):
+            raise UserError(
+                f"a row is a JSON object, not {type(row).__name__}", file=path, line=number
+            )
+        rows.append((number, row))
+    return rows
+
+
+class _TwiceError(Exception):
+    """A key that an object of JSON has twice: which one was meant, nobody can say."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return row
+
+
+def _csv(path: Path) -> list[tuple[int, Row]]:
+    reader = csv.DictReader(io.StringIO(read_text(path, what="data file"), newline=""))
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise UserError(
+                f"this row does not have the header's {len(reader.fieldnames or ())} columns",
+                file=path,
+                line=reader.line_num,
+                cure="quote values that hold commas or line breaks",
+            )
+        rows.append((reader.line_num, dict(row)))
+    return rows
+
+
+def _parquet(path: Path) -> list[tuple[int, Row]]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    if not path.is_file():
+        raise UserError(f"no such data file: {path.name}", file=path, cure="check its spelling")
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise UserError(f"this is not a readable Parquet file: {error}", file=path) from None
+    return list(enumerate(table.to_pylist(), start=1))
+
+
+def read_hub(name: str) -> list[tuple[int, Row]]:
+    """Rows of a hub dataset, `hub:owner/name[:config][:split]` (split `test` where none is named).
+
+    A folder stands for a dataset too. Raises UserError where it can't be had, offline included.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    place, config, split = _hub_parts(name)
+    try:
+        dataset = load_dataset(place, config, split=split)
+    except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"the dataset {place!r} (split {split!r}) can't be had: {reason}",
+            cure="check its name, config and split, go online once, or give a JSONL file",
+        ) from None
+    rows = [(number, dict(row)) for number, row in enumerate(dataset, start=1)]
+    if not rows:
+        raise UserError(f"the dataset {place!r} (split {split!r}) has no rows")
+    return rows
+
+
+def _hub_parts(name: str) -> tuple[str, str | None, str]:
+    place, *rest = name.removeprefix("hub:").split(":")
+    config = rest[0] if len(rest) == 2 else None
+    return place, config or None, rest[-1] if rest else "test"
+
+
+def row_id(row: Row) -> str:
+    """A stable id for a row that brings none: a digest of its content."""
+    canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def texts_in(row: Row, field: str, *, file: Path, line: int) -> tuple[str, ...]:
+    """The texts that a field lists. Raises UserError where it doesn't."""
+    if field not in row:
+        raise UserError(
+            f"this row has no field {field!r}",
+            file=file,
+            line=line,
+            field="choices",
+            cure=f"the row's fields are: {', '.join(row)}",
+        )
+    texts = row[field]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{field!r} is no list of texts", file=file, line=line, field="choices")
+    return tuple(texts)

@@ -1,0 +1,80 @@
+"""What a run would cost at a server: counted before anything of it is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.backends.base import Candidate
+from harness.backends.openai.backend import OpenAIBackend
+from harness.backends.openai.rate_limit import Budget, Prices
+from harness.evaluation.generate import generation_requests, grouped, likelihood_requests, require
+from harness.evaluation.plan import Extent, plan_answers
+from harness.store import runs
+from harness.store.store import Store
+from harness.suite.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """At most so many tokens `read` and `written`, and what the model's file says of money."""
+
+    read: int
+    written: int
+    budget: Budget
+
+    @property
+    def usd(self) -> float | None:
+        """US dollars, at most; None where no prices are configured."""
+        prices = self.budget.prices
+        return None if prices == Prices() else prices.of(self.read, self.written)
+
+    @property
+    def sentences(self) -> list[str]:
+        """For a user: the tokens, the money, and a budget that may not last."""
+        said = [f"in all at most {self.read:,} tokens read and {self.written:,} written"]
+        said.append(
+            "no prices are configured, so no money is shown: `prices:` in openai:FILE.yaml"
+            if self.usd is None
+            else f"at most ${self.usd:,.4f}"
+        )
+        most_tokens, most_usd = self.budget.most_tokens, self.budget.most_usd
+        if most_tokens is not None and self.read + self.written > most_tokens:
+            said.append(f"the budget of {most_tokens:,} tokens may not last")
+        if most_usd is not None and self.usd is not None and self.usd > most_usd:
+            said.append(f"the budget of ${most_usd:,.4f} may not last")
+        return said
+
+
+def cost_of(
+    candidate: Candidate,
+    suite: Suite,
+    store: Store,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    draw: int = 0,
+    extent: Extent = Extent(),
+) -> Cost | None:
+    """What `score` with the same words would cost at most, each request answered at once.
+
+    None where the model is not behind a server. Nothing is sent. Raises UserError for answers that
+    the server can't give.
+    """
+    if candidate.subject.get("backend") != "openai":
+        return None
+    backend = candidate.open()
+    assert isinstance(backend, OpenAIBackend)
+    wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
+    known = runs.cached_responses(store, [want.key for want in wanted])
+    read = written = 0
+    for (_, kind), group in grouped(want for want in wanted if want.key not in known).items():
+        require(backend, kind)
+        requests = (
+            generation_requests(backend, group, seed)
+            if kind == "generation"
+            else [part for parts in likelihood_requests(backend, group).values() for part in parts]
+        )
+        for request in requests:
+            more = backend.most_tokens(request, group[0].task.settings)
+            read, written = read + more[0], written + more[1]
+    return Cost(read, written, backend.budget)

@@ -1,0 +1,201 @@
+"""Stage one: answers. Those that are known come from the cache, the others from the backend."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from harness.backends.base import Backend, Candidate, GenerationRequest, LogprobRequest
+from harness.core.errors import UserError
+from harness.core.types import Response, ResponseKind
+from harness.evaluation.plan import Wanted, seed_of
+from harness.metrics.perplexity import rolling_windows
+from harness.store import runs
+from harness.store.store import Store
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, how much is done, and of how much."""
+
+FLUSH_EVERY_S = 1.0
+FLUSH_EVERY_ROWS = 64
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+def generate(
+    candidate: Candidate,
+    wanted: Sequence[Wanted],
+    store: Store,
+    seed: int,
+    progress: Progress = silent,
+) -> tuple[dict[str, Response], Counter[ResponseKind]]:
+    """Stage one: answers for everything wanted, from the cache where they are known.
+
+    Returns the answers by key, and how many of each kind had to be asked for.
+    """
+    known = runs.cached_responses(store, [want.key for want in wanted])
+    missing = [want for want in wanted if want.key not in known]
+    if not missing:
+        return known, Counter()
+    backend = candidate.open()
+    groups = grouped(missing)
+    for kind in dict.fromkeys(kind for _, kind in groups):
+        require(backend, kind)
+    for (name, kind), group in groups.items():
+        stage = f"{'generate' if kind == 'generation' else 'read'} {name}"
+        progress(stage, 0, len(group))
+        answers = (
+            _generations(backend, group, seed)
+            if kind == "generation"
+            else _likelihoods(backend, group)
+        )
+        done = 0
+        for batch in _in_flushes(answers):
+            runs.save_responses(store, batch, model_digest=candidate.digest)
+            known.update((response.key, response) for response in batch)
+            done += len(batch)
+            progress(stage, done, len(group))
+    return known, Counter(want.kind for want in missing)
+
+
+def grouped(wanted: Iterable[Wanted]) -> dict[tuple[str, ResponseKind], list[Wanted]]:
+    """By task and kind: what is asked of a backend together."""
+    groups: dict[tuple[str, ResponseKind], list[Wanted]] = defaultdict(list)
+    for want in wanted:
+        groups[want.task.name, want.kind].append(want)
+    return groups
+
+
+def require(backend: Backend, kind: ResponseKind) -> None:
+    """Raise UserError where the backend says why it has no such answers, before any is paid for."""
+    refuses = getattr(backend, "refuses", None)
+    problem = refuses(kind) if refuses is not None else None
+    if problem is not None:
+        raise UserError(problem, cure="leave out the metrics that need them: perplexity and NLL")
+
+
+def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:
+    """Batches so small that a crash loses little, so large that fsync costs nothing."""
+    batch: list[Response] = []
+    began = time.monotonic()
+    try:
+        for answer in answers:
+            batch.append(answer)
+            if len(batch) >= FLUSH_EVERY_ROWS or time.monotonic() - began >= FLUSH_EVERY_S:
+                yield batch
+                batch, began = [], time.monotonic()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if batch:
+            yield batch  # what was answered before the interruption is kept
+        raise
+    if batch:
+        yield batch
+
+
+def generation_requests(
+    backend: Backend, group: Sequence[Wanted], seed: int
+) -> list[GenerationRequest]:
+    """One request a sample of one task; its seeds are in the order of the sample's answers."""
+    return [
+        GenerationRequest(
+            id=sample_id,
+            prompt_ids=backend.encode_chat(wants[0].sample.prompt),
+            seeds=tuple(
+                seed_of(seed, want.task.name, sample_id, want.index, want.draw) for want in wants
+            ),
+        )
+        for sample_id, wants in _by_sample(group).items()
+    ]
+
+
+def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
+    by_sample: dict[str, list[Wanted]] = defaultdict(list)
+    for want in group:
+        by_sample[want.sample.id].append(want)
+    return by_sample
+
+
+def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterator[Response]:
+    by_sample = _by_sample(group)
+    requests = generation_requests(backend, group, seed)
+    for answer in backend.generate(requests, group[0].task.settings):
+        want = by_sample[answer.request_id][answer.position]
+        yield Response(
+            key=want.key,
+            sample_id=want.sample.id,
+            task=want.task.name,
+            kind=want.kind,
+            index=want.index,
+            draw=want.draw,
+            text=answer.text,
+            token_ids=answer.token_ids,
+            logprobs=answer.logprobs,
+            finish_reason=answer.finish_reason,
+            latency_s=answer.latency_s,
+            first_token_s=answer.first_token_s,
+            error=answer.error,
+        )
+
+
+def likelihood_requests(
+    backend: Backend, group: Sequence[Wanted]
+) -> dict[str, list[LogprobRequest]]:
+    """By key, the pieces of a given text; one longer than the model's window has several."""
+    return {
+        want.key: [
+            LogprobRequest(f"{want.key}#{number}", context, target)
+            for number, (context, target) in enumerate(_windows(backend, want))
+        ]
+        for want in group
+    }
+
+
+def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response]:
+    """Log-probabilities of given texts, put together from their pieces."""
+    wants = {want.key: want for want in group}
+    pieces = likelihood_requests(backend, group)
+    results: dict[str, dict[int, tuple[tuple[float, ...], float, str | None]]] = defaultdict(dict)
+    for key in [key for key, parts in pieces.items() if not parts]:
+        yield _likelihood(wants[key], pieces[key], {})
+    for part in backend.logprobs([part for parts in pieces.values() for part in parts]):
+        key, _, number = part.request_id.rpartition("#")
+        results[key][int(number)] = (part.logprobs, part.latency_s, part.error)
+        if len(results[key]) == len(pieces[key]):
+            yield _likelihood(wants[key], pieces[key], results.pop(key))
+
+
+def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    if want.kind == "reference":
+        target = backend.encode(want.sample.references[want.index])
+        return [(backend.encode_chat(want.sample.prompt), target)] if target else []
+    token_ids = backend.encode(want.sample.text or "")
+    windows = rolling_windows(token_ids, backend.max_length, backend.prefix_token_id)
+    return [(tuple(context), tuple(target)) for context, target in windows]
+
+
+def _likelihood(
+    want: Wanted,
+    parts: Sequence[LogprobRequest],
+    results: Mapping[int, tuple[tuple[float, ...], float, str | None]],
+) -> Response:
+    given = want.sample.text if want.kind == "text" else want.sample.references[want.index]
+    errors = [error for _, _, error in results.values() if error]
+    return Response(
+        key=want.key,
+        sample_id=want.sample.id,
+        task=want.task.name,
+        kind=want.kind,
+        index=want.index,
+        draw=want.draw,
+        text=given or "",
+        token_ids=tuple(token for part in parts for token in part.target_ids),
+        logprobs=tuple(value for number in sorted(results) for value in results[number][0]),
+        latency_s=sum(latency for _, latency, _ in results.values()),
+        error=errors[0] if errors else None,
+        finish_reason="error" if errors else "stop",
+    )

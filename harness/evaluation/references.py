@@ -1,0 +1,43 @@
+"""One way to name models and runs: a path or hub id, `run:ID`, `line:NAME`, `bundle:DIR`, and
+`openai:URL#MODEL` for one that is served.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import UserError
+from harness.core.types import Run
+from harness.store import runs
+from harness.store.store import Store
+
+if TYPE_CHECKING:
+    pass
+
+
+def find_named_run(name: str, store: Store) -> Run | None:
+    """The run that `run:ID` or `bundle:DIR` names; None for the name of a model."""
+    kind, _, rest = name.partition(":")
+    if kind == "run":
+        return runs.require_run(store, rest)
+    if kind == "bundle":
+        from harness.store.bundle import import_bundle
+
+        return runs.require_run(store, import_bundle(store, Path(rest)))
+    return None
+
+
+def suite_of(run: Run, store: Store) -> Path:
+    """The suite file that a run was scored on. Raises UserError where it is gone."""
+    rows: list[dict[str, Any]] = store.query(
+        "SELECT suite_path FROM runs WHERE run_id = ?", [run.id]
+    )
+    path = Path(rows[0]["suite_path"] or "")
+    if not path.is_file():
+        raise UserError(
+            f"the suite of run {run.id} is not where it was",
+            file=path,
+            cure="name it with --suite FILE",
+        )
+    return path

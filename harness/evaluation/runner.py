@@ -1,0 +1,207 @@
+"""Generate, score, store: three stages, each of which can be run again alone.
+
+Answers are cached by the bytes of the model and everything else that could change them, so a
+second run of the same thing generates nothing, and a crash loses at most a second of answers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from harness.backends.base import Backend, Candidate
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.fingerprint import provenance
+from harness.core.types import Fingerprint, Response, ResponseKind, Run
+from harness.evaluation.generate import Progress, generate, silent
+from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.score import score_responses
+from harness.store import runs
+from harness.store.store import Store
+from harness.suite.suite import Suite
+
+__all__ = ["RunReport", "missing_answers", "rescore", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a call to `score` did, in answers.
+
+    generated  the model wrote them
+    read       given texts, of which the model was asked for log-probabilities only
+    reused     of either kind, known before
+    failed     of them all, those that are errors
+    """
+
+    run: Run
+    generated: int
+    read: int
+    reused: int
+    failed: int
+    scored: int
+    seconds: float
+
+    @property
+    def fresh(self) -> int:
+        """Answers that the model was asked for, of either kind."""
+        return self.generated + self.read
+
+
+def score(
+    candidate: Candidate,
+    suite: Suite,
+    store: Store,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    draw: int = 0,
+    extent: Extent = Extent(),
+    training_id: str | None = None,
+    step: int | None = None,
+    progress: Progress = silent,
+) -> RunReport:
+    """Score one model on one suite. Only what is missing is generated and scored.
+
+    The run's id is a digest of everything that decides its numbers, so the same call names the
+    same run, a larger `extent` extends it, and an interrupted one goes on where it was.
+    """
+    began = time.monotonic()
+    run = _announce(candidate, suite, store, seed, limit, draw, training_id, step)
+    try:
+        wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
+        responses, asked = generate(candidate, wanted, store, seed, progress)
+        runs.link_responses(store, run.id, responses.values())
+        scored = score_responses(run, suite, wanted, responses, store, draw, progress)
+    except BaseException as error:
+        event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        runs.save_event(store, run.id, event, {"error": f"{type(error).__name__}: {error}"[:500]})
+        raise
+    report = RunReport(
+        run,
+        generated=asked["generation"],
+        read=asked["reference"] + asked["text"],
+        reused=len(wanted) - asked.total(),
+        failed=sum(response.error is not None for response in responses.values()),
+        scored=scored,
+        seconds=time.monotonic() - began,
+    )
+    if report.fresh or scored:
+        detail = {
+            "generated": report.generated,
+            "read": report.read,
+            "reused": report.reused,
+            "seconds": round(report.seconds, 3),
+        }
+        runs.save_event(store, run.id, "finished", detail)
+    return report
+
+
+def rescore(
+    run: Run, suite: Suite, store: Store, *, draw: int = 0, progress: Progress = silent
+) -> RunReport:
+    """Score a run's stored answers again with today's metrics; the model is not needed.
+
+    Where the metrics' versions are the run's own, scores are appended to it; where they are not,
+    the same answers become a new run, since its protocol is another.
+    """
+    began = time.monotonic()
+
+    def closed() -> Backend:
+        raise UserError(
+            "some of the run's answers are missing, and rescoring does not generate",
+            cure=f"`ratchet score {run.model} --suite {suite.path}` generates what is missing",
+        )
+
+    candidate = Candidate(run.model, run.model_digest, run.fingerprint.subject, closed)
+    again = _announce(candidate, suite, store, run.seed, run.limit, draw, run.training_id, run.step)
+    responses = {response.key: response for response in runs.run_responses(store, run.id)}
+    everything = Extent(
+        responses=max((1, *(_factor(suite, response) for response in responses.values()))),
+        reserve=1.0,
+    )
+    wanted = [
+        want
+        for want in plan_answers(candidate, suite, run.seed, run.limit, draw, everything)
+        if want.key in responses
+    ]
+    if not wanted:
+        raise UserError(
+            f"none of run {run.id}'s answers belong to this suite",
+            file=suite.path,
+            cure="rescore with the suite that it was scored on; new prompts need new answers",
+        )
+    runs.link_responses(store, again.id, (responses[want.key] for want in wanted))
+    scored = score_responses(
+        again, suite, wanted, responses, store, draw, progress, everything_again=True
+    )
+    runs.save_event(store, again.id, "rescored", {"from": run.id, "scores": scored})
+    failed = sum(responses[want.key].error is not None for want in wanted)
+    return RunReport(again, 0, 0, len(wanted), failed, scored, time.monotonic() - began)
+
+
+def missing_answers(
+    candidate: Candidate,
+    suite: Suite,
+    store: Store,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    draw: int = 0,
+    extent: Extent = Extent(),
+) -> dict[tuple[str, ResponseKind], tuple[int, int, int]]:
+    """What a call to `score` would ask for: (task, kind) -> missing, of how many, and at most
+    how many new tokens.
+    """
+    wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
+    known = runs.cached_responses(store, [want.key for want in wanted])
+    counts: dict[tuple[str, ResponseKind], tuple[int, int, int]] = {}
+    for want in wanted:
+        missing, total, tokens = counts.get((want.task.name, want.kind), (0, 0, 0))
+        new = want.key not in known
+        longest = want.task.settings.max_new_tokens if want.kind == "generation" and new else 0
+        counts[want.task.name, want.kind] = (missing + new, total + 1, tokens + longest)
+    return counts
+
+
+def _factor(suite: Suite, response: Response) -> int:
+    names = {task.name: task for task in suite.tasks}
+    task = names.get(response.task)
+    return 1 if task is None else response.index // task.responses + 1
+
+
+def protocol_of(suite: Suite, seed: int, limit: int | None) -> dict[str, Any]:
+    """The suite's protocol, and which samples of it were taken."""
+    return {**suite.protocol, "@sampling": {"limit": limit, "seed": seed if limit else None}}
+
+
+def _announce(
+    candidate: Candidate,
+    suite: Suite,
+    store: Store,
+    seed: int,
+    limit: int | None,
+    draw: int,
+    training_id: str | None,
+    step: int | None,
+) -> Run:
+    protocol = protocol_of(suite, seed, limit)
+    decides = [candidate.digest, dict(candidate.subject), protocol, seed, draw]
+    run = Run(
+        id=digest_of(decides),
+        model=candidate.name,
+        model_digest=candidate.digest,
+        suite=suite.name,
+        suite_digest=suite.digest,
+        fingerprint=Fingerprint(protocol, dict(candidate.subject), provenance()),
+        started_at=runs.now(),
+        seed=seed,
+        limit=limit,
+        training_id=training_id,
+        step=step,
+    )
+    runs.save_run(store, run, draw=draw, suite_path=str(suite.path.resolve()))
+    for task in suite.tasks:
+        runs.save_samples(store, task.digest, task.samples)
+    return run

@@ -1,1 +1,0 @@
-"""Results out to the trackers that a team already has, a file each."""

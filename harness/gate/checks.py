@@ -1,0 +1,232 @@
+"""What a policy asks of two runs: one check a row, with its evidence or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+
+from harness.gate.metric_scores import MetricScores
+from harness.gate.pairing import LostEvidenceError, MismatchError, Paired, pair
+from harness.gate.policy import GatePolicy, MetricPolicy, Role, Waiver
+from harness.gate.requirements import Requirement, requirements
+from harness.statistics.decision_rule import Questions, ask, ask_fixed_set
+from harness.statistics.margins import Array
+
+Scores = Mapping[str, MetricScores]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row before it is decided: what is asked, and the evidence or why there is none."""
+
+    metric: str
+    role: Role
+    scores: MetricScores | None
+    label: str | None = None
+    paired: Paired | None = None
+    margin: float = 0.0
+    pass_margin: float = 0.0
+    floor: float = 0.0
+    alpha: float = 0.05
+    questions: Questions | None = None
+    requirement: Requirement | None = None
+    problem: str = ""
+    lost: bool = False
+    waiver: Waiver | None = None
+
+    @property
+    def gated(self) -> bool:
+        return self.role != "advisory" and self.waiver is None
+
+    @property
+    def p_values(self) -> tuple[float, float, float, float]:
+        """The p of "worse", of "any drop", of "within", and mean z; 1, 1, 1, 0 without evidence."""
+        if self.requirement is not None:
+            return self.requirement.p_broken, 1.0, self.requirement.p_kept, 0.0
+        q = self.questions
+        if q is None:
+            return 1.0, 1.0, 1.0, 0.0
+        return (
+            float(q.p_worse),
+            float(q.p_drop),
+            float(q.p_within),
+            float(q.margin.mean),
+        )
+
+
+def all_checks(
+    anchor: Scores, candidate: Scores, policy: GatePolicy, alpha: float, today: date | None
+) -> Iterator[Check]:
+    """Every check that this policy asks of these runs, in the order of the anchor's metrics."""
+    named = [m for m, own in policy.metrics.items() if "/" in m and not own.advisory]
+    fresh = [m for m in candidate if m not in anchor and candidate[m].form == "winshare"]
+    metrics = list(dict.fromkeys([*anchor, *fresh, *named]))
+    for metric, role in policy.roles(metrics, timings(anchor, candidate)).items():
+        ours, theirs = anchor.get(metric), candidate.get(metric)
+        waiver = _waiver(policy.of(metric), today)
+        if theirs is None:
+            whose = "candidate" if ours is not None else "anchor and the candidate"
+            problem = f"the {whose} doesn't have this metric"
+            yield Check(metric, role, ours, problem=problem, waiver=waiver)
+            continue
+        for label, only in _slices(policy.of(metric), theirs):
+            if isinstance(only, str):
+                yield Check(metric, role, theirs, problem=only, waiver=waiver)
+                continue
+            relative = _relative(metric, role, ours, theirs, policy, waiver, label, only)
+            yield replace(relative, alpha=alpha)
+            yield from absolute_checks(metric, role, theirs, policy, alpha, today, label, only)
+
+
+def requirement_checks(
+    candidate: Scores, policy: GatePolicy, today: date | None
+) -> Iterator[Check]:
+    """Every absolute requirement of the policy, of each slice as well: nothing has an anchor."""
+    for metric, role in policy.roles(list(candidate), timings(candidate)).items():
+        own, scores = policy.of(metric), candidate[metric]
+        if not own.has_requirement:
+            continue
+        for label, only in _slices(own, scores):
+            if isinstance(only, str):
+                yield Check(metric, role, scores, problem=only, waiver=_waiver(own, today))
+                continue
+            yield from absolute_checks(
+                metric, role, scores, policy, policy.alpha, today, label, only
+            )
+
+
+def timings(*runs: Scores) -> frozenset[str]:
+    """The metrics that measure the machine as well as the model."""
+    return frozenset(name for run in runs for name, scores in run.items() if scores.timed)
+
+
+def _slices(
+    own: MetricPolicy, scores: MetricScores
+) -> Iterator[tuple[str | None, frozenset[str] | str | None]]:
+    """All samples, then each slice; a string instead of sample ids says what is wrong."""
+    yield None, None
+    if own.by is None:
+        return
+    labels = scores.labels(own.by)
+    if labels is None:
+        yield None, f"the samples have no field {own.by!r} to slice by"
+        return
+    mine = {i: label for i, label in labels.items() if i in scores.values}
+    for label in sorted(set(mine.values())):
+        yield label, frozenset(i for i, name in mine.items() if name == label)
+
+
+def _relative(
+    metric: str,
+    role: Role,
+    ours: MetricScores | None,
+    theirs: MetricScores,
+    policy: GatePolicy,
+    waiver: Waiver | None,
+    label: str | None,
+    only: frozenset[str] | None,
+) -> Check:
+    check = Check(metric, role, theirs, label=label, waiver=waiver)
+    try:
+        paired = pair(ours, theirs, error_share=policy.error_share, only=only)
+    except MismatchError as reason:
+        return _problem(check, reason)
+    margin, pass_margin = policy.margin_of(metric), policy.pass_margin_of(metric)
+    floor = policy.of(metric).floor
+    if theirs.scale == "interval":
+        floor = default_floor(paired, margin) if floor is None else floor
+        margin = pass_margin = 0.0
+    floor = floor or 0.0
+    wide = paired.allowance(pass_margin, floor) if pass_margin > margin else None
+    try:
+        questions = _questions(paired, policy.of(metric), theirs, margin, floor, wide)
+    except MismatchError as reason:
+        return replace(check, problem=str(reason))
+    return replace(
+        check,
+        paired=paired,
+        margin=margin,
+        pass_margin=pass_margin,
+        floor=floor,
+        questions=questions,
+    )
+
+
+def _problem(check: Check, reason: MismatchError) -> Check:
+    return replace(check, problem=str(reason), lost=isinstance(reason, LostEvidenceError))
+
+
+def _questions(
+    paired: Paired,
+    own: MetricPolicy,
+    scores: MetricScores,
+    margin: float,
+    floor: float,
+    wide: Array | None,
+) -> Questions:
+    allowance = paired.allowance(margin, floor)
+    if own.fixed_set:
+        if paired.variance is None:
+            raise MismatchError(_no_variance(scores))
+        ours, theirs = paired.variance
+        sign = -1.0 if scores.direction == "higher" else 1.0
+        return ask_fixed_set(
+            paired.harm,
+            allowance,
+            ours + theirs,
+            (1 + sign * margin) ** 2 * ours + theirs,
+            pass_allowance=wide,
+            weights=paired.weights,
+        )
+    return ask(
+        paired.harm,
+        allowance,
+        pass_allowance=wide,
+        known=paired.known,
+        clusters=paired.clusters,
+        weights=paired.weights,
+    )
+
+
+def _no_variance(scores: MetricScores) -> str:
+    if scores.form == "pass_at_k":
+        return "a claim about these problems only takes 2k tries of each, or more, in both runs"
+    return "a claim about these samples only needs each sample's variance over its responses"
+
+
+def default_floor(paired: Paired, margin: float) -> float:
+    """ε of an interval scale that names none: δ standard deviations of the anchor's samples.
+
+    Without a zero there is nothing to take 5% of; the spread of the anchor is the one unit that
+    survives a shift and a stretch of the scale.
+    """
+    return margin * float(np.std(paired.anchor, ddof=1)) if paired.n > 1 else 0.0
+
+
+def absolute_checks(
+    metric: str,
+    role: Role,
+    scores: MetricScores,
+    policy: GatePolicy,
+    alpha: float,
+    today: date | None,
+    label: str | None = None,
+    only: frozenset[str] | None = None,
+) -> Iterator[Check]:
+    """A check for every bound that the policy sets on the candidate alone."""
+    own = policy.of(metric)
+    check = Check(metric, role, scores, label=label, waiver=_waiver(own, today))
+    try:
+        found = requirements(scores, own, alpha=alpha, error_share=policy.error_share, only=only)
+    except MismatchError as reason:
+        yield _problem(check, reason)
+        return
+    for requirement in found:
+        yield replace(check, requirement=requirement)
+
+
+def _waiver(own: MetricPolicy, today: date | None) -> Waiver | None:
+    return own.waiver if own.waiver is not None and own.waiver.holds_on(today) else None

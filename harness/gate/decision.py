@@ -1,0 +1,220 @@
+"""The gate: a policy and two runs make a verdict. Pure: no file, no clock, no network.
+
+The rule is set out in docs/gate.md; each step's mathematics lives in harness/statistics/.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from harness.core.types import VerdictOutcome
+from harness.gate.checks import Check, Scores, all_checks, requirement_checks
+from harness.gate.explain import headline, settles
+from harness.gate.policy import DEFAULT_POLICY, GatePolicy
+from harness.gate.verdict import Arm, MetricVerdict, Verdict
+from harness.gate.verdict_rows import paired_row, problem_row, requirement_row
+from harness.statistics.alpha_spending import alpha_at
+from harness.statistics.decision_rule import Decisions, apply_rule
+from harness.statistics.margins import Array
+
+__all__ = ["decide", "requirements_only"]
+
+PASS, FAIL = VerdictOutcome.PASS, VerdictOutcome.FAIL
+INCONCLUSIVE, INCOMPARABLE = VerdictOutcome.INCONCLUSIVE, VerdictOutcome.INCOMPARABLE
+
+
+def decide(
+    anchor: Scores,
+    candidate: Scores,
+    policy: GatePolicy = DEFAULT_POLICY,
+    *,
+    look: tuple[int, int] = (1, 1),
+    earlier: Verdict | None = None,
+    today: date | None = None,
+) -> Verdict:
+    """Hold a candidate against an anchor, both as metric -> MetricScores.
+
+    `look` is the place (j, J) in the planned schedule; `earlier` the verdict of the look before,
+    whose passed rows stay passed; `today` the day on which waivers with a date are judged
+    (without it none of those holds). Raises UserError for a look or a schedule that doesn't
+    exist; evidence that is missing, mismatched or not finite makes the verdict `incomparable`,
+    and `inconclusive` where a sandbox or a server lost it.
+    """
+    alpha = alpha_at(look, policy.alpha, policy.looks if look[1] > 1 else None)
+    checks = list(all_checks(anchor, candidate, policy, alpha, today))
+    if policy.rule == "point":
+        rows = [_point_row(check) for check in checks]
+    else:
+        rows = _decided(checks, policy, alpha, last=look[0] == look[1])
+        rows = _kept(rows, earlier)
+    return _verdict(rows, checks, policy, alpha, look, today)
+
+
+def requirements_only(
+    candidate: Scores, policy: GatePolicy = DEFAULT_POLICY, *, today: date | None = None
+) -> Verdict:
+    """The first promotion of a line: absolute requirements, because there is no anchor yet."""
+    checks = list(requirement_checks(candidate, policy, today))
+    rows = _decided(checks, policy, policy.alpha, last=True)
+    verdict = _verdict(rows, checks, policy, policy.alpha, (1, 1), today)
+    said = "There is no anchor yet: only the absolute requirements were asked."
+    if not checks:
+        return replace(
+            verdict,
+            outcome=PASS,
+            headline="PASS: the first of its line, and the policy sets no absolute requirement.",
+            reasons=(said,),
+        )
+    return replace(verdict, reasons=(said, *verdict.reasons))
+
+
+def _decided(
+    checks: list[Check], policy: GatePolicy, alpha: float, *, last: bool
+) -> list[MetricVerdict]:
+    """Apply the rule to the gated checks together, and to each of the others by itself."""
+    rows: dict[int, MetricVerdict] = {}
+    gated = [i for i, check in enumerate(checks) if check.gated]
+    for family in [gated, *([i] for i in range(len(checks)) if i not in gated)]:
+        if not family:
+            continue
+        columns: Array = np.array([checks[i].p_values for i in family]).T
+        decisions = apply_rule(*columns, alpha=alpha, last=last, fail_rule=policy.fail_rule)
+        for place, i in enumerate(family):
+            rows[i] = _row(checks[i], decisions, place)
+    return [rows[i] for i in range(len(checks))]
+
+
+def _row(check: Check, decisions: Decisions, place: int) -> MetricVerdict:
+    if check.problem:
+        return problem_row(check)
+    strict, drop = bool(decisions.strict[place]), bool(decisions.drop[place])
+    outcome = FAIL if strict or drop else PASS if decisions.passed[place] else INCONCLUSIVE
+    arm: Arm = "strict" if strict else "drop" if drop else "pass" if outcome is PASS else "none"
+    adjusted = float(decisions.p_strict[place])
+    if not strict:
+        adjusted = min(adjusted, float(decisions.p_drop[place])) if drop else adjusted
+    if check.requirement is not None:
+        return requirement_row(check, outcome, adjusted)
+    return paired_row(check, outcome, arm, adjusted)
+
+
+def _point_row(check: Check) -> MetricVerdict:
+    """The bare rule: compare two numbers, and say how often that is wrong on this suite."""
+    from scipy.special import ndtr
+
+    if check.problem:
+        return problem_row(check)
+    if check.requirement is not None:
+        return requirement_row(check, FAIL if check.requirement.broken else PASS, None)
+    assert check.questions is not None
+    assert check.paired is not None
+    outcome = FAIL if float(check.questions.margin.mean) > 0 else PASS
+    allowed = float(check.questions.drop.mean) - float(check.questions.margin.mean)
+    se = float(check.questions.drop.se)
+    alarm = float(ndtr(-allowed / se)) if 0 < se < math.inf else 0.0
+    return replace(paired_row(check, outcome, "point", None), false_alarm=alarm)
+
+
+def _kept(rows: list[MetricVerdict], earlier: Verdict | None) -> list[MetricVerdict]:
+    """Passed rows stay passed: each look spends its own share of alpha, so each may pass."""
+    if earlier is None:
+        return rows
+    passed = {row.name for row in earlier.rows if row.outcome is PASS}
+    return [
+        replace(row, outcome=PASS, arm="earlier")
+        if row.outcome is INCONCLUSIVE and row.name in passed
+        else row
+        for row in rows
+    ]
+
+
+def _verdict(
+    rows: list[MetricVerdict],
+    checks: list[Check],
+    policy: GatePolicy,
+    alpha: float,
+    look: tuple[int, int],
+    today: date | None,
+) -> Verdict:
+    outcome = _outcome(rows)
+    reasons = tuple(_reasons(rows, checks, policy, today))
+    return Verdict(
+        outcome=outcome,
+        rows=tuple(rows),
+        headline=headline(outcome, rows, reasons),
+        reasons=reasons,
+        settle=settles(outcome, rows, look[0] == look[1]),
+        rule=policy.rule,
+        fail_rule=policy.fail_rule,
+        alpha=alpha,
+        policy_alpha=policy.alpha,
+        look=look,
+        tests=sum(check.gated for check in checks),
+    )
+
+
+def _outcome(rows: list[MetricVerdict]) -> VerdictOutcome:
+    """Measured harm first; then evidence that is missing; then what was shown."""
+    deciding = [row for row in rows if row.role != "advisory" and row.arm != "waived"]
+    outcomes = {row.outcome for row in deciding}
+    if FAIL in outcomes:
+        return FAIL
+    if not rows or INCOMPARABLE in outcomes:
+        return INCOMPARABLE
+    required = [row for row in deciding if row.required]
+    if required and all(row.outcome is PASS for row in required):
+        return PASS
+    return INCONCLUSIVE
+
+
+def _reasons(
+    rows: list[MetricVerdict], checks: list[Check], policy: GatePolicy, today: date | None
+) -> Iterator[str]:
+    if not rows:
+        yield "The anchor has no metric, so there is nothing to hold the candidate against."
+    for row in rows:
+        if row.outcome is INCOMPARABLE and row.role == "advisory":
+            yield f"{row.name} (advisory) can't be compared: {row.reason}."
+        if row.arm == "waived":
+            yield f"{row.name} is waived: {row.reason}."
+    for metric, own in policy.metrics.items():
+        if own.waiver is not None and not own.waiver.holds_on(today):
+            ended = "has ended" if today is not None else "needs a day to be judged on"
+            yield f"The waiver of {metric} ({own.waiver.expires}) {ended} and is not in force."
+    for check in checks:
+        if check.paired is not None and check.paired.lost and check.label is None:
+            yield f"{check.metric} leaves out {check.paired.lost} samples that are errors."
+        if check.paired is not None and check.label is None:
+            yield from _claims(check, policy)
+        unfrozen = policy.is_auto(check.metric) and not policy.of(check.metric).frozen_margin
+        if unfrozen and check.questions is not None and check.label is None:
+            yield f"{check.metric} has no frozen margin yet: `ratchet calibrate` makes one."
+    if policy.rule == "point":
+        alarms = [r.false_alarm or 0.0 for r in rows if r.role != "advisory"]
+        total = 1 - math.prod(1 - alarm for alarm in alarms)
+        yield (
+            f"The bare rule was asked for: on this suite it fails about {total:.0%} of candidates "
+            "that are no different from the anchor."
+        )
+
+
+def _claims(check: Check, policy: GatePolicy) -> Iterator[str]:
+    """What a row's evidence can't carry, however it came out."""
+    assert check.paired is not None
+    own = policy.of(check.metric)
+    if own.fixed_set:
+        yield (
+            f"{check.metric} is claimed of these {check.paired.n} samples only (`fixed_set`): "
+            "nothing is said of others."
+        )
+    if check.scores is not None and check.scores.timed and not own.interleaved:
+        yield (
+            f"{check.metric} is a timing of rounds that were not interleaved, so it is advisory: "
+            "the machine may have changed between the runs. Where they took turns, say "
+            "`interleaved: true`."
+        )

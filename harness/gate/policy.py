@@ -1,0 +1,259 @@
+"""What a suite asks of a candidate: margins, roles and error rates. `gate:` in the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.core.errors import UserError
+
+DEFAULT_MARGIN = 0.05
+"""δ where nothing else is said: the 5% that the whole house is built around."""
+
+Rule = Literal["paired", "point"]
+FailRule = Literal["drop", "strict"]
+Role = Literal["required", "watched", "advisory"]
+"""`required`: must pass. `watched`: may fail, needn't pass. `advisory`: shown, decides nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """Why one metric may not stop a candidate for a while. `expires` is the last day it holds."""
+
+    reason: str
+    expires: date | None = None
+
+    def holds_on(self, today: date | None) -> bool:
+        """Whether it is in force. A waiver with a date never holds where no day is given."""
+        return self.expires is None or (today is not None and today <= self.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPolicy:
+    """What the gate asks of one metric. None means: as the policy has it.
+
+    margin          δ, a share of the anchor; "auto" passes at `frozen_margin` and fails at δ
+    frozen_margin   the margin that calibration froze for "auto"
+    floor           ε: an absolute amount that is allowed on top, in the metric's unit
+    required        must PASS; where no metric is required, every one that isn't advisory is
+    advisory        shown, never decides
+    at_least, at_most   the candidate's value, whatever the anchor has
+    rate_at_most    share of the candidate's responses over the metric's threshold
+    rate_over       that threshold, where the run carries no rates of its own
+    by              a field of the samples: each of its values is held by itself as well
+    fixed_set       claim these samples only: the standard error comes from each sample's variance
+                    over its responses (Pass@k needs at least 2k of them)
+    interleaved     the rounds of both runs took turns on one machine: only then may a timing decide
+    waiver          a reason, and until when
+    """
+
+    margin: float | Literal["auto"] | None = None
+    frozen_margin: float | None = None
+    floor: float | None = None
+    required: bool = False
+    advisory: bool = False
+    at_least: float | None = None
+    at_most: float | None = None
+    rate_at_most: float | None = None
+    rate_over: float = 0.3
+    by: str | None = None
+    fixed_set: bool = False
+    interleaved: bool = False
+    waiver: Waiver | None = None
+
+    @property
+    def has_requirement(self) -> bool:
+        return any(x is not None for x in (self.at_least, self.at_most, self.rate_at_most))
+
+
+@dataclass(frozen=True, slots=True)
+class GatePolicy:
+    """The whole policy. The defaults are meant to be right without being touched.
+
+    margin        δ for every metric with a true zero
+    alpha         chance of a false FAIL, and of a false PASS, over all metrics and looks of one
+                  decision. A training divides its own alpha by its planned checkpoints
+    fail_rule     `drop`: at the last look a proven drop whose best estimate exceeds the margin
+                  fails as well. `strict`: only a drop that is proven to exceed it
+    rule          `paired`, or `point`: the bare comparison of two means, without any statistics
+    error_share   more errors than this and the runs can't be compared
+    looks         planned evidence at each look, cumulative, in any unit: (1, 2, 4)
+    better_by     what `improved` asks for beyond "better": a share of the anchor
+    metrics       overrides, by "task/metric" or by the metric's name in every task
+    """
+
+    margin: float | Literal["auto"] = DEFAULT_MARGIN
+    alpha: float = 0.05
+    fail_rule: FailRule = "drop"
+    rule: Rule = "paired"
+    error_share: float = 0.01
+    looks: tuple[float, ...] | None = None
+    better_by: float = 0.0
+    metrics: Mapping[str, MetricPolicy] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", cure="try 0.05")
+        for name, margin in [("margin", self.margin), *self._margins()]:
+            if margin != "auto" and not 0 <= float(margin) < 1:
+                raise UserError(
+                    f"a margin of {margin} allows nothing or everything",
+                    field=name,
+                    cure="give a share from 0 up to 1: 0.05 allows a drop of 5%",
+                )
+
+    def _margins(self) -> list[tuple[str, float | Literal["auto"]]]:
+        return [
+            (f"metrics.{name}.margin", metric.margin)
+            for name, metric in self.metrics.items()
+            if metric.margin is not None
+        ]
+
+    def of(self, metric: str) -> MetricPolicy:
+        """The policy of "task/metric": its own entry, else the one under the metric's name."""
+        own = self.metrics.get(metric) or self.metrics.get(metric.rpartition("/")[2])
+        return own or MetricPolicy()
+
+    def margin_of(self, metric: str) -> float:
+        """δ for FAIL: never wider than what was asked for, also under "auto"."""
+        own = self.of(metric).margin
+        if isinstance(own, float | int):
+            return float(own)
+        return DEFAULT_MARGIN if self.margin == "auto" else float(self.margin)
+
+    def pass_margin_of(self, metric: str) -> float:
+        """The margin at which the metric passes: δ, or what calibration froze for "auto"."""
+        own = self.of(metric)
+        frozen = own.frozen_margin if self.is_auto(metric) else None
+        return max(self.margin_of(metric), frozen or 0.0)
+
+    def is_auto(self, metric: str) -> bool:
+        own = self.of(metric).margin
+        return own == "auto" or (own is None and self.margin == "auto")
+
+    def roles(self, metrics: Collection[str], timed: Collection[str] = ()) -> dict[str, Role]:
+        """The role of each metric; with none required, every one that isn't advisory is.
+
+        The `timed` ones measure the machine as well: they are advisory, whatever the policy asks
+        of them, unless it says that their rounds were interleaved.
+        """
+        idle = {m for m in metrics if self.of(m).advisory or self.is_idle_timing(m, timed)}
+        named = [m for m in metrics if self.of(m).required and m not in idle]
+        roles: dict[str, Role] = {}
+        for metric in metrics:
+            if metric in idle:
+                roles[metric] = "advisory"
+            else:
+                roles[metric] = "required" if self.of(metric).required or not named else "watched"
+        return roles
+
+    def is_idle_timing(self, metric: str, timed: Collection[str]) -> bool:
+        """Whether it is a timing of rounds that were not interleaved, which decides nothing."""
+        return metric in timed and not self.of(metric).interleaved
+
+    def with_alpha(self, alpha: float) -> GatePolicy:
+        """The same policy at another error rate: a checkpoint's share of its training's alpha."""
+        return replace(self, alpha=alpha)
+
+    def with_frozen(self, margins: Mapping[str, float]) -> GatePolicy:
+        """The same policy with the margins that calibration froze, by "task/metric"."""
+        metrics = dict(self.metrics)
+        for name, margin in margins.items():
+            metrics[name] = replace(self.of(name), frozen_margin=margin)
+        return replace(self, metrics=metrics)
+
+
+DEFAULT_POLICY = GatePolicy()
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WaiverModel(_Strict):
+    """`waiver: {reason: ..., expires: 2026-12-31}`."""
+
+    reason: str = Field(min_length=1)
+    expires: date | None = None
+
+
+Margin = float | Literal["auto"]
+
+
+class MetricPolicyModel(_Strict):
+    """One entry under `gate: metrics:`."""
+
+    margin: Margin | None = None
+    frozen_margin: float | None = Field(default=None, ge=0, lt=1)
+    floor: float | None = Field(default=None, ge=0)
+    required: bool = False
+    advisory: bool = False
+    at_least: float | None = None
+    at_most: float | None = None
+    rate_at_most: float | None = Field(default=None, gt=0, lt=1)
+    rate_over: float = 0.3
+    by: str | None = None
+    fixed_set: bool = False
+    interleaved: bool = False
+    waiver: WaiverModel | None = None
+
+    @model_validator(mode="after")
+    def _one_role(self) -> MetricPolicyModel:
+        if self.required and self.advisory:
+            raise ValueError("a metric is required or advisory, not both")
+        return self
+
+    def to_policy(self) -> MetricPolicy:
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        if self.waiver is not None:
+            values["waiver"] = Waiver(self.waiver.reason, self.waiver.expires)
+        return MetricPolicy(**values)
+
+
+class GatePolicyModel(_Strict):
+    """The `gate:` block of a suite."""
+
+    margin: Margin = DEFAULT_MARGIN
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    fail_rule: FailRule = "drop"
+    rule: Rule = "paired"
+    error_share: float = Field(default=0.01, ge=0, lt=1)
+    looks: tuple[float, ...] | None = None
+    better_by: float = Field(default=0.0, ge=0)
+    metrics: dict[str, MetricPolicyModel] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _numbers(self) -> GatePolicyModel:
+        for name, margin in [("margin", self.margin)] + [
+            (f"metrics.{name}.margin", metric.margin) for name, metric in self.metrics.items()
+        ]:
+            if isinstance(margin, float | int) and not 0 <= margin < 1:
+                raise ValueError(f"{name} is a share from 0 up to 1, not {margin}")
+        if self.looks is not None and any(
+            later <= earlier for earlier, later in zip((0.0, *self.looks), self.looks, strict=False)
+        ):
+            raise ValueError("looks are cumulative: rising positive numbers such as [1, 2, 4]")
+        return self
+
+    def to_policy(self) -> GatePolicy:
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values["metrics"] = {name: metric.to_policy() for name, metric in self.metrics.items()}
+        return GatePolicy(**values)
+
+
+def policy_from_mapping(mapping: Mapping[str, Any] | None) -> GatePolicy:
+    """The policy of a `gate:` block that was read from YAML. Raises UserError naming the field."""
+    try:
+        return GatePolicyModel.model_validate(dict(mapping or {})).to_policy()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("gate", *first["loc"]))
+        raise UserError(
+            f"the gate's policy can't be used: {first['msg']}",
+            field=place,
+            cure="see docs/gate.md for the keys that `gate:` takes",
+        ) from error

@@ -1,0 +1,187 @@
+"""One check's evidence as a row of the verdict."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from harness.core.types import VerdictOutcome
+from harness.gate.checks import Check
+from harness.gate.pairing import Paired
+from harness.gate.verdict import Arm, Interval, MetricVerdict, Moved
+from harness.statistics.intervals import fieller, t_interval
+from harness.statistics.power import guarded_needed, samples_needed
+
+LEVEL = 0.95
+MOVED = 10
+
+
+def problem_row(check: Check) -> MetricVerdict:
+    """Without evidence: incomparable, or inconclusive where the evidence was lost by us."""
+    return MetricVerdict(
+        metric=check.metric,
+        role=check.role,
+        outcome=VerdictOutcome.INCONCLUSIVE if check.lost else VerdictOutcome.INCOMPARABLE,
+        arm="waived" if check.waiver else "lost" if check.lost else "none",
+        slice=check.label,
+        reason=check.waiver.reason if check.waiver else check.problem,
+        **_kind(check),
+    )
+
+
+def requirement_row(check: Check, outcome: VerdictOutcome, adjusted: float | None) -> MetricVerdict:
+    """A bound on the candidate alone."""
+    found = check.requirement
+    assert found is not None
+    return MetricVerdict(
+        metric=check.metric,
+        role=check.role,
+        outcome=outcome,
+        arm="waived" if check.waiver else "absolute",
+        slice=check.label,
+        candidate=found.value,
+        requirement=found.name,
+        limit=found.limit,
+        p_worse=found.p_broken,
+        p_within=found.p_kept,
+        p_adjusted=adjusted,
+        n=found.n,
+        needed=found.needed,
+        reason=check.waiver.reason if check.waiver else "",
+        **_kind(check),
+    )
+
+
+def paired_row(
+    check: Check, outcome: VerdictOutcome, arm: Arm, adjusted: float | None
+) -> MetricVerdict:
+    """A comparison with the anchor."""
+    paired, q = check.paired, check.questions
+    assert paired is not None
+    assert q is not None
+    relative, relative_interval = _relative_change(paired, check)
+    allowed, allowed_relative = _allowed(paired, check)
+    return MetricVerdict(
+        metric=check.metric,
+        role=check.role,
+        outcome=outcome,
+        arm="waived" if check.waiver else arm,
+        slice=check.label,
+        anchor=paired.anchor_value,
+        candidate=paired.candidate_value,
+        change=paired.candidate_value - paired.anchor_value,
+        interval=_absolute_interval(paired, check, relative_interval),
+        relative=relative,
+        relative_interval=relative_interval,
+        level=LEVEL,
+        margin=check.margin,
+        pass_margin=check.pass_margin,
+        floor=check.floor,
+        allowed=allowed,
+        allowed_relative=allowed_relative,
+        mean_z=float(q.margin.mean),
+        se=_finite(q.margin.se),
+        t=float(q.margin.t),
+        df=float(q.margin.df),
+        p_worse=float(q.p_worse),
+        p_drop=float(q.p_drop),
+        p_within=float(q.p_within),
+        p_adjusted=adjusted,
+        guarded=bool(q.guarded),
+        n=paired.n,
+        clusters=paired.groups,
+        needed=_needed(check),
+        moved=_moved(paired, check),
+        reason=check.waiver.reason if check.waiver else "",
+        **_kind(check),
+    )
+
+
+def _kind(check: Check) -> dict[str, Any]:
+    scores = check.scores
+    if scores is None:
+        return {}
+    return {"direction": scores.direction, "scale": scores.scale, "form": scores.form}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if math.isfinite(float(value)) else None
+
+
+def _sign(check: Check) -> float:
+    """+1 where harm makes the value larger."""
+    return 1.0 if check.scores is not None and check.scores.direction == "lower" else -1.0
+
+
+def _relative_change(paired: Paired, check: Check) -> tuple[float | None, Interval | None]:
+    if check.scores is not None and check.scores.scale == "interval":
+        return None, None
+    bounds = fieller(
+        paired.harm, paired.base, LEVEL, clusters=paired.clusters, weights=paired.weights
+    )
+    if paired.logarithmic:
+        ratio = float(paired.harm.sum() / paired.base.sum())
+        return math.expm1(ratio), _ordered(bounds, math.expm1)
+    if paired.anchor_value <= 0:
+        return None, None
+    sign = _sign(check)
+    change = (paired.candidate_value - paired.anchor_value) / paired.anchor_value
+    return change, _ordered(bounds, lambda ratio: sign * ratio)
+
+
+def _ordered(bounds: Interval | None, f: Any) -> Interval | None:
+    if bounds is None:
+        return None
+    try:
+        low, high = sorted((float(f(bounds[0])), float(f(bounds[1]))))
+    except OverflowError:
+        return None
+    return low, high
+
+
+def _absolute_interval(paired: Paired, check: Check, relative: Interval | None) -> Interval | None:
+    if paired.logarithmic:
+        if relative is None:
+            return None
+        return paired.anchor_value * relative[0], paired.anchor_value * relative[1]
+    bounds = t_interval(paired.harm, LEVEL, clusters=paired.clusters, weights=paired.weights)
+    return _ordered(bounds, lambda harm: _sign(check) * harm)
+
+
+def _allowed(paired: Paired, check: Check) -> tuple[float, float | None]:
+    """The worst change allowed: in the metric's unit, and as a share of the anchor."""
+    anchor = paired.anchor_value
+    if paired.logarithmic:
+        growth = math.exp(math.log1p(check.margin) + check.floor) - 1
+        return anchor * growth, growth
+    amount = _sign(check) * (check.margin * anchor + check.floor)
+    return amount, amount / anchor if anchor > 0 else None
+
+
+def _needed(check: Check) -> int | None:
+    """Samples with which an unchanged candidate would pass in 80%, at this look's spread."""
+    paired, q = check.paired, check.questions
+    assert paired is not None
+    assert q is not None
+    if not math.isfinite(float(q.within.se)):
+        return None
+    allowance = float(np.average(paired.allowance(check.pass_margin, check.floor)))
+    needed = samples_needed(float(q.within.se) * math.sqrt(paired.n), allowance, check.alpha)
+    if needed is None or not bool(q.guarded) or paired.known is None:
+        return needed
+    sd = float(q.within.se) * math.sqrt(paired.n)
+    guarded = guarded_needed(sd, allowance, float(paired.known.worst_harm) - allowance, check.alpha)
+    return max(needed, guarded or needed)
+
+
+def _moved(paired: Paired, check: Check) -> tuple[Moved, ...]:
+    """The samples with the largest |harm|, the worse first among equals, then by id."""
+    z = paired.harm - paired.allowance(check.margin, check.floor)
+    top = np.lexsort((np.arange(paired.n), -paired.harm, -np.abs(paired.harm)))[:MOVED]
+    return tuple(
+        Moved(paired.ids[i], float(z[i]), *(float(own[i]) for own in paired.own))
+        for i in top
+        if paired.harm[i] != 0
+    )

@@ -1,0 +1,1 @@
+"""Runs as MLflow, W&B, TensorBoard and model-card entries."""

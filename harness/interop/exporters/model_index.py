@@ -1,0 +1,56 @@
+"""To a model card: results as the Hub's `model-index`, in the front matter of a README.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.interop.exporters.results import Results
+
+
+def export(results: Results, place: str) -> str:
+    """Write into the model card `place` (a README.md, made where it is missing). The results of
+    this suite are replaced, all others and the card's text stay.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    if not place:
+        raise UserError("into which file?", cure="--to model-index:README.md")
+    path = Path(place)
+    run = results.run
+    try:
+        card: Any = ModelCard.load(path) if path.exists() else ModelCard("---\n---\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model card can't be read: {error}", file=path) from None
+    data: Any = card.data or ModelCardData()
+    ours = f"ratchet/{run.suite}"
+    kept = [old for old in data.eval_results or () if old.dataset_type != ours]
+    added = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=ours,
+            dataset_name=f"{run.suite}: {metric.metric.partition('/')[0]}",
+            dataset_revision=run.suite_digest,
+            metric_type=metric.metric.partition("/")[2],
+            metric_value=metric.value,
+            metric_name=metric.metric,
+            metric_args={
+                "interval_95": [metric.low, metric.high],
+                "scored": metric.scored,
+                "total": metric.total,
+                "run": run.id,
+                "model_digest": run.model_digest,
+            },
+        )
+        for metric in results.metrics
+    ]
+    data.model_name = data.model_name or Path(run.model).name
+    data.eval_results = [*kept, *added]
+    card.data = data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        card.save(path)
+    except OSError as error:
+        raise UserError(f"the model card can't be written: {error.strerror}", file=path) from error
+    return f"{len(added)} results in {path}"

@@ -1,0 +1,1 @@
+"""Results of lm-eval, Inspect and spreadsheets, as runs."""

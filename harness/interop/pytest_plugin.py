@@ -1,0 +1,146 @@
+"""The fixture `ratchet` for pytest: `def test_model(ratchet): assert ratchet.gate(...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.comparison.verdict_log import Decision
+    from harness.core.types import Run
+    from harness.core.workspace import Workspace
+    from harness.evaluation.runner import RunReport
+    from harness.store.store import Store
+    from harness.suite.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """A verdict that is true where it is `pass`. Written out, it says what was decided and why.
+
+    `failed` is true only where harm was measured, for a test that lets an open verdict through:
+    `assert not ratchet.gate(...).failed`.
+    """
+
+    decision: Decision
+
+    def __bool__(self) -> bool:
+        return self.outcome == "pass"
+
+    @property
+    def outcome(self) -> str:
+        """One of `pass`, `fail`, `inconclusive` and `incomparable`."""
+        return self.decision.verdict.outcome.value
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome == "fail"
+
+    def __repr__(self) -> str:
+        from harness.gate.explain import sentences
+
+        return "\n".join((self.outcome.upper(), *sentences(self.decision.verdict)))
+
+
+@dataclass(slots=True)
+class Ratchet:
+    """Score and gate from a test, in the workspace of `--ratchet-home` (or RATCHET_HOME)."""
+
+    workspace: Workspace
+    store: Store
+    hardware: tuple[str, str] = ("auto", "auto")
+    _suites: dict[Path, Suite] = field(default_factory=dict)
+
+    def score(
+        self, model: str | Path, suite: str | Path, *, limit: int | None = None, seed: int = 0
+    ) -> RunReport:
+        """Score a model on a suite; what is known is not generated again."""
+        from harness.evaluation.runner import score
+
+        return score(self._candidate(model), self._suite(suite), self.store, limit=limit, seed=seed)
+
+    def gate(
+        self,
+        candidate: str | Path,
+        *,
+        against: str | Path,
+        suite: str | Path | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Gated:
+        """Hold a candidate against an anchor as `ratchet gate` does: by the suite's looks, scoring
+        what is missing. Both are named as everywhere; a run or bundle brings its suite.
+        """
+        from harness.comparison.calibrations import calibrated
+        from harness.comparison.looks import decide_by_looks
+        from harness.evaluation.references import find_named_run, suite_of
+
+        parties = {name: find_named_run(str(name), self.store) for name in (candidate, against)}
+        if suite is None:
+            known = next((run for run in parties.values() if run is not None), None)
+            if known is None:
+                raise TypeError("gate() of two models needs suite=")
+            suite = suite_of(known, self.store)
+        loaded = self._suite(suite)
+        policy, notes = calibrated(self.store, loaded.digest, loaded.policy)
+        sides = {
+            name: self._extend(name, run, loaded, limit, seed) for name, run in parties.items()
+        }
+        (decision,) = decide_by_looks(
+            sides[candidate],
+            {"anchor": sides[against]},
+            loaded,
+            self.store,
+            policy,
+            looks=policy.looks or (1.0,),
+            notes=notes,
+        )
+        return Gated(decision)
+
+    def _extend(
+        self, name: str | Path, run: Run | None, suite: Suite, limit: int | None, seed: int
+    ) -> Any:
+        from harness.evaluation.runner import score
+
+        if run is not None:
+            return lambda extent: run
+        model = self._candidate(name)
+        return lambda extent: (
+            score(model, suite, self.store, limit=limit, seed=seed, extent=extent).run
+        )
+
+    def _candidate(self, name: str | Path) -> Any:
+        from harness.evaluation.open_model import Hardware, open_model
+
+        hardware = Hardware.choose(*self.hardware)
+        return open_model(str(name), self.workspace, self.store, hardware=hardware)
+
+    def _suite(self, path: str | Path) -> Suite:
+        from harness.suite.load import load_suite
+
+        path = Path(path)
+        if path not in self._suites:
+            self._suites[path] = load_suite(path)
+        return self._suites[path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two options: where the workspace is, and on which device models run."""
+    group = parser.getgroup("ratchet", "gating of models")
+    group.addoption("--ratchet-home", default=None, help="Ratchet's workspace. Default: ./.ratchet")
+    group.addoption("--ratchet-device", default="auto", help="cpu, cuda … or auto.")
+
+
+@pytest.fixture(scope="session")
+def ratchet(request: pytest.FixtureRequest) -> Iterator[Ratchet]:
+    """Scores and gates models; one store for the whole session."""
+    from harness.core.workspace import Workspace
+    from harness.store.store import Store
+
+    workspace = Workspace.at(request.config.getoption("--ratchet-home")).ensure()
+    with Store(workspace) as store:
+        yield Ratchet(workspace, store, (request.config.getoption("--ratchet-device"), "auto"))

@@ -1,0 +1,113 @@
+"""The model that comes with the installation, turned once into an ordinary model folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+
+CHATML = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\n"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def unpacked(gguf: Path, folder: Path, say: Callable[[str], None]) -> Path:
+    """`folder` with the dequantised fp32 weights of `gguf` as safetensors, made on first use.
+
+    The folder appears by one rename, so it is whole or absent; of two processes that come at
+    once one does the work and the other waits for it. Raises UserError on a full disk.
+    """
+    if folder.is_dir():
+        return folder
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():
+                say(f"unpacking {folder.name} (once, about 20 seconds)")
+                _unpack(gguf, folder)
+    except OSError as error:
+        raise UserError(
+            f"the model can't be unpacked: {error.strerror or error}",
+            file=folder,
+            cure="it takes 0.6 GB; free some space, or choose another folder with --home DIR",
+        ) from error
+    return folder
+
+
+def _unpack(gguf: Path, folder: Path) -> None:
+    prefix = f".staged-{folder.name}-"
+    for stale in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    staged = folder.with_name(f"{prefix}{uuid.uuid4().hex[:8]}")
+    try:
+        _convert(gguf, staged)
+        for path in [*staged.iterdir(), staged]:
+            _flush(path)
+        staged.rename(folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from harness.core.quiet import quiet_libraries
+
+    with quiet_libraries():
+        quantised = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
+        settings = quantised.config.to_dict()
+        # Left in, it would make every later reader look for a GGUF file.
+        settings.pop("quantization_config", None)
+        settings.pop("_name_or_path", None)
+        config = AutoConfig.for_model(**settings)
+        automatic: Any = AutoModelForCausalLM
+        model = automatic.from_config(config, dtype=torch.float32)
+        model.load_state_dict(quantised.state_dict())
+        model.generation_config = quantised.generation_config
+        model.save_pretrained(folder)
+        _tokenizer(gguf, config.max_position_embeddings).save_pretrained(folder)
+
+
+def _tokenizer(gguf: Path, max_length: int) -> Any:
+    from tokenizers import pre_tokenizers
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # The conversion reads GGUF's "smollm" pre-tokenizer as plain GPT-2's, which lets spaces
+    # run into digits; the model was trained with every digit on its own.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    tokenizer.chat_template = CHATML
+    # The sentinel 1e30 overflows in libraries that pass it on to Rust.
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Blind human ratings: sessions, votes, agreement between raters, the verdict on them."""

@@ -1,0 +1,113 @@
+"""Judges vote like people, in the same tables, under their own names and their own kind."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from harness.core.errors import UserError
+from harness.ratings.blinding import load_texts
+from harness.ratings.session import CHOICES, Item, Session
+from harness.store.store import Store
+
+Question = tuple[str, str, str]
+"""What was asked, the left answer, the right answer."""
+
+Ask = Callable[[Sequence[Question]], Sequence[str | None]]
+"""Judges questions; one of `CHOICES` each, or None where it gave no verdict."""
+
+
+def pair_id(index: int, i: int, j: int) -> str:
+    """The name of a pair: item `index` with the answers of contenders i and j."""
+    return f"{index}.{i}.{j}"
+
+
+def vote_as_judge(
+    store: Store,
+    session: Session,
+    name: str,
+    kind: Literal["reward_model", "llm"],
+    ask: Ask,
+    *,
+    limit: int | None = None,
+) -> int:
+    """Let a judge vote on the session's pairs that it has not judged, against the anchor first.
+
+    The votes carry the judge's name and kind; whatever counts people's votes leaves them out.
+    Running it again adds nothing. Returns the number of new votes; raises UserError where the
+    judge's name is a person's.
+    """
+    people = store.query(
+        "SELECT 1 FROM votes WHERE session_id = ? AND rater = ? AND rater_kind <> ? LIMIT 1",
+        [session.id, name, kind],
+    )
+    if people:
+        raise UserError(f"{name!r} already votes here as something else", field="name")
+    rows = _todo(store, session, name, kind)[:limit]
+    texts = load_texts(store, session)
+    questions = [
+        (
+            "\n\n".join(
+                turn["content"]
+                for turn in texts.prompts.get((row["task"], row["sample_id"]), [])
+                if turn.get("role") != "system"
+            ),
+            texts.answers[row["left_key"]],
+            texts.answers[row["right_key"]],
+        )
+        for row in rows
+    ]
+    chosen = ask(questions) if rows else []
+    given = [{**row, "choice": choice} for row, choice in zip(rows, chosen, strict=True) if choice]
+    stray = next((row["choice"] for row in given if row["choice"] not in CHOICES), None)
+    if stray is not None:
+        raise UserError(f"the judge answered {stray!r}", cure=f"one of {', '.join(CHOICES)}")
+    store.append("votes", given)
+    return len(given)
+
+
+def reward_choices(scores: Sequence[tuple[float, float]], *, tie_within: float = 0.0) -> list[str]:
+    """A reward model's choices from (left, right) rewards; equal up to `tie_within` is a tie."""
+    return [
+        "tie" if abs(left - right) <= tie_within else "left" if left > right else "right"
+        for left, right in scores
+    ]
+
+
+def _todo(store: Store, session: Session, name: str, kind: str) -> list[dict[str, Any]]:
+    known = {
+        row["vote_id"]
+        for row in store.query(
+            "SELECT vote_id FROM votes WHERE session_id = ? AND rater = ?", [session.id, name]
+        )
+    }
+    rows = [
+        _row(session, index, item, comparison, name, kind)
+        for comparison in session.design.comparisons
+        for index, item in enumerate(session.items)
+    ]
+    return [row for row in rows if row["vote_id"] not in known]
+
+
+def _row(
+    session: Session, index: int, item: Item, comparison: tuple[int, int], name: str, kind: str
+) -> dict[str, Any]:
+    pair = pair_id(index, *comparison)
+    sides = comparison if session.first_is_left(name, pair) else comparison[::-1]
+    digest = hashlib.blake2b(f"{session.id}|{name}|{kind}|{pair}".encode(), digest_size=16)
+    return {
+        "vote_id": digest.hexdigest(),
+        "session_id": session.id,
+        "rater": name,
+        "rater_kind": kind,
+        "pair_id": pair,
+        "purpose": "plain",
+        "task": item.task,
+        "sample_id": item.sample,
+        "left_key": item.keys[sides[0]],
+        "right_key": item.keys[sides[1]],
+        "left_model": session.contenders[sides[0]].digest,
+        "right_model": session.contenders[sides[1]].digest,
+        "dimension": "preference",
+    }

@@ -1,0 +1,367 @@
+"""Rating sessions: which answers people compare, under which rules. Records over the store.
+
+A session is frozen when it is made: its items, its salt, its looks and its consent text are one
+row. What happens to it later (invitations, revocations, exclusions) are further rows; nothing is
+ever changed or deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
+
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.types import Run
+from harness.statistics.pair_selection import Design
+from harness.store.store import Store
+
+Form = Literal["pairs", "questions", "stars"]
+Kind = Literal["human", "reward_model", "llm"]
+FORMS: tuple[Form, ...] = ("pairs", "questions", "stars")
+KINDS: tuple[Kind, ...] = ("human", "reward_model", "llm")
+CHOICES = ("left", "right", "tie", "both_bad")
+
+STANDARD = ("relevance", "fluency", "safety", "domain")
+"""The questionnaire's own dimensions: 0 to 5 each, but for safety, which passes or fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A run whose answers are compared. The first of a session is its anchor."""
+
+    run: str
+    model: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One prompt with an answer of each contender: `keys[i]` is the response of contender i."""
+
+    task: str
+    sample: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """A pair whose better answer is known, to see whether a rater looks."""
+
+    prompt: str
+    better: str
+    worse: str
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """What stands for the two texts in the votes: their digests."""
+        return _short(self.prompt, self.better), _short(self.prompt, self.worse)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a session asks of its raters and what it promises them.
+
+    votes         the budget: plain votes of all people together
+    overlap       share of votes on pairs that somebody else has judged, for agreement
+    gold, repeats, swaps   shares of votes on known pairs, on a pair seen before, and on one seen
+                  before with its sides swapped
+    everyone      contenders also meet each other, not only the anchor
+    forms         which pages raters have: pairs, questions, stars
+    dimensions    of the questionnaire; any name besides `safety` is a scale from 0 to 5
+    target        answers wanted per dimension
+    looks         planned looks at the verdict, cumulative shares of the budget
+    alpha         of the session's verdict, its own
+    claim         `panel`: the verdict is about these raters; `people`: about any like them, which
+                  asks that it holds with raters as the unit as well
+    min_dwell_ms  a pair must be visible for so long before a vote counts
+    """
+
+    title: str
+    votes: int = 500
+    overlap: float = 0.2
+    gold: float = 0.05
+    repeats: float = 0.05
+    swaps: float = 0.05
+    everyone: bool = False
+    forms: tuple[Form, ...] = ("pairs",)
+    dimensions: tuple[str, ...] = STANDARD
+    target: int = 500
+    looks: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    alpha: float = 0.05
+    claim: Literal["panel", "people"] = "panel"
+    min_dwell_ms: int = 400
+    licence: str = ""
+    consent: str = ""
+
+    def __post_init__(self) -> None:
+        shares = {n: getattr(self, n) for n in ("overlap", "gold", "repeats", "swaps")}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise UserError(f"{share} is no share", field=name, cure="from 0 to 1")
+        if shares["gold"] + shares["repeats"] + shares["swaps"] > 0.5:
+            raise UserError(
+                "more than half of the votes would teach nothing about the models",
+                field="gold, repeats, swaps",
+            )
+        for name in ("votes", "target"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more", field=name)
+        for form in self.forms:
+            if form not in FORMS:
+                raise UserError(f"{form!r} is no form", field="forms", cure=", ".join(FORMS))
+        if not self.forms or len(set(self.dimensions)) != len(self.dimensions):
+            raise UserError("forms and dimensions are named once each", field="forms, dimensions")
+        if not 0 < self.alpha < 0.5:
+            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", cure="try 0.05")
+        rising = all(a < b for a, b in zip((0.0, *self.looks), self.looks, strict=False))
+        if not rising or self.looks[-1] != 1.0:
+            raise UserError(
+                f"the looks {list(self.looks)} don't rise to 1", field="looks", cure="0.5 1"
+            )
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session as it was made."""
+
+    id: str
+    rules: Rules
+    contenders: tuple[Contender, ...]
+    items: tuple[Item, ...]
+    golds: tuple[Gold, ...]
+    salt: str
+
+    @property
+    def anchor(self) -> Contender:
+        return self.contenders[0]
+
+    @cached_property
+    def design(self) -> Design:
+        return Design.against(len(self.contenders), everyone=self.rules.everyone)
+
+    @property
+    def votes_per_comparison(self) -> int:
+        """Planned plain votes between the anchor and each contender."""
+        return max(1, round(self.rules.votes / len(self.design.comparisons)))
+
+    def chance(self, *parts: object) -> float:
+        """A number in [0, 1) that depends on the salt and `parts` alone."""
+        digest = hashlib.blake2b("|".join([self.salt, *map(str, parts)]).encode(), digest_size=8)
+        return int.from_bytes(digest.digest()) / 2**64
+
+    def first_is_left(self, rater: str, pair: str) -> bool:
+        """Which side the pair's first answer is on for this rater: fixed, and not to be guessed."""
+        return self.chance("side", rater, pair) < 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """One link of one rater. `revoked` says when it was taken back, in words, if it was."""
+
+    rater: str
+    link: str
+    expires_at: int
+    revoked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Who may rate, who agreed to the terms, and whose votes don't count, and why."""
+
+    invitations: tuple[Invitation, ...]
+    consented: frozenset[str]
+    excluded: Mapping[str, str]
+    closed: str | None
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(invitation.rater for invitation in self.invitations))
+
+
+def create(
+    store: Store,
+    runs: Sequence[Run],
+    rules: Rules,
+    *,
+    golds: Sequence[Gold] = (),
+    tasks: Sequence[str] = (),
+) -> Session:
+    """Make a session over the answers that the runs have in common, and store it.
+
+    The first run is the anchor. `tasks` restricts it; otherwise all tasks that generate. Raises
+    UserError for runs that were not asked the same, or of the same model, or without answers.
+    """
+    if len(runs) < 2 and "pairs" in rules.forms:
+        raise UserError("pairs need two runs", field="runs", cure="name the anchor, then others")
+    contenders = tuple(Contender(run.id, run.model, run.model_digest) for run in runs)
+    twins = [c.run for c in contenders if [d.digest for d in contenders].count(c.digest) > 1]
+    if twins:
+        raise UserError(f"{' and '.join(twins)} are of one model", field="runs")
+    items = _items(store, runs, tasks)
+    session = Session(
+        f"{_slug(rules.title)}-{secrets.token_hex(3)}",
+        rules,
+        contenders,
+        items,
+        tuple(golds),
+        secrets.token_hex(16),
+    )
+    store.append(
+        "rating_sessions",
+        [{"session_id": session.id, "event": "created", "config": _to_config(session)}],
+    )
+    return session
+
+
+def load(store: Store, session_id: str) -> Session:
+    """The session of that id; a beginning of it will do where it is unambiguous."""
+    rows = store.query(
+        "SELECT session_id, config FROM rating_sessions WHERE event = 'created' "
+        "AND starts_with(session_id, ?) ORDER BY session_id",
+        [session_id],
+    )
+    exact = [row for row in rows if row["session_id"] == session_id]
+    if not exact and len(rows) != 1:
+        known = ", ".join(sessions(store)) or "none yet: `ratchet rate create` makes one"
+        what = "begins the names of several sessions" if rows else "is no rating session"
+        raise UserError(f"{session_id!r} {what}", field="session", cure=f"there are: {known}")
+    row = (exact or rows)[0]
+    return _from_config(row["session_id"], row["config"])
+
+
+def sessions(store: Store) -> list[str]:
+    """The ids of all sessions, oldest first."""
+    rows = store.query(
+        "SELECT session_id FROM rating_sessions WHERE event = 'created' ORDER BY seq"
+    )
+    return [row["session_id"] for row in rows]
+
+
+def record(
+    store: Store,
+    session: Session,
+    event: Literal["invited", "revoked", "consented", "excluded", "readmitted", "closed"],
+    *,
+    rater: str | None = None,
+    reason: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Add what became of a session or of one of its raters."""
+    if event in ("excluded", "readmitted", "revoked") and not (reason or "").strip():
+        raise UserError("this needs a reason", field="--reason", cure="say why, for later readers")
+    row = {"session_id": session.id, "event": event, "rater": rater, "reason": reason}
+    store.append("rating_sessions", [{**row, "config": dict(config or {})}])
+
+
+def register(store: Store, session: Session) -> Register:
+    """Everything that happened to the session so far."""
+    rows = store.query(
+        "SELECT event, rater, reason, config FROM rating_sessions WHERE session_id = ? "
+        "ORDER BY seq",
+        [session.id],
+    )
+    invited: dict[str, Invitation] = {}
+    consented: set[str] = set()
+    excluded: dict[str, str] = {}
+    closed: str | None = None
+    for row in rows:
+        rater, config = row["rater"], row["config"] or {}
+        match row["event"]:
+            case "invited":
+                invited[config["link"]] = Invitation(rater, config["link"], config["expires_at"])
+            case "revoked":
+                for link, found in invited.items():
+                    if found.rater == rater and config.get("link") in (None, link):
+                        invited[link] = Invitation(rater, link, found.expires_at, row["reason"])
+            case "consented":
+                consented.add(rater)
+            case "excluded":
+                excluded[rater] = row["reason"]
+            case "readmitted":
+                excluded.pop(rater, None)
+            case "closed":
+                closed = row["reason"] or "closed"
+    return Register(tuple(invited.values()), frozenset(consented), excluded, closed)
+
+
+def _items(store: Store, runs: Sequence[Run], tasks: Sequence[str]) -> tuple[Item, ...]:
+    wanted = tuple(tasks) or tuple(
+        task for task in runs[0].fingerprint.protocol if not task.startswith("@")
+    )
+    for task in wanted:
+        asked = {_asked(run, task) for run in runs}
+        if len(asked) > 1:
+            raise UserError(
+                f"the runs were not asked the same in task {task!r}",
+                field="runs",
+                cure="score them on one suite, or name other tasks with --task",
+            )
+    answers = [_answers(store, run, wanted) for run in runs]
+    common = sorted(set.intersection(*(set(mine) for mine in answers)))
+    if not common:
+        raise UserError(
+            "the runs have no generated answers in common", field="runs", cure="score them first"
+        )
+    return tuple(
+        Item(task, sample, tuple(mine[task, sample] for mine in answers)) for task, sample in common
+    )
+
+
+def _asked(run: Run, task: str) -> str:
+    protocol = run.fingerprint.protocol.get(task)
+    if protocol is None:
+        raise UserError(f"run {run.id} has no task {task!r}", field="--task")
+    return digest_of({k: v for k, v in protocol.items() if k != "metrics"})
+
+
+def _answers(store: Store, run: Run, tasks: Sequence[str]) -> dict[tuple[str, str], str]:
+    rows = store.query(
+        "SELECT l.task, l.sample_id, first(l.key ORDER BY l.draw, l.response_index) AS key "
+        "FROM run_responses l JOIN responses r USING (key) WHERE l.run_id = ? "
+        "AND l.kind = 'generation' AND r.error IS NULL "
+        "AND l.task IN (SELECT unnest(?::VARCHAR[])) GROUP BY l.task, l.sample_id",
+        [run.id, list(tasks)],
+    )
+    return {(row["task"], row["sample_id"]): row["key"] for row in rows}
+
+
+def _to_config(session: Session) -> dict[str, Any]:
+    return {
+        "rules": asdict(session.rules),
+        "contenders": [asdict(contender) for contender in session.contenders],
+        "items": [[item.task, item.sample, list(item.keys)] for item in session.items],
+        "golds": [asdict(gold) for gold in session.golds],
+        "salt": session.salt,
+    }
+
+
+def _from_config(session_id: str, config: Mapping[str, Any]) -> Session:
+    known = {field.name for field in fields(Rules)}
+    rules: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["rules"].items()
+        if name in known
+    }
+    return Session(
+        session_id,
+        Rules(**rules),
+        tuple(Contender(**contender) for contender in config["contenders"]),
+        tuple(Item(task, sample, tuple(keys)) for task, sample, keys in config["items"]),
+        tuple(Gold(**gold) for gold in config["golds"]),
+        config["salt"],
+    )
+
+
+def _slug(title: str) -> str:
+    words = "".join(c if c.isascii() and c.isalnum() else " " for c in title.lower()).split()
+    return "-".join(words)[:32].rstrip("-") or "session"
+
+
+def _short(*parts: str) -> str:
+    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(joined, digest_size=16).hexdigest()

@@ -1,0 +1,84 @@
+"""What the store is told of checkpoints and lines: the story, where the disk is the truth."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from harness.registry.lines import Blessed
+from harness.store.store import Store
+
+
+class Chronicle:
+    """The registry's events in one store: told once, read back by digest or line."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def catch_up(self, line: str, versions: Sequence[Blessed]) -> None:
+        """Tell every version of a line that the store has not heard of."""
+        known = {
+            row["version"]
+            for row in self._store.query(
+                "SELECT try_cast(detail ->> '$.version' AS INTEGER) AS version "
+                "FROM checkpoints WHERE line = ? AND event IN ('promoted', 'rolled_back')",
+                [line],
+            )
+        }
+        for version in versions:
+            if version.number not in known:
+                self._tell_version(version)
+
+    def has_heard(self, digest: str, provenance: dict[str, Any]) -> bool:
+        """Whether the last that was said of this checkpoint is that it came from there."""
+        rows = self._store.query(
+            "SELECT event, training_id, step, run_id FROM checkpoints WHERE digest = ? "
+            "AND event IN ('added', 'pruned') ORDER BY seq DESC LIMIT 1",
+            [digest],
+        )
+        return rows == [{"event": "added", **provenance}]
+
+    def added(self, digest: str) -> dict[str, Any]:
+        """What was last said when the checkpoint was added; a run's word before none."""
+        rows = self._store.query(
+            "SELECT training_id, step, run_id FROM checkpoints WHERE digest = ? "
+            "AND event = 'added' ORDER BY run_id IS NULL, seq DESC LIMIT 1",
+            [digest],
+        )
+        return rows[0] if rows else {}
+
+    def tell(self, digest: str, event: str, **rest: Any) -> None:
+        path = f"checkpoints/{digest}"
+        actor = rest.pop("actor", None) or who()
+        row = {"digest": digest, "event": event, "path": path, "actor": actor, **rest}
+        self._store.append("checkpoints", [row])
+
+    def _tell_version(self, version: Blessed) -> None:
+        added = self.added(version.digest)
+        self.tell(
+            version.digest,
+            version.event,
+            line=version.line,
+            training_id=added.get("training_id"),
+            step=added.get("step"),
+            run_id=version.run_id,
+            verdict_id=version.verdict_id,
+            actor=version.actor,
+            reason=version.override or version.reason,
+            happened_at=version.at,
+            detail={
+                "version": version.number,
+                "previous": version.previous,
+                "override": version.override is not None,
+            },
+        )
+
+
+def who() -> str:
+    """The name under which an act is recorded: the user's, as the system knows it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

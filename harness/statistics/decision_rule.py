@@ -1,0 +1,145 @@
+"""From p-values to a verdict: the rule itself, over any number of trials at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.statistics import rare_events as guard
+from harness.statistics.multiplicity import holm
+from harness.statistics.rare_events import Range
+from harness.statistics.student_t import Array, TTest, fixed_set_test, t_test
+
+FailRule = Literal["drop", "strict"]
+"""`strict`: fail only where "within the margin" is rejected. `drop`: at the last look also where
+"no drop at all" is rejected and the best estimate exceeds the margin."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The three tests of one metric; arrays of shape (...).
+
+    margin, drop, within   t of z, of the harm, and of z at the margin for PASS
+    p_worse   p-value of "worse than the margin allows": against E[z] ≤ 0
+    p_drop    p-value of "any drop at all": against E[harm] ≤ 0
+    p_within  p-value of "within the margin": against E[z] ≥ 0
+    guarded   whether few samples differ, so that t alone was not trusted with p_within
+    """
+
+    margin: TTest
+    drop: TTest
+    within: TTest
+    p_worse: Array
+    p_drop: Array
+    p_within: Array
+    guarded: Bools
+
+
+def ask(
+    harm: npt.ArrayLike,
+    allowance: npt.ArrayLike,
+    *,
+    pass_allowance: npt.ArrayLike | None = None,
+    known: Range | None = None,
+    clusters: npt.NDArray[np.intp] | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Questions:
+    """Ask the three questions of harm and allowance, shape (..., n).
+
+    `pass_allowance` replaces `allowance` for the third question (`margin: auto`). Without `known`
+    the answers are t's; with it they are guarded against what t can't see (guard.py).
+    """
+    d = np.asarray(harm, dtype=float)
+    allowed = np.broadcast_to(np.asarray(allowance, dtype=float), d.shape)
+    for_pass = allowed
+    if pass_allowance is not None:
+        for_pass = np.broadcast_to(np.asarray(pass_allowance, dtype=float), d.shape)
+    margin = t_test(d - allowed, clusters=clusters, weights=weights)
+    drop = t_test(d, clusters=clusters, weights=weights)
+    within = margin
+    if pass_allowance is not None:
+        within = t_test(d - for_pass, clusters=clusters, weights=weights)
+    p_worse, p_drop, p_within = margin.above, drop.above, within.below
+    guarded = np.zeros(d.shape[:-1], dtype=bool)
+    if known is not None:
+        w = None if weights is None else np.asarray(weights, dtype=float)
+        guarded = guard.harm_is_rare(d, for_pass, known, clusters)
+        if guarded.any():
+            worst = known.worst_harm[guarded]
+            p = guard.p_unseen_harm(d[guarded], for_pass[guarded], worst, clusters, w)
+            p_within = guard.instead(p_within, guarded, p)
+        rare = guard.gain_is_rare(known, clusters)
+        if rare.any():
+            room = np.average(allowed[rare], axis=-1, weights=w)
+            gain = known.best_gain[rare]
+            p = guard.p_unseen_gain(d[rare], room, gain, clusters, w)
+            p_worse = guard.instead(p_worse, rare, np.maximum(p_worse[rare], p))
+            p = guard.p_unseen_gain(d[rare], np.zeros_like(room), gain, clusters, w)
+            p_drop = guard.instead(p_drop, rare, np.maximum(p_drop[rare], p))
+    return Questions(margin, drop, within, p_worse, p_drop, p_within, guarded)
+
+
+def ask_fixed_set(
+    harm: npt.ArrayLike,
+    allowance: npt.ArrayLike,
+    variance_harm: npt.ArrayLike,
+    variance_z: npt.ArrayLike,
+    *,
+    pass_allowance: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Questions:
+    """The three questions about these samples only; shapes (n,), variances over fresh responses.
+
+    z = harm − δ·a − ε varies by (1−δ)²·var(a) + var(c), the harm by var(a) + var(c).
+    """
+    d, allowed = np.asarray(harm, dtype=float), np.asarray(allowance, dtype=float)
+    for_pass = allowed if pass_allowance is None else np.asarray(pass_allowance, dtype=float)
+    margin = fixed_set_test(d - allowed, variance_z, weights=weights)
+    drop = fixed_set_test(d, variance_harm, weights=weights)
+    within = fixed_set_test(d - for_pass, variance_z, weights=weights)
+    plain = np.zeros(d.shape[:-1], dtype=bool)
+    return Questions(margin, drop, within, margin.above, drop.above, within.below, plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Per metric, shape (..., M): which arm fired, and Holm's adjusted p-values."""
+
+    strict: Bools
+    drop: Bools
+    passed: Bools
+    p_strict: Array
+    p_drop: Array
+
+    @property
+    def failed(self) -> Bools:
+        return np.asarray(self.strict | self.drop)
+
+
+def apply_rule(
+    p_strict: npt.ArrayLike,
+    p_drop: npt.ArrayLike,
+    p_pass: npt.ArrayLike,
+    mean_z: npt.ArrayLike,
+    *,
+    alpha: float,
+    last: bool = True,
+    fail_rule: FailRule = "drop",
+) -> Decisions:
+    """The verdict rule over M gated metrics, arrays of shape (..., M); alpha is this look's.
+
+    strict: Holm rejects E[z] ≤ 0. drop: at the last look Holm rejects "no drop at all" and the
+    mean z is above 0. passed: E[z] ≥ 0 is rejected at alpha, each metric by itself, because PASS
+    needs all of them (intersection-union: Berger 1982).
+    """
+    adjusted, adjusted_drop = holm(p_strict), holm(p_drop)
+    strict = adjusted <= alpha
+    over: Any = np.asarray(mean_z, dtype=float) > 0
+    drop = (adjusted_drop <= alpha) & over & (last and fail_rule == "drop")
+    passed = (np.asarray(p_pass, dtype=float) <= alpha) & ~strict & ~drop
+    return Decisions(strict, drop, passed, adjusted, adjusted_drop)

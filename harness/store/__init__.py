@@ -1,0 +1,1 @@
+"""An append-only journal and DuckDB: everything measured is written and read here."""

@@ -1,0 +1,274 @@
+"""A run as files: what is exported, imported, and committed under `baselines/` as an anchor.
+
+    run.json               the run, its events, and a summary; sorted keys, for reading and diffs
+    scores.parquet         its current scores
+    responses.parquet      the responses it stands on
+    run_responses.parquet  which response belongs to which sample of the run
+    samples.parquet        the samples it was scored on
+
+`run.json` names the digest of each other file and of itself, so a bundle that is torn, or
+changed without care, is refused. Against somebody who changes it *with* care only review and
+signed commits help.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import UserError
+from harness.core.files import file_digest, fsync, staged
+from harness.store.schema import utc
+from harness.store.store import Store
+from harness.store.tables import BY_NAME
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMAT = 1
+RUN = "run.json"
+
+# The order is the one in which the store took them in, which a second export finds again.
+_QUERIES: Mapping[str, str] = {
+    "scores": "SELECT * EXCLUDE seq FROM current_scores WHERE run_id = ? ORDER BY seq",
+    "run_responses": "SELECT * EXCLUDE seq FROM run_responses WHERE run_id = ? ORDER BY seq",
+    "responses": "SELECT * EXCLUDE seq FROM responses WHERE key IN "
+    "(SELECT key FROM run_responses WHERE run_id = ?) ORDER BY key",
+    "samples": "SELECT * EXCLUDE seq FROM samples WHERE list_contains(?, task_digest) AND "
+    "(task, sample_id) IN (SELECT (task, sample_id) FROM scores WHERE run_id = ?) "
+    "ORDER BY task, task_digest, sample_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read and found whole. The tables have the store's columns, less `seq`."""
+
+    run: Mapping[str, Any]
+    events: tuple[Mapping[str, Any], ...]
+    summary: tuple[Mapping[str, Any], ...]
+    scores: pyarrow.Table
+    responses: pyarrow.Table
+    run_responses: pyarrow.Table
+    samples: pyarrow.Table
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run["run_id"])
+
+
+def export_run(store: Store, run_id: str, folder: Path) -> Path:
+    """Write a run as a bundle. A bundle that is there already is replaced as a whole.
+
+    Raises UserError where there is no such run, or `folder` holds something else.
+    """
+    import pyarrow.parquet as parquet
+
+    rows = store.query("SELECT * EXCLUDE seq FROM runs WHERE run_id = ?", [run_id])
+    if not rows:
+        raise UserError(f"there is no run {run_id!r} here", cure="`ratchet runs` lists them")
+    events = store.query(
+        "SELECT * EXCLUDE (seq, run_id) FROM run_events WHERE run_id = ? ORDER BY seq", [run_id]
+    )
+    summary = store.query(
+        "SELECT * EXCLUDE run_id FROM run_summary WHERE run_id = ? ORDER BY task, metric", [run_id]
+    )
+    _refuse_a_foreign(folder)
+    rows[0]["suite_path"] = _portable(rows[0]["suite_path"])
+    tasks = _task_digests(rows[0]["protocol"] or {})
+    replaced = None
+    try:
+        with staged(folder, manifest=False) as staging:
+            files = {}
+            for name, query in _QUERIES.items():
+                params = [tasks, run_id] if name == "samples" else [run_id]
+                data = store.query_arrow(query, params).cast(BY_NAME[name].arrow)
+                path = staging / f"{name}.parquet"
+                parquet.write_table(data, path, compression="zstd")
+                files[path.name] = {"rows": data.num_rows, "sha256": file_digest(path)}
+            content = {
+                "format": FORMAT,
+                "run": rows[0],
+                "events": events,
+                "summary": summary,
+                "files": files,
+            }
+            (staging / RUN).write_text(_sealed(content), encoding="utf-8")
+            replaced = _make_way(folder)
+    except BaseException:
+        if replaced is not None and not folder.exists():
+            replaced.rename(folder)
+        raise
+    if replaced is not None:
+        shutil.rmtree(replaced)
+    return folder
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle without a store. Raises UserError naming the file that is torn or changed."""
+    content = _read_run(folder)
+    tables = {name: _read_table(folder, name, content["files"]) for name in _QUERIES}
+    return Bundle(
+        run=content["run"],
+        events=tuple(content["events"]),
+        summary=tuple(content["summary"]),
+        **tables,
+    )
+
+
+def import_bundle(store: Store, folder: Path) -> str:
+    """Take a bundle into the store as one act, and return its run's id.
+
+    Importing it twice changes nothing. Raises UserError for a bundle that is not whole, and
+    where the store has another run of the same id.
+    """
+    bundle = read_bundle(folder)
+    known = store.query("SELECT * EXCLUDE seq FROM runs WHERE run_id = ?", [bundle.run_id])
+    if known and not _same_run(json.loads(_text(known[0])), bundle.run):
+        raise UserError(
+            f"the store has another run {bundle.run_id}",
+            file=folder / RUN,
+            cure="use another --home",
+        )
+    if not known:
+        runs, events = BY_NAME["runs"], BY_NAME["run_events"]
+        said = [events.encode({"run_id": bundle.run_id, **event}) for event in bundle.events]
+        store.append_together(
+            {
+                "samples": bundle.samples,
+                "responses": bundle.responses,
+                "run_responses": bundle.run_responses,
+                "scores": bundle.scores,
+                "run_events": events.to_arrow(said),
+                "runs": runs.to_arrow([runs.encode(bundle.run)]),
+            },
+            unless=("SELECT 1 FROM runs WHERE run_id = ?", [bundle.run_id]),
+        )
+    return bundle.run_id
+
+
+def _portable(path: str | None) -> str | None:
+    """The suite's path as others can use it: from the working folder on, or its name alone."""
+    if path is None:
+        return None
+    here = Path.cwd()
+    place = Path(path)
+    return str(place.relative_to(here)) if place.is_relative_to(here) else place.name
+
+
+def _same_run(known: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return {**known, "suite_path": None} == {**other, "suite_path": None}
+
+
+def _task_digests(protocol: Mapping[str, Any]) -> list[str]:
+    """The digests under which the samples of a run's tasks are kept."""
+    from harness.core.digests import digest_of
+
+    return [
+        digest_of({key: value for key, value in task.items() if key != "metrics"})
+        for name, task in protocol.items()
+        if not name.startswith("@") and isinstance(task, Mapping)
+    ]
+
+
+def run_id_of(folder: Path) -> str:
+    """The id of a bundle's run, from `run.json` alone. Raises UserError as `read_bundle` does."""
+    return str(_read_run(folder)["run"]["run_id"])
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    path = folder / RUN
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, seal = content["format"], content["sha256"]
+    except FileNotFoundError as error:
+        raise UserError(
+            "there is no bundle here", file=path, cure="`ratchet export` makes one"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _refused(path, "can't be read") from error
+    if version != FORMAT:
+        raise UserError(
+            f"the bundle has format {version}; this Ratchet reads {FORMAT}",
+            file=path,
+            cure="upgrade Ratchet",
+        )
+    if _seal(content) != seal:
+        raise _refused(path, "was changed after it was written")
+    missing = {"run", "events", "summary", "files"} - content.keys()
+    if missing or "run_id" not in content["run"]:
+        raise _refused(path, "lacks a part")
+    return dict(content)
+
+
+def _read_table(folder: Path, name: str, files: Mapping[str, Any]) -> pyarrow.Table:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    path = folder / f"{name}.parquet"
+    expected = files.get(path.name)
+    if not path.is_file() or expected is None:
+        raise _refused(path, "is missing")
+    if file_digest(path) != expected["sha256"]:
+        raise _refused(path, "was torn, or changed after it was written")
+    try:
+        return parquet.read_table(path).cast(BY_NAME[name].arrow)
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise _refused(path, "can't be read") from error
+
+
+def _refuse_a_foreign(folder: Path) -> None:
+    """Only a bundle may be replaced: whatever else is in the folder is somebody's work."""
+    own = {RUN, *(f"{name}.parquet" for name in _QUERIES)}
+    foreign = [p.name for p in folder.iterdir() if p.name not in own] if folder.is_dir() else []
+    if foreign or folder.is_file():
+        raise UserError(
+            f"{folder.name} holds something else: {', '.join(sorted(foreign)[:3]) or 'a file'}",
+            file=folder,
+            cure="choose a new folder",
+        )
+
+
+def _make_way(folder: Path) -> Path | None:
+    """Move what is to be replaced aside, to be brought back if the replacing fails."""
+    if not folder.exists():
+        return None
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    folder.rename(aside)
+    fsync(folder.parent)
+    return aside
+
+
+def _sealed(content: Mapping[str, Any]) -> str:
+    plain = json.loads(_text(content))
+    return _text({**plain, "sha256": _seal(plain)}) + "\n"
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """SHA-256 over everything else in `run.json`."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(_text(rest).encode()).hexdigest()
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    def moment(value: Any) -> str:
+        if isinstance(value, datetime):
+            return utc(value).isoformat() + "+00:00"
+        raise TypeError(type(value).__name__)
+
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, default=moment)
+
+
+def _refused(path: Path, what: str) -> UserError:
+    return UserError(
+        f"the bundle is refused: {path.name} {what}",
+        file=path,
+        cure="export it again, or take it from version control",
+    )

@@ -1,0 +1,146 @@
+"""Opening, making and migrating the DuckDB file. Called with the turnstile in hand."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.core.errors import UserError
+from harness.core.fault_points import fault_point
+from harness.core.files import fsync
+from harness.store.tables import HOUSEKEEPING, MIGRATIONS, TABLES, VERSION
+from harness.store.views import VIEWS
+
+if TYPE_CHECKING:
+    import duckdb
+
+_HOLDER = re.compile(r"Conflicting lock is held in .*?\(PID (\d+)\)")
+
+
+class Outdated(Exception):  # noqa: N818 - a signal to migrate, not an error
+    """The file has an older schema and was opened for reading only."""
+
+
+def connect(
+    spill: Path, *, threads: int | None = None, memory_mb: int | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A warm in-memory instance to attach the file to: 1 ms each time, against 20 or more.
+
+    What a query can't hold in `memory_mb` goes to the folder `spill`, made only then. None is
+    DuckDB's own: every core, and 80% of the memory.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET temp_directory = {_quoted(spill)}")
+    if threads is not None:
+        connection.execute(f"SET threads = {threads}")
+    if memory_mb is not None:
+        connection.execute(f"SET memory_limit = '{memory_mb}MB'")
+    return connection
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, *, write: bool) -> int | None:
+    """Open the file under the name `ratchet`, making or migrating it if it is to be written.
+
+    Returns None, or the PID of the foreign process that holds the file (0 if not known).
+    """
+    import duckdb
+
+    if write and not path.exists():
+        create(path)
+    mode = "" if write else " (READ_ONLY)"
+    try:
+        connection.execute(f"ATTACH {_quoted(path)} AS ratchet{mode}")
+    except duckdb.IOException as error:
+        if "Could not set lock" not in str(error):
+            raise
+        holder = _HOLDER.search(str(error))
+        return int(holder[1]) if holder else 0
+    try:
+        connection.execute("USE ratchet")
+        _bring_up_to_date(connection, path, write=write)
+    except BaseException:
+        detach(connection)
+        raise
+    return None
+
+
+def detach(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Close the file. Returns whether the connection is still good for the next time."""
+    import duckdb
+
+    with contextlib.suppress(duckdb.Error):
+        connection.execute("ROLLBACK")
+    try:
+        connection.execute("USE memory")
+        connection.execute("DETACH ratchet")
+    except duckdb.Error:
+        return False
+    return True
+
+
+def create(path: Path) -> None:
+    """Make the file beside its place and rename it: a half-made one is never seen."""
+    import duckdb
+
+    staging = path.with_name(f".{path.name}.new")
+    for leftover in (staging, Path(f"{staging}.wal")):
+        leftover.unlink(missing_ok=True)
+    with duckdb.connect(str(staging)) as connection:
+        connection.begin()
+        for statement in (*HOUSEKEEPING, *(table.sql for table in TABLES)):
+            connection.execute(statement)
+        _make_views(connection)
+        _record_version(connection, VERSION)
+        connection.commit()
+        connection.execute("CHECKPOINT")
+        fault_point("mid-create")
+    fsync(staging)
+    staging.rename(path)
+    fsync(path.parent)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
+    """Lead the schema from version `found` to ours in one transaction, then checkpoint."""
+    connection.begin()
+    for version in range(found + 1, VERSION + 1):
+        for statement in MIGRATIONS[version]:
+            connection.execute(statement)
+            fault_point("mid-migration")
+        _record_version(connection, version)
+    _make_views(connection)
+    connection.commit()
+    connection.execute("CHECKPOINT ratchet")
+
+
+def _bring_up_to_date(connection: duckdb.DuckDBPyConnection, path: Path, *, write: bool) -> None:
+    ((found,),) = connection.execute("SELECT max(version) FROM schema_version").fetchall()
+    if found > VERSION:
+        raise UserError(
+            f"the store has a newer schema ({found}; this Ratchet knows {VERSION})",
+            file=path,
+            cure="upgrade Ratchet",
+        )
+    if found < VERSION:
+        if not write:
+            raise Outdated
+        migrate(connection, found)
+
+
+def _make_views(connection: duckdb.DuckDBPyConnection) -> None:
+    for name, query in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+
+
+def _record_version(connection: duckdb.DuckDBPyConnection, version: int) -> None:
+    connection.execute(
+        "INSERT INTO schema_version VALUES (?, now()::TIMESTAMPTZ AT TIME ZONE 'UTC')", [version]
+    )
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"

@@ -1,0 +1,205 @@
+r"""A process's own append-only file: what is fsynced here is acknowledged.
+
+A journal is a file of lines, each `checksum json\n` (CRC-32 of the JSON, eight hexadecimal
+digits). The first line says the format's version and who writes; every other line is one append:
+`{"table": name, "rows": [...]}`. A line counts only when its newline is there, so a torn tail is
+no line. The writer holds a lock (`flock`) on its journal for as long as it lives; that, and not a
+PID, tells the living from the dead. A journal is never written to by anybody else, and never
+again after an error: whoever drained it knows it by its offset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.core.fault_points import fault_point
+from harness.core.files import fsync
+from harness.store.tables import VERSION
+
+FORMAT = 1
+SUFFIX = ".jsonl"
+ROTATE_BYTES = 16 * 2**20
+_ABANDONED_S = 3600.0
+
+
+class Journal:
+    """The one that this process writes. Not safe for threads by itself; `Store` has the lock."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self.path = folder / f"{self.name}{SUFFIX}"
+        self._file = self._create(folder)
+
+    def _create(self, folder: Path) -> int:
+        # Locked and headed under another name first: under its own it is never seen unlocked.
+        unborn = folder / f".{self.name}.new"
+        file = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            header = {
+                "format": FORMAT,
+                "schema": VERSION,
+                "journal": self.name,
+                "pid": os.getpid(),
+                "program": Path(sys.argv[0]).name if sys.argv else "",
+                "created_at": datetime.now(UTC).isoformat(),
+            }
+            self.size = _write(file, _line(header))
+            os.fsync(file)
+            unborn.rename(self.path)
+            fsync(folder)
+        except BaseException:
+            os.close(file)
+            for leftover in (unborn, self.path):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+            raise
+        return file
+
+    @property
+    def full(self) -> bool:
+        """Whether it is long enough to be followed by a new one."""
+        return self.size >= ROTATE_BYTES
+
+    @property
+    def lost(self) -> bool:
+        """Whether the file was deleted under its writer."""
+        return os.fstat(self._file).st_nlink == 0
+
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write one line and fsync it. Raises OSError; the journal must then be left alone."""
+        line = _line({"table": table, "rows": rows})
+        try:
+            half = len(line) // 2
+            _write(self._file, line[:half])
+            fault_point("mid-append")
+            _write(self._file, line[half:])
+            os.fsync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self.size)
+            raise
+        self.size += len(line)
+
+    def close(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # a forked child may have the file open too
+        os.close(self._file)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One whole line of a journal: rows of one table, or a line that can't be trusted."""
+
+    journal: str
+    offset: int
+    end: int
+    table: str | None
+    rows: list[dict[str, Any]]
+    rejected: tuple[str, str] | None = None
+    """The line and the reason, where the line is damaged."""
+
+
+def journals(folder: Path) -> list[Path]:
+    """The journals of the folder, oldest name first; sweeps up those that were never born."""
+    if not folder.is_dir():
+        return []
+    for unborn in folder.glob(".*.new"):
+        # If its writer is alive after all, its rename fails and it makes another.
+        with contextlib.suppress(OSError):
+            if time.time() - unborn.stat().st_mtime > _ABANDONED_S:
+                unborn.unlink()
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def read(path: Path, offset: int, stop: int) -> Iterator[Entry]:
+    """The whole lines that begin at byte `offset` or later, and before byte `stop`.
+
+    Raises UserError for a journal whose format this version does not know: to skip it would be
+    to answer without its rows.
+    """
+    with path.open("rb") as file:
+        if offset == 0:
+            header = file.readline()
+            if not header.endswith(b"\n"):
+                return
+            check_format(path, header)
+            offset = len(header)
+        file.seek(offset)
+        while offset < stop:
+            line = file.readline()
+            if not line.endswith(b"\n"):
+                return
+            end = offset + len(line)
+            yield _entry(path.stem, offset, end, line)
+            offset = end
+
+
+def check_format(path: Path, header: bytes) -> None:
+    """Raise UserError where the header names a format or a schema newer than ours."""
+    content = _checked(header) or {}
+    for what, ours in (("format", FORMAT), ("schema", VERSION)):
+        theirs = content.get(what)
+        if isinstance(theirs, int) and theirs > ours:
+            raise UserError(
+                f"a journal is from a newer Ratchet ({what} {theirs}; this one reads {ours})",
+                file=path,
+                cure="upgrade Ratchet; its rows are safe where they are",
+            )
+
+
+def owner_is_gone(path: Path) -> bool:
+    """Whether the process that wrote this journal has ended (its lock is free)."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _write(file: int, data: bytes) -> int:
+    """Write all of it; a full disk may take a part without an error, so it is asked again."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+    return len(data)
+
+
+def _checked(line: bytes) -> dict[str, Any] | None:
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    content = json.loads(text)
+    return content if isinstance(content, dict) else None
+
+
+def _entry(journal: str, offset: int, end: int, line: bytes) -> Entry:
+    content = _checked(line)
+    if content is None or not {"table", "rows"} <= content.keys():
+        shown = line.decode("utf-8", "replace")
+        return Entry(journal, offset, end, None, [], (shown, "checksum does not match"))
+    return Entry(journal, offset, end, content["table"], content["rows"])

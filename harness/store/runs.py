@@ -1,0 +1,279 @@
+"""Runs in the store: what was scored is written and read here, in the nouns' own types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.core.types import Fingerprint, Response, Run, Sample, Score, ScoreOutcome
+from harness.store.store import Store
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def save_run(store: Store, run: Run, *, draw: int, suite_path: str) -> None:
+    """Announce a run. A run that is known already is left as it is."""
+    if find_run(store, run.id) is not None:
+        return
+    store.append(
+        "runs",
+        [
+            {
+                "run_id": run.id,
+                "model": run.model,
+                "model_digest": run.model_digest,
+                "suite": run.suite,
+                "suite_path": suite_path,
+                "suite_digest": run.suite_digest,
+                "seed": run.seed,
+                "sample_limit": run.limit,
+                "draw": draw,
+                "training_id": run.training_id,
+                "step": run.step,
+                "protocol": dict(run.fingerprint.protocol),
+                "subject": dict(run.fingerprint.subject),
+                "provenance": dict(run.fingerprint.provenance),
+                "started_at": run.started_at,
+            }
+        ],
+    )
+
+
+def save_event(store: Store, run_id: str, event: str, detail: dict[str, Any]) -> None:
+    """`finished`, `failed`, `interrupted` or `rescored`, with what there is to say about it."""
+    store.append(
+        "run_events", [{"run_id": run_id, "event": event, "detail": detail, "happened_at": now()}]
+    )
+
+
+def find_run(store: Store, run_id: str) -> Run | None:
+    """The run of that id; a prefix of at least 4 digits will do where it is unambiguous."""
+    rows = store.query(
+        "SELECT * FROM runs WHERE run_id = ? OR (length(?) >= 4 AND starts_with(run_id, ?)) "
+        "ORDER BY run_id LIMIT 2",
+        [run_id, run_id, run_id],
+    )
+    exact = [row for row in rows if row["run_id"] == run_id]
+    if not rows:
+        return None
+    if len(rows) > 1 and not exact:
+        raise UserError(f"{run_id!r} begins the ids of several runs", cure="give more digits")
+    row = (exact or rows)[0]
+    return Run(
+        id=row["run_id"],
+        model=row["model"],
+        model_digest=row["model_digest"],
+        suite=row["suite"],
+        suite_digest=row["suite_digest"],
+        fingerprint=Fingerprint(
+            _json(row["protocol"]), _json(row["subject"]), _json(row["provenance"])
+        ),
+        started_at=row["started_at"],
+        seed=row["seed"],
+        limit=row["sample_limit"],
+        training_id=row["training_id"],
+        step=row["step"],
+    )
+
+
+def require_run(store: Store, run_id: str) -> Run:
+    """The run of that id. Raises UserError where there is none."""
+    run = find_run(store, run_id)
+    if run is None:
+        raise UserError(f"there is no run {run_id!r} here", cure="`ratchet runs` lists them")
+    return run
+
+
+def save_samples(store: Store, task_digest: str, samples: Sequence[Sample]) -> None:
+    """Keep a task's samples once, so that scores can be read beside what was asked."""
+    known = {
+        row["sample_id"]
+        for row in store.query("SELECT sample_id FROM samples WHERE task_digest = ?", [task_digest])
+    }
+    rows = [
+        {
+            "task_digest": task_digest,
+            "task": sample.task,
+            "sample_id": sample.id,
+            "cluster": sample.cluster,
+            "language": sample.language,
+            "reserve": sample.reserve,
+            "fields": dict(sample.fields),
+            "prompt": [dict(message) for message in sample.prompt],
+            "text": sample.text,
+            "reference_texts": list(sample.references),
+        }
+        for sample in samples
+        if sample.id not in known
+    ]
+    if rows:
+        store.append("samples", rows)
+
+
+def load_samples(store: Store, task_digest: str) -> dict[str, Sample]:
+    """A task's samples by id, as they were when it was scored."""
+    rows = store.query("SELECT * FROM samples WHERE task_digest = ?", [task_digest])
+    return {
+        row["sample_id"]: Sample(
+            id=row["sample_id"],
+            task=row["task"],
+            fields=_json(row["fields"]),
+            prompt=tuple(_json(row["prompt"])),
+            text=row["text"],
+            references=tuple(row["reference_texts"] or ()),
+            cluster=row["cluster"],
+            language=row["language"],
+            reserve=bool(row["reserve"]),
+        )
+        for row in rows
+    }
+
+
+def save_responses(store: Store, responses: Iterable[Response], *, model_digest: str) -> None:
+    """Add answers to the cache. Acknowledged, and so never asked for again, on return."""
+    at = now()
+    rows = [
+        {
+            "key": response.key,
+            "model_digest": model_digest,
+            "task": response.task,
+            "sample_id": response.sample_id,
+            "kind": response.kind,
+            "response_index": response.index,
+            "draw": response.draw,
+            "text": response.text,
+            "token_ids": list(response.token_ids),
+            "logprobs": None if response.logprobs is None else list(response.logprobs),
+            "finish_reason": response.finish_reason,
+            "latency_s": response.latency_s,
+            "first_token_s": response.first_token_s,
+            "error": response.error,
+            "created_at": at,
+        }
+        for response in responses
+    ]
+    if rows:
+        store.append("responses", rows)
+
+
+def cached_responses(store: Store, keys: Sequence[str]) -> dict[str, Response]:
+    """Which of these answers are known already. An answer that was an error is asked for again."""
+    if not keys:
+        return {}
+    rows = store.query(
+        "SELECT * FROM responses WHERE error IS NULL AND key IN (SELECT unnest(?::VARCHAR[]))",
+        [list(keys)],
+    )
+    return {row["key"]: _response(row) for row in rows}
+
+
+def link_responses(store: Store, run_id: str, responses: Iterable[Response]) -> None:
+    """Say which answers belong to a run."""
+    known = {
+        row["key"]
+        for row in store.query("SELECT key FROM run_responses WHERE run_id = ?", [run_id])
+    }
+    rows = [
+        {
+            "run_id": run_id,
+            "key": response.key,
+            "task": response.task,
+            "sample_id": response.sample_id,
+            "kind": response.kind,
+            "response_index": response.index,
+            "draw": response.draw,
+        }
+        for response in responses
+        if response.key not in known
+    ]
+    if rows:
+        store.append("run_responses", rows)
+
+
+def run_responses(store: Store, run_id: str) -> list[Response]:
+    """All answers of a run, in a fixed order."""
+    rows = store.query(
+        "SELECT r.* FROM run_responses l JOIN responses r USING (key) WHERE l.run_id = ? "
+        "ORDER BY r.task, r.kind, r.sample_id, r.draw, r.response_index",
+        [run_id],
+    )
+    return [_response(row) for row in rows]
+
+
+def save_scores(store: Store, scores: Sequence[Score], *, signatures: dict[str, str]) -> None:
+    """Append scores; `signatures` maps `task/metric` to the metric's signature."""
+    at = now()
+    if scores:
+        store.append(
+            "scores",
+            [
+                {
+                    "run_id": score.run_id,
+                    "task": score.task,
+                    "metric": score.metric,
+                    "sample_id": score.sample_id,
+                    "response_index": score.response_index,
+                    "draw": score.draw,
+                    "outcome": score.outcome.value,
+                    "value": score.value,
+                    "reason": score.reason,
+                    "stats": list(score.stats),
+                    "cluster": score.cluster,
+                    "signature": signatures[f"{score.task}/{score.metric}"],
+                    "scored_at": at,
+                }
+                for score in scores
+            ],
+        )
+
+
+def load_scores(store: Store, run_id: str) -> list[Score]:
+    """The current scores of a run: where one was rescored, the last."""
+    rows = store.query(
+        "SELECT * FROM current_scores WHERE run_id = ? "
+        "ORDER BY task, metric, sample_id, draw, response_index",
+        [run_id],
+    )
+    return [
+        Score(
+            run_id=row["run_id"],
+            task=row["task"],
+            metric=row["metric"],
+            sample_id=row["sample_id"],
+            response_index=row["response_index"],
+            draw=row["draw"],
+            outcome=ScoreOutcome(row["outcome"]),
+            value=row["value"],
+            reason=row["reason"],
+            stats=tuple(row["stats"] or ()),
+            cluster=row["cluster"],
+        )
+        for row in rows
+    ]
+
+
+def _response(row: dict[str, Any]) -> Response:
+    return Response(
+        key=row["key"],
+        sample_id=row["sample_id"],
+        task=row["task"],
+        kind=row["kind"],
+        index=row["response_index"],
+        draw=row["draw"],
+        text=row["text"],
+        token_ids=tuple(row["token_ids"] or ()),
+        logprobs=None if row["logprobs"] is None else tuple(row["logprobs"]),
+        finish_reason=row["finish_reason"],
+        latency_s=row["latency_s"],
+        first_token_s=row["first_token_s"],
+        error=row["error"],
+    )
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value

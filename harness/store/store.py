@@ -1,0 +1,347 @@
+"""The one door to everything that is measured: `Store`.
+
+An append is a line fsynced in this process's journal (`harness.journal`), so nobody who writes
+ever waits for somebody who reads. A reader takes the turnstile (`harness.turnstile`), and moves
+the new lines of all journals into `ratchet.duckdb`, together with how far it read, in one
+transaction: a line is in exactly once or not yet. The file is closed in between, and so it stays
+an ordinary DuckDB file that anybody can open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.core.errors import UserError
+from harness.core.lock import Patience, Turnstile, describe_process
+from harness.core.workspace import Workspace
+from harness.store import database, drain, journal
+from harness.store.schema import Table, utc
+from harness.store.tables import BY_NAME
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow
+
+_CLOSING_TIMEOUT_S = 5.0
+
+_PARENTS: list[object] = []
+"""Connections that a forked child inherited: to destroy one would wait for threads that the
+child does not have."""
+
+
+class Store:
+    """Appends and queries, safe for threads, for processes, and for being killed.
+
+    `lock_timeout_s` bounds every wait for others; `on_wait` is told, in one sentence, whom it
+    waits for. Neither is ever needed by `append`.
+
+    Somebody who only looks on may ask for less, so that those who work are not slowed. With
+    `fresh_within_s` a query may miss what others appended in so many seconds before it (never
+    what this store appended), and so the journals are moved in once for many queries. `threads`
+    and `memory_mb` bound what a query takes of the machine; None leaves it to DuckDB.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        lock_timeout_s: float = 60.0,
+        on_wait: Callable[[str], None] | None = None,
+        fresh_within_s: float = 0.0,
+        threads: int | None = None,
+        memory_mb: int | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self._fresh_within_s = fresh_within_s
+        self._bounds = {"threads": threads, "memory_mb": memory_mb}
+        self._lock_timeout_s = lock_timeout_s
+        self._on_wait = on_wait
+        self._turnstile = Turnstile(workspace.home / "turnstile")
+        self._born()
+
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to a table. When this returns they are durable, all of them.
+
+        Values are str, int, float, bool, None, datetime (with a time zone), lists of them, and
+        for JSON columns anything that JSON can say. A column left out is NULL, or the time now
+        where the table says so. Raises UserError for an unknown table or column, a wrong type,
+        NaN, a full disk or a folder that can't be written; nothing is then added.
+        """
+        if not rows:
+            return
+        declared = _table(table)
+        encoded = [declared.encode(row) for row in rows]
+        self._check_process()
+        with self._journal_lock, self._said_plainly("rows can't be appended"):
+            target = self._journal_in_use()
+            try:
+                target.append(table, encoded)
+            except BaseException:  # Ctrl-C as well: nothing may follow half a line
+                self._leave_journal()
+                raise
+            self._appended_at = time.monotonic()
+
+    def append_arrow(self, table: str, data: pyarrow.Table) -> None:
+        """Add many rows at once, straight into the database, under the lock.
+
+        Columns as the table declares them, in any order; those left out are NULL; JSON columns
+        hold JSON text. One transaction: all rows or none. Raises UserError as `append` does.
+        """
+        self.append_together({table: data})
+
+    def append_together(
+        self,
+        tables: Mapping[str, pyarrow.Table],
+        *,
+        unless: tuple[str, Sequence[Any]] | None = None,
+    ) -> bool:
+        """`append_arrow` for several tables in one transaction: all of it or nothing.
+
+        Where the query `unless` finds a row, nothing is added and False is returned.
+        """
+        rows = [(_table(name), drain.conform(_table(name), data)) for name, data in tables.items()]
+        with self._open(write=True) as connection:
+            self._drain(connection)
+            if unless is not None and connection.execute(*unless).fetchall():
+                return False
+            drain.insert_together(connection, rows)
+        return True
+
+    def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of a query over everything appended so far, read-only, by column name.
+
+        Moments come back with UTC as their zone, and JSON columns as Python objects. Raises
+        UserError for SQL that DuckDB refuses, or when the file can't be had in time.
+        """
+        if not sql.strip():
+            raise UserError("the query is empty")
+        with self._reading() as connection, _refused(sql):
+            cursor = connection.execute(sql, _parameters(params))
+            described = cursor.description or ()
+            fetched = cursor.fetchall()
+        # The rest needs no database, and others may wait for it.
+        names = [str(column[0]) for column in described]
+        rows = [dict(zip(names, row, strict=True)) for row in fetched]
+        for name, column in dict(zip(names, described, strict=True)).items():
+            read = drain.reader(str(column[1]))
+            if read is not None:
+                for row in rows:
+                    row[name] = read(row[name])
+        return rows
+
+    def query_arrow(self, sql: str, params: Sequence[Any] = ()) -> pyarrow.Table:
+        """The same as an Arrow table: moments are naive UTC, JSON columns are text."""
+        with self._reading() as connection, _refused(sql):
+            return connection.sql(sql, params=_parameters(params)).to_arrow_table()
+
+    def drain(self) -> int:
+        """Move what is appended into the database. Returns the number of rows moved."""
+        with self._open(write=True) as connection:
+            return self._drain(connection)
+
+    def problems(self) -> list[str]:
+        """What is wrong with what is kept: journal lines that were damaged, one sentence each.
+
+        A damaged line is kept whole in the table `journal_rejects`; all others are in.
+        """
+        rows = self.query("SELECT journal, byte_offset, reason FROM journal_rejects")
+        return [
+            f"journal {row['journal']}, byte {row['byte_offset']}: {row['reason']}" for row in rows
+        ]
+
+    def close(self) -> None:
+        """End this process's journal and move it into the database if that is free.
+
+        Where somebody else holds the file the rows stay in the journal; the next reader, of
+        any process, moves them.
+        """
+        self._check_process()
+        with self._journal_lock:
+            wrote = self._journal is not None
+            self._leave_journal()
+        patience = Patience(min(self._lock_timeout_s, _CLOSING_TIMEOUT_S), self._on_wait)
+        try:
+            if wrote:
+                with self._open(write=True, patience=patience) as connection:
+                    self._drain(connection)
+        except UserError as error:
+            if self._on_wait is not None:
+                self._on_wait(f"left in the journal for the next reader: {error.what}")
+        finally:
+            self._forget_connection()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # One process's own state, made anew in a forked child: neither a lock, nor a database
+    # connection, nor a journal may be shared across a fork.
+
+    def _born(self) -> None:
+        self._pid = os.getpid()
+        self._journal: journal.Journal | None = None
+        self._journal_lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._database_lock = threading.Lock()
+        self._drained: dict[str, int] = {}
+        self._appended_at = 0.0
+        self._whole_at = 0.0
+        """When the last drain began: all that was appended before is in the database."""
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            _PARENTS.append(self._connection)
+            self._born()
+
+    def _journal_in_use(self) -> journal.Journal:
+        if self._journal is not None and (self._journal.full or self._journal.lost):
+            self._leave_journal()
+        if self._journal is None:
+            self.workspace.ensure()
+            self._journal = journal.Journal(self.workspace.journal)
+        return self._journal
+
+    def _leave_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    # The database.
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        patience = Patience(self._lock_timeout_s, self._on_wait)
+        with contextlib.ExitStack() as stack:
+            if not self._pending():
+                with contextlib.suppress(database.Outdated):
+                    yield stack.enter_context(self._open(write=False, patience=patience))
+                    return
+            with self._open(write=True, patience=patience) as connection:
+                self._drain(connection)
+            yield stack.enter_context(self._open(write=False, patience=patience))
+
+    def _pending(self) -> bool:
+        """Whether a journal holds bytes that this store has not seen drained, and should have."""
+        if not self.workspace.database.exists():
+            return True
+        oldest = time.monotonic() - self._fresh_within_s
+        if self._whole_at > max(oldest, self._appended_at):
+            return False
+        for path in journal.journals(self.workspace.journal):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size != self._drained.get(path.stem):
+                    return True
+        return False
+
+    @contextlib.contextmanager
+    def _open(
+        self, *, write: bool, patience: Patience | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The database, attached and in use, while nobody else of ours has it open."""
+        self._check_process()
+        patience = patience or Patience(self._lock_timeout_s, self._on_wait)
+        if write:
+            self.workspace.ensure()
+        with (
+            self._database_lock,
+            self._said_plainly("the store can't be opened"),
+            self._attached(write, patience) as connection,
+        ):
+            yield connection
+
+    @contextlib.contextmanager
+    def _attached(self, write: bool, patience: Patience) -> Iterator[duckdb.DuckDBPyConnection]:
+        with contextlib.ExitStack() as stack:
+            while True:
+                # Let go between the attempts: whoever waits next should be told who really holds.
+                turn = contextlib.ExitStack()
+                if write or os.access(self.workspace.home, os.W_OK):
+                    turn.enter_context(self._turnstile.pass_through(patience))
+                with turn:
+                    connection = self._connected()
+                    holder = database.attach(connection, self.workspace.database, write=write)
+                    if holder is None:
+                        stack.push(turn.pop_all())
+                        break
+                patience.wait(describe_process(holder) if holder else "another process")
+            try:
+                yield connection
+            finally:
+                if not database.detach(connection):
+                    self._forget_connection()
+                elif write:
+                    drain.remove_finished(self.workspace, self._drained)
+
+    def _drain(self, connection: duckdb.DuckDBPyConnection) -> int:
+        with self._said_plainly("the journals can't be drained"):
+            began = time.monotonic()
+            moved = drain.drain(connection, self.workspace.journal, self._drained)
+            self._whole_at = began
+            return moved
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            spill = self.workspace.cache / "spill"
+            self._connection = database.connect(spill, **self._bounds)
+        return self._connection
+
+    def _forget_connection(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _said_plainly(self, what: str) -> Iterator[None]:
+        """Turns what the system refuses into one message that its reader can act on."""
+        import duckdb
+
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{what}: {error.strerror or error}",
+                file=error.filename or self.workspace.home,
+                cure="free some space or fix the folder's permissions, then run it again",
+            ) from error
+        except (duckdb.OperationalError, duckdb.FatalException) as error:
+            self._forget_connection()
+            raise UserError(
+                f"{what}: {str(error).splitlines()[0]}",
+                file=self.workspace.database,
+                cure="free some space or fix the file; what was acknowledged is still there",
+            ) from error
+
+
+def _table(name: str) -> Table:
+    table = BY_NAME.get(name)
+    if table is None:
+        raise UserError(f"there is no table {name!r}", cure=f"one of {', '.join(BY_NAME)}")
+    return table
+
+
+def _parameters(params: Sequence[Any]) -> list[Any]:
+    return [
+        utc(value) if isinstance(value, datetime) and value.tzinfo is not None else value
+        for value in params
+    ]
+
+
+@contextlib.contextmanager
+def _refused(sql: str) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+        raise UserError(
+            f"the query was refused: {error}", field=" ".join(sql.split())[:80]
+        ) from error

@@ -1,0 +1,368 @@
+"""Every table of the store; its views are in harness/views.py. `docs/store.md` shows both.
+
+All tables are appended to and never changed. All moments are UTC. JSON columns hold objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.store import watch_tables
+from harness.store.schema import Table
+from harness.store.schema import column as _c
+
+VERSION = 5
+"""Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
+
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    2: ("ALTER TABLE responses ADD COLUMN first_token_s DOUBLE",),
+    3: ("DROP VIEW IF EXISTS current_votes",),  # made anew: comments come after their votes
+    4: (
+        "CREATE TABLE IF NOT EXISTS drifts (run_id VARCHAR NOT NULL, anchor_run VARCHAR NOT NULL, "
+        "anchor_digest VARCHAR, task VARCHAR NOT NULL, measure VARCHAR NOT NULL, value DOUBLE, "
+        "low DOUBLE, high DOUBLE, own DOUBLE, samples INTEGER, detail JSON, "
+        "measured_at TIMESTAMP, seq BIGINT NOT NULL)",
+    ),
+    5: watch_tables.MIGRATION,
+}
+"""Statements that lead from version n - 1 to n, under the key n."""
+
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "samples",
+        "One item of a task as it was scored; one row per content of the task's data.",
+        (
+            _c("task_digest", "VARCHAR", "digest of the task's data and template", required=True),
+            _c("task", "VARCHAR", "name of the task in its suite", required=True),
+            _c("sample_id", "VARCHAR", "stable and unique within the task", required=True),
+            _c(
+                "cluster",
+                "VARCHAR",
+                "samples with one cluster are not independent; NULL: by itself",
+            ),
+            _c("language", "VARCHAR", "language of the sample, where the data names it"),
+            _c("reserve", "BOOLEAN", "kept for later looks"),
+            _c("fields", "JSON", "the row of data as it was read"),
+            _c("prompt", "JSON", "rendered chat messages, a list of {role, content}"),
+            _c("text", "VARCHAR", "the given text of a task that scores text"),
+            _c("reference_texts", "VARCHAR[]", "rendered reference answers"),
+        ),
+        key=("task_digest", "sample_id"),
+    ),
+    Table(
+        "responses",
+        "What a model said to a sample: the cache, one row per content address. A row with an "
+        "error makes room for a later answer.",
+        (
+            _c(
+                "key",
+                "VARCHAR",
+                "content address; a second row of one key is ignored",
+                required=True,
+            ),
+            _c("model_digest", "VARCHAR", "digest of the model's bytes"),
+            _c("task", "VARCHAR", "name of the task"),
+            _c("sample_id", "VARCHAR", "the sample that was answered"),
+            _c("kind", "VARCHAR", "generation, text or reference"),
+            _c("response_index", "INTEGER", "0 to K - 1 over the responses of one sample"),
+            _c("draw", "INTEGER", "0 unless a fresh draw was asked for"),
+            _c("text", "VARCHAR", "the words; empty where there is an error"),
+            _c("token_ids", "INTEGER[]", "the words as token ids of the model's tokenizer"),
+            _c(
+                "logprobs",
+                "DOUBLE[]",
+                "ln p of each token given all before it, nats",
+                infinite=True,
+            ),
+            _c("finish_reason", "VARCHAR", "stop, length or error"),
+            _c("latency_s", "DOUBLE", "seconds from the request's start to its last token"),
+            _c("first_token_s", "DOUBLE", "seconds to its first token; NULL where not measured"),
+            _c("error", "VARCHAR", "why there is no answer; NULL where there is one"),
+            _c("created_at", "TIMESTAMP", "when it was generated, UTC", now=True),
+        ),
+        key=("key",),
+        failure="error",
+    ),
+    Table(
+        "run_responses",
+        "Which responses a run stands on, found in the cache or made for it.",
+        (
+            _c("run_id", "VARCHAR", "the run", required=True),
+            _c("key", "VARCHAR", "the response", required=True),
+            _c("task", "VARCHAR", "name of the task"),
+            _c("sample_id", "VARCHAR", "the sample"),
+            _c("kind", "VARCHAR", "generation, text or reference"),
+            _c("response_index", "INTEGER", "0 to K - 1"),
+            _c("draw", "INTEGER", "0 unless a fresh draw was asked for"),
+        ),
+    ),
+    Table(
+        "runs",
+        "One model scored on one suite. Its fingerprint is protocol, subject and provenance.",
+        (
+            _c("run_id", "VARCHAR", "the run", required=True),
+            _c("model", "VARCHAR", "the model as the user named it"),
+            _c("model_digest", "VARCHAR", "digest of the model's bytes"),
+            _c("suite", "VARCHAR", "name of the suite"),
+            _c("suite_path", "VARCHAR", "file of the suite"),
+            _c("suite_digest", "VARCHAR", "digest of the suite's content"),
+            _c("seed", "BIGINT", "seed of all sampling"),
+            _c("sample_limit", "INTEGER", "samples per task at most; NULL: all"),
+            _c("draw", "INTEGER", "0 unless fresh draws were asked for"),
+            _c("training_id", "VARCHAR", "the training whose checkpoint this is, if any"),
+            _c("step", "INTEGER", "that checkpoint's step, in optimizer steps"),
+            _c("protocol", "JSON", "what must match for two runs to be compared"),
+            _c("subject", "JSON", "what is being compared"),
+            _c("provenance", "JSON", "versions, device, host: a difference warns"),
+            _c("started_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "run_events",
+        "What became of a run.",
+        (
+            _c("run_id", "VARCHAR", "the run", required=True),
+            _c("event", "VARCHAR", "finished, failed, interrupted or rescored", required=True),
+            _c("detail", "JSON", "counts, reason"),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "scores",
+        "One metric's evidence for one sample, or one response of it. A rescore appends again.",
+        (
+            _c("run_id", "VARCHAR", "the run", required=True),
+            _c("task", "VARCHAR", "name of the task", required=True),
+            _c("metric", "VARCHAR", "name of the metric", required=True),
+            _c("sample_id", "VARCHAR", "the sample", required=True),
+            _c("response_index", "INTEGER", "NULL where the metric needs all K responses at once"),
+            _c("draw", "INTEGER", "draw of the response"),
+            _c("outcome", "VARCHAR", "scored, error or unscored", required=True),
+            _c("value", "DOUBLE", "in the metric's unit; NULL unless scored; always finite"),
+            _c("reason", "VARCHAR", "why it is not scored"),
+            _c("stats", "DOUBLE[]", "sufficient statistics, in the order the metric declares"),
+            _c("cluster", "VARCHAR", "cluster of the sample"),
+            _c("slice", "JSON", "slices that the sample is in, as {field: value}"),
+            _c("signature", "VARCHAR", "metric, version and options, as in rouge_l|v:1|tok:zh"),
+            _c("scored_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "verdicts",
+        "What the gate said of a candidate against its anchor or crest.",
+        (
+            _c("verdict_id", "VARCHAR", "the verdict", required=True),
+            _c("outcome", "VARCHAR", "pass, fail, inconclusive or incomparable", required=True),
+            _c("against", "VARCHAR", "what it was held against: anchor, crest, root, ..."),
+            _c("anchor_run", "VARCHAR", "run of the one held against"),
+            _c("candidate_run", "VARCHAR", "run of the one judged"),
+            _c("training_id", "VARCHAR", "the training, if any"),
+            _c("step", "INTEGER", "the checkpoint's step, in optimizer steps"),
+            _c("look", "INTEGER", "place in the planned schedule of looks, from 1"),
+            _c("looks", "INTEGER", "length of that schedule"),
+            _c("headline", "VARCHAR", "what decided it, in one sentence"),
+            _c("policy", "JSON", "the policy as applied"),
+            _c("detail", "JSON", "everything else that the gate said"),
+            _c("decided_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "verdict_metrics",
+        "One row per metric of a verdict.",
+        (
+            _c("verdict_id", "VARCHAR", "the verdict", required=True),
+            _c("metric", "VARCHAR", "task/metric, with its slice if any", required=True),
+            _c("required", "BOOLEAN", "false: advisory"),
+            _c("outcome", "VARCHAR", "pass, fail, inconclusive or incomparable"),
+            _c("arm", "VARCHAR", "the rule that decided"),
+            _c("anchor", "DOUBLE", "the anchor's value, in the metric's unit"),
+            _c("candidate", "DOUBLE", "the candidate's value, in the metric's unit"),
+            _c("change", "DOUBLE", "candidate minus anchor, in the metric's unit"),
+            _c("low", "DOUBLE", "lower end of the change's interval"),
+            _c("high", "DOUBLE", "upper end of the change's interval"),
+            _c("margin", "DOUBLE", "how much worse is allowed, as a share of the anchor"),
+            _c("samples", "INTEGER", "samples that both runs have scored"),
+            _c("detail", "JSON", "test statistics, samples that moved most"),
+        ),
+    ),
+    Table(
+        "trainings",
+        "One execution of a recipe.",
+        (
+            _c("training_id", "VARCHAR", "the training", required=True),
+            _c("recipe", "VARCHAR", "name of the recipe"),
+            _c("recipe_digest", "VARCHAR", "digest of the recipe's content"),
+            _c("line", "VARCHAR", "the line that it may be promoted to"),
+            _c("base_digest", "VARCHAR", "digest of the base model"),
+            _c("config", "JSON", "the recipe as it was run, defaults written out"),
+            _c("started_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "training_events",
+        "What happened in a training, in order of seq.",
+        (
+            _c("training_id", "VARCHAR", "the training", required=True),
+            _c(
+                "event",
+                "VARCHAR",
+                "started, resumed, checkpoint, verdict, rolled_back, crest, held, promoted, "
+                "finished or interrupted",
+                required=True,
+            ),
+            _c("step", "INTEGER", "optimizer steps so far"),
+            _c("attempt", "INTEGER", "0, and one more after each roll back"),
+            _c("detail", "JSON", "rolled_back: to (step), why, remedy, verdicts; others as fits"),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "training_steps",
+        "One optimizer step.",
+        (
+            _c("training_id", "VARCHAR", "the training", required=True),
+            _c("step", "INTEGER", "optimizer step, from 1", required=True),
+            _c("attempt", "INTEGER", "0, and one more after each roll back"),
+            _c("loss", "DOUBLE", "nats per token"),
+            _c("grad_norm", "DOUBLE", "before clipping"),
+            _c("learning_rate", "DOUBLE", "as applied"),
+            _c("epoch", "DOUBLE", "passes over the data so far"),
+            _c("tokens", "BIGINT", "tokens seen so far"),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "checkpoints",
+        "Events of the registry: what was added, promoted, rolled back and pruned.",
+        (
+            _c("digest", "VARCHAR", "digest of the checkpoint's bytes", required=True),
+            _c("event", "VARCHAR", "added, promoted, rolled_back or pruned", required=True),
+            _c("line", "VARCHAR", "the line, for promoted and rolled_back"),
+            _c("path", "VARCHAR", "folder, relative to the workspace"),
+            _c("training_id", "VARCHAR", "the training that made it"),
+            _c("step", "INTEGER", "its step, in optimizer steps"),
+            _c("run_id", "VARCHAR", "the run that scored it"),
+            _c("verdict_id", "VARCHAR", "the verdict that a promotion stands on"),
+            _c("actor", "VARCHAR", "who did it"),
+            _c("reason", "VARCHAR", "why, in words; an override's reason"),
+            _c("detail", "JSON", "version of the line, previous digest, override"),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "calibrations",
+        "What a suite can see: a model scored twice, and simulation on its own scores.",
+        (
+            _c("calibration_id", "VARCHAR", "the calibration", required=True),
+            _c("model_digest", "VARCHAR", "the model that was scored twice"),
+            _c("suite", "VARCHAR", "name of the suite"),
+            _c("suite_digest", "VARCHAR", "digest of the suite's content"),
+            _c("runs", "VARCHAR[]", "the runs it stands on"),
+            _c("policy", "JSON", "the policy that was simulated"),
+            _c("false_rollback", "DOUBLE", "share of identical checkpoints rolled back, 0 to 1"),
+            _c("detail", "JSON", "power per drop and metric, samples needed"),
+            _c("calibrated_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "drifts",
+        "How far a run's answers are from an anchor's, without labels. The last one counts.",
+        (
+            _c("run_id", "VARCHAR", "the run whose answers were read", required=True),
+            _c("anchor_run", "VARCHAR", "the run they were held against", required=True),
+            _c("anchor_digest", "VARCHAR", "digest of the anchor's model, which read them"),
+            _c("task", "VARCHAR", "name of the task", required=True),
+            _c(
+                "measure",
+                "VARCHAR",
+                "perplexity (of the answers under the anchor) or meaning (1 - cosine)",
+                required=True,
+            ),
+            _c("value", "DOUBLE", "perplexity: 1 or more; meaning: 0 to 2"),
+            _c("low", "DOUBLE", "lower end of its 95% interval over samples"),
+            _c("high", "DOUBLE", "upper end"),
+            _c("own", "DOUBLE", "the same of the anchor's own answers, where it can be had"),
+            _c("samples", "INTEGER", "samples that were read"),
+            _c("detail", "JSON", "samples left out, limit"),
+            _c("measured_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "rating_sessions",
+        "Rating sessions: how they were set up and what became of them.",
+        (
+            _c("session_id", "VARCHAR", "the session", required=True),
+            _c(
+                "event",
+                "VARCHAR",
+                "created, invited, revoked, consented, excluded, readmitted or closed",
+                required=True,
+            ),
+            _c("rater", "VARCHAR", "the rater concerned, if one is"),
+            _c("config", "JSON", "runs compared, overlap, gold, questionnaire, budget, consent"),
+            _c("reason", "VARCHAR", "why"),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
+    Table(
+        "votes",
+        "One blind comparison of two responses. An undo is a vote of its own.",
+        (
+            _c(
+                "vote_id", "VARCHAR", "given by the page: a replayed vote is ignored", required=True
+            ),
+            _c("session_id", "VARCHAR", "the session"),
+            _c("rater", "VARCHAR", "the person's or judge's name"),
+            _c("rater_kind", "VARCHAR", "human, reward_model or llm; never mixed silently"),
+            _c("pair_id", "VARCHAR", "the pair that was shown"),
+            _c("purpose", "VARCHAR", "plain, gold, repeat or swapped"),
+            _c("task", "VARCHAR", "name of the task"),
+            _c("sample_id", "VARCHAR", "the sample"),
+            _c("left_key", "VARCHAR", "response shown on the left"),
+            _c("right_key", "VARCHAR", "response shown on the right"),
+            _c("left_model", "VARCHAR", "digest of the model on the left"),
+            _c("right_model", "VARCHAR", "digest of the model on the right"),
+            _c("choice", "VARCHAR", "left, right, tie, both_bad, skip, undo or comment"),
+            _c("undoes", "VARCHAR", "the vote that an undo takes back"),
+            _c("dimension", "VARCHAR", "what was asked"),
+            _c("dwell_ms", "DOUBLE", "milliseconds the pair was visible, pauses left out"),
+            _c("comment", "VARCHAR", "in the rater's words"),
+            _c("voted_at", "TIMESTAMP", "UTC", now=True),
+        ),
+        key=("vote_id",),
+    ),
+    Table(
+        "questionnaires",
+        "One answer to one question about one response.",
+        (
+            _c("answer_id", "VARCHAR", "given by the page: a replay is ignored", required=True),
+            _c("session_id", "VARCHAR", "the session"),
+            _c("rater", "VARCHAR", "the person's or judge's name"),
+            _c("rater_kind", "VARCHAR", "human, reward_model or llm"),
+            _c("key", "VARCHAR", "the response"),
+            _c("task", "VARCHAR", "name of the task"),
+            _c("sample_id", "VARCHAR", "the sample"),
+            _c("dimension", "VARCHAR", "relevance, fluency, safety, domain, stars, ..."),
+            _c("value", "DOUBLE", "0 to 5; safety 0 or 1; stars 1 to 5"),
+            _c("undoes", "VARCHAR", "the answer that this one takes back"),
+            _c("dwell_ms", "DOUBLE", "milliseconds"),
+            _c("comment", "VARCHAR", "in the rater's words"),
+            _c("answered_at", "TIMESTAMP", "UTC", now=True),
+        ),
+        key=("answer_id",),
+    ),
+    *watch_tables.TABLES,
+)
+
+BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}
+
+HOUSEKEEPING: tuple[str, ...] = (
+    "CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)",
+    "CREATE TABLE store_order (next_seq BIGINT NOT NULL)",
+    "INSERT INTO store_order VALUES (1)",
+    "CREATE TABLE journals (journal VARCHAR PRIMARY KEY, drained_bytes BIGINT NOT NULL)",
+    "CREATE TABLE journal_rejects "
+    "(journal VARCHAR NOT NULL, byte_offset BIGINT NOT NULL, line VARCHAR, reason VARCHAR)",
+)
+"""What the store keeps for itself: which bytes of which journal are in, and damaged lines."""

@@ -1,0 +1,1 @@
+"""A suite: its YAML, its schema, its tasks."""

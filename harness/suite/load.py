@@ -1,0 +1,276 @@
+"""A suite: tasks with their data, prompts, generation settings and metrics, read from YAML.
+
+Everything that can be wrong is found here, before any weight is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.backends.base import GenerationSettings
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.types import Sample
+from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
+from harness.data import templates
+from harness.data.code_benchmarks import is_code_source, read_code_tasks
+from harness.data.lm_eval import is_lm_eval, read_lm_eval
+from harness.data.rows import Row, read_hub, read_rows, row_id, texts_in
+from harness.metrics import get_metric
+from harness.metrics.base import Metric
+from harness.suite.schema import SuiteModel, TaskModel
+from harness.suite.suite import Suite, Task, declaration
+
+__all__ = ["load_suite"]
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read, validate and render a suite. Raises UserError with file, line, field and cure."""
+    document = load_yaml(Path(path), what="suite")
+    model = validate(SuiteModel, document)
+    tasks = tuple(_task(name, task, document) for name, task in model.tasks.items())
+    names = {f"{task.name}/{metric.spec.name}" for task in tasks for metric in task.metrics}
+    for metric in model.gate.metrics:
+        if metric not in names:
+            raise document.error(
+                f"the gate names a metric that no task has: {metric!r}",
+                ("gate", "metrics", metric),
+                cure=f"the suite's metrics are: {', '.join(sorted(names))}",
+            )
+    return Suite(model.name, document.path, tasks, model.gate.to_policy())
+
+
+def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
+    place = ("tasks", name)
+    metrics = tuple(_metrics(model, document, place))
+    _check_templates(model, document, place)
+    data_path = _data_path(model.data, document, place)
+    samples = _samples(name, model, data_path, document)
+    settings = model.generate
+    protocol = {
+        "data": _data_digest(samples, metrics),
+        "prompt": model.prompt.model_dump(mode="json") if model.prompt else None,
+        "text": model.text,
+        "reference": list(_references_of(model)),
+        "generate": settings.model_dump(mode="json") if model.prompt else None,
+        "reserve": model.reserve,
+        "metrics": {metric.spec.name: declaration(metric.spec) for metric in metrics},
+    }
+    return Task(
+        name=name,
+        samples=samples,
+        settings=GenerationSettings(
+            settings.max_new_tokens,
+            settings.temperature,
+            settings.top_p,
+            settings.top_k,
+            settings.stop,
+        ),
+        responses=settings.responses,
+        metrics=metrics,
+        protocol=protocol,
+        data_path=data_path,
+    )
+
+
+def _data_digest(samples: tuple[Sample, ...], metrics: tuple[Metric, ...]) -> str:
+    """Of all that decides a score: the samples, and what else of their rows the metrics read."""
+    reads = sorted({name for metric in metrics for name in metric.spec.reads})
+    return digest_of(
+        [
+            (
+                *(s.id, s.prompt, s.text, s.references, s.cluster),
+                *((name, s.fields[name]) for name in reads if name in s.fields),
+            )
+            for s in samples
+        ]
+    )
+
+
+def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator[Metric]:
+    seen: set[str] = set()
+    for index, entry in enumerate(model.metrics):
+        here: Place = (*place, "metrics", index)
+        if isinstance(entry, dict) and len(entry) != 1:
+            raise document.error(
+                "a metric with options is one name and its options",
+                here,
+                cure="write `- self_bleu: {max_order: 3}`",
+            )
+        name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+        try:
+            metric = get_metric(_beside(name, document), _options_beside(options, document))
+        except UserError as error:
+            raise document.error(error.what, here, cure=error.cure) from None
+        spec = metric.spec
+        if spec.name in seen:
+            raise document.error(f"the metric {spec.name!r} is named twice", here)
+        seen.add(spec.name)
+        if spec.needs == "text" and model.text is None:
+            raise document.error(
+                f"{spec.name} scores a given text, but this task has a prompt",
+                here,
+                cure="move it to a task with `text:`",
+            )
+        if spec.needs != "text" and model.prompt is None:
+            raise document.error(
+                f"{spec.name} needs the model's answer, but this task only gives a text",
+                here,
+                cure="give the task a `prompt:`, or use perplexity",
+            )
+        if spec.needs == "reference" and model.reference is None and model.choices is None:
+            raise document.error(
+                f"{spec.name} needs a reference answer",
+                here,
+                cure='add `reference: "{{ field }}"` to the task',
+            )
+        yield metric
+
+
+def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
+    if data.startswith("hub:") or is_code_source(data) or is_lm_eval(data):
+        return Path(data)
+    path = (document.path.parent / data).resolve()
+    if not path.exists():
+        raise document.error(
+            f"the data file is not there: {data}",
+            (*place, "data"),
+            cure=f"paths are relative to the suite: {path.parent} has no {path.name}",
+        )
+    return path
+
+
+def _beside(name: str, document: YamlDocument) -> str:
+    """A file of the user's own, `file.py:Class` or `evaluate:./module.py`, is beside the suite."""
+    family, _, path = name.partition(":")
+    if family == "evaluate" and path.startswith(("./", "../")):
+        return f"{family}:{(document.path.parent / path).resolve()}"
+    file, separator, attribute = name.partition(".py:")
+    return f"{document.path.parent / file}.py:{attribute}" if separator else name
+
+
+def _options_beside(options: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
+    """An option that is a path (`./words.txt`, `../model`) is relative to the suite, too."""
+    return {key: _beside_too(value, document) for key, value in options.items()}
+
+
+def _beside_too(value: Any, document: YamlDocument) -> Any:
+    if isinstance(value, dict):
+        return _options_beside(value, document)
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return str((document.path.parent / value).resolve())
+    return value
+
+
+def _references_of(model: TaskModel) -> tuple[str, ...]:
+    if model.reference is None:
+        return ()
+    return (model.reference,) if isinstance(model.reference, str) else model.reference
+
+
+def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str, ...]) -> None:
+    sources: list[tuple[tuple[str, ...], str]] = []
+    if model.prompt:
+        sources.append((("prompt", "user"), model.prompt.user))
+        if model.prompt.system is not None:
+            sources.append((("prompt", "system"), model.prompt.system))
+    if model.text is not None:
+        sources.append((("text",), model.text))
+    sources.extend((("reference",), source) for source in _references_of(model))
+    for field, source in sources:
+        try:
+            templates.check(source)
+        except templates.TemplateError as error:
+            raise document.error(str(error), (*place, *field)) from None
+
+
+def _samples(
+    name: str, model: TaskModel, data_path: Path, document: YamlDocument
+) -> tuple[Sample, ...]:
+    rows = _rows(model.data, data_path, document)
+    lines: dict[str, int] = {}
+    samples = []
+    for line, row in rows:
+        sample_id = str(row.get(model.id) or row_id(row))
+        if sample_id in lines:
+            raise UserError(
+                f"the id {sample_id!r} is used twice (first on line {lines[sample_id]})",
+                file=data_path,
+                line=line,
+                field=model.id,
+                cure="ids must be unique within a task; without an id a row's content is its id",
+            )
+        lines[sample_id] = line
+        samples.append(_sample(name, sample_id, row, line, model, data_path, document))
+    reserved = _reserved(name, [sample.id for sample in samples], model.reserve)
+    if reserved and len(reserved) == len(samples):
+        raise document.error("everything is in reserve", ("tasks", name, "reserve"))
+    return tuple(replace(sample, reserve=sample.id in reserved) for sample in samples)
+
+
+def _rows(data: str, data_path: Path, document: YamlDocument) -> list[tuple[int, Row]]:
+    if is_code_source(data):
+        return read_code_tasks(data, document.path.parent)
+    if is_lm_eval(data):
+        return read_lm_eval(data, document.path.parent)
+    return read_hub(data) if data.startswith("hub:") else read_rows(data_path)
+
+
+def _sample(
+    task: str,
+    sample_id: str,
+    row: Row,
+    line: int,
+    model: TaskModel,
+    data_path: Path,
+    document: YamlDocument,
+) -> Sample:
+    def fill(source: str, *field: str) -> str:
+        try:
+            return templates.render(source, row)
+        except templates.TemplateError as error:
+            here = document.line_of(("tasks", task, *field))
+            raise UserError(
+                f"the template of {document.path.name}:{here} can't be filled: {error}",
+                file=data_path,
+                line=line,
+                field=".".join(field),
+                cure="correct the template, or add the field to this row",
+            ) from None
+
+    prompt: tuple[dict[str, str], ...] = ()
+    if model.prompt:
+        user = {"role": "user", "content": fill(model.prompt.user, "prompt", "user")}
+        prompt = (user,)
+        if model.prompt.system is not None:
+            system = fill(model.prompt.system, "prompt", "system")
+            prompt = ({"role": "system", "content": system}, user)
+    if model.cluster is not None and model.cluster not in row:
+        raise UserError(
+            f"the cluster field {model.cluster!r} is missing from this row",
+            file=data_path,
+            line=line,
+            cure=f"the row's fields are: {', '.join(row)}",
+        )
+    language = row.get(model.language)
+    return Sample(
+        id=sample_id,
+        task=task,
+        fields=row,
+        prompt=prompt,
+        text=None if model.text is None else fill(model.text, "text"),
+        references=tuple(fill(source, "reference") for source in _references_of(model))
+        if model.choices is None
+        else texts_in(row, model.choices, file=data_path, line=line),
+        cluster=None if model.cluster is None else str(row[model.cluster]),
+        language=str(language) if language else None,
+    )
+
+
+def _reserved(task: str, ids: list[str], share: float) -> frozenset[str]:
+    """A share of the samples, chosen by their ids, so that neither order nor additions matter."""
+    ranked = sorted(ids, key=lambda sample_id: digest_of(["reserve", task, sample_id]))
+    return frozenset(ranked[: round(len(ids) * share)])

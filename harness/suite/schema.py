@@ -1,0 +1,85 @@
+"""A suite as it stands in its YAML file: which keys there are, and what each may hold."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.gate.policy import GatePolicyModel
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptModel(_Strict):
+    """The chat that is put to the model; both are templates over the row's fields."""
+
+    system: str | None = None
+    user: str
+
+
+class GenerateModel(_Strict):
+    """How answers are sampled; `responses` is K, the answers per sample."""
+
+    max_new_tokens: int = Field(default=128, ge=1, le=32768)
+    temperature: float = Field(default=0.0, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    stop: tuple[str, ...] = ()
+    responses: int = Field(default=1, ge=1, le=1024)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_is_fine(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _greedy_answers_are_equal(self) -> Self:
+        if self.temperature == 0 and self.responses > 1:
+            raise ValueError(
+                f"{self.responses} responses at temperature 0 are {self.responses} copies of one; "
+                "set a temperature, or leave `responses` out"
+            )
+        return self
+
+
+class TaskModel(_Strict):
+    """One task as it stands in the YAML file."""
+
+    data: str
+    prompt: PromptModel | None = None
+    text: str | None = None
+    reference: str | tuple[str, ...] | None = None
+    choices: str | None = None
+    generate: GenerateModel = Field(default_factory=GenerateModel)
+    metrics: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=1)
+    reserve: float = Field(0.0, ge=0, le=0.9)
+    id: str = "id"
+    cluster: str | None = None
+    language: str = "language"
+
+    @model_validator(mode="after")
+    def _prompt_or_text(self) -> Self:
+        if (self.prompt is None) == (self.text is None):
+            raise ValueError("a task has either a `prompt` (the model answers) or a `text` (given)")
+        if self.reference is not None and self.choices is not None:
+            raise ValueError("a task has one of `reference` and `choices`, a field with a list")
+        return self
+
+
+class SuiteModel(_Strict):
+    """The whole YAML file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    tasks: dict[str, TaskModel] = Field(min_length=1)
+    gate: GatePolicyModel = Field(default_factory=GatePolicyModel)
+
+    @field_validator("tasks")
+    @classmethod
+    def _no_slash_in_names(cls, tasks: dict[str, TaskModel]) -> dict[str, TaskModel]:
+        for name in tasks:
+            if not name or "/" in name:
+                raise ValueError(f"a task's name can't be empty or hold a slash: {name!r}")
+        return tasks

@@ -1,0 +1,98 @@
+"""A suite and its tasks, as loaded from YAML and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.backends.base import GenerationSettings
+from harness.core.digests import digest_of
+from harness.core.types import ResponseKind, Sample
+from harness.gate.policy import GatePolicy, Role
+from harness.metrics.base import Metric, MetricSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task ready to be run: rendered samples, settings, metric objects."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    settings: GenerationSettings
+    responses: int
+    metrics: tuple[Metric, ...]
+    protocol: Mapping[str, Any]
+    data_path: Path
+
+    @property
+    def kinds(self) -> tuple[ResponseKind, ...]:
+        """Which kinds of response its metrics need, in a fixed order."""
+        needed = {metric.spec.needs for metric in self.metrics}
+        order: tuple[ResponseKind, ...] = ("generation", "reference", "text")
+        return tuple(kind for kind in order if kind in needed)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether answers are drawn at random, so that more of them say more."""
+        return self.settings.temperature > 0 and "generation" in self.kinds
+
+    @property
+    def digest(self) -> str:
+        """Of everything that two runs must share to be compared, metric versions left out."""
+        return digest_of({key: self.protocol[key] for key in self.protocol if key != "metrics"})
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A validated suite with its samples."""
+
+    name: str
+    path: Path
+    tasks: tuple[Task, ...]
+    policy: GatePolicy
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Per task, what two runs must share; the `gate:` block is no part of it."""
+        return {task.name: dict(task.protocol) for task in self.tasks}
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.protocol)
+
+    def is_gated(self, task: Task) -> bool:
+        """Whether any of its metrics can stop a candidate, so that more of it may settle one."""
+        roles = self.roles()
+        names = [f"{task.name}/{metric.spec.name}" for metric in task.metrics]
+        return any(roles[name] != "advisory" for name in names)
+
+    def roles(self) -> dict[str, Role]:
+        """The role of each `task/metric` under the suite's own policy."""
+        specs = {f"{task.name}/{m.spec.name}": m.spec for task, m in self.metrics()}
+        return self.policy.roles(specs, [name for name, spec in specs.items() if spec.timed])
+
+    def metrics(self) -> Iterator[tuple[Task, Metric]]:
+        for task in self.tasks:
+            for metric in task.metrics:
+                yield task, metric
+
+    def task(self, name: str) -> Task:
+        return next(task for task in self.tasks if task.name == name)
+
+
+def declaration(spec: MetricSpec) -> dict[str, Any]:
+    """What a run keeps of a metric, so that the gate can read its scores without the metric."""
+    return {
+        "signature": spec.signature,
+        "direction": spec.direction,
+        "scale": spec.scale,
+        "form": spec.form,
+        "unit": spec.unit,
+        "low": spec.low,
+        "high": spec.high,
+        "stats": list(spec.stats),
+        "aggregate": spec.aggregate,
+        **({"timed": True} if spec.timed else {}),
+    }

@@ -1,0 +1,1 @@
+"""Turns failures in production into rows to train and test on."""

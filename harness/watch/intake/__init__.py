@@ -1,0 +1,1 @@
+"""Takes in what a served model was asked and answered, and masks what is personal in it."""

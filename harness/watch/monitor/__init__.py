@@ -1,0 +1,1 @@
+"""Decides from production traffic whether a served model got worse."""

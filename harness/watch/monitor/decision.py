@@ -1,0 +1,262 @@
+"""From conversations to a verdict on a served model. No I/O, no clock.
+
+Each signal has a detector (for FAIL) and an interval (for PASS). The detector never forgets how
+much money it had, but gets some every day, so that a drop which begins after months is met by a
+bettor who isn't ruined. The interval covers the current window and the one before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.statistics.sequential import Detector, Moments, incomes, interval
+from harness.watch.monitor.conversations import Units
+from harness.watch.monitor.policy import WatchPolicy
+from harness.watch.monitor.reference import Reference
+from harness.watch.monitor.signals import BY_NAME
+from harness.watch.monitor.verdict import SignalVerdict, WatchOutcome, WatchRole
+
+Array = npt.NDArray[np.float64]
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What is known of one signal: enough to go on from, whatever came before.
+
+    wealth      of the detector, log money per stake; None where nothing was bet yet
+    paid_until  the hour up to which its income was paid
+    windows     number of the window -> moments of the values in it, in the signal's unit
+    failed_at   seconds since 1970 of the last alarm that nothing since has answered
+    alarms      how often it rang
+    """
+
+    wealth: tuple[float, ...] | None = None
+    paid_until: float | None = None
+    windows: Mapping[int, Moments] = field(default_factory=dict)
+    failed_at: float | None = None
+    alarms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a look leaves for the next one. Plain data, a few kilobytes however much was seen.
+
+    cursor           `seq` up to which conversations were taken
+    reference_until  `seq` up to which they served as the reference `first`
+    first_s, last_s  moments of the first and the last conversation
+    """
+
+    cursor: int = 0
+    reference_until: int = 0
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    tracks: Mapping[str, Track] = field(default_factory=dict)
+    units: int = 0
+    observations: int = 0
+    late: int = 0
+    first_s: float | None = None
+    last_s: float | None = None
+    looks: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """JSON types only."""
+        out = {name: getattr(self, name) for name in self.__slots__}
+        out["references"] = {name: r.plain() for name, r in self.references.items()}
+        out["tracks"] = {name: _plain_track(t) for name, t in self.tracks.items()}
+        return {"format": FORMAT, **out}
+
+    @classmethod
+    def of_plain(cls, data: Mapping[str, Any]) -> State:
+        """The inverse of `plain`."""
+        known = {name: data[name] for name in cls.__slots__}
+        known["references"] = {
+            name: Reference.of_plain(r) for name, r in data["references"].items()
+        }
+        known["tracks"] = {name: _track(t) for name, t in data["tracks"].items()}
+        return cls(**known)
+
+
+def alpha_of_each(policy: WatchPolicy) -> float:
+    """A signal's share of the false alarms a day: split evenly over all that could decide."""
+    deciding = [n for n in policy.watched() if policy.role_of(n) != "advisory"]
+    return policy.alpha_per_day / max(len(deciding), 1)
+
+
+def fed(state: State, units: Units, policy: WatchPolicy) -> State:
+    """The state after more conversations. Feeding two lots is the same as feeding both at once."""
+    tracks = dict(state.tracks)
+    for name in policy.watched():
+        reference, values = state.references.get(name), units.values.get(name)
+        if reference is None or values is None:
+            continue
+        known = ~np.isnan(values)
+        if reference.source == "first":
+            known &= units.seq > state.reference_until
+        if known.any():
+            track = tracks.get(name, Track())
+            tracks[name] = _bet(name, track, reference, values[known], units.at_s[known], policy)
+    seen = units.at_s
+    return replace(
+        state,
+        tracks=tracks,
+        units=state.units + len(units),
+        observations=state.observations + units.observations,
+        late=state.late + units.late,
+        first_s=_least(state.first_s, seen),
+        last_s=float(max(seen.max(), state.last_s or 0)) if seen.size else state.last_s,
+    )
+
+
+def _bet(
+    name: str, track: Track, reference: Reference, x: Array, at_s: Array, policy: WatchPolicy
+) -> Track:
+    pay, paid_until = incomes(at_s, track.paid_until)
+    ring: tuple[int, ...] = ()
+    wealth = track.wealth
+    if reference.limit is not None:
+        good, limit = _good(name, x, reference.limit)
+        detector = Detector(limit) if wealth is None else Detector(limit, wealth)
+        after = detector.after(good, pay, alpha_of_each(policy))
+        ring, wealth = after.alarms, after.detector.wealth
+    windows = {} if ring else dict(track.windows)
+    since = ring[-1] + 1 if ring else 0
+    numbers = np.floor(np.maximum.accumulate(at_s)[since:] / policy.window_s).astype(int)
+    for number in np.unique(numbers).tolist():
+        lot = Moments.of(x[since:][numbers == number])
+        windows[number] = windows.get(number, Moments()) + lot
+    return Track(
+        wealth,
+        paid_until,
+        {n: m for n, m in windows.items() if n >= max(windows) - 1},
+        float(at_s[ring[-1]]) if ring else track.failed_at,
+        track.alarms + len(ring),
+    )
+
+
+def _good(name: str, x: Array, limit: float) -> tuple[Array, float]:
+    """Values and limit with the good end at 1."""
+    return (x, limit) if BY_NAME[name].direction == "higher" else (1 - x, 1 - limit)
+
+
+def decide(
+    state: State, policy: WatchPolicy, now: datetime
+) -> tuple[State, tuple[SignalVerdict, ...]]:
+    """Every signal's verdict, and the state in which those that recovered no longer failed."""
+    verdicts, tracks = [], dict(state.tracks)
+    for name in policy.watched():
+        track, reference = tracks.get(name, Track()), state.references.get(name)
+        verdict = _verdict(name, track, reference, policy, now)
+        verdicts.append(verdict)
+        if verdict.outcome == "pass" and track.failed_at is not None:
+            tracks[name] = replace(track, failed_at=None)
+    return replace(state, tracks=tracks), tuple(verdicts)
+
+
+def _verdict(
+    name: str, track: Track, reference: Reference | None, policy: WatchPolicy, now: datetime
+) -> SignalVerdict:
+    signal = BY_NAME[name]
+    current = math.floor(now.timestamp() / policy.window_s)
+    seen = sum((m for n, m in track.windows.items() if n >= current - 1), Moments())
+    low, high = interval(seen) if seen.n else (None, None)
+    outcome, reason = _outcome(name, track, reference, (low, high))
+    measured = reference is not None and reference.n > 0
+    role: WatchRole = "advisory"
+    if policy.role_of(name) == "required" or (policy.role_of(name) == "if measured" and measured):
+        role = "required"
+    return SignalVerdict(
+        signal=name,
+        tier=signal.tier,
+        outcome=outcome,
+        value=seen.mean,
+        low=low,
+        high=high,
+        reference=reference.limit if reference else None,
+        n=seen.n,
+        e_value=_money(track),
+        reason=reason,
+        role=role,
+        direction=signal.direction,
+        pass_limit=reference.pass_limit if reference else None,
+        threshold=1 / alpha_of_each(policy),
+        failed_at=_moment(track.failed_at),
+    )
+
+
+def _outcome(
+    name: str,
+    track: Track,
+    reference: Reference | None,
+    ends: tuple[float | None, float | None],
+) -> tuple[WatchOutcome, str]:
+    if reference is None:
+        return "inconclusive", "its reference is not complete yet"
+    if reference.limit is None or reference.pass_limit is None:
+        return "inconclusive", reference.problem or "it has no reference"
+    low, high = ends
+    lower = BY_NAME[name].direction == "lower"
+    within = (
+        low is not None
+        and high is not None
+        and (high <= reference.pass_limit if lower else low >= reference.pass_limit)
+    )
+    if within:
+        return "pass", "shown to be within the margin"
+    if track.failed_at is not None:
+        when = datetime.fromtimestamp(track.failed_at, UTC)
+        worse = "above" if lower else "below"
+        return "fail", f"shown to be {worse} {reference.limit:.4g} on {when:%Y-%m-%d %H:%M} UTC"
+    if low is None:
+        return "inconclusive", "nobody said anything of it in the window"
+    if reference.hides_the_margin(BY_NAME[name].direction):
+        return "inconclusive", (
+            f"with {reference.n} values the reference is too small to show a margin this narrow"
+        )
+    return "inconclusive", "neither within nor beyond the margin is shown yet"
+
+
+def overall(signals: Iterable[SignalVerdict]) -> WatchOutcome:
+    """`fail` where a required signal failed, `pass` where all of them passed (one at least)."""
+    outcomes = [signal.outcome for signal in signals if signal.required]
+    if "fail" in outcomes:
+        return "fail"
+    return "pass" if outcomes and set(outcomes) == {"pass"} else "inconclusive"
+
+
+def _money(track: Track) -> float:
+    if track.wealth is None:
+        return 0.0
+    return math.exp(min(float(np.logaddexp.reduce(np.asarray(track.wealth))), 700.0))
+
+
+def _moment(at_s: float | None) -> datetime | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC)
+
+
+def _least(first_s: float | None, seen: Array) -> float | None:
+    if not seen.size:
+        return first_s
+    return float(seen.min()) if first_s is None else float(min(first_s, seen.min()))
+
+
+def _plain_track(track: Track) -> dict[str, Any]:
+    out = asdict(track)
+    if track.wealth is not None:
+        out["wealth"] = [value if math.isfinite(value) else None for value in track.wealth]
+    out["windows"] = {str(n): [m.n, m.total, m.squares] for n, m in track.windows.items()}
+    return out
+
+
+def _track(data: Mapping[str, Any]) -> Track:
+    wealth = data["wealth"]
+    if wealth is not None:
+        wealth = tuple(-math.inf if value is None else value for value in wealth)
+    windows = {int(n): Moments(*moments) for n, moments in data["windows"].items()}
+    return Track(wealth, data["paid_until"], windows, data["failed_at"], data["alarms"])

@@ -1,0 +1,302 @@
+"""What a line is held to in production: a YAML file, or defaults that are meant to be right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.core.errors import UserError
+from harness.gate.policy import DEFAULT_MARGIN
+from harness.watch.monitor import signals
+
+Source = str
+"""`auto`, `anchor`, `previous`, `first`, or the digest of a checkpoint that served before."""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S = 3_650 * 86_400
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_WORDS = ("auto", "anchor", "previous", "first")
+
+
+@dataclass(frozen=True, slots=True)
+class SignalPolicy:
+    """What is asked of one signal. None means: as the signal or the policy has it.
+
+    margin     share of the reference that may be lost
+    floor      an absolute amount that may be lost on top, in the signal's unit
+    required   it decides; `advisory`: it is shown. Neither: as the signal declares, and required
+               only where the reference measured it
+    share      of the observations that it is computed on, chosen by a hash of their ids
+    source     see `WatchPolicy.source`
+    metric     "task/metric" of the anchor's run, for the source `anchor`
+    options    what the signal itself is told: a judge's model, more sensitive words
+    """
+
+    margin: float | None = None
+    floor: float | None = None
+    required: bool = False
+    advisory: bool = False
+    share: float | None = None
+    source: Source | None = None
+    metric: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """The circuit breaker: of at least `at_least` requests within `window_s`, the share `errors`
+    failed. No part of the policy's digest: it is separate from what is watched.
+    """
+
+    window_s: float = 60.0
+    at_least: int = 20
+    errors: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPolicy:
+    """The whole policy.
+
+    margin           δ for every signal that declares none of its own
+    alpha_per_day    false alarms that are expected a day, over all required signals, at most
+    window_s         an interval covers the current window and the one before; PASS rests on it
+    settle_s         a conversation counts this long after its first observation
+    source           what a version is held to: its `anchor`'s scores, the observations of the
+                     `previous` version or of a checkpoint named by digest, its own `first` ones;
+                     `auto` is the previous version where it served enough, else its own first
+    conversations    how many of them make a reference
+    reference_alpha  chance that any bound of the reference is wrong
+    signals          overrides by name; None leaves a signal out
+    breaker          None: there is none
+    """
+
+    margin: float = DEFAULT_MARGIN
+    alpha_per_day: float = 0.001
+    window_s: float = 86_400.0
+    settle_s: float = 600.0
+    source: Source = "auto"
+    conversations: int = 1000
+    reference_alpha: float = 0.01
+    signals: Mapping[str, SignalPolicy | None] = field(default_factory=dict)
+    breaker: BreakerPolicy | None = field(default_factory=BreakerPolicy)
+
+    @property
+    def digest(self) -> str:
+        """Of all that it says: another policy is another watch."""
+        from harness.core.digests import digest_of
+
+        return digest_of({name: part for name, part in asdict(self).items() if name != "breaker"})
+
+    def watched(self) -> dict[str, SignalPolicy]:
+        """Every signal that is computed, by name, in the order of the tiers."""
+        found = {}
+        for name, signal in signals.BY_NAME.items():
+            own = self.signals.get(name, SignalPolicy() if signal.default else None)
+            if own is not None:
+                found[name] = own
+        return found
+
+    def of(self, name: str) -> SignalPolicy:
+        return self.signals.get(name) or SignalPolicy()
+
+    def margin_of(self, name: str) -> float:
+        own = self.of(name).margin
+        declared = signals.BY_NAME[name].margin
+        return own if own is not None else self.margin if declared is None else declared
+
+    def floor_of(self, name: str) -> float:
+        own = self.of(name).floor
+        return signals.BY_NAME[name].floor if own is None else own
+
+    def share_of(self, name: str) -> float:
+        own = self.of(name).share
+        return signals.BY_NAME[name].share if own is None else own
+
+    def source_of(self, name: str) -> Source:
+        return self.of(name).source or self.source
+
+    def role_of(self, name: str) -> Literal["required", "advisory", "if measured"]:
+        own = self.of(name)
+        if own.required:
+            return "required"
+        return "advisory" if own.advisory or signals.BY_NAME[name].advisory else "if measured"
+
+
+DEFAULT_WATCH_POLICY = WatchPolicy()
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _source(value: str) -> str:
+    if value in _WORDS or re.fullmatch(r"[0-9a-f]{6,64}", value):
+        return value
+    raise ValueError(f"a reference is one of {', '.join(_WORDS)}, or a digest (6 digits or more)")
+
+
+class SignalPolicyModel(_Strict):
+    """One entry under `signals:`."""
+
+    margin: float | None = Field(default=None, ge=0, lt=1)
+    floor: float | None = Field(default=None, ge=0, lt=1)
+    required: bool = False
+    advisory: bool = False
+    share: float | None = Field(default=None, gt=0, le=1)
+    reference: str | None = None
+    metric: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("reference")
+    @classmethod
+    def _known_source(cls, value: str | None) -> str | None:
+        return None if value is None else _source(value)
+
+    @model_validator(mode="after")
+    def _one_role(self) -> SignalPolicyModel:
+        if self.required and self.advisory:
+            raise ValueError("a signal is required or advisory, not both")
+        return self
+
+    def to_policy(self) -> SignalPolicy:
+        values = self.model_dump()
+        return SignalPolicy(source=values.pop("reference"), **values)
+
+
+class BreakerPolicyModel(_Strict):
+    """The entry `breaker:`."""
+
+    window: str | float = "60s"
+    at_least: int = Field(default=20, ge=5)
+    errors: float = Field(default=0.5, gt=0, le=1)
+
+    @field_validator("window")
+    @classmethod
+    def _a_second_at_least(cls, value: str | float) -> str | float:
+        if seconds(value) < 1:
+            raise ValueError("window must be a second at least")
+        return value
+
+    def to_policy(self) -> BreakerPolicy:
+        return BreakerPolicy(seconds(self.window), self.at_least, self.errors)
+
+
+class WatchPolicyModel(_Strict):
+    """The whole file."""
+
+    margin: float = Field(default=DEFAULT_MARGIN, ge=0, lt=1)
+    alpha_per_day: float = Field(default=0.001, gt=0, lt=0.5)
+    window: str | float = "1d"
+    settle: str | float = "10m"
+    reference: str = "auto"
+    conversations: int = Field(default=1000, ge=20)
+    reference_alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    signals: dict[str, SignalPolicyModel | Literal[False]] = Field(default_factory=dict)
+    breaker: BreakerPolicyModel | Literal[False] = Field(default_factory=BreakerPolicyModel)
+
+    @field_validator("reference")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        if value == "anchor":
+            raise ValueError("`anchor` is said per signal, with the metric that it stands for")
+        return _source(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> WatchPolicyModel:
+        if seconds(self.window) < 60:
+            raise ValueError("window must be a minute at least")
+        seconds(self.settle)
+        return self
+
+    def to_policy(self) -> WatchPolicy:
+        return WatchPolicy(
+            margin=self.margin,
+            alpha_per_day=self.alpha_per_day,
+            window_s=seconds(self.window),
+            settle_s=seconds(self.settle),
+            source=self.reference,
+            conversations=self.conversations,
+            reference_alpha=self.reference_alpha,
+            signals={n: s.to_policy() if s else None for n, s in self.signals.items()},
+            breaker=self.breaker.to_policy() if self.breaker else None,
+        )
+
+
+def seconds(duration: str | float) -> float:
+    """`90`, `90s`, `10m`, `1.5h` or `7d` in seconds, ten years at most. Raises ValueError."""
+    if isinstance(duration, int | float) and duration >= 0:
+        found_s = float(duration)
+    elif (match := _DURATION.fullmatch(str(duration).strip())) is not None:
+        found_s = float(match.group(1)) * _SECONDS[match.group(2)]
+    else:
+        raise ValueError(f"a duration is written 90s, 10m, 6h or 7d, not {duration!r}")
+    # Beyond it the calendar ends, and with it every moment that is counted back from now.
+    if found_s > _LONGEST_S:
+        raise ValueError(f"a duration is at most {_LONGEST_S // 86_400}d, not {duration!r}")
+    return found_s
+
+
+def load_policy(path: Path | None) -> WatchPolicy:
+    """The policy in a YAML file; the defaults without one.
+
+    Raises UserError with file, line and field.
+    """
+    from harness.core.yaml_file import YamlDocument, load_yaml, read_text, validate
+
+    if path is None:
+        return DEFAULT_WATCH_POLICY
+    if not read_text(path, what="watch policy").strip():
+        return DEFAULT_WATCH_POLICY
+    document: YamlDocument = load_yaml(path, what="watch policy")
+    policy = validate(WatchPolicyModel, document).to_policy()
+    for name, own in policy.signals.items():
+        if name not in signals.BY_NAME:
+            raise _unknown(document.error, name)
+        if own is not None:
+            _check_options(document.error, name, own)
+    return policy
+
+
+def _unknown(error: Any, name: str) -> UserError:
+    import difflib
+
+    near = difflib.get_close_matches(name, signals.BY_NAME, n=1)
+    cure = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(signals.BY_NAME)}"
+    found: UserError = error(f"there is no signal {name!r}", ("signals", name), cure=cure)
+    return found
+
+
+def _check_options(error: Any, name: str, own: SignalPolicy) -> None:
+    if own.source == "anchor" and own.metric is None and not signals.BY_NAME[name].centred:
+        raise error(
+            "the reference `anchor` needs `metric: TASK/METRIC` of its run",
+            ("signals", name, "reference"),
+        )
+    known = signals.BY_NAME[name].options
+    for option in own.options:
+        if option not in known:
+            raise error(
+                f"the signal {name!r} takes no option {option!r}",
+                ("signals", name, "options", option),
+                cure=f"it takes {', '.join(known)}" if known else "leave `options:` out",
+            )
+    for needed in signals.BY_NAME[name].needs:
+        if needed not in own.options:
+            raise error(
+                f"the signal {name!r} needs the option {needed!r}",
+                ("signals", name),
+                cure=f"add `options: {{{needed}: ...}}`",
+            )
+    if own.options:
+        signals.check_options(signals.BY_NAME[name], own.options)

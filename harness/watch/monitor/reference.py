@@ -1,0 +1,208 @@
+"""What a served model is held to: bounds of a reference, never its point value.
+
+With 200 answers of an anchor, 17% of identical models would be called worse than it for ever,
+however much traffic follows: the anchor's own error never averages out. So FAIL is measured from
+the bound that favours the served model, and PASS from the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.core.errors import UserError
+from harness.core.types import Direction, ScoreOutcome
+from harness.statistics.sequential import Moments, as_unit_means, fixed_lower_bound
+from harness.store.store import Store
+from harness.watch.monitor.signals import Signal
+
+Array = npt.NDArray[np.float64]
+
+PASS_ALPHA = 0.025
+"""Of the bound that PASS is measured from; the interval's own side has the same."""
+
+FEWEST = 20
+"""Conversations without which a signal counts as not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What one signal is held to, in the signal's unit.
+
+    source, digest  where it comes from: `anchor`, `previous`, `first` or `named`, and whose it is
+    n, mean         conversations (for an anchor: samples or clusters), and their mean
+    limit           FAIL: shown to be worse than this; None where nothing can be
+    pass_limit      PASS: shown to be no worse than this
+    inside          of an inside signal: the smallest and largest number that count as inside
+    centre          of a centred signal: the direction that its answers are measured from
+    problem         why there is no limit
+    """
+
+    source: str
+    digest: str | None
+    n: int
+    mean: float | None
+    limit: float | None
+    pass_limit: float | None
+    inside: tuple[float | None, float | None] | None = None
+    centre: tuple[float, ...] | None = None
+    problem: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def hides_the_margin(self, direction: Direction) -> bool:
+        """Whether not even the reference itself could be shown to be within the margin."""
+        if self.mean is None or self.pass_limit is None or self.inside is not None:
+            return False
+        return (self.mean < self.pass_limit) == (direction == "higher")
+
+    @classmethod
+    def of_plain(cls, data: Mapping[str, Any]) -> Reference:
+        known: dict[str, Any] = {f.name: data.get(f.name) for f in fields(cls)}
+        for name in ("inside", "centre"):
+            if known[name] is not None:
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+
+def of_moments(
+    moments: Moments,
+    direction: Direction,
+    *,
+    margin: float,
+    floor: float,
+    alpha: float,
+    source: str,
+    digest: str | None,
+) -> Reference:
+    """The limits from a reference's values in [0, 1]; `alpha` is that of the limit for FAIL."""
+    if moments.n < FEWEST:
+        problem = f"the reference has {moments.n} values of it, {FEWEST} are needed"
+        return Reference(source, digest, moments.n, moments.mean, None, None, problem=problem)
+    if direction == "higher":
+        limit = (1 - margin) * fixed_lower_bound(moments, alpha) - floor
+        passing = (1 - margin) * (1 - fixed_lower_bound(moments.mirrored, PASS_ALPHA)) - floor
+    else:
+        limit = (1 + margin) * (1 - fixed_lower_bound(moments.mirrored, alpha)) + floor
+        passing = (1 + margin) * fixed_lower_bound(moments, PASS_ALPHA) + floor
+    if not 0 < limit < 1:
+        problem = "the reference leaves nothing that could be worse by more than the margin"
+        return Reference(source, digest, moments.n, moments.mean, None, None, problem=problem)
+    passing = min(max(passing, 0.0), 1.0)
+    return Reference(source, digest, moments.n, moments.mean, limit, passing)
+
+
+def of_numbers(
+    signal: Signal,
+    numbers: Array,
+    units: npt.NDArray[np.intp],
+    *,
+    margin: float,
+    alpha: float,
+    source: str,
+    digest: str | None,
+) -> Reference:
+    """The limits of an inside signal: quantiles of the reference, each at a bound of itself.
+
+    numbers, units  (n,) every number and the conversation 0.. that it belongs to
+
+    The upper one is the smallest number for which it is shown, at `alpha` over both, that a share
+    of 1 − `signal.high` lies at or below it; the margin widens it. Served answers are then held to
+    that very share.
+    """
+    count = int(units.max()) + 1 if units.size else 0
+    if count < FEWEST:
+        problem = f"the reference has {count} values of it, {FEWEST} are needed"
+        return Reference(source, digest, count, None, None, None, problem=problem)
+    sides = (signal.low > 0) + (signal.high > 0)
+    top = _reached(numbers, units, 1 - signal.high, alpha / sides) if signal.high else None
+    bottom = _reached(-numbers, units, 1 - signal.low, alpha / sides) if signal.low else None
+    if (signal.high and top is None) or (signal.low and bottom is None):
+        problem = f"{count} conversations are too few to know so far a quantile"
+        return Reference(source, digest, count, None, None, None, problem=problem)
+    inside = (
+        None if bottom is None else -bottom * (1 - margin),
+        None if top is None else top * (1 + margin),
+    )
+    kept = np.ones(len(numbers), dtype=bool)
+    if inside[0] is not None:
+        kept &= numbers >= inside[0]
+    if inside[1] is not None:
+        kept &= numbers <= inside[1]
+    mean = float(as_unit_means(kept, units).mean())
+    return Reference(source, digest, count, mean, signal.held, signal.held, inside=inside)
+
+
+def _reached(
+    numbers: Array, units: npt.NDArray[np.intp], share: float, alpha: float
+) -> float | None:
+    """The smallest number at or below which a `share` is shown to lie; None where none is."""
+    candidates = np.unique(numbers)
+
+    def shown(at: int) -> bool:
+        below = as_unit_means(numbers <= candidates[at], units)
+        return fixed_lower_bound(Moments.of(below), alpha) >= share
+
+    low, high = 0, len(candidates) - 1
+    if not shown(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shown(middle) else (middle + 1, high)
+    return float(candidates[low])
+
+
+def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> Moments:
+    """What the anchor's run says of a metric: one value a sample, or a cluster where named.
+
+    Raises UserError where it was never scored, or its values are not between 0 and 1.
+    """
+    from harness.store.runs import load_scores
+
+    field = f"signals.{name}.metric"
+    task, _, short = metric.partition("/")
+    if run_id is None:
+        raise UserError(
+            "the blessed checkpoint was never scored, so there is no anchor to hold it to",
+            field=field,
+            cure="promote what was gated, or use `reference: first`",
+        )
+    groups: dict[str, list[float]] = {}
+    for score in load_scores(store, run_id):
+        if (score.task, score.metric) == (task, short) and score.outcome is ScoreOutcome.SCORED:
+            assert score.value is not None
+            groups.setdefault(score.cluster or score.sample_id, []).append(score.value)
+    values = np.array([np.mean(group) for group in groups.values()])
+    if not values.size:
+        raise UserError(
+            f"run {run_id} has no scores of {metric}",
+            field=field,
+            cure="name TASK/METRIC as the suite has it",
+        )
+    if ((values < 0) | (values > 1)).any():
+        raise UserError(
+            f"{metric} is not between 0 and 1, and a signal is", field=field, cure="use another"
+        )
+    return Moments.of(values)
+
+
+def anchor_answers(store: Store, run_id: str | None, name: str) -> list[str]:
+    """What the anchor answered, the first answer to each sample. Raises UserError for none."""
+    from harness.store.runs import run_responses
+
+    found: dict[str, str] = {}
+    for response in run_responses(store, run_id) if run_id else ():
+        if response.kind == "generation" and response.error is None and response.text.strip():
+            found.setdefault(f"{response.task}/{response.sample_id}", response.text)
+    if not found:
+        raise UserError(
+            "the blessed checkpoint's run has no answers to measure a distance from",
+            field=f"signals.{name}.reference",
+            cure="use `reference: first`",
+        )
+    return list(found.values())

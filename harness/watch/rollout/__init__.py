@@ -1,0 +1,1 @@
+"""Sends traffic to a new version step by step, and takes it back."""

@@ -1,0 +1,256 @@
+"""A candidate held against what is blessed, both in front of the same users at the same time.
+
+Each arm has a confidence sequence; what is shown of the two together holds whenever one looks. It
+is FAIL where the whole of the candidate's lies beyond the margin from the whole of the blessed
+one's, and PASS where it lies within it. FAIL shares alpha over the steps of the ramp and the
+signals that decide; PASS needs every one of them, and so no sharing.
+
+It rests on the split being what it was meant to be. Where more or fewer conversations than chance
+allows reached an arm, or conversations saw both, nothing is concluded but that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.statistics.sample_ratio import log_mismatch
+from harness.statistics.sequential import Moments, interval
+from harness.watch.monitor.conversations import Reader, Scope
+from harness.watch.monitor.decision import overall
+from harness.watch.monitor.policy import WatchPolicy
+from harness.watch.monitor.reference import FEWEST
+from harness.watch.monitor.signals import BY_NAME
+from harness.watch.monitor.verdict import SignalVerdict, WatchOutcome, WatchVerdict
+from harness.watch.rollout.actions import id_of
+from harness.watch.rollout.traffic_split import Split
+
+if TYPE_CHECKING:
+    from harness.store.store import Store
+
+ALPHA = 0.05
+"""Chance that an identical candidate ever fails, over the whole ramp and all looks."""
+
+MISMATCH_ALPHA = 0.001
+"""Chance that a split as it was meant to be is ever called another, at one step."""
+
+CROSSED = 0.01
+"""Share of conversations in both arms above which they can't be told apart."""
+
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side: conversations that began in it during this step, and each signal's moments."""
+
+    name: str
+    digest: str
+    share: float
+    conversations: int
+    observations: int
+    moments: dict[str, Moments]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whether the arms may be compared. `problem` says why not, else it is empty."""
+
+    log_mismatch: float
+    crossed: int
+    problem: str
+
+
+def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> WatchVerdict:
+    """The verdict on the candidate at this step, from everything settled by now; not recorded.
+
+    Raises UserError where a signal can't be measured with the policy's options.
+    """
+    readers = [_reader(store, split, policy, arm) for arm in ("blessed", "candidate")]
+    upto = _settled_until(store, split, now - timedelta(seconds=policy.settle_s))
+    blessed, candidate = (
+        _arm(reader, split, policy, name, upto)
+        for reader, name in zip(readers, ("blessed", "candidate"), strict=True)
+    )
+    trust = _trust(store, split, (blessed, candidate), upto)
+    signals = compare(blessed, candidate, policy, steps=split.compared)
+    return WatchVerdict(
+        watch_id=id_of("canary", split.canary, split.step, policy.digest, upto),
+        kind="canary",
+        line=split.line,
+        model_digest=split.candidate,
+        reference_digest=split.blessed,
+        policy_digest=policy.digest,
+        outcome="inconclusive" if trust.problem else overall(signals),
+        observations=blessed.observations + candidate.observations,
+        window_from=datetime.fromisoformat(split.at),
+        window_to=now,
+        signals=signals,
+        state={},
+        decided_at=now,
+        detail={
+            "canary": split.canary,
+            "step": split.step,
+            "share": split.share,
+            "conversations": blessed.conversations + candidate.conversations,
+            "blessed": blessed.conversations,
+            "candidate": candidate.conversations,
+            "mismatch": round(trust.log_mismatch, 3),
+            "crossed": trust.crossed,
+            "problem": trust.problem or None,
+        },
+    )
+
+
+def compare(
+    blessed: Arm, candidate: Arm, policy: WatchPolicy, *, steps: int, alpha: float = ALPHA
+) -> tuple[SignalVerdict, ...]:
+    """Every signal that either arm has a value of. `steps` of the ramp share the chance of FAIL."""
+    names = [n for n in policy.watched() if n in blessed.moments and n in candidate.moments]
+    roles = {n: _required(n, blessed.moments[n], candidate.moments[n], policy) for n in names}
+    each = alpha / steps / max(1, sum(roles.values()))
+    return tuple(
+        _verdict(n, blessed.moments[n], candidate.moments[n], policy, each, required=roles[n])
+        for n in names
+    )
+
+
+# The rest is private.
+
+
+def _reader(store: Store, split: Split, policy: WatchPolicy, arm: str) -> Reader:
+    """Of the observations that name the arm's checkpoint; those of another line's may leave it out,
+    since only one checkpoint is behind each.
+    """
+    since = datetime.fromisoformat(split.at) if split.other else _NEVER
+    if arm == "blessed":
+        return Reader(store, Scope(split.line, split.blessed, since), policy)
+    return Reader(store, Scope(split.other or split.line, split.candidate, since), policy)
+
+
+def _settled_until(store: Store, split: Split, before: datetime) -> int:
+    """The last `seq` before anything that came later. One place for both arms: a place for each
+    would count more of the one that waits less, and call that a mismatch.
+    """
+    rows = store.query(
+        "SELECT coalesce(min(seq) FILTER (coalesce(received_at, observed_at) > ?) - 1, max(seq), 0)"
+        " AS upto FROM observations WHERE seq > ?",
+        [before, split.cursor],
+    )
+    return max(int(rows[0]["upto"]), split.cursor)
+
+
+def _arm(reader: Reader, split: Split, policy: WatchPolicy, name: str, upto: int) -> Arm:
+    moments = {n: Moments() for n in policy.watched()}
+    conversations = observations = 0
+    cursor = split.cursor
+    for place in reader.chunks(cursor, upto):
+        units = reader.read(cursor, place, {})
+        conversations, cursor = conversations + len(units), place
+        observations += units.observations
+        for signal, values in units.values.items():
+            moments[signal] += Moments.of(values[~np.isnan(values)])
+    share = split.share if name == "candidate" else 1 - split.share
+    digest = split.candidate if name == "candidate" else split.blessed
+    return Arm(name, digest, share, conversations, observations, moments)
+
+
+def _trust(store: Store, split: Split, arms: Sequence[Arm], upto: int) -> Trust:
+    counts = [arm.conversations for arm in arms]
+    log_e = log_mismatch(counts, [arm.share for arm in arms])
+    crossed = store.query(
+        "SELECT count(*) AS crossed FROM (SELECT conversation_id FROM observations "
+        "WHERE seq > ? AND seq <= ? AND model_digest IN (?, ?) AND conversation_id IS NOT NULL "
+        "GROUP BY conversation_id HAVING count(DISTINCT model_digest) > 1)",
+        [split.cursor, upto, split.blessed, split.candidate],
+    )[0]["crossed"]
+    problem = ""
+    if log_e >= math.log(1 / MISMATCH_ALPHA):
+        meant = split.share * sum(counts)
+        problem = (
+            f"the candidate had {counts[1]:,} of {sum(counts):,} conversations where {meant:,.0f} "
+            "were meant: users are lost or sent elsewhere on the way, and who is left can't be "
+            "compared"
+        )
+    elif crossed > CROSSED * sum(counts):
+        problem = f"{crossed:,} conversations were answered by both: split by conversation"
+    return Trust(log_e, crossed, problem)
+
+
+def _required(name: str, blessed: Moments, candidate: Moments, policy: WatchPolicy) -> bool:
+    role = policy.role_of(name)
+    return role == "required" or (role == "if measured" and blessed.n >= FEWEST)
+
+
+def _verdict(
+    name: str,
+    blessed: Moments,
+    candidate: Moments,
+    policy: WatchPolicy,
+    alpha: float,
+    *,
+    required: bool,
+) -> SignalVerdict:
+    signal = BY_NAME[name]
+    known = bool(blessed.n and candidate.n)
+    low, high = interval(candidate) if candidate.n else (None, None)
+    fails, passes = None, None
+    outcome: WatchOutcome = "inconclusive"
+    if known:
+        fails, failed = _limit(name, blessed, candidate, policy, alpha, worse=True)
+        passes, passed = _limit(name, blessed, candidate, policy, ALPHA, worse=False)
+        outcome = "fail" if failed else "pass" if passed else "inconclusive"
+    verdict = SignalVerdict(
+        signal=name,
+        tier=signal.tier,
+        outcome=outcome,
+        value=candidate.mean,
+        low=low,
+        high=high,
+        reference=fails,
+        n=candidate.n,
+        e_value=None,
+        reason="",
+        role="required" if required else "advisory",
+        direction=signal.direction,
+        pass_limit=passes,
+    )
+    return replace(verdict, reason=_reason(verdict, blessed))
+
+
+def _limit(
+    name: str,
+    blessed: Moments,
+    candidate: Moments,
+    policy: WatchPolicy,
+    alpha: float,
+    *,
+    worse: bool,
+) -> tuple[float, bool]:
+    """What the candidate is held to, and whether it is shown to lie beyond it (or within).
+
+    Of each arm's interval only one side is asked, at alpha/2: together they err at alpha.
+    """
+    margin, floor = policy.margin_of(name), policy.floor_of(name)
+    own, theirs = interval(candidate, alpha), interval(blessed, alpha)
+    if BY_NAME[name].direction == "higher":
+        limit = (1 - margin) * theirs[0 if worse else 1] - floor
+        return limit, own[1] < limit if worse else own[0] >= limit
+    limit = (1 + margin) * theirs[1 if worse else 0] + floor
+    return limit, own[0] > limit if worse else own[1] <= limit
+
+
+def _reason(verdict: SignalVerdict, blessed: Moments) -> str:
+    if verdict.value is None or blessed.mean is None:
+        return "not seen in both arms yet"
+    beside = f"{verdict.value:.3f} beside {blessed.mean:.3f}"
+    if verdict.outcome == "pass":
+        return f"{beside}: within the margin"
+    if verdict.outcome == "fail":
+        return f"{beside}: worse than the margin allows"
+    return f"{beside}: {verdict.n:,} conversations can't tell yet"

@@ -1,0 +1,180 @@
+"""How a line's traffic is split between two checkpoints: files beside the pointer.
+
+    lines/support-bot/
+      split.json        the truth: who takes part, with which share, at which step of the ramp
+      candidate         -> ../../checkpoints/<digest>, as `blessed` is; only while it has traffic
+      split.nginx.conf  the same for nginx: `include` it within `http { }`
+      split.envoy.json  the same for Envoy: routes that its RDS reads from a file
+
+Each is replaced by one rename. The last three follow from the first, and are written again by
+whoever finds them missing or old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UserError
+from harness.core.files import replace_symlink, write_atomic
+from harness.registry.lines import CANDIDATE
+
+FILE = "split.json"
+NGINX = "split.nginx.conf"
+ENVOY = "split.envoy.json"
+RAMP = (0.01, 0.1, 0.5, 1.0)
+FINEST = 0.0001
+"""nginx splits by hundredths of a percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A candidate beside a line's blessed checkpoint.
+
+    canary          its name, for life
+    line            whose traffic is split, and whose blessed checkpoint has the rest
+    blessed         digest of that checkpoint when the canary began
+    candidate       digest of the other one
+    other           the line that the candidate is the blessed one of, where two lines are compared
+    ramp            the candidate's shares, rising; a last 1.0 is its promotion
+    step            place in the ramp, from 0
+    cursor          `seq` of the last observation before this step: only later ones count
+    begun_at, at    ISO 8601, UTC: of the canary and of this step
+    verdict_id      the gate's verdict that the candidate stands on, or `override` says why not
+    ended           why it is over; None while it is not
+    """
+
+    canary: str
+    line: str
+    blessed: str
+    candidate: str
+    other: str | None
+    ramp: tuple[float, ...]
+    step: int
+    cursor: int
+    begun_at: str
+    at: str
+    verdict_id: str | None
+    override: str | None
+    ended: str | None = None
+
+    @property
+    def share(self) -> float:
+        """Of the traffic, that goes to the candidate now."""
+        return 0.0 if self.ended else self.ramp[self.step]
+
+    @property
+    def compared(self) -> int:
+        """Steps at which both have traffic and are held against each other."""
+        return sum(share < 1 for share in self.ramp)
+
+
+def check_ramp(ramp: tuple[float, ...]) -> tuple[float, ...]:
+    """The ramp itself. Raises UserError unless its shares rise, from above 0 to at most 1."""
+    rising = all(a < b for a, b in pairwise(ramp))
+    fine = all(FINEST <= share <= 1 for share in ramp)
+    if not ramp or not rising or not fine or ramp[0] == 1:
+        raise UserError(
+            f"{', '.join(f'{share:g}' for share in ramp) or 'nothing'} is no ramp",
+            field="--ramp",
+            cure="shares that rise, from 0.0001 to 1, like 0.01,0.1,0.5,1",
+        )
+    return ramp
+
+
+def read(folder: Path) -> Split | None:
+    """The split of the line in `folder`, over or not; None where there never was one."""
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("format"), content.pop("share")
+        content["ramp"] = tuple(content["ramp"])
+        return Split(**content)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "the split of a line can't be read", file=path, cure="move it away: all goes to blessed"
+        ) from error
+
+
+def write(folder: Path, split: Split) -> None:
+    """Make it the line's split, and everything that follows from it."""
+    content = {"format": 1, "share": split.share, **asdict(split)}
+    write_atomic(folder / FILE, _text(content))
+    follow(folder, split)
+
+
+def follow(folder: Path, split: Split) -> None:
+    """Write what follows from a split, where it is missing or old."""
+    alias = folder / CANDIDATE
+    if split.share and split.other is None:
+        target = os.path.relpath(folder.parent.parent / "checkpoints" / split.candidate, folder)
+        if not alias.is_symlink() or str(alias.readlink()) != target:
+            replace_symlink(alias, target)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            alias.unlink()
+    for name, text in ((NGINX, nginx(split)), (ENVOY, envoy(split))):
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomic(path, text)
+
+
+def nginx(split: Split) -> str:
+    """`$ratchet_arm_<line>` is `candidate` or `blessed`, by the hash of `$ratchet_key`.
+
+    The same key stays in its arm at every step, as the shares rise.
+    """
+    name = re.sub(r"\W", "_", split.line)
+    some = f"    {100 * split.share:.2f}%  candidate;\n" if split.share else ""
+    return (
+        f"# Canary {split.canary} of {split.line}, written by ratchet.\n"
+        f'split_clients "$ratchet_key" $ratchet_arm_{name} {{\n'
+        f"{some}    *  blessed;\n"
+        "}\n"
+    )
+
+
+def envoy(split: Split) -> str:
+    """A discovery response with one route: clusters `<line>-blessed` and `<line>-candidate`."""
+    weight = round(10_000 * split.share)
+    clusters = [
+        {
+            "name": f"{split.line}-{arm}",
+            "weight": share,
+            "response_headers_to_add": [
+                {
+                    "header": {"key": "x-ratchet-arm", "value": arm},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            ],
+        }
+        for arm, share in (("candidate", weight), ("blessed", 10_000 - weight))
+    ]
+    route = {
+        "match": {"prefix": "/"},
+        "route": {"weighted_clusters": {"clusters": [c for c in clusters if c["weight"]]}},
+    }
+    return _text(
+        {
+            "version_info": f"{split.canary}-{split.step}-{split.share:g}",
+            "resources": [
+                {
+                    "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+                    "name": f"{split.line}-split",
+                    "virtual_hosts": [{"name": split.line, "domains": ["*"], "routes": [route]}],
+                }
+            ],
+        }
+    )
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

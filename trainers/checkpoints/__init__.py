@@ -1,0 +1,1 @@
+"""Checkpoint folders, and the state that a training resumes from."""

@@ -1,0 +1,96 @@
+"""What a training must remember to go on after anything: one small file, written atomically.
+
+The store keeps the history for its readers; this file alone decides what happens next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.core.errors import UserError
+from harness.core.files import write_atomic
+
+Status = Literal["running", "finished", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A checkpoint that has been scored and, but for checkpoint-0, held against the others.
+
+    `measures` are what the trainer measured on the way to it, as means over the segment.
+    """
+
+    step: int
+    attempt: int
+    run_id: str
+    outcome: str
+    mean_z: Mapping[str, float] = field(default_factory=dict)
+    verdicts: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """`attempt` counts from 1 and rises with each rollback; `start` is the step that this attempt
+    went on from; `origin` the digest of the checkpoint that the stage began from, where it was not
+    the bare base; `dropped` are numbers of the data stream's segments; `failures` counts the
+    rollbacks since the crest last moved.
+    """
+
+    training_id: str
+    plan: str
+    status: Status = "running"
+    attempt: int = 1
+    start: int = 0
+    dropped: tuple[int, ...] = ()
+    reshuffles: tuple[tuple[int, int], ...] = ()
+    lr_scale: float = 1.0
+    crest: int = 0
+    failures: int = 0
+    rollbacks: int = 0
+    judged: tuple[Judged, ...] = ()
+    origin: str = ""
+
+    def of(self, step: int) -> Judged | None:
+        """The judgement on the checkpoint that stands at a step now."""
+        for judged in reversed(self.judged):
+            if judged.step == step and judged.outcome != "fail":
+                return judged
+        return None
+
+    def is_judged(self, step: int) -> bool:
+        """Whether this attempt's checkpoint at a step needs no further look."""
+        if step <= self.start and self.of(step) is not None:
+            return True
+        return any(j.step == step and j.attempt == self.attempt for j in self.judged)
+
+    def with_judged(self, judged: Judged) -> TrainingState:
+        return replace(self, judged=(*self.judged, judged))
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    write_atomic(path, json.dumps(asdict(state), indent=1, ensure_ascii=False) + "\n")
+
+
+def load_state(path: Path) -> TrainingState | None:
+    """The state, or None where the training never began. Raises UserError for a damaged file."""
+    if not path.exists():
+        return None
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raw["judged"] = tuple(
+            Judged(**{**judged, "verdicts": tuple(judged["verdicts"])}) for judged in raw["judged"]
+        )
+        raw["dropped"] = tuple(raw["dropped"])
+        raw["reshuffles"] = tuple((after, seed) for after, seed in raw["reshuffles"])
+        return TrainingState(**raw)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the training's state can't be read: {error}",
+            file=path,
+            cure="move the training's folder away to begin anew; its scores stay in the store",
+        ) from None

@@ -1,0 +1,1 @@
+"""`ratchet train`, `ratchet recipes` and `ratchet export-model`."""

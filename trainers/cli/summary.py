@@ -1,0 +1,187 @@
+"""What a recipe would do, and what it did, as tables and sentences on the console."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.comparison.evidence import summarise
+from harness.core.workspace import Workspace
+from harness.models.resolve import resolve
+from harness.store.store import Store
+from trainers.cli.console import ConsoleReporter
+from trainers.config.contamination import Report, check_recipe
+from trainers.config.data_plan import make_plan
+from trainers.config.estimate import estimate
+from trainers.config.recipe import Recipe, Stage
+from trainers.loop.reporter import TrainingResult
+
+
+def show_plan(recipe: Recipe, console: Console | None = None) -> None:
+    """The stages of a recipe: what each learns from in which segment, what judges it, and what of
+    that is in the data. Raises UserError where it is more than the recipe allows.
+    """
+    console = console or Console()
+    console.print(Text(f"{recipe.model.name}: {recipe.path}", style="bold"))
+    for stage in recipe.stages:
+        _show_stage(recipe, stage, console)
+    report = check_recipe(recipe, recipe.model.contamination)
+    _show_contamination(report, console)
+    if recipe.model.contamination is not None:
+        report.require(recipe.model.contamination)
+
+
+def _show_contamination(report: Report, console: Console) -> None:
+    for task in report.samples:
+        shared = ", ".join(
+            f"{share:.0%} of {Path(source).name}"
+            for (source, other), share in report.overlap.items()
+            if other == task
+        )
+        console.print(
+            Text(
+                f"  {report.share(task):.1%} of the samples of {task} are in the data; "
+                f"words that it uses too: {shared}"
+            )
+        )
+    for match in report.matches[:5]:
+        console.print(Text(f"  {match}", style="yellow"))
+
+
+def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
+    gate, model = stage.gate, stage.model
+    plan = make_plan(stage, spare=gate.max_rollbacks)
+    name = f"stage {stage.number}, {stage.name}: " if stage.name else ""
+    console.print(
+        Text(
+            f"  {name}{model.trainer} on {recipe.model.base}, {model.steps} steps of "
+            f"{model.rows_per_step}, a checkpoint every "
+            f"{model.checkpoint_every}; data plan {plan.digest}"
+        )
+    )
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("segment", justify="right")
+    for source in stage.data.mix:
+        table.add_column(Path(source.source).name, justify="right")
+    for number, segment in enumerate(plan.segments, start=1):
+        counts = [
+            sum(stage.examples[i].source == index for i in segment)
+            for index in range(len(stage.data.mix))
+        ]
+        numbered = str(number) if number <= plan.planned else f"{number} (spare)"
+        table.add_row(numbered, *[str(count) if count else "–" for count in counts])
+    console.print(table)
+    for source in stage.data.mix:
+        if source.note:
+            console.print(Text(f"  note on {Path(source.source).name}: {source.note}"))
+    if stage.validation:
+        console.print(Text(f"  {len(stage.validation)} rows are held out to validate"))
+    console.print(
+        Text(
+            f"  {stage.segments + 1} checkpoints are scored on {stage.suite.path} "
+            f"({len(list(stage.suite.metrics()))} metrics); at most {gate.max_rollbacks} "
+            f"rollbacks: {', '.join(gate.on_fail)}"
+        )
+    )
+
+
+def show_estimate(recipe: Recipe, workspace: Workspace, price: float | None) -> None:
+    """The time of each stage on this machine and, with a price of an hour, what it costs."""
+    console = Console()
+    base = resolve(recipe.model.base, workspace, say=lambda text: console.print(Text(text)))
+    store = Store(workspace) if workspace.database.exists() else None
+    try:
+        found = [estimate(recipe, stage, base, store) for stage in recipe.stages]
+    finally:
+        if store is not None:
+            store.close()
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("stage", "training", "scoring", "known from"):
+        table.add_column(name)
+    for stage, each in zip(recipe.stages, found, strict=True):
+        how = "trainings of this base here" if each.measured else "arithmetic: a lower bound"
+        name = stage.name or stage.model.trainer
+        table.add_row(name, _duration(each.training_s), _duration(each.scoring_s), how)
+    console.print(table)
+    total = sum(each.seconds for each in found)
+    cost = (
+        "give --price, what an hour of this machine costs, for the cost"
+        if price is None
+        else f"{sum(each.cost(price) for each in found):.2f} at {price:g} an hour"
+    )
+    console.print(Text(f"  about {_duration(total)} without rollbacks; {cost}"))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter) -> None:
+    """How a stage ended: its crest's scores beside those that it began with."""
+    console = reporter.console
+    first = {line.metric: line for line in summarise(store, result.first)}
+    best = {line.metric: line for line in summarise(store, result.best)}
+    console.print()
+    console.print(Text(_headline(result), style="bold green" if result.crest_step else "bold"))
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("metric")
+    table.add_column("checkpoint-0", justify="right")
+    table.add_column(f"crest (step {result.crest_step})", justify="right")
+    table.add_column("scored", justify="right")
+    for name, line in best.items():
+        old = first[name].value
+        table.add_row(
+            name,
+            "–" if old is None else f"{old:.4g}",
+            "–" if line.value is None else f"{line.value:.4g}",
+            f"{line.scored} of {line.total}",
+        )
+    console.print(table)
+
+
+def show_end(
+    recipe: Recipe, result: TrainingResult, workspace: Workspace, reporter: ConsoleReporter
+) -> None:
+    """Where everything is, and what to type next."""
+    home = _shortest(workspace.home)
+    line = result.line or recipe.model.line
+    rows = [
+        ("database", f"{home}/ratchet.duckdb"),
+        ("training", f"{home}/trainings/{result.training_id}"),
+    ]
+    if result.promoted and result.digest:
+        rows.append(("promoted", f"line {line} -> {result.digest[:16]}"))
+        rows.append(("served from", f"{home}/lines/{line}/blessed"))
+    reporter.lines("Where things are", rows)
+    suite = _shortest(recipe.stages[-1].suite.path)
+    next_steps = [
+        ("ratchet runs", "every run with its scores"),
+        (f"ratchet history {line}", "what was promoted, and why"),
+        (f"ratchet gate MODEL --against line:{line} --suite {suite}", "gate your own"),
+        (f"duckdb {home}/ratchet.duckdb 'FROM rollbacks'", "the rollback, from its table"),
+    ]
+    reporter.lines("What to type next", next_steps)
+
+
+def _headline(result: TrainingResult) -> str:
+    ending = "finished" if result.status == "finished" else "stopped"
+    back = {0: "without a rollback", 1: "after one rollback"}.get(
+        result.rollbacks, f"after {result.rollbacks} rollbacks"
+    )
+    if not result.crest_step:
+        return f"The training {ending} {back}; no checkpoint was shown to be better than the base."
+    kept = "is promoted" if result.promoted else "is the best state"
+    return f"The training {ending} {back}; the crest, step {result.crest_step}, {kept}."
+
+
+def _shortest(path: Path) -> str:
+    """Relative to here where that is shorter."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,99 @@
+"""The trainers' verbs: `ratchet train RECIPE` and `ratchet recipes check RECIPE`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from harness.core.quiet import quiet
+
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+
+
+def train(
+    recipe: RecipePath,
+    again: Annotated[
+        bool, typer.Option("--again", help="Begin anew, even if it was finished or stopped.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, the time and the cost; train nothing.")
+    ] = False,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, help="Of an hour of this machine, for --dry-run."),
+    ] = None,
+    shard: Annotated[
+        Literal["zero2", "zero3", "fsdp"] | None,
+        typer.Option("--shard", help="Cut the training up over the processes of torchrun."),
+    ] = None,
+    score_on: Annotated[
+        str | None,
+        typer.Option("--score-on", help="A running vLLM, openai:…: it answers for checkpoints."),
+    ] = None,
+    aside: Annotated[
+        str | None,
+        typer.Option(
+            "--aside",
+            metavar="DEVICE",
+            help="Train on while a second process judges checkpoints on this device: cuda:1, cpu.",
+        ),
+    ] = None,
+) -> None:
+    """Train a recipe under its gate: score every checkpoint, roll back any that got worse."""
+    from harness.core.workspace import Workspace
+    from trainers.config.load import load_recipe
+
+    loaded = replace(load_recipe(recipe), sharding=shard, scored_on=score_on, aside=aside)
+    workspace = Workspace.at()
+    if dry_run:
+        from trainers.cli.summary import show_estimate, show_plan
+
+        show_plan(loaded)
+        show_estimate(loaded, workspace, price)
+        return
+    quiet()
+    from trainers.distributed.ranks import Ranks
+    from trainers.distributed.sharding import require_sharding
+    from trainers.loop.background_judge import require_aside
+
+    require_sharding(loaded)
+    require_aside(loaded)
+    ranks = Ranks.here(shard)
+    if not ranks.first:
+        from trainers.loop.stages import follow_stages
+
+        follow_stages(loaded, workspace, ranks)
+        return
+    from harness.store.store import Store
+    from trainers.cli.console import ConsoleReporter
+    from trainers.cli.summary import show_end, show_result
+    from trainers.loop.stages import run_stages
+
+    status = "finished"
+    with Store(workspace.ensure()) as store, ConsoleReporter() as reporter:
+        for result in run_stages(loaded, workspace, store, reporter, again=again, ranks=ranks):
+            show_result(result, store, reporter)
+            status = result.status
+        show_end(loaded, result, workspace, reporter)
+    if status == "stopped":
+        raise typer.Exit(1)
+
+
+recipes = typer.Typer(help="Look at recipes without training them.", no_args_is_help=True)
+
+
+@recipes.callback()
+def _recipes() -> None:
+    """Look at recipes without training them."""
+
+
+@recipes.command()
+def check(recipe: RecipePath) -> None:
+    """Validate a recipe, its data and its suite, and show what it would do."""
+    from trainers.cli.summary import show_plan
+    from trainers.config.load import load_recipe
+
+    show_plan(load_recipe(recipe))

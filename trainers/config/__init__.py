@@ -1,0 +1,1 @@
+"""The recipe: its YAML schema, its checks, the plan of its data."""

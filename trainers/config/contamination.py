@@ -1,0 +1,133 @@
+"""Whether a training learns what it will be gated on: exact and near duplicates, by name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from harness.core.errors import UserError
+from harness.core.language import CJK
+from harness.data.duplicates import Index, Kind, Passage, normalised
+from harness.suite.passages import of_suite
+from trainers.config.schema import ContaminationModel
+
+if TYPE_CHECKING:
+    from trainers.config.recipe import Example, Recipe
+
+_RUN_OF_CJK = re.compile(f"[{CJK}]+")
+_RUN = re.compile(f"[{CJK}]+|[^\\s{CJK}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A held-out sample and the training row that is most like it. `similarity` is 0 to 1:
+    Jaccard's, or, for `contained`, the share of the sample that the row contains.
+    """
+
+    task: str
+    sample: str
+    source: str
+    row: str
+    kind: Kind
+    similarity: float
+
+    def __str__(self) -> str:
+        how = {"exact": "is", "near": "is nearly", "contained": "contains"}[self.kind]
+        return f"{self.source} row {self.row} {how} {self.task} sample {self.sample}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found: one match per contaminated sample, and each source's overlap of words."""
+
+    matches: tuple[Match, ...]
+    samples: Mapping[str, int]
+    overlap: Mapping[tuple[str, str], float]
+
+    def share(self, task: str) -> float:
+        """Share of a task's samples that are in the training data, 0 to 1."""
+        return sum(match.task == task for match in self.matches) / self.samples[task]
+
+    @property
+    def worst(self) -> float:
+        return max((self.share(task) for task in self.samples), default=0.0)
+
+    def require(self, model: ContaminationModel) -> None:
+        """Raises UserError where a task's share is above what the recipe allows."""
+        for task in self.samples:
+            share = self.share(task)
+            if share > model.refuse_above:
+                found = [str(match) for match in self.matches if match.task == task]
+                more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+                raise UserError(
+                    f"{share:.1%} of the task {task} is in the training data, more than "
+                    f"{model.refuse_above:.1%}: {'; '.join(found[:5])}{more}",
+                    field="contamination.refuse_above",
+                    cure="take those rows out of the training data, or gate on other samples",
+                )
+
+
+def check_recipe(recipe: Recipe, model: ContaminationModel | None = None) -> Report:
+    """Every stage's data against every suite of the recipe."""
+    training: dict[tuple[str, str], Passage] = {}
+    for stage in recipe.stages:
+        for example in stage.examples:
+            source = stage.data.mix[example.source].source
+            training.setdefault((source, example.row), _of_example(source, example))
+    suites = {stage.suite.digest: stage.suite for stage in recipe.stages}
+    held = [passage for suite in suites.values() for passage in of_suite(suite)]
+    return check(list(training.values()), held, model or ContaminationModel())
+
+
+def _of_example(source: str, example: Example) -> Passage:
+    asked = tuple(message["content"] for message in example.prompt if message["role"] == "user")
+    said = (example.text, example.completion, example.chosen, example.rejected)
+    return Passage(source, example.row, (*asked, *(text for text in said if text)))
+
+
+def check(
+    training: Sequence[Passage], held: Sequence[Passage], model: ContaminationModel
+) -> Report:
+    """Hold each held-out text against each training text. Exact: equal to comparing all pairs."""
+    index = Index(held)
+    best: dict[tuple[str, str], Match] = {}
+    for row in training:
+        for text in row.texts:
+            for sample, kind, similarity in index.like(text, model.near):
+                key = (sample.group, sample.name)
+                if key not in best or similarity > best[key].similarity:
+                    best[key] = Match(*key, row.group, row.name, kind, similarity)
+    matches = tuple(best[key] for key in sorted(best))
+    return Report(matches, Counter(sample.group for sample in held), _overlaps(training, held))
+
+
+def _overlaps(training: Sequence[Passage], held: Sequence[Passage]) -> dict[tuple[str, str], float]:
+    """Share of the words of each source (Chinese: pairs of characters), repetitions counted, that
+    each task uses too. Towards a task of general text this is the overlap with the base's domain.
+    """
+    sources, tasks = _words(training), _words(held)
+    return {
+        (source, task): sum(n for word, n in mine.items() if word in theirs) / max(1, mine.total())
+        for source, mine in sources.items()
+        for task, theirs in tasks.items()
+    }
+
+
+def _words(passages: Sequence[Passage]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for passage in passages:
+        for text in passage.texts:
+            found[passage.group].update(_words_of(text))
+    return found
+
+
+def _words_of(text: str) -> Iterable[str]:
+    for run in _RUN.findall(normalised(text)):
+        if len(run) > 1 and _RUN_OF_CJK.match(run):
+            yield from map("".join, pairwise(run))
+        else:
+            yield run

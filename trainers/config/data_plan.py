@@ -1,0 +1,139 @@
+"""Which rows are learned from at which step: decided before the first one, and stored.
+
+The data is a stream of segments, each the rows between two checkpoints. A training consumes
+them in order; leaving data out means dropping a segment of the stream, so that the steps after
+it are planned anew while those before it stay as they were. Spare segments stand at the end for
+those that are dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.core.digests import digest_of
+from trainers.config.curriculum import class_weights, column_of, paced, weighted
+from trainers.config.method_traits import traits_of
+from trainers.config.recipe import Stage
+from trainers.config.schema import SourceModel
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlan:
+    """Segments of indices into the recipe's examples; the spare ones come after the planned."""
+
+    segments: tuple[tuple[int, ...], ...]
+    planned: int
+
+    @property
+    def digest(self) -> str:
+        return digest_of([list(segment) for segment in self.segments])
+
+    def indices(self, dropped: Collection[int] = ()) -> list[int]:
+        """Row indices of the whole training, without the dropped segments (counted from 1)."""
+        return [index for number in self.consumed(dropped) for index in self.segments[number - 1]]
+
+    def consumed(self, dropped: Collection[int] = ()) -> list[int]:
+        """The stream's segment numbers in the order in which they are learned from."""
+        left = [n for n in range(1, len(self.segments) + 1) if n not in dropped]
+        return left[: self.planned]
+
+
+def make_plan(stage: Stage, *, spare: int, difficulty: Sequence[float] | None = None) -> DataPlan:
+    """Draw every segment's rows by the mixture's weights, without replacement until a source is
+    used up, and then from it again in a new order; within a source by the recipe's curriculum or
+    balance, where it has one. `difficulty` is each example's, where no column says it.
+    """
+    rows = traits_of(stage.model.trainer).rows(stage.model, stage.model.checkpoint_every)
+    sources = stage.data.mix
+    total = stage.segments + spare
+    streams = [_stream(stage, number, rows * total, difficulty) for number in range(len(sources))]
+    segments = tuple(
+        _segment(sources, streams, number, rows, stage.data.seed) for number in range(1, total + 1)
+    )
+    return DataPlan(segments, stage.segments)
+
+
+def current_order(
+    plan: DataPlan, dropped: Collection[int], reshuffles: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Row indices of the whole stage, as remedies have left the plan."""
+    for after, seed in reshuffles:
+        plan = reshuffled(plan, after, seed)
+    return plan.indices(dropped)
+
+
+def reshuffled(plan: DataPlan, after: int, seed: int) -> DataPlan:
+    """The same rows, those after the first `after` segments in another order."""
+    head = plan.segments[:after]
+    tail = [index for segment in plan.segments[after:] for index in segment]
+    np.random.Generator(np.random.Philox(_seed(seed, after))).shuffle(tail)
+    size = len(plan.segments[0])
+    again = tuple(tuple(tail[i : i + size]) for i in range(0, len(tail), size))
+    return DataPlan((*head, *again), plan.planned)
+
+
+def _segment(
+    sources: Sequence[SourceModel],
+    streams: Sequence[Iterator[int]],
+    number: int,
+    rows: int,
+    seed: int,
+) -> tuple[int, ...]:
+    # A source that names its segments takes part in those alone; spare segments are ordinary ones.
+    active = [
+        index
+        for index, source in enumerate(sources)
+        if source.segments is None or number in source.segments
+    ]
+    counts = _shares([sources[index].weight for index in active], rows)
+    chosen = [
+        next(streams[index])
+        for index, count in zip(active, counts, strict=True)
+        for _ in range(count)
+    ]
+    np.random.Generator(np.random.Philox(_seed(seed, f"order{number}"))).shuffle(chosen)
+    return tuple(chosen)
+
+
+def _shares(weights: Sequence[float], rows: int) -> list[int]:
+    """`rows` split by weight into whole numbers, the largest remainders rounded up."""
+    exact = [weight / sum(weights) * rows for weight in weights]
+    counts = [int(share) for share in exact]
+    order = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for index in order[: rows - sum(counts)]:
+        counts[index] += 1
+    return counts
+
+
+def _stream(
+    stage: Stage, source: int, most: int, difficulty: Sequence[float] | None
+) -> Iterator[int]:
+    """One source's rows, endlessly. `most` is how many draws the whole stage takes."""
+    rows = [i for i, example in enumerate(stage.examples) if example.source == source]
+    seed, data = _seed(stage.data.seed, source), stage.data
+    examples = [stage.examples[i] for i in rows]
+    if data.balance is not None:
+        weights = class_weights([str(example.columns[data.balance]) for example in examples])
+        return (rows[i] for i in weighted(weights, seed=seed))
+    if data.curriculum is not None and (difficulty or data.curriculum.by != "perplexity"):
+        keys = (
+            [difficulty[i] for i in rows] if difficulty else column_of(examples, data.curriculum.by)
+        )
+        share = data.mix[source].weight / sum(each.weight for each in data.mix)
+        paces = paced(keys, data.curriculum, length=max(1, round(share * most)), seed=seed)
+        return (rows[i] for i in paces)
+    return _endless(rows, seed)
+
+
+def _endless(rows: list[int], seed: int) -> Iterator[int]:
+    generator = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield from (rows[i] for i in generator.permutation(len(rows)))
+
+
+def _seed(seed: int, name: int | str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:8], "big")

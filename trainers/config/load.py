@@ -1,0 +1,241 @@
+"""A recipe: base model, adapter, and the stages of one training with their data and gates.
+
+What can be wrong is found here, before any weight is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core.digests import digest_of
+from harness.core.errors import UserError
+from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
+from harness.data import templates
+from harness.data.rows import read_rows, row_id
+from harness.suite.load import load_suite
+from harness.suite.suite import Suite
+from trainers.config.instruction import instructed
+from trainers.config.method_traits import traits_of
+from trainers.config.recipe import Example, Message, Recipe, Stage
+from trainers.config.schema import DataModel, RecipeModel, SourceModel
+from trainers.config.validate import (
+    check_health,
+    check_labels,
+    check_order_and_loss,
+    check_rewards,
+    unlearnable,
+)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe, its data and its suites. Raises UserError."""
+    document = load_yaml(Path(path), what="recipe")
+    model = validate(RecipeModel, document)
+    start = document.path.parent / (model.start or "")
+    if not start.is_dir():
+        raise document.error(
+            f"there is no checkpoint at {model.start}",
+            ("start",),
+            cure=f"paths are relative to the recipe: looked for {start}",
+        )
+    suites: dict[str, Suite] = {}
+    stages = tuple(_stage(number, model, document, suites) for number in range(len(model.stages)))
+    names = [stage.name for stage in stages]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise document.error(f"two stages are named {name!r}", ("stages", number, "name"))
+    return Recipe(document.path, model, stages)
+
+
+def _stage(
+    index: int, recipe: RecipeModel, document: YamlDocument, suites: dict[str, Suite]
+) -> Stage:
+    model = recipe.stages[index]
+    here: Place = ("stages", index)
+    gate, data = model.gate or recipe.gate, model.data or recipe.data
+    for name, value in (("gate", gate), ("data", data)):
+        if value is None:
+            raise document.error(
+                f"this stage has no `{name}`, and neither has the recipe",
+                here,
+                cure=f"write `{name}:` for the whole recipe, or in the stage",
+            )
+    assert gate is not None
+    assert data is not None
+    data_at: Place = (*here, "data") if model.data else ("data",)
+    gate_at: Place = (*here, "gate") if model.gate else ("gate",)
+    method = traits_of(model.trainer)
+    if problem := method.problem(recipe, model):
+        raise document.error(problem, here)
+    suite = _suite(gate.suite, document, (*gate_at, "suite"), suites)
+    foreign = {m.spec.name for _, m in suite.metrics()} - (method.judged_by or frozenset())
+    if method.judged_by is not None and foreign:
+        raise document.error(
+            f"the suite asks for {min(foreign)}, which a {model.trainer} model can't answer",
+            (*gate_at, "suite"),
+            cure=f"give the stage a gate with a suite of {', '.join(sorted(method.judged_by))}",
+        )
+    segments = model.steps // model.checkpoint_every
+    examples: list[Example] = []
+    for number, source in enumerate(data.mix):
+        place: Place = (*data_at, "mix", number)
+        if source.shape not in method.shapes:
+            raise document.error(
+                f"the trainer {model.trainer} can't learn from a source of {_SHAPES[source.shape]}",
+                place,
+                cure=f"it takes {' or '.join(_SHAPES[shape] for shape in method.shapes)}",
+            )
+        if source.segments and max(source.segments) > segments:
+            raise document.error(
+                f"there are {segments} segments, so none is number {max(source.segments)}",
+                (*place, "segments"),
+            )
+        examples.extend(_examples(number, source, data.seed, document, place))
+    # Segments that replace a dropped one are drawn from the sources that take part everywhere.
+    if all(source.segments is not None for source in data.mix):
+        raise document.error(
+            "no source takes part in every segment",
+            (*data_at, "mix"),
+            cure="leave `segments` out of one source",
+        )
+    check_order_and_loss(model, data, examples, document, here, data_at)
+    check_labels(examples, document, (*data_at, "mix"))
+    check_rewards(recipe, index, examples, document, here)
+    learned, validation = _split(examples, data, document, data_at)
+    health = dict(recipe.health if model.health is None else model.health)
+    check_health(health, method.measures, data, model, document, here)
+    name = model.name or (model.trainer if len(recipe.stages) > 1 else "")
+    return Stage(
+        index + 1, name, model, data, gate, health, tuple(learned), tuple(validation), suite
+    )
+
+
+_SHAPES = {
+    "text": "`text`",
+    "answer": "`prompt` and `completion`",
+    "labelled": "`prompt`, `completion` and `label`",
+    "pair": "`prompt`, `chosen` and `rejected`",
+    "prompt": "`prompt` alone",
+}
+
+
+def _suite(name: str, document: YamlDocument, place: Place, known: dict[str, Suite]) -> Suite:
+    path = document.path.parent / name
+    if not path.exists():
+        raise document.error(
+            f"the suite is not there: {name}",
+            place,
+            cure=f"paths are relative to the recipe: looked for {path}",
+        )
+    if name not in known:
+        known[name] = load_suite(path)
+    return known[name]
+
+
+def _examples(
+    index: int, source: SourceModel, seed: int, document: YamlDocument, place: Place
+) -> list[Example]:
+    here: Place = (*place, "source")
+    path = document.path.parent / source.source
+    if not path.exists():
+        raise document.error(
+            f"the data file is not there: {source.source}",
+            here,
+            cure=f"paths are relative to the recipe: looked for {path}",
+        )
+    examples = []
+    for line, row in read_rows(path):
+        try:
+            if not _wanted(row, source.where):
+                continue
+            example = _example(index, source, str(row.get("id") or row_id(row)), row)
+        except templates.TemplateError as error:
+            raise UserError(
+                f"the template of {document.path.name}:{document.line_of(here)} "
+                f"can't be filled: {error}",
+                file=path,
+                line=line,
+                cure="correct the recipe's template, or add the field to this row",
+            ) from None
+        if problem := unlearnable(example):
+            raise UserError(problem, file=path, line=line, cure="correct the row, or take it out")
+        examples.append(example)
+    if not examples:
+        raise document.error(
+            f"no row of {source.source} is left by `where`",
+            (*place, "where"),
+            cure="loosen it, or take the source out",
+        )
+    if source.instruct is None:
+        return examples
+    try:
+        return list(instructed(examples, source.instruct, seed=seed))
+    except UserError as error:
+        raise document.error(error.what, (*place, "instruct"), cure=error.cure) from None
+
+
+def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    for name, value in where.items():
+        if name not in row:
+            raise templates.TemplateError(
+                f"{name!r} of `where` is no field; the row's fields are: {', '.join(row)}"
+            )
+        if row[name] != value and str(row[name]) != str(value):
+            return False
+    return True
+
+
+def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) -> Example:
+    def filled(template: str | None) -> str | None:
+        return None if template is None else templates.render(template, fields)
+
+    if source.text is not None:
+        return Example(index, row, text=filled(source.text), columns=fields)
+    # SourceModel has seen to it.
+    assert source.prompt is not None
+    user = {"role": "user", "content": templates.render(source.prompt.user, fields)}
+    prompt: tuple[Message, ...] = (user,)
+    if source.prompt.system is not None:
+        system = templates.render(source.prompt.system, fields)
+        prompt = ({"role": "system", "content": system}, user)
+    return Example(
+        index,
+        row,
+        prompt,
+        filled(source.completion),
+        chosen=filled(source.chosen),
+        rejected=filled(source.rejected),
+        label=_label(filled(source.label)),
+        columns=fields,
+    )
+
+
+def _label(text: str | None) -> bool | None:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text is None:
+        return None
+    if text.strip().lower() not in words:
+        raise templates.TemplateError(f"a label is true or false, not {text!r}")
+    return words[text.strip().lower()]
+
+
+def _split(
+    examples: list[Example], data: DataModel, document: YamlDocument, data_at: Place
+) -> tuple[list[Example], list[Example]]:
+    """What is learned from, and what is held out to validate: by the digest of the row's name, so
+    that a row that is added moves no other.
+    """
+    if data.validation == 0:
+        return examples, []
+    held = [int(digest_of([data.seed, e.row]), 16) / 16**16 < data.validation for e in examples]
+    learned = [e for e, out in zip(examples, held, strict=True) if not out]
+    validation = [e for e, out in zip(examples, held, strict=True) if out]
+    if not validation or {e.source for e in learned} != {e.source for e in examples}:
+        raise document.error(
+            f"{len(examples)} rows can't be split with a share of {data.validation}",
+            (*data_at, "validation"),
+            cure="give more rows, or another share",
+        )
+    return learned, validation

@@ -1,0 +1,110 @@
+"""A recipe, its stages and its training examples, as loaded from YAML and checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    pass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.core.digests import digest_of
+from harness.suite.suite import Suite
+from trainers.config.method_traits import traits_of
+from trainers.config.schema import DataModel, HealthRule, RecipeModel, StageModel, TrainingGateModel
+
+Sharding = Literal["zero2", "zero3", "fsdp"]
+
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example; which fields it has is its source's `shape`.
+
+    `source` indexes the mix; `columns` are the row as it was read, for rewards to look at.
+    """
+
+    source: int
+    row: str
+    prompt: tuple[Message, ...] = ()
+    completion: str | None = None
+    text: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    label: bool | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One trainer's part of a recipe, with its data and its suite. `number` counts from 1."""
+
+    number: int
+    name: str
+    model: StageModel
+    data: DataModel
+    gate: TrainingGateModel
+    health: Mapping[str, HealthRule]
+    examples: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    suite: Suite
+
+    @property
+    def segments(self) -> int:
+        """Checkpoints after checkpoint-0."""
+        return self.model.steps // self.model.checkpoint_every
+
+    @property
+    def checkpoints(self) -> int:
+        """How many verdicts alpha is split over: retries included, against two opponents."""
+        return 2 * (self.segments + self.gate.max_rollbacks)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A validated recipe with its stages. How this execution is cut up over its processes
+    (`sharding`), which server answers for its checkpoints (`scored_on`), and on which device they
+    are judged while it trains on (`aside`), is no part of it.
+    """
+
+    path: Path
+    model: RecipeModel
+    stages: tuple[Stage, ...]
+    sharding: Sharding | None = None
+    scored_on: str | None = None
+    aside: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides what the training does: recipe, data and suites.
+
+        Who is told of it (tracking, webhook) does not.
+        """
+        recipe = self.model.model_dump(
+            mode="json", exclude_defaults=True, exclude={"tracking", "webhook"}
+        )
+        stages = [
+            [
+                [(e.source, e.row, e.prompt, e.completion, e.text) for e in stage.examples],
+                [(e.chosen, e.rejected, e.label, e.columns) for e in stage.examples],
+                [e.row for e in stage.validation],
+                stage.suite.digest,
+                repr(stage.suite.policy),
+            ]
+            for stage in self.stages
+        ]
+        return digest_of([recipe, stages])
+
+    def line_of(self, stage: Stage) -> str | None:
+        """The line that a stage's crest is offered to: its own, or the recipe's for the last
+        stage that trains the language model itself.
+        """
+        if not stage.gate.promote:
+            return None
+        models = [s.number for s in self.stages if traits_of(s.model.trainer).continues]
+        last = models[-1] if models else None
+        return stage.model.line or (self.model.line if stage.number == last else None)

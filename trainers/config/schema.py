@@ -1,0 +1,413 @@
+"""The keys of a recipe, as pydantic models: what may be written, and what its defaults are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING, Self
+
+from pydantic import model_validator
+
+if TYPE_CHECKING:
+    pass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+from typing import Annotated
+
+from pydantic import field_validator
+
+from harness.suite.schema import PromptModel
+from trainers.rewards.mixture import RewardModelSpec
+from trainers.rewards.safety import SafetyModel
+
+Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
+TrainerName = Literal["sft", "reward", "dpo", "kto", "grpo", "rloo", "ppo"]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LONGEST_NAME = 100
+"""As of a line: a recipe whose line could not be promoted must not train first."""
+SEEDS_END = 2**32
+"""NumPy takes no larger seed."""
+MOST_ROWS = 20_000_000
+"""That one plan may list: it is held in memory, and written as one file."""
+
+
+class Strict(BaseModel):
+    """A mapping that takes no key it doesn't know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AdapterModel(Strict):
+    """What is trained around the base, in peft's terms; `none` is full fine-tuning.
+
+    `rank`, `alpha`, `dropout`, `targets`, `bias` and `modules_to_save` belong to the LoRA family
+    (`lora`, `dora`, `rslora`), `virtual_tokens` to `prefix`.
+    """
+
+    kind: Literal["lora", "dora", "rslora", "prefix", "none"] = "lora"
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    bias: Literal["none", "all", "lora_only"] = "none"
+    modules_to_save: tuple[str, ...] = ()
+    virtual_tokens: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> Self:
+        prefix = {"virtual_tokens"}
+        lora = set(type(self).model_fields) - prefix - {"kind"}
+        foreign = {"prefix": lora, "none": lora | prefix}.get(self.kind, prefix)
+        for name in sorted(foreign & self.model_fields_set):
+            raise ValueError(f"an adapter of kind {self.kind} has no {name!r}")
+        return self
+
+
+class InstructionModel(BaseModel):
+    """How a source's rows are put to the model.
+
+    style        `zero_shot`, `few_shot` (solved rows of the same source come before, as turns), or
+                 `chain_of_thought` (the answer is preceded by how it was found)
+    instruction  stands before every user message, with an empty line between
+    shots        how many solved rows
+    reasoning    a template over the row's columns: the way to the answer
+    cue          what asks for it, after the message; a sentence in the message's language where
+                 nothing is said
+    answer       stands between the way and the answer
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    style: Literal["zero_shot", "few_shot", "chain_of_thought"] = "zero_shot"
+    instruction: str | None = None
+    shots: int = Field(default=3, ge=1, le=64)
+    reasoning: str | None = None
+    cue: str | None = None
+    answer: str = "\n\n"
+
+    @model_validator(mode="after")
+    def _what_the_style_needs(self) -> Self:
+        if self.style == "chain_of_thought" and self.reasoning is None:
+            raise ValueError("`chain_of_thought` needs `reasoning`, a template over the row")
+        if self.style != "chain_of_thought" and (self.reasoning or self.cue):
+            raise ValueError("`reasoning` and `cue` belong to `chain_of_thought`")
+        if self.style != "few_shot" and "shots" in self.model_fields_set:
+            raise ValueError("`shots` belong to `few_shot`")
+        return self
+
+
+class SourceModel(Strict):
+    """One source of training data. Which templates it has decides what it can teach:
+
+    `text`; `prompt` and `completion`; with a `label` (true: desirable) for KTO; `prompt`, `chosen`
+    and `rejected` for reward models and DPO; `prompt` alone for reinforcement learning.
+
+    `weight` is its share of the rows, relative to the other sources of the same segment;
+    `segments` (counted from 1 along the data, a segment being the data between two checkpoints)
+    says where it takes part; without it, everywhere. `where` keeps the rows whose fields have
+    these values.
+    """
+
+    source: str
+    weight: float = Field(gt=0)
+    prompt: PromptModel | None = None
+    completion: str | None = None
+    text: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    label: str | None = None
+    instruct: InstructionModel | None = None
+    where: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    segments: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if (self.text is None) == (self.prompt is None):
+            raise ValueError("a source has either `prompt` and `completion`, or `text`")
+        if self.text is not None and self.shape != "text":
+            raise ValueError("a source with `text` has no other template")
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("`chosen` and `rejected` go together")
+        if self.label is not None and self.completion is None:
+            raise ValueError("a `label` judges a `completion`")
+        if self.chosen is not None and self.completion is not None:
+            raise ValueError("a source has either `completion`, or `chosen` and `rejected`")
+        return self
+
+    @property
+    def shape(self) -> str:
+        """`text`, `answer`, `labelled`, `pair` or `prompt`: what each of its rows is."""
+        if self.chosen is not None:
+            return "pair"
+        if self.label is not None:
+            return "labelled"
+        if self.completion is not None:
+            return "answer"
+        return "text" if self.text is not None else "prompt"
+
+
+class CurriculumModel(BaseModel):
+    """From easy to hard, or the other way. `by` is a numeric column, or `perplexity`: the model's
+    own before its training. At first the easiest share `start` of the rows is drawn from, all of
+    them from the share `full_at` of the training on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    by: str
+    first: Literal["easy", "hard"] = "easy"
+    start: float = Field(default=0.2, gt=0, le=1)
+    full_at: float = Field(default=0.6, gt=0, le=1)
+
+
+class DataModel(Strict):
+    """What is learned from, in which mixture, and in which order within a source.
+
+    `curriculum` goes from easy rows to hard ones, or back; `balance` names a column whose rare
+    values come more often; without either, rows come in a random order, all before any again.
+    `validation` is the share of every source's rows that is never learned from and whose loss is
+    held against the training loss (the health rule `loss_gap`).
+    """
+
+    seed: int = Field(0, ge=0, lt=SEEDS_END)
+    max_length: int = Field(1024, ge=8)
+    validation: float = Field(0.0, ge=0, lt=1)
+    curriculum: CurriculumModel | None = None
+    balance: str | None = None
+    mix: tuple[SourceModel, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.curriculum is not None and self.balance is not None:
+            raise ValueError("rows come by `curriculum` or by `balance`, not by both")
+        return self
+
+
+class InconclusiveModel(Strict):
+    """Planned looks as cumulative shares of the evidence, and what to do when they are used up."""
+
+    looks: tuple[float, ...] = (1.0,)
+    then: Literal["hold"] = "hold"
+
+    @field_validator("looks")
+    @classmethod
+    def _rising(cls, looks: tuple[float, ...]) -> tuple[float, ...]:
+        if not looks or looks[0] <= 0 or any(b <= a for a, b in pairwise(looks)):
+            raise ValueError("looks are rising numbers above 0, such as [1, 2, 4]")
+        return looks
+
+
+class TrainingGateModel(Strict):
+    """The suite that judges, and what follows from its verdicts."""
+
+    suite: str
+    on_fail: tuple[Remedy, ...] = Field(("skip_data", "lower_lr", "stop"), min_length=1)
+    on_inconclusive: InconclusiveModel = InconclusiveModel()
+    max_rollbacks: int = Field(3, ge=0, le=100)
+    promote: bool = True
+
+
+class HealthRule(Strict):
+    """A bound on a measure's mean over a segment. `falls_by` is held against the first segment's
+    mean; `then` is the remedy, without it the next one of `on_fail`.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    falls_by: float | None = Field(None, gt=0)
+    then: Remedy | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.falls_by is None:
+            raise ValueError("a health rule has `at_least`, `at_most` or `falls_by`")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("`at_least` is more than `at_most`: nothing lies between them")
+        return self
+
+
+_SAMPLES = frozenset({"grpo", "rloo", "ppo"})
+_GROUPS = frozenset({"grpo", "rloo"})
+KEYS_OF: dict[str, frozenset[str]] = {
+    "beta": frozenset({"dpo", "kto", *_GROUPS}),
+    "generations": _GROUPS,
+    "reuse": _GROUPS,
+    "max_new_tokens": _SAMPLES,
+    "temperature": _SAMPLES,
+    "rewards": _SAMPLES,
+    "safety": _SAMPLES,
+    "ppo": frozenset({"ppo"}),
+}
+"""Whose keys these are: to any other trainer they would mean nothing, in silence."""
+
+
+class PpoModel(BaseModel):
+    """PPO's own settings.
+
+    A rollout is sampled once and learned from for `epochs` passes of `minibatches` optimizer
+    steps each. `kl_coefficient` scales the reward lost per nat of divergence from the model with
+    its adapter switched off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    value_clip: float = Field(default=0.2, gt=0)
+    value_coefficient: float = Field(default=0.5, ge=0)
+    entropy_coefficient: float = Field(default=0.01, ge=0)
+    kl_coefficient: float = Field(default=0.05, ge=0)
+    epochs: int = Field(default=4, ge=1)
+    minibatches: int = Field(default=1, ge=1)
+    gamma: float = Field(default=1.0, ge=0, le=1)
+    lambda_: float = Field(default=0.95, ge=0, le=1, alias="lambda")
+    whiten: bool = True
+
+
+class EwcModel(BaseModel):
+    """Elastic weight consolidation: what `samples` rows of the mix's source `source` need of the
+    weights is held where it is, `weight` times as strongly as the Fisher information says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    weight: float = Field(gt=0)
+    source: str
+    samples: int = Field(default=64, ge=1)
+
+
+class LossModel(BaseModel):
+    """Options of the loss of supervised fine-tuning. `focal_gamma` 0 is the stock loss."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    focal_gamma: float = Field(default=0.0, ge=0, le=10)
+    ewc: EwcModel | None = None
+
+
+class StageModel(Strict):
+    """One trainer's part of the run. `batch_size` counts examples (completions, where they are
+    generated) over all processes; a step learns from batch_size x gradient_accumulation of them.
+
+    `beta` weighs the distance from the stage's first state (DPO, KTO, GRPO, RLOO). `generations`
+    to `reuse` are for GRPO and RLOO: completions to a prompt, their length and temperature, and
+    how many steps learn from the same completions.
+    """
+
+    trainer: TrainerName = "sft"
+    name: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
+    line: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
+    steps: int = Field(ge=1)
+    checkpoint_every: int = Field(ge=1)
+    batch_size: int = Field(8, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    max_grad_norm: float = Field(1.0, gt=0)
+    beta: float | None = Field(None, ge=0)
+    generations: int = Field(4, ge=2)
+    max_new_tokens: int = Field(64, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    reuse: int = Field(1, ge=1)
+    loss: LossModel | None = None
+    ppo: PpoModel = Field(default_factory=lambda: PpoModel.model_validate({}))
+    rewards: tuple[RewardModelSpec, ...] = ()
+    safety: SafetyModel | None = None
+    data: DataModel | None = None
+    gate: TrainingGateModel | None = None
+    health: dict[str, HealthRule] | None = None
+
+    @model_validator(mode="after")
+    def _whole_segments(self) -> Self:
+        if self.steps % self.checkpoint_every:
+            raise ValueError(
+                f"steps ({self.steps}) must be a multiple of checkpoint_every "
+                f"({self.checkpoint_every}), so that the last step is judged too"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_plan_that_fits(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) must be fewer than steps ({self.steps}): "
+                "the learning rate would never be reached"
+            )
+        if self.steps * self.rows_per_step > MOST_ROWS:
+            raise ValueError(
+                f"{self.steps} steps of {self.rows_per_step} are more than the {MOST_ROWS} rows "
+                "that one stage may plan"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_its_trainer(self) -> Self:
+        for name in sorted(self.model_fields_set & KEYS_OF.keys()):
+            if self.trainer not in KEYS_OF[name]:
+                owners = ", ".join(sorted(KEYS_OF[name]))
+                raise ValueError(f"the trainer {self.trainer} has no {name!r}: it is for {owners}")
+        return self
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation
+
+
+class ContaminationModel(BaseModel):
+    """`near` is the similarity from which two texts count as one; a training is refused where
+    more than the share `refuse_above` of a task's samples is found in its data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    near: float = Field(default=0.8, gt=0, le=1)
+    refuse_above: float = Field(default=0.01, ge=0, le=1)
+
+
+class RecipeModel(Strict):
+    """The whole YAML file. `data`, `gate` and `health` hold for every stage without its own.
+
+    `start` is a checkpoint of this base to go on from; `webhook` is told of every rollback.
+    """
+
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    line: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    base: str = Field(min_length=1)
+    start: str | None = None
+    seed: int = Field(0, ge=0, lt=SEEDS_END)
+    quantise: Literal["4bit", "8bit"] | None = None
+    adapter: AdapterModel | None = None
+    data: DataModel | None = None
+    stages: tuple[StageModel, ...] = Field(min_length=1)
+    gate: TrainingGateModel | None = None
+    health: dict[str, HealthRule] = Field(default_factory=dict)
+    contamination: ContaminationModel | None = None
+    tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    webhook: str | None = Field(None, pattern=r"^https?://[^\s/]+")
+
+    @model_validator(mode="after")
+    def _quantised_bases_are_frozen(self) -> Self:
+        if self.quantise and self.adapter_kind == "none":
+            raise ValueError("a quantised base can't be trained itself: give it an `adapter`")
+        return self
+
+    @property
+    def adapter_kind(self) -> str:
+        return "none" if self.adapter is None else self.adapter.kind

@@ -1,0 +1,154 @@
+"""What can be wrong with a stage beyond its keys: held against its data, before any weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from harness.core.errors import UserError
+from harness.core.yaml_file import Place, YamlDocument
+from trainers.config.curriculum import column_of
+from trainers.config.schema import DataModel, HealthRule, RecipeModel, StageModel
+from trainers.rewards.mixture import check as check_reward
+
+if TYPE_CHECKING:
+    from trainers.config.recipe import Example
+
+
+def check_order_and_loss(
+    model: StageModel,
+    data: DataModel,
+    examples: Sequence[Example],
+    document: YamlDocument,
+    here: Place,
+    data_at: Place,
+) -> None:
+    by = data.curriculum.by if data.curriculum is not None else "perplexity"
+    if by != "perplexity":
+        try:
+            column_of(examples, by)
+        except UserError as error:
+            place: Place = (*data_at, "curriculum", "by")
+            raise document.error(error.what, place, cure=error.cure) from None
+    elif data.curriculum is not None and not {"text", "answer", "labelled"} & {
+        source.shape for source in data.mix
+    }:
+        raise document.error(
+            "only texts and answers have a perplexity to order by", (*data_at, "curriculum", "by")
+        )
+    for example in examples:
+        if data.balance is not None and data.balance not in example.columns:
+            raise document.error(
+                f"row {example.row!r} has no field {data.balance!r} to balance by",
+                (*data_at, "balance"),
+                cure=f"its fields are {', '.join(example.columns)}",
+            )
+    if model.loss is None:
+        return
+    if model.trainer != "sft":
+        raise document.error(f"the trainer {model.trainer} has a loss of its own", (*here, "loss"))
+    ewc = model.loss.ewc
+    if ewc is not None and ewc.source not in {source.source for source in data.mix}:
+        raise document.error(
+            f"EWC measures on {ewc.source!r}, which is no source of the mix",
+            (*here, "loss", "ewc", "source"),
+            cure=f"its sources are {', '.join(source.source for source in data.mix)}",
+        )
+
+
+def unlearnable(example: Example) -> str | None:
+    """What is wrong with a row that nothing can be learned from, or nothing that is meant."""
+    learned = {
+        "the text": example.text,
+        "the completion": example.completion,
+        "the chosen answer": example.chosen,
+        "the prompt": example.prompt[-1]["content"] if example.prompt else None,
+    }
+    for name, said in learned.items():
+        if said is not None and not said.strip():
+            return f"{name} of row {example.row!r} is empty"
+    if example.chosen is not None and example.chosen == example.rejected:
+        return f"the chosen and the rejected answer of row {example.row!r} are the same"
+    return None
+
+
+def check_labels(examples: Sequence[Example], document: YamlDocument, place: Place) -> None:
+    """Raises UserError where all labels are alike: KTO holds one kind against the other."""
+    labels = {example.label for example in examples} - {None}
+    if len(labels) == 1:
+        raise document.error(
+            f"the label of every row is {str(labels.pop()).lower()}",
+            place,
+            cure="kto learns from answers of both kinds: add rows of the other",
+        )
+
+
+def check_rewards(
+    recipe: RecipeModel,
+    index: int,
+    examples: Sequence[Example],
+    document: YamlDocument,
+    here: Place,
+) -> None:
+    model, folder = recipe.stages[index], document.path.parent
+    labels = [spec.label for spec in model.rewards]
+    for number, label in enumerate(labels):
+        if label in labels[:number]:
+            raise document.error(
+                f"two rewards are named {label!r}",
+                (*here, "rewards", number),
+                cure="give one of them a `name`",
+            )
+    earlier = [s.name or s.trainer for s in recipe.stages[:index] if s.trainer == "reward"]
+    for number, spec in enumerate(model.rewards):
+        place: Place = (*here, "rewards", number)
+        stage = (spec.path or "").partition("stage:")[2]
+        if spec.kind == "model" and stage and stage not in earlier:
+            raise document.error(
+                f"no reward stage named {stage!r} comes before this one",
+                place,
+                cure=f"the reward stages before it are: {', '.join(earlier) or 'none'}",
+            )
+        try:
+            check_reward(spec, folder, [example.columns for example in examples])
+        except UserError as error:
+            raise document.error(error.what, place, cure=error.cure) from None
+    words = model.safety.file if model.safety is not None else None
+    if words is not None and not (folder / words).is_file():
+        raise document.error(
+            f"the word list is not there: {words}",
+            (*here, "safety", "file"),
+            cure=f"paths are relative to the recipe: looked for {folder / words}",
+        )
+
+
+def check_health(
+    health: Mapping[str, HealthRule],
+    measures: frozenset[str],
+    data: DataModel,
+    model: StageModel,
+    document: YamlDocument,
+    here: Place,
+) -> None:
+    known = {"loss", "grad_norm", "loss_gap", *measures, *_rewards(model)}
+    if "reward" in measures:
+        known.discard("loss_gap")
+    place: Place = (*here, "health") if model.health is not None else ("health",)
+    for name in health:
+        if name not in known:
+            raise document.error(
+                f"the trainer {model.trainer} doesn't measure {name!r}",
+                (*place, name),
+                cure=f"it measures {', '.join(sorted(known))}",
+            )
+    if "loss_gap" in health and not data.validation:
+        raise document.error(
+            "`loss_gap` needs rows to validate on",
+            (*place, "loss_gap"),
+            cure="set data.validation, such as 0.1",
+        )
+
+
+def _rewards(model: StageModel) -> Iterator[str]:
+    for spec in model.rewards:
+        yield f"rewards/{spec.label}"

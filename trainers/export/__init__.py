@@ -1,0 +1,1 @@
+"""A checkpoint as a model to publish: merged, quantized, with its card."""

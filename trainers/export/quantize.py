@@ -1,0 +1,170 @@
+"""A model with fewer bits to a weight, beside the one that it was made of.
+
+It is a model folder like any other, so that what the bits cost is decided by the gate:
+`ratchet gate ./int8 --against ./model`. Needs the extra `quantise` (torchao).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.core.errors import UserError
+from harness.core.files import staged
+from harness.core.quiet import quiet_libraries
+from harness.core.workspace import Workspace
+from harness.models.resolve import ModelFiles, load, resolve
+from trainers.export.export import PROBE
+
+Bits = Literal["int8", "int4"]
+
+GROUP = 32
+"""Weights that share a scale in int4; int8 has one for each row."""
+
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: bytes of its weight files, seconds to read the probe's texts (the median of
+    interleaved rounds, on this machine), and its mean NLL over their tokens, in nats.
+    """
+
+    bytes: int
+    seconds: float
+    nll: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """Where it lies, and both sides."""
+
+    folder: Path
+    bits: Bits
+    before: Side
+    after: Side
+
+
+def quantise(
+    files: ModelFiles,
+    to: Path,
+    bits: Bits,
+    *,
+    card: str,
+    workspace: Workspace,
+    say: Callable[[str], None] = lambda message: None,
+) -> Quantised:
+    """Write `files`, an adapter merged, to the new folder `to` with weights of `bits`.
+
+    The weights of linear layers are rounded to the nearest, symmetrically; embeddings, norms and
+    the head stay as they are. `int4` is rounded to four bits and stored in eight, which every
+    device can read: it shows what four bits cost, and saves no more space than int8.
+
+    Raises UserError where `to` is there already, where torchao is missing, and where what was
+    written doesn't answer as it did before it was written.
+    """
+    if to.exists():
+        raise UserError("there is something already", file=to, cure="name a folder that is new")
+    rounding = _rounding(bits)
+    from transformers import AutoModelForCausalLM, TorchAoConfig
+
+    say(f"Loading {files.name}")
+    model, tokenizer = load(files)
+    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    with staged(to, manifest=False) as folder, quiet_libraries():
+        with tempfile.TemporaryDirectory(dir=workspace.ensure().cache) as whole:
+            merged.save_pretrained(whole)
+            before = _weight_bytes(Path(whole))
+            say(f"Rounding to {bits}")
+            rounded: Any = AutoModelForCausalLM.from_pretrained(
+                whole, quantization_config=TorchAoConfig(rounding), dtype="float32"
+            )
+            rounded.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        say("Asking what was written beside the original")
+        written, _ = load(resolve(str(folder), workspace))
+        asked = _asked(tokenizer)
+        if not all(_equal(rounded, written, ids) for ids in asked):
+            raise UserError(
+                "the quantised model answers otherwise once it is written",
+                file=to,
+                cure="please report this with the version of torchao: nothing was written",
+            )
+        after = _weight_bytes(folder)
+        seconds = _seconds(merged, written, asked)
+        sides = [
+            Side(size, median, _nll(one, asked))
+            for size, median, one in zip((before, after), seconds, (merged, written), strict=True)
+        ]
+    return Quantised(to, bits, *sides)
+
+
+def _rounding(bits: Bits) -> Any:
+    try:
+        import torch
+        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
+    except ImportError as error:
+        raise UserError(
+            f"torchao is not installed: {error}", cure="pip install 'ratchet-eval[quantise]'"
+        ) from None
+    if bits == "int8":
+        return Int8WeightOnlyConfig()
+    four: Any = torch.int4  # type: ignore[attr-defined]
+    return IntxWeightOnlyConfig(weight_dtype=four, granularity=PerGroup(GROUP))
+
+
+def _asked(tokenizer: Any) -> list[Any]:
+    import torch
+
+    return [torch.tensor([tokenizer.encode(t, add_special_tokens=False)]) for t in PROBE]
+
+
+def _logits(model: Any, ids: Any) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return model(ids).logits.float()
+
+
+def _equal(one: Any, other: Any, ids: Any) -> bool:
+    import torch
+
+    return torch.allclose(_logits(one, ids), _logits(other, ids), rtol=1e-4, atol=1e-4)
+
+
+def _nll(model: Any, asked: list[Any]) -> float:
+    import torch
+
+    total, count = 0.0, 0
+    for ids in asked:
+        logits = _logits(model, ids)[0, :-1]
+        total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+        count += logits.shape[0]
+    mean = total / count
+    if not math.isfinite(mean):
+        raise UserError("the quantised model's likelihoods are no numbers", cure="use int8")
+    return mean
+
+
+def _seconds(one: Any, other: Any, asked: list[Any]) -> tuple[float, float]:
+    """Each model's median time over interleaved rounds, the first of which is not counted."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(_ROUNDS + 1):
+        for model, taken in zip((one, other), times, strict=True):
+            began = time.perf_counter()
+            for ids in asked:
+                _logits(model, ids)
+            if number:
+                taken.append(time.perf_counter() - began)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

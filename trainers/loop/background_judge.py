@@ -1,0 +1,297 @@
+"""Checkpoints are judged in a second process while the training goes on: `--aside DEVICE`.
+
+That process has a model of its own, read from a checkpoint's files, and the same judge. It is asked
+about one checkpoint at a time, in their order, with the state that the verdict rests on: a late
+verdict is the one that would have been reached at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.backends.base import Backend
+from harness.comparison.verdict_log import Decision
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.evaluation.runner import RunReport
+from harness.models.resolve import ModelFiles
+from trainers.checkpoints.folder import CheckpointFolder
+from trainers.checkpoints.state import TrainingState
+from trainers.config.recipe import Recipe, Stage
+from trainers.distributed.sharding import USE_DEEPSPEED
+from trainers.loop.judge import Judging, Opinion
+from trainers.loop.reporter import Reporter
+from trainers.methods.base import method_of
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+LAG = 2
+"""How many checkpoints may be undecided before the training waits. A late FAIL then takes back the
+segment that led to it and two more at most."""
+
+DEATHS = 2
+"""How often the second process may die of one checkpoint."""
+
+PATIENCE_S = 5.0
+"""How long the second process may take to put away what it has open elsewhere."""
+
+PROGRESS_S = 2.0
+"""How often its bars are told of. Nobody may be listening during a long step, and a full pipe would
+hold up the judge."""
+
+
+def require_aside(recipe: Recipe) -> None:
+    """Raises UserError where the recipe's checkpoints can't be judged on the side."""
+    if recipe.aside is None:
+        return
+    if recipe.model.quantise:
+        raise UserError(
+            "a quantised base is scored by the live model alone",
+            file=recipe.path,
+            field="quantise",
+            cure="leave out --aside",
+        )
+    import torch
+
+    try:
+        device = torch.device(recipe.aside)
+        if device.type != "meta":
+            torch.empty(1, device=device)
+            return
+    except (RuntimeError, AssertionError):
+        pass
+    raise UserError(
+        f"there is no device {recipe.aside!r} here to judge checkpoints on",
+        field="--aside",
+        cure="name one as torch does: cpu, cuda:1, …",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Court:
+    """What the second process is made of."""
+
+    recipe: Recipe
+    stage: Stage
+    training_id: str
+    home: Path
+    workspace: Workspace
+    threads: int
+
+
+class Aside:
+    """A judge (`trainers.judging.Judge`) whose work is done by another process."""
+
+    lag = LAG
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        training_id: str,
+        home: Path,
+        workspace: Workspace,
+        reporter: Reporter,
+    ) -> None:
+        import torch
+
+        # On one CPU both work at once; a judge on another device needs few threads in any case.
+        threads = max(1, torch.get_num_threads() // 2)
+        self._court = _Court(recipe, stage, training_id, home, workspace, threads)
+        self._reporter = reporter
+        self._asked = False
+        self._deaths = 0
+        self._start()
+
+    def opinion(self, step: int, state: TrainingState, *, wait: bool) -> Opinion | None:
+        """The opinion on a checkpoint, None while there is none yet. Ask about another one only
+        when this one is known. Raises what the judge raised.
+        """
+        if not self._asked:
+            self._ask(step, state)
+        while wait or self._pipe.poll():
+            try:
+                kind, words = self._pipe.recv()
+            except (EOFError, ConnectionResetError):
+                self._begin_again(step, state)
+                continue
+            if kind == "opinion":
+                self._asked, self._deaths = False, 0
+                return cast(Opinion, words[0])
+            if kind == "error":
+                self._asked = False
+                raise words[0]
+            getattr(self._reporter, kind)(*words)
+        return None
+
+    def close(self) -> None:
+        """End the process, whatever it is doing: what it has stored stays, and is found again."""
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pipe.close()
+
+    def _start(self) -> None:
+        from multiprocessing import Pipe
+
+        self._pipe, theirs = Pipe()
+        # Not a process of multiprocessing's: that would run the caller's own script once more.
+        command = f"from trainers.loop.background_judge import serve; serve({theirs.fileno()})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", command],
+            pass_fds=[theirs.fileno()],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+        )
+        # Held by the child alone, it is closed when the child ends.
+        theirs.close()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send(self._court)
+
+    def _ask(self, step: int, state: TrainingState) -> None:
+        self._asked = True
+        try:
+            self._pipe.send((step, state))
+        except (BrokenPipeError, ConnectionResetError):
+            self._begin_again(step, state)
+
+    def _begin_again(self, step: int, state: TrainingState) -> None:
+        self.close()
+        self._deaths += 1
+        code = self._process.returncode
+        if self._deaths >= DEATHS:
+            raise UserError(
+                f"the process that judges step {step} on the side ended {DEATHS} times, the last "
+                f"time with {code}",
+                field="--aside",
+                cure="give the machine more memory, or leave out --aside: the same command goes on",
+            )
+        self._reporter.say(f"The judge on the side ended with {code}; it begins again.")
+        self._start()
+        self._ask(step, state)
+
+
+def _environment() -> dict[str, str]:
+    """It finds the same code, and is one process however many there are that train."""
+    ranks = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", USE_DEEPSPEED)
+    kept = {name: value for name, value in os.environ.items() if name not in ranks}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+# -- in the second process -----------------------------------------------------------------------
+
+
+def serve(pipe_number: int) -> None:
+    """Judge what is asked for over the pipe, until the training closes it or ends."""
+    _belong_to(os.getppid())
+    from multiprocessing.connection import Connection
+
+    from harness.core.quiet import quiet
+
+    quiet()
+    pipe = Connection(pipe_number)
+    # Closed where the training ended meanwhile, or ends later.
+    with suppress(EOFError):
+        _judge(pipe.recv(), pipe)
+
+
+def _judge(court: _Court, pipe: Connection) -> None:
+    import torch
+
+    from harness.store.store import Store
+
+    torch.set_num_threads(court.threads)
+    opened = _Opened(court)
+    with Store(court.workspace) as store:
+        judging = Judging(
+            court.recipe,
+            court.stage,
+            court.training_id,
+            CheckpointFolder(court.home),
+            court.workspace,
+            store,
+            cast(Reporter, _Forwarding(pipe)),
+        )
+        while True:
+            step, state = pipe.recv()
+            pipe.send(_answer(judging, step, state, opened))
+
+
+def _answer(
+    judging: Judging, step: int, state: TrainingState, opened: _Opened
+) -> tuple[str, tuple[Any]]:
+    try:
+        return "opinion", (judging.opinion(step, state, opened.backend),)
+    except UserError as error:
+        return "error", (error,)
+    except Exception:  # noqa: BLE001 - whatever it is, the training's process must hear of it
+        return "error", (RuntimeError(f"the judge on the side failed:\n{traceback.format_exc()}"),)
+
+
+def _belong_to(parent: int) -> None:
+    """Ctrl-C is the training's to answer; and where that is killed, so is its judge."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So that what is open elsewhere, an adapter on a server, is put away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Opened:
+    """The model of the checkpoint that was asked about last."""
+
+    def __init__(self, court: _Court) -> None:
+        self._method = method_of(court.stage.model.trainer)
+        self._device = court.recipe.aside
+        self._held: tuple[str, Backend] | None = None
+
+    def backend(self, files: ModelFiles) -> Backend:
+        if self._held is None or self._held[0] != files.digest:
+            # Two models at once need not fit.
+            self._held = None
+            model, tokenizer = self._method.load(files)
+            backend = self._method.backend(model.to(self._device), tokenizer)
+            self._held = files.digest, backend
+        return self._held[1]
+
+
+class _Forwarding:
+    """What a reporter is told here, it is told in the training's process when that listens."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._told = 0.0
+
+    def say(self, text: str) -> None:
+        self._pipe.send(("say", (text,)))
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == total or now - self._told >= PROGRESS_S:
+            self._told = now
+            self._pipe.send(("progress", (stage, done, total)))
+
+    def scored(self, step: int, report: RunReport) -> None:
+        self._pipe.send(("scored", (step, report)))
+
+    def verdict(self, step: int, decision: Decision) -> None:
+        self._pipe.send(("verdict", (step, decision)))

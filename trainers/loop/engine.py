@@ -1,0 +1,199 @@
+"""The Trainer of a stage, as the loop drives it: made once, entered again after each rollback."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.backends.base import Backend
+from harness.core.workspace import Workspace
+from harness.models.resolve import ModelFiles
+from trainers.checkpoints.folder import untouched_randomness
+from trainers.config.recipe import Recipe, Stage
+from trainers.distributed.sharding import (
+    forget_sharding,
+    load_whole_again,
+    require_sharded,
+    scattered,
+)
+from trainers.methods.base import Job, method_of
+from trainers.methods.models import require_gpu_for
+
+TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One entry into `train()`: the rows of the whole stage as they are planned now, where it goes
+    on from (None: the beginning), and the scale of the recipe's learning rate.
+    """
+
+    order: Sequence[int]
+    resume: str | None
+    lr_scale: float
+
+
+class Watcher(Protocol):
+    """Who is told by the Trainer, and may answer True: stop."""
+
+    def began(self, step: int) -> bool: ...
+
+    def saved(self, step: int) -> bool: ...
+
+    def logged(self, step: int, logs: Mapping[str, Any]) -> bool: ...
+
+
+class Engine:
+    """Model, tokenizer and Trainer of one stage in this process."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        base: ModelFiles,
+        start: Path | None,
+        workspace: Workspace,
+        output: Path,
+        watcher: Watcher,
+    ) -> None:
+        require_gpu_for(recipe)
+        self.method = method_of(stage.model.trainer)
+        self.recipe, self.stage = recipe, stage
+        self._base, self._start, self._workspace = base, start, workspace
+        self._output, self._watcher = output, watcher
+        self._turn = Turn((), None, 1.0)
+        self._used = False
+        self._written: tuple[str, Backend] | None = None
+        self._make()
+
+    def _make(self) -> None:
+        if self.recipe.sharding:
+            forget_sharding()
+        model, tokenizer = self.method.open(self.recipe, self._base, self._start)
+        self._live: Backend = self.method.backend(model, tokenizer)
+        job = Job(
+            self.recipe,
+            self.stage,
+            model,
+            tokenizer,
+            self._live,
+            self._workspace,
+            self._output,
+            order=lambda: self._turn.order,
+            callbacks=[_callback(self._watcher)],
+        )
+        with _tensorboard_in(self._output.parent / "tensorboard"):
+            self.trainer: Any = self.method.make(job)
+        require_sharded(self.recipe, self.trainer)
+        if self.recipe.sharding:
+            load_whole_again()
+
+    @property
+    def step(self) -> int:
+        """How far the model that stands in memory is trained."""
+        reached: int = self.trainer.state.global_step
+        return reached
+
+    def backend(self, step: int, files: ModelFiles) -> Backend:
+        """What the checkpoint of `step` is scored through: the model as it is now; or, where that
+        has gone on, or no process has all of it, what was written of it.
+        """
+        if not scattered(self.recipe) and step == self.step:
+            return self._live
+        if self._written is None or self._written[0] != files.digest:
+            self._written = None
+            model, tokenizer = self.method.load(files)
+            model.to(self.trainer.args.device)
+            self._written = (files.digest, self.method.backend(model, tokenizer))
+        return self._written[1]
+
+    def run(self, turn: Turn) -> None:
+        """Train until the end, or until the watcher stops it."""
+        self._turn = turn
+        if self._used and self.recipe.sharding:
+            self._make_anew()
+        self._used = True
+        self.method.forget(self.trainer)
+        # The Trainer collects garbage as it is entered. Looking through all that torch and
+        # transformers have ever made would take as long as the whole way back.
+        gc.freeze()
+        try:
+            self.trainer.train(resume_from_checkpoint=turn.resume)
+        finally:
+            gc.unfreeze()
+
+    def _make_anew(self) -> None:
+        """DeepSpeed and FSDP can't enter one Trainer twice: the model and all are made again."""
+        del self.trainer, self._live
+        gc.collect()
+        self._make()
+
+    def save(self) -> None:
+        """Have the Trainer write the present state, as it does by itself at later steps."""
+        self.trainer._save_checkpoint(self.trainer.model, None)
+
+    def validation_loss(self) -> float:
+        """Mean loss on the rows that are held out. Moves no random state."""
+        with untouched_randomness():
+            found: float = self.trainer.evaluate()["eval_loss"]
+        return found
+
+    def set_learning_rate(self) -> None:
+        """The recipe's rate times the remedies' scale. Setting `args.learning_rate` would do
+        nothing here: the rates live in the scheduler, which a resume has just restored.
+        """
+        scheduler = self.trainer.lr_scheduler
+        rate = self.stage.model.learning_rate * self._turn.lr_scale
+        if not hasattr(scheduler, "base_lrs") or all(b == rate for b in scheduler.base_lrs):
+            return
+        scales = [rate / base for base in scheduler.base_lrs]
+        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+        scheduler._last_lr = [lr * s for lr, s in zip(scheduler._last_lr, scales, strict=True)]
+        for group, scale in zip(scheduler.optimizer.param_groups, scales, strict=True):
+            group["lr"] *= scale
+            group["initial_lr"] = rate
+
+
+@contextmanager
+def _tensorboard_in(folder: Path) -> Iterator[None]:
+    """Its callback would write beside the checkpoints in staging, which is cleared; it takes
+    another place from the environment alone. The user's own wish there goes before ours.
+    """
+    if TENSORBOARD in os.environ:
+        yield
+        return
+    os.environ[TENSORBOARD] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[TENSORBOARD]
+
+
+def _callback(watcher: Watcher) -> Any:
+    from transformers import TrainerCallback
+
+    class Judge(TrainerCallback):  # type: ignore[misc]
+        """Judges in `on_save`: the files are there, and every rank is."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            gc.unfreeze()
+            if watcher.began(state.global_step):
+                control.should_training_stop = True
+            return control
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            if watcher.saved(state.global_step):
+                control.should_training_stop = True
+            return control
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> Any:
+            if watcher.logged(state.global_step, logs or {}):
+                control.should_training_stop = True
+            return control
+
+    return Judge()

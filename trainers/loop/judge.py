@@ -1,0 +1,226 @@
+"""A checkpoint is scored, and held against the anchor and the crest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from harness.backends.base import Backend, Candidate
+from harness.backends.openai.open import served_adapter
+from harness.comparison.calibrations import calibrated
+from harness.comparison.looks import decide_by_looks, schedule
+from harness.comparison.verdict_log import Decision
+from harness.core.errors import UserError
+from harness.core.types import Run, VerdictOutcome
+from harness.core.workspace import Workspace
+from harness.evaluation.plan import Extent
+from harness.evaluation.runner import score
+from harness.models.resolve import ModelFiles, resolve
+from harness.statistics.alpha_spending import per_checkpoint_alpha
+from harness.store import runs
+from harness.store.store import Store
+from trainers.checkpoints.folder import CheckpointFolder, untouched_randomness
+from trainers.checkpoints.state import Judged, TrainingState
+from trainers.config.recipe import Recipe, Stage
+from trainers.loop.best_checkpoint import CrestRule
+from trainers.loop.reporter import Reporter
+from trainers.methods.base import method_of
+
+Open = Callable[[ModelFiles], Backend]
+"""How the model of a checkpoint is had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the judge has come to about one checkpoint: the verdicts against each opponent (none of
+    checkpoint-0), what the state keeps of them, and why it is the new crest where it is.
+    """
+
+    judged: Judged
+    decisions: tuple[Decision, ...] = ()
+    crest: str | None = None
+
+
+class Judge(Protocol):
+    """Whom the loop asks. `lag` is how many checkpoints may be undecided while it trains on."""
+
+    @property
+    def lag(self) -> int: ...
+
+    def opinion(self, step: int, state: TrainingState, *, wait: bool) -> Opinion | None:
+        """The opinion on a checkpoint; None where there is none yet and `wait` is False."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Judging:
+    """The judge of one stage. It decides; what follows from it is the loop's."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        training_id: str,
+        folder: CheckpointFolder,
+        workspace: Workspace,
+        store: Store,
+        reporter: Reporter,
+    ) -> None:
+        self.recipe = recipe
+        self.stage = stage
+        self.training_id = training_id
+        self.folder = folder
+        self.workspace = workspace
+        self.store = store
+        self.reporter = reporter
+        self.looks = stage.gate.on_inconclusive.looks
+        extents = schedule(self.looks)
+        # The anchor and every crest are scored as far as anything will be held against them.
+        self.whole = Extent(extents[-1].responses, reserve=1.0, gated_only=True)
+        # Alpha is promised for the whole recipe, so all its stages share it.
+        planned = sum(each.checkpoints for each in recipe.stages)
+        policy, _ = calibrated(store, stage.suite.digest, stage.suite.policy)
+        self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
+        self.crest_rule = CrestRule(store, stage.suite, self.policy, extents[0], self.whole)
+
+    def opinion(self, step: int, state: TrainingState, open_: Open) -> Opinion:
+        """Score a checkpoint and hold it against the anchor and the crest of `state`. Moves no
+        random state.
+        """
+        with untouched_randomness(), self.candidate(step, open_) as candidate:
+            if step == 0:
+                run = self.extend(candidate, step, self.whole)
+                return Opinion(Judged(0, state.attempt, run.id, "anchor"))
+            decisions = self.decide(candidate, step, state)
+            judged = judged_by(decisions, step, state.attempt)
+            failed = judged.outcome == "fail"
+            better = None if failed else self.better_than_crest(candidate, step, state)
+            return Opinion(judged, tuple(decisions), better)
+
+    @contextmanager
+    def candidate(self, step: int, open_: Open) -> Iterator[Candidate]:
+        """A checkpoint to be scored, by the live model or by the server that the command names."""
+        folder = self.folder.path(step)
+        name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
+        if self.recipe.scored_on is None or not method_of(self.stage.model.trainer).continues:
+            files = resolve(str(folder), self.workspace)
+            yield candidate_of(
+                self.recipe, self.stage, files, name=name, open_=lambda: open_(files)
+            )
+            return
+        say = self.reporter.say
+        with served_adapter(self.recipe.scored_on, folder, self.workspace, say=say) as candidate:
+            yield replace(candidate, name=name)
+
+    def extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:
+        """Score as far as `extent` asks; what is known already is not asked for again."""
+        report = score(
+            candidate,
+            self.stage.suite,
+            self.store,
+            seed=self.recipe.model.seed,
+            extent=extent,
+            training_id=self.training_id,
+            step=step,
+            progress=self.reporter.progress,
+        )
+        self.reporter.scored(step, report)
+        return report.run
+
+    def decide(self, candidate: Candidate, step: int, state: TrainingState) -> list[Decision]:
+        opponents: dict[str, Run] = {"anchor": self.run_of(state, 0)}
+        require_one_backend(opponents["anchor"], candidate)
+        if state.crest:
+            opponents["crest"] = self.run_of(state, state.crest)
+        decisions = decide_by_looks(
+            lambda extent: self.extend(candidate, step, extent),
+            opponents,
+            self.stage.suite,
+            self.store,
+            self.policy,
+            looks=self.looks,
+            training_id=self.training_id,
+            step=step,
+        )
+        for decision in decisions:
+            self.reporter.verdict(step, decision)
+        return decisions
+
+    def better_than_crest(
+        self, candidate: Candidate, step: int, state: TrainingState
+    ) -> str | None:
+        """Why this checkpoint becomes the crest, in a sentence; None where it doesn't."""
+        better = self.crest_rule.proven_better(
+            self.run_of(state, state.crest), lambda extent: self.extend(candidate, step, extent)
+        )
+        than = "checkpoint-0" if not state.crest else f"the crest of step {state.crest}"
+        return f"significantly better than {than} on {better}" if better else None
+
+    def run_of(self, state: TrainingState, step: int) -> Run:
+        judged = state.of(step)
+        if judged is None:
+            raise UserError(
+                f"step {step} of this training has no run",
+                file=self.folder.home,
+                cure="begin anew with --again",
+            )
+        return runs.require_run(self.store, judged.run_id)
+
+
+class Here:
+    """A judge that answers at once, through the model that stands in this process."""
+
+    lag = 0
+
+    def __init__(self, judging: Judging, backend: Callable[[int, ModelFiles], Backend]) -> None:
+        self._judging = judging
+        self._backend = backend
+
+    def opinion(self, step: int, state: TrainingState, *, wait: bool) -> Opinion:
+        return self._judging.opinion(step, state, lambda files: self._backend(step, files))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def require_one_backend(anchor: Run, candidate: Candidate) -> None:
+    """Raises UserError where a training that went on is answered for by another backend than it
+    began with: their last bits differ, and none of it would be the checkpoint's doing.
+    """
+    began, now = anchor.fingerprint.subject.get("backend"), candidate.subject.get("backend")
+    if began != now:
+        raise UserError(
+            f"this training began with answers by {began}, and would go on with {now}",
+            field="--score-on",
+            cure="give --score-on as it was given at the beginning, or begin anew with --again",
+        )
+
+
+def judged_by(decisions: list[Decision], step: int, attempt: int) -> Judged:
+    """What the state keeps of a checkpoint's verdicts: it fails with one, passes with all."""
+    outcomes = [decision.verdict.outcome for decision in decisions]
+    failed = VerdictOutcome.FAIL in outcomes
+    passed = all(outcome is VerdictOutcome.PASS for outcome in outcomes)
+    return Judged(
+        step,
+        attempt,
+        decisions[0].candidate.id,
+        "fail" if failed else "pass" if passed else "held",
+        decisions[0].verdict.required_mean_z(),
+        tuple(decision.id for decision in decisions),
+    )
+
+
+def candidate_of(
+    recipe: Recipe, stage: Stage, files: ModelFiles, *, name: str, open_: Callable[[], Any]
+) -> Candidate:
+    """A model in fp32 on this machine's transformers, live or not: both share cached answers."""
+    subject = {
+        "backend": method_of(stage.model.trainer).backend_name,
+        "dtype": "float32",
+        "quantisation": recipe.model.quantise,
+    }
+    return Candidate(name, files.digest, subject, open_)

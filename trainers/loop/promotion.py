@@ -1,0 +1,96 @@
+"""The end of a stage: its crest is offered to a line."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from harness.backends.base import Candidate
+from harness.comparison.looks import decide_once
+from harness.comparison.promotion import confirm
+from harness.core.types import VerdictOutcome
+from harness.models.resolve import resolve
+from harness.registry.registry import Registry
+from trainers.checkpoints.state import TrainingState
+from trainers.loop.judge import Judging, candidate_of
+from trainers.methods.base import method_of
+
+
+def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool, bool]:
+    """Offer the crest to `line`: its digest in the registry, whether it is blessed, and whether
+    that is news.
+
+    A line's first version stands on its verdict against checkpoint-0; a later one must pass
+    against what is blessed, or be proven better.
+    """
+    step = state.crest
+    judged = state.of(step)
+    assert judged is not None
+    registry = Registry(judging.workspace, judging.store)
+    digest = registry.add(
+        judging.folder.require(step),
+        training_id=judging.training_id,
+        step=step,
+        run_id=judged.run_id,
+    )
+    blessed = registry.blessed(line)
+    if blessed is not None and blessed.digest == digest:
+        return digest, True, False
+    if blessed is None:
+        verdict_id, refused = _first(judging, state)
+    else:
+        verdict_id, refused = _later(judging, registry, digest, line)
+    if refused:
+        judging.reporter.say(f"Not promoted to {line}: {refused}")
+        return digest, False, False
+    registry.promote(
+        line,
+        digest,
+        verdict_id=verdict_id,
+        actor=f"training {judging.training_id}",
+        reason=f"the crest (step {step}) of {judging.recipe.model.name}",
+        run_id=judged.run_id,
+        expect=blessed.digest if blessed is not None else None,
+    )
+    return digest, True, True
+
+
+def _first(judging: Judging, state: TrainingState) -> tuple[str, str]:
+    """The verdict that a line's first version stands on, and why it must not be promoted."""
+    suite = judging.stage.suite
+    decision = decide_once(
+        judging.store,
+        "anchor",
+        judging.run_of(state, 0),
+        judging.run_of(state, state.crest),
+        suite,
+        suite.policy,
+    )
+    passed = decision.verdict.outcome is VerdictOutcome.PASS or decision.improvement
+    return decision.id, "" if passed else decision.verdict.headline
+
+
+def _later(judging: Judging, registry: Registry, digest: str, line: str) -> tuple[str, str]:
+    """Decided once more on fresh answers, against what is blessed and the first version."""
+    method = method_of(judging.stage.model.trainer)
+
+    def opened(of: str) -> Candidate:
+        files = resolve(str(registry.path(of)), judging.workspace)
+        return candidate_of(
+            judging.recipe,
+            judging.stage,
+            files,
+            name=f"{line} {of[:12]}",
+            open_=cache(lambda: method.backend(*method.load(files))),
+        )
+
+    found = confirm(
+        registry,
+        judging.store,
+        line,
+        digest,
+        judging.stage.suite,
+        opened,
+        seed=judging.recipe.model.seed,
+        progress=judging.reporter.progress,
+    )
+    return found.verdict_id, found.refused

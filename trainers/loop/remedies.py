@@ -1,0 +1,91 @@
+"""What follows from a failed checkpoint: which remedy, where to go back to. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from trainers.checkpoints.state import Judged, TrainingState
+from trainers.config.data_plan import DataPlan
+from trainers.config.recipe import Stage
+from trainers.config.schema import Remedy
+
+LOWER_LR_BY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`step` is the checkpoint that failed, or the one that the training was on its way to;
+    `judged` is the verdict on it where there was one, `remedy` the one that the reason names.
+    """
+
+    step: int
+    why: str
+    judged: Judged | None = None
+    remedy: Remedy | None = None
+
+
+def next_remedy(state: TrainingState, stage: Stage, failure: Failure) -> Remedy:
+    """The reason's own remedy, or the list's next one; `stop` where the rollbacks are used up."""
+    if state.rollbacks >= stage.gate.max_rollbacks:
+        return "stop"
+    if failure.remedy is not None:
+        return failure.remedy
+    remedies = stage.gate.on_fail
+    return remedies[min(state.failures, len(remedies) - 1)]
+
+
+def rollback_target(history: Sequence[Mapping[str, float]], *, crest: int | None = None) -> int:
+    """Which earlier checkpoint a failed training goes back to, as an index into `history`.
+
+    history[i] maps each required metric of checkpoint i to its mean z against the anchor
+    (`Verdict.required_mean_z()`), the failed checkpoint left out; history[0] is checkpoint-0,
+    whose mapping may be empty. The crest where there is one; else the latest checkpoint whose
+    required metrics all have mean z ≤ 0; else 0.
+    """
+    if crest is not None:
+        return crest
+    for index in range(len(history) - 1, 0, -1):
+        if history[index] and all(z <= 0 for z in history[index].values()):
+            return index
+    return 0
+
+
+def target_of(state: TrainingState, kept: Sequence[int]) -> int:
+    """The step to go back to: the crest; without one, where the required metrics stood best."""
+    if state.crest:
+        return state.crest
+    steps = [step for step in kept if state.of(step) is not None]
+    history = [judged.mean_z for judged in map(state.of, steps) if judged is not None]
+    return steps[rollback_target(history)] if steps else 0
+
+
+def rolled_back(
+    state: TrainingState,
+    failure: Failure,
+    remedy: Remedy,
+    target: int,
+    *,
+    stage: Stage,
+    plan: DataPlan,
+) -> TrainingState:
+    """The state in which the next attempt begins."""
+    if failure.judged is not None:
+        state = state.with_judged(failure.judged)
+    state = replace(
+        state,
+        attempt=state.attempt + 1,
+        start=target,
+        failures=state.failures + (failure.remedy is None),
+        rollbacks=state.rollbacks + 1,
+    )
+    every = stage.model.checkpoint_every
+    if remedy == "skip_data":
+        consumed = plan.consumed(state.dropped)
+        return replace(state, dropped=(*state.dropped, consumed[failure.step // every - 1]))
+    if remedy == "reshuffle":
+        again = (target // every, stage.data.seed + state.attempt)
+        return replace(state, reshuffles=(*state.reshuffles, again))
+    if remedy == "lower_lr":
+        return replace(state, lr_scale=state.lr_scale * LOWER_LR_BY)
+    return state

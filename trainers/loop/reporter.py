@@ -1,0 +1,45 @@
+"""Who is told what happens in a training, and what is said of it at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.comparison.verdict_log import Decision
+from harness.core.types import Run
+from harness.evaluation.runner import RunReport
+
+
+class Reporter(Protocol):
+    """The console's is `trainers.console.ConsoleReporter`."""
+
+    def say(self, text: str) -> None: ...
+
+    def train_step(self, step: int, of: int, loss: float | None) -> None: ...
+
+    def progress(self, stage: str, done: int, total: int) -> None: ...
+
+    def scored(self, step: int, report: RunReport) -> None: ...
+
+    def verdict(self, step: int, decision: Decision) -> None: ...
+
+    def crest(self, step: int, sentence: str) -> None: ...
+
+    def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the crest;
+    `line` is what the crest was offered to, if to any.
+    """
+
+    training_id: str
+    status: str
+    crest_step: int
+    first: Run
+    best: Run
+    digest: str | None
+    promoted: bool
+    rollbacks: int
+    line: str | None = None

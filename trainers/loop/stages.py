@@ -1,0 +1,110 @@
+"""The stages of a recipe, one after the other: each begins where the one before stood best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.models.resolve import ModelFiles, resolve
+from harness.store.store import Store
+from trainers.config.contamination import check_recipe
+from trainers.config.recipe import Recipe
+from trainers.distributed.ranks import ALONE, Ranks
+from trainers.loop.follower import Follower
+from trainers.loop.gated_training import GatedTraining
+from trainers.loop.reporter import Reporter, TrainingResult
+from trainers.methods.base import method_of
+from trainers.methods.models import require_gpu_for, require_same_base
+from trainers.methods.ppo.settings import VALUE_HEAD
+
+
+def run_stages(
+    recipe: Recipe,
+    workspace: Workspace,
+    store: Store,
+    reporter: Reporter,
+    *,
+    again: bool = False,
+    ranks: Ranks = ALONE,
+) -> Iterator[TrainingResult]:
+    """Train stage after stage; yields each one's result, the last being `stopped` where its
+    remedies were used up. Finished stages are not trained again, an interrupted one goes on.
+    """
+    require_gpu_for(recipe)
+    require_trackers(recipe)
+    require_servable(recipe)
+    model = recipe.model.contamination
+    report = check_recipe(recipe, model)
+    if model is not None:
+        report.require(model)
+    elif report.matches:
+        reporter.say(
+            f"{len(report.matches)} samples of the suites are in the training data, such as: "
+            f"{report.matches[0]}. With `contamination:` a share too large is refused"
+        )
+    start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
+    for stage in recipe.stages:
+        training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks)
+        name = f"stage {stage.number} of {len(recipe.stages)}, {stage.name}: " if stage.name else ""
+        reporter.say(f"Training {recipe.model.name}: {name}{training.training_id}")
+        result = training.run(again=again)
+        if method_of(stage.model.trainer).continues and result.status == "finished":
+            start = training.folder.require(result.crest_step)
+        ranks.share((result.status, start))
+        yield result
+        if result.status != "finished":
+            return
+
+
+def follow_stages(recipe: Recipe, workspace: Workspace, ranks: Ranks) -> None:
+    """The part of every process but rank 0."""
+    start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
+    for stage in recipe.stages:
+        Follower(recipe, workspace, stage, start, ranks).run()
+        status, start = ranks.share()
+        if status != "finished":
+            return
+
+
+def first_start(recipe: Recipe, base: ModelFiles, workspace: Workspace) -> Path | None:
+    """The checkpoint that the recipe's `start` names. Raises UserError for another base's."""
+    if recipe.model.start is None:
+        return None
+    folder = recipe.path.parent / recipe.model.start
+    require_same_base(recipe, base, folder, workspace)
+    return folder
+
+
+def require_servable(recipe: Recipe) -> None:
+    """Raises UserError for adapters that a server of a base model can't put on."""
+    if recipe.scored_on is None:
+        return
+    adapter = recipe.model.adapter
+    plain = adapter is not None and adapter.kind in ("lora", "rslora")
+    whole = [] if adapter is None else [*adapter.modules_to_save]
+    if any(stage.model.trainer == "ppo" for stage in recipe.stages):
+        whole.append(VALUE_HEAD)
+    if not plain or whole or (adapter is not None and adapter.bias != "none"):
+        what = f"trains {whole[0]} whole" if whole else "is no plain LoRA"
+        raise UserError(
+            f"a server puts plain LoRA adapters on its base, and the recipe's {what}",
+            file=recipe.path,
+            field="adapter",
+            cure="leave out --score-on: the live model answers by itself",
+        )
+
+
+def require_trackers(recipe: Recipe) -> None:
+    """Raises UserError for a tracker whose package is not installed."""
+    import importlib.util
+
+    for name in recipe.model.tracking:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"the recipe tracks with {name}, which is not installed",
+                file=recipe.path,
+                field="tracking",
+                cure=f"pip install {name}",
+            )

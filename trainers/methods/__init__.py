@@ -1,0 +1,1 @@
+"""One file a training method: a thin layer over TRL."""

@@ -1,0 +1,1 @@
+"""Proximal policy optimization, with its value head and rollouts."""

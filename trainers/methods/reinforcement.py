@@ -1,0 +1,218 @@
+"""Reinforcement learning: GRPO and RLOO over TRL, and our PPO, with rewards as the recipe mixes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import UserError
+from trainers.config.recipe import Recipe
+from trainers.config.schema import RecipeModel, StageModel
+from trainers.methods.base import Job
+from trainers.methods.causal import CausalMethod
+from trainers.methods.ppo import settings as ppo
+from trainers.methods.rejection_sampling import guarded
+from trainers.methods.trainer_arguments import (
+    PlannedOrder,
+    common_settings,
+    ours,
+    require_lengths,
+    without_printing,
+)
+from trainers.rewards.mixture import ROW
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from harness.models.resolve import ModelFiles
+    from trainers.rewards.mixture import RewardMixture
+
+# Names that the trainers give to what they make: a column of the data may not shadow them.
+TAKEN = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSampling(CausalMethod):
+    """Several completions to a prompt, each rewarded against the others of its group.
+
+    A step learns from batch_size x gradient_accumulation completions; `reuse` steps learn from the
+    same ones, so that a checkpoint stands only where new ones are drawn.
+    """
+
+    name: str
+    beta: float
+    factory: Callable[[Job, dict[str, Any]], tuple[type[Any], Any]]
+    shapes: tuple[str, ...] = ("prompt",)
+    measures: frozenset[str] = frozenset({"reward", "reward_std", "kl", "entropy"})
+
+    def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
+        if recipe.adapter_kind == "prefix":
+            return f"{self.name} can't train a prefix: use a LoRA adapter"
+        if stage.rows_per_step % stage.generations:
+            return (
+                f"a step's {stage.rows_per_step} completions can't be shared evenly by prompts "
+                f"with {stage.generations} generations each"
+            )
+        if stage.checkpoint_every % stage.reuse:
+            return (
+                f"checkpoint_every ({stage.checkpoint_every}) must be a multiple of reuse "
+                f"({stage.reuse}): half-used completions can't be saved"
+            )
+        if not stage.rewards:
+            return f"{self.name} needs `rewards`"
+        return None
+
+    def rows(self, stage: StageModel, steps: int) -> int:
+        return steps // stage.reuse * stage.rows_per_step // stage.generations
+
+    def make(self, job: Job) -> Trainer:
+        stage = job.stage.model
+        mixture = rewards_of(job)
+        settings = {
+            **common_settings(job.recipe, job.stage, job.output),
+            "num_generations": stage.generations,
+            "max_completion_length": stage.max_new_tokens,
+            "temperature": stage.temperature,
+            "beta": self.beta if stage.beta is None else stage.beta,
+            "num_iterations": stage.reuse,
+            "steps_per_generation": stage.gradient_accumulation,
+            "reward_weights": mixture.weights,
+        }
+        trainer_class, arguments = self.factory(job, settings)
+        order = PlannedOrder(
+            job.order,
+            batch=stage.rows_per_step // stage.generations,
+            copies=stage.generations,
+            again=stage.reuse * stage.gradient_accumulation,
+        )
+        trainer = guarded(ours(trainer_class, job, order), mixture.safety)(
+            model=job.model,
+            reward_funcs=_named(mixture),
+            args=arguments,
+            train_dataset=prompts(job),
+            processing_class=job.tokenizer,
+            callbacks=list(job.callbacks),
+        )
+        return without_printing(trainer)
+
+    def forget(self, trainer: Any) -> None:
+        """Completions of the state that was left behind must not be learned from."""
+        trainer._buffered_inputs = None
+        trainer._step = 0
+
+
+def _grpo(job: Job, settings: dict[str, Any]) -> tuple[type[Any], Any]:
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    return GRPOTrainer, GRPOConfig(**settings)
+
+
+def _rloo(job: Job, settings: dict[str, Any]) -> tuple[type[Any], Any]:
+    from trl.trainer.rloo_config import RLOOConfig
+    from trl.trainer.rloo_trainer import RLOOTrainer
+
+    return RLOOTrainer, RLOOConfig(**settings)
+
+
+@dataclass(frozen=True, slots=True)
+class ProximalPolicy(CausalMethod):
+    """PPO with a value head that travels in the adapter; a checkpoint stands only where new
+    completions are drawn.
+    """
+
+    shapes: tuple[str, ...] = ("prompt",)
+    measures: frozenset[str] = frozenset({"reward", "kl", "entropy", "clip_fraction", "value_loss"})
+
+    def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
+        if recipe.adapter_kind in ("none", "prefix"):
+            return "ppo needs a LoRA adapter: the model with it switched off is what it is held to"
+        if stage.checkpoint_every % ppo.period(stage):
+            return (
+                f"checkpoint_every ({stage.checkpoint_every}) must be a multiple of epochs x "
+                f"minibatches ({ppo.period(stage)}): half-used completions can't be saved"
+            )
+        return None if stage.rewards else "ppo needs `rewards`"
+
+    def rows(self, stage: StageModel, steps: int) -> int:
+        return ppo.prompts_in(stage, steps)
+
+    def open(self, recipe: Recipe, base: ModelFiles, start: Path | None) -> tuple[Any, Any]:
+        from trainers.methods.models import open_causal
+
+        return open_causal(
+            recipe, base, start, before=ppo.with_value_head, also_trained=(ppo.VALUE_HEAD,)
+        )
+
+    def make(self, job: Job) -> Trainer:
+        from trainers.methods.ppo.trainer import make_ppo_trainer
+
+        return make_ppo_trainer(
+            job.recipe,
+            job.stage,
+            job.model,
+            job.tokenizer,
+            prompts(job),
+            rewards_of(job),
+            output=job.output,
+            order=job.order,
+            callbacks=job.callbacks,
+        )
+
+
+GRPO = GroupSampling("grpo", 0.04, _grpo)
+RLOO = GroupSampling("rloo", 0.05, _rloo)
+PPO = ProximalPolicy()
+
+
+def rewards_of(job: Job) -> RewardMixture:
+    """The stage's mixture; `stage:NAME` in it is the crest of that reward stage."""
+    from trainers.checkpoints.lookup import reward_folder
+    from trainers.rewards.mixture import load_rewards
+
+    return load_rewards(
+        job.recipe,
+        job.stage,
+        stage_folder=lambda name: reward_folder(job.recipe, name, job.workspace),
+    )
+
+
+def prompts(job: Job) -> Any:
+    """Rows of `prompt`, and of the data's own columns as JSON, for rewards to look at."""
+    from datasets import Dataset
+
+    examples = job.stage.examples
+    room = job.stage.model.max_new_tokens
+    lengths = [len(job.backend.encode_chat(example.prompt)) + room for example in examples]
+    require_lengths(job, examples, lengths)
+    chat = bool(job.tokenizer.chat_template)
+    rows = []
+    for example in examples:
+        if taken := TAKEN & example.columns.keys() - {"prompt"}:
+            raise UserError(
+                f"the column {min(taken)!r} bears a name that the trainer gives to its own",
+                file=job.recipe.path.parent / job.stage.data.mix[example.source].source,
+                cure="rename it",
+            )
+        asked: Any = list(example.prompt)
+        if not chat:
+            asked = "\n".join(message["content"] for message in example.prompt) + "\n"
+        whole = json.dumps(dict(example.columns), ensure_ascii=False, default=str)
+        rows.append({ROW: whole, "prompt": asked})
+    return Dataset.from_list(rows)
+
+
+def _named(mixture: Any) -> list[Callable[..., Any]]:
+    """The reward functions under their names, which is how TRL logs each by itself."""
+
+    def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def reward(prompts: Any, completions: Any, **columns: Any) -> Any:
+            return function(prompts, completions, **columns)
+
+        reward.__name__ = name
+        return reward
+
+    return [named(*pair) for pair in zip(mixture.names, mixture.functions, strict=True)]

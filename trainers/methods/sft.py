@@ -1,0 +1,99 @@
+"""Supervised fine-tuning over TRL: tokens as the backends make them, rows in the plan's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainers.config.recipe import Example
+from trainers.methods.base import Job
+from trainers.methods.causal import CausalMethod
+from trainers.methods.trainer_arguments import (
+    common_settings,
+    ours,
+    require_lengths,
+    without_printing,
+)
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+IGNORED = -100
+
+
+class SupervisedFineTuning(CausalMethod):
+    """Next-token loss on texts, and on the answers of chat pairs."""
+
+    shapes = ("answer", "text")
+    measures = frozenset({"entropy"})
+
+    def make(self, job: Job) -> Trainer:
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+
+        arguments = SFTConfig(
+            **common_settings(job.recipe, job.stage, job.output),
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=job.stage.data.max_length,
+        )
+        rows = tokenised(job, job.stage.examples)
+        trainer = _with_loss(ours(SFTTrainer, job), job, rows)(
+            model=job.model,
+            args=arguments,
+            train_dataset=rows,
+            eval_dataset=tokenised(job, job.stage.validation) if job.stage.validation else None,
+            processing_class=job.tokenizer,
+            callbacks=list(job.callbacks),
+        )
+        return without_printing(trainer)
+
+
+def _with_loss(trainer_class: type[Any], job: Job, rows: Any) -> type[Any]:
+    """With the stage's own loss, where it has one."""
+    settings = job.stage.model.loss
+    if settings is None:
+        return trainer_class
+    from trainers.methods.losses import prepared_ewc, with_loss
+
+    if settings.ewc is None:
+        return with_loss(trainer_class, settings)
+    sources = [source.source for source in job.stage.data.mix]
+    kept = [sources[example.source] == settings.ewc.source for example in job.stage.examples]
+    ewc = prepared_ewc(
+        job.output.parent / "ewc.safetensors",
+        job.model,
+        [row for row, keep in zip(rows, kept, strict=True) if keep],
+        settings.ewc,
+        seed=job.recipe.model.seed,
+    )
+    return with_loss(trainer_class, settings, ewc)
+
+
+METHOD = SupervisedFineTuning()
+
+
+def tokenised(job: Job, examples: Sequence[Example]) -> Any:
+    """Rows of `input_ids` and `labels`; of a chat pair only the answer is learned.
+
+    The backend encodes prompts exactly as scoring does, so that the model is asked in training
+    what it will be asked in the suite. Raises UserError for a row that is longer than allowed.
+    """
+    from datasets import Dataset
+
+    end = job.tokenizer.eos_token_id
+    rows = [_row(example, job.backend, end) for example in examples]
+    require_lengths(job, examples, [len(row["input_ids"]) for row in rows])
+    return Dataset.from_list(rows)
+
+
+def _row(example: Example, backend: Any, end: int) -> dict[str, list[int]]:
+    if example.text is not None:
+        # A text begins as it does when its perplexity is taken: after the prefix token.
+        ids = [*backend.encode(example.text), end]
+        return {
+            "input_ids": [backend.prefix_token_id, *ids],
+            "labels": [IGNORED, *ids],
+        }
+    prompt = list(backend.encode_chat(example.prompt))
+    answer = [*backend.encode(example.completion or ""), end]
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}

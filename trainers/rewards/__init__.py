@@ -1,0 +1,1 @@
+"""Rewards that reinforcement learning maximizes, and what keeps them honest."""
