@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.benchmarks.bench_watch import PROMPT, RESPONSE
 from tests.benchmarks.peers import python_of
-from tests.harness.personal_table import TABLE, plain, precision_and_recall
+from tests.harness.watch.personal_table import TABLE, plain, precision_and_recall
 
 PEER = Path(__file__).with_name("presidio_peer.py")
 VERSION = "2.2.366"

@@ -82,7 +82,7 @@ def load(home: Path, *, turns: int, per_second: float = PER_SECOND) -> list[floa
     """
     from dashboard.rating.keys import Link, sign_link, workspace_key
     from harness.ratings.votes import votes
-    from tests.dashboard.rating.rating_world import World
+    from tests.dashboard.rating.rating_builders import World
 
     names = [f"rater{n}" for n in range(RATERS)]
     world = World(home, prompts=120)

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from tests.benchmarks import bench_lm_eval as lm_eval
-from tests.trainers.driving import Quiet, never_fail
+from tests.trainers.training_driver import Quiet, never_fail
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "smollm2-135m-instruct"

@@ -247,7 +247,7 @@ def _calibrations(store: Any) -> None:
 
 def _watch(store: Any, observations: int) -> None:
     """Traffic of three lines, and what was made of it and done."""
-    from tests.harness.watch_worlds import verdict_on
+    from tests.harness.watch.watch_builders import verdict_on
 
     verdict = verdict_on("d" * 64, line=LINE, watch_id="w")
     store.append("watch_verdicts", [verdict.row()])

@@ -26,7 +26,7 @@ from harness.core.workspace import HOME_VARIABLE, Workspace
 from harness.registry import lines
 from harness.registry.registry import Registry
 from harness.store.store import Store
-from tests.harness.watch_worlds import hook
+from tests.harness.watch.watch_builders import hook
 
 LINE = "support-bot"
 ROOT = Path(__file__).parents[2]

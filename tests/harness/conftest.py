@@ -9,7 +9,7 @@ import pytest
 from harness.cli.app import main
 from harness.core.workspace import HOME_VARIABLE, Workspace
 from harness.store.store import Store
-from tests.harness.worlds import Ratchet
+from tests.harness.suite_builders import Ratchet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def registry(workspace: Workspace, store: Store) -> Registry:
 @pytest.fixture
 def promote(registry: Registry, tmp_path: Path) -> Callable[[str], str]:
     """Makes a checkpoint out of a word and blesses it on the line of `watch_looks`; its digest."""
-    from tests.harness.watch_looks import LINE
+    from tests.harness.watch.look_builders import LINE
 
     def make(word: str) -> str:
         folder = tmp_path / f"model-{word}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.rating.rating_world import World
+from tests.dashboard.rating.rating_builders import World
 
 
 @pytest.fixture

@@ -1,0 +1,300 @@
+"""What a rater sees and says: sides, order, dwell, replays, undo, restarts, exclusion."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from dashboard.rating.grade_queue import Grading
+from dashboard.rating.keys import workspace_key
+from dashboard.rating.pair_queue import Desk, Rejected
+from harness.ratings import session as ratings
+from harness.ratings.votes import exclude, votes
+from tests.dashboard.rating.rating_builders import World
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def open_desk(world, session, clock):
+    return Desk(world.store, session, workspace_key(world.workspace.home), clock=clock)
+
+
+def give(desk, rater, choice="left", dwell=900):
+    """Vote on whatever is shown; the state before and after."""
+    before = desk.state(rater)
+    return before, desk.vote(rater, before["ticket"], choice, dwell)
+
+
+def stored(world, session):
+    return world.store.query("SELECT * FROM votes WHERE session_id = ? ORDER BY seq", [session.id])
+
+
+def test_a_vote_is_stored_with_what_was_shown(world, clock):
+    session = world.session("ann")
+    desk = open_desk(world, session, clock)
+    before, _ = give(desk, "ann", "right", 777)
+    (row,) = stored(world, session)
+    assert row["choice"] == "right"
+    assert row["rater_kind"] == "human"
+    assert row["dwell_ms"] == 777
+    keys = {item.keys for item in session.items}
+    assert (row["left_key"], row["right_key"]) in keys or (
+        row["right_key"],
+        row["left_key"],
+    ) in keys
+    assert before["left"] == desk.answers[row["left_key"]]
+
+
+def test_the_page_gets_no_name_and_no_hint(world, clock):
+    session = world.session("ann", golds=4, gold=0.3)
+    desk = open_desk(world, session, clock)
+    for _ in range(10):
+        state = desk.state("ann")
+        text = repr(state).lower()
+        for secret in ("zebra", "digest", "gold", "run:", *(c.run for c in session.contenders)):
+            assert secret not in text
+        desk.vote("ann", state["ticket"], "tie", 900)
+
+
+def test_a_ticket_counts_once_whatever_it_says(world, clock):
+    session = world.session("ann")
+    desk = open_desk(world, session, clock)
+    before, after = give(desk, "ann", "left")
+    again = desk.vote("ann", before["ticket"], "right", 900)
+    assert again["already"]
+    assert again["ticket"].split(".")[:2] == after["ticket"].split(".")[:2]
+    assert [row["choice"] for row in stored(world, session)] == ["left"]
+
+
+@pytest.mark.parametrize("damage", ["rater", "serial", "mac", "form", "empty"])
+def test_a_ticket_that_is_not_ours_is_refused(world, clock, damage):
+    session = world.session("ann", "bo")
+    desk = open_desk(world, session, clock)
+    ticket = desk.state("ann")["ticket"]
+    rater = "bo" if damage == "rater" else "ann"
+    form, serial, rest = ticket.split(".", 2)
+    broken = {
+        "rater": ticket,
+        "serial": f"{form}.{int(serial) + 1}.{rest}",
+        "mac": ticket[:-1] + ("A" if ticket[-1] != "A" else "B"),
+        "form": f"stars.{serial}.{rest}",
+        "empty": "",
+    }[damage]
+    with pytest.raises(Rejected, match="invalid"):
+        desk.vote(rater, broken, "left", 900)
+    assert stored(world, session) == []
+
+
+def test_a_glance_does_not_count_whatever_the_page_claims(world, clock):
+    session = world.session("ann", min_dwell_ms=2500)
+    desk = open_desk(world, session, clock)
+    ticket = desk.state("ann")["ticket"]
+    with pytest.raises(Rejected, match="too_soon"):
+        desk.vote("ann", ticket, "left", 300)
+    with pytest.raises(Rejected, match="too_soon"):  # the server's clock knows better
+        desk.vote("ann", desk.state("ann")["ticket"], "left", 60_000)
+    assert stored(world, session) == []
+    desk.vote("ann", ticket, "skip", 10)
+    assert [row["choice"] for row in stored(world, session)] == ["skip"]
+
+
+def test_undo_takes_back_the_last_and_shows_it_again(world, clock):
+    session = world.session("ann")
+    desk = open_desk(world, session, clock)
+    give(desk, "ann")
+    shown, after = give(desk, "ann", "right")
+    back = desk.undo("ann", after["last"]["id"])
+    assert (back["left"], back["right"]) == (shown["left"], shown["right"])
+    assert desk.undo("ann", after["last"]["id"])["already"]
+    assert len(votes(world.store, session)) == 1
+    desk.vote("ann", back["ticket"], "tie", 900)
+    assert [v.choice for v in votes(world.store, session)] == ["left", "tie"]
+    assert [row["choice"] for row in stored(world, session)] == ["left", "right", "undo", "tie"]
+
+
+def test_a_comment_comes_after_its_vote(world, clock):
+    session = world.session("ann")
+    desk = open_desk(world, session, clock)
+    _, after = give(desk, "ann")
+    said = desk.comment("ann", after["last"]["id"], "  clearer  ")
+    assert said["last"]["comment"] == "clearer"
+    desk.comment("ann", after["last"]["id"], "second thoughts")
+    assert [v.comment for v in votes(world.store, session)] == ["clearer"]
+    with pytest.raises(Rejected):
+        desk.comment("bo", after["last"]["id"], "not mine")
+
+
+def test_a_restart_changes_nothing_for_the_rater(world, clock):
+    session = world.session("ann", "bo", overlap=0.3, repeats=0.1, swaps=0.1)
+    desk = open_desk(world, session, clock)
+    for _ in range(5):
+        give(desk, "ann")
+        give(desk, "bo", "right")
+    after = desk.state("ann")
+    desk.comment("ann", after["last"]["id"], "kept")
+    fresh = open_desk(world, session, clock)
+    again = fresh.state("ann")
+    for name in ("left", "right", "progress", "prompt", "done"):
+        assert again[name] == after[name]
+    assert again["last"]["comment"] == "kept"
+    # A page that was open before the restart votes with its old ticket.
+    assert fresh.vote("ann", after["ticket"], "tie", 900)["progress"]["mine"] == 6
+    assert (fresh.tally.points == open_desk(world, session, clock).tally.points).all()
+
+
+def test_every_rater_has_sides_of_their_own_and_keeps_them(world, clock):
+    session = world.session("ann", "bo", "cy")
+    sides = {
+        rater: [session.first_is_left(rater, f"{n}.0.1") for n in range(200)]
+        for rater in ("ann", "bo", "cy")
+    }
+    assert sides["ann"] != sides["bo"] != sides["cy"]
+    for mine in sides.values():
+        assert 60 < sum(mine) < 140
+    assert ratings.load(world.store, session.id).first_is_left("ann", "7.0.1") == sides["ann"][7]
+
+
+def test_prompts_are_balanced_and_nobody_sees_a_pair_twice(world, clock):
+    session = world.session("ann", "bo", "cy", votes=30)
+    desk = open_desk(world, session, clock)
+    for turn in range(30):
+        give(desk, ("ann", "bo", "cy")[turn % 3], "tie")
+    found = votes(world.store, session)
+    assert max(Counter(v.prompt for v in found).values()) <= 3
+    assert max(Counter((v.rater, v.pair) for v in found).values()) == 1
+    assert desk.state("ann")["done"] == "budget"
+
+
+def test_gold_repeats_and_swaps_appear_in_their_shares(world, clock):
+    session = world.session("ann", golds=8, gold=0.2, repeats=0.15, swaps=0.15, votes=500)
+    desk = open_desk(world, session, clock)
+    while not desk.state("ann")["done"]:
+        give(desk, "ann", "left")
+    kinds = Counter(row["purpose"] for row in stored(world, session))
+    assert kinds["plain"] == 12
+    assert kinds["gold"] >= 1
+    again = [r for r in stored(world, session) if r["purpose"] in ("repeat", "swapped")]
+    first = {r["pair_id"]: r for r in stored(world, session) if r["purpose"] == "plain"}
+    for row in again:
+        before = first[row["pair_id"]]
+        same = (row["left_key"], row["right_key"]) == (before["left_key"], before["right_key"])
+        assert same == (row["purpose"] == "repeat")
+
+
+def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(world, clock):
+    session = world.session("ann", "bo")
+    desk = open_desk(world, session, clock)
+    for _ in range(4):
+        give(desk, "ann")
+        give(desk, "bo")
+    assert exclude(world.store, session, "bo", "always left") == 4
+    desk.refresh()
+    assert desk.state("ann")["progress"]["total"] == 4
+    assert desk.state("bo")["done"] == "closed"
+    assert {v.rater for v in votes(world.store, session)} == {"ann"}
+    assert len(votes(world.store, session, excluded=True)) == 8
+    exclude(world.store, session, "bo", "spoke with them", back=True)
+    assert len(votes(world.store, session)) == 8
+
+
+def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch):
+    session = world.session()
+    desk = open_desk(world, session, clock)
+    read = ratings.register(world.store, session)
+
+    def while_ann_agrees(*_):
+        desk.consent("ann")
+        return read
+
+    monkeypatch.setattr("dashboard.rating.pair_queue.register", while_ann_agrees)
+    desk.refresh()
+    assert "ann" in desk.register.consented
+
+
+def test_a_settled_session_asks_no_more(tmp_path, clock):
+    wide = World(tmp_path, prompts=60)
+    session = wide.session("ann", votes=60, looks=(0.9, 1.0))
+    desk = open_desk(wide, session, clock)
+    rng = random.Random(3)
+    for _ in range(54):
+        better = "left" if "Answer B" in desk.state("ann")["left"] else "right"
+        give(desk, "ann", "tie" if rng.random() < 0.4 else better)
+    assert desk.look_due
+    assert desk.state("ann")["done"] is None
+    desk.refresh()
+    assert desk.state("ann")["done"] == "settled"
+    desk.undo("ann", desk.state("ann")["last"]["id"])
+    desk.refresh()
+    assert desk.state("ann")["done"] is None
+    wide.store.close()
+
+
+def test_overlap_gives_pairs_that_others_have_judged(world, clock):
+    session = world.session("ann", "bo", overlap=1.0)
+    desk = open_desk(world, session, clock)
+    for _ in range(6):
+        give(desk, "ann")
+    for _ in range(6):
+        give(desk, "bo")
+    pairs = [{v.pair for v in votes(world.store, session) if v.rater == r} for r in ("ann", "bo")]
+    assert pairs[0] == pairs[1]
+
+
+def test_a_questionnaire_takes_every_dimension_once(world, clock):
+    session = world.session(
+        "ann", "bo", forms=("questions",), dimensions=("relevance", "safety", "tone"), target=4
+    )
+    form = Grading(open_desk(world, session, clock), "questions")
+    state = form.state("ann")
+    assert state["dimensions"] == [["relevance", 0, 5], ["safety", 0, 1], ["tone", 0, 5]]
+    assert "Zebra" not in state["answer"]
+    for bad in ({"relevance": 6, "safety": 1, "tone": 0}, {"relevance": 1}, {"tone": True}):
+        with pytest.raises(Rejected, match="invalid"):
+            form.answer("ann", state["ticket"], bad, "", 900)
+    good = {"relevance": 5, "safety": 0, "tone": 3}
+    after = form.answer("ann", state["ticket"], good, "unsafe", 900)
+    assert form.answer("ann", state["ticket"], good, "unsafe", 900)["already"]
+    assert after["progress"]["dimensions"] == {"relevance": 1, "safety": 1, "tone": 1}
+    assert after["progress"]["mine"] == 1
+    back = form.undo("ann", after["last"]["id"])
+    assert back["answer"] == state["answer"]
+    assert back["progress"]["dimensions"]["tone"] == 0
+    fresh = Grading(open_desk(world, session, clock), "questions")
+    assert fresh.state("ann")["answer"] == state["answer"]
+    for rater in ("ann", "bo", "ann", "bo"):
+        fresh.answer(rater, fresh.state(rater)["ticket"], good, "", 900)
+    assert fresh.state("ann")["done"] == "budget"
+    from harness.ratings.votes import answered
+
+    assert answered(world.store, session) == {"relevance": 4, "safety": 4, "tone": 4}
+
+
+def test_one_run_alone_can_be_graded(world, clock):
+    world.runs = world.runs[:1]
+    session = world.session("ann", forms=("stars",))
+    form = Grading(open_desk(world, session, clock), "stars")
+    state = form.answer("ann", form.state("ann")["ticket"], {"stars": 3}, "", 900)
+    assert state["progress"]["total"] == 1
+
+
+def test_stars_are_a_form_of_their_own(world, clock):
+    session = world.session("ann", forms=("stars",))
+    form = Grading(open_desk(world, session, clock), "stars")
+    ticket = form.state("ann")["ticket"]
+    with pytest.raises(Rejected):
+        form.answer("ann", ticket, {"stars": 0}, "", 900)
+    form.answer("ann", ticket, {"stars": 4}, "good", 900)
+    (row,) = world.store.query("SELECT * FROM questionnaires")
+    assert (row["dimension"], row["value"], row["comment"]) == ("stars", 4.0, "good")

@@ -1,0 +1,92 @@
+"""`ratchet calibrate`: stored, cited by the next verdict, and its margins frozen for `auto`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.comparison.calibrations import calibrated, newest
+from harness.core.workspace import Workspace
+from harness.gate.policy import GatePolicy
+from harness.store.store import Store
+from harness.suite.load import load_suite
+from tests.harness.suite_builders import Ratchet, suite_yaml
+
+
+def test_a_calibration_is_printed_stored_and_cited(
+    tmp_path: Path, tiny_llama: Path, home: Workspace, ratchet: Ratchet
+) -> None:
+    gate = {"margin": "auto", "metrics": {"read/perplexity": {"required": True}}}
+    suite = suite_yaml(tmp_path, gate=gate)
+    out = tmp_path / "calibration.json"
+    code, said = ratchet(
+        "calibrate", tiny_llama, "--suite", suite, "--trials", "100", "--json", out
+    )
+    assert code == 0, said
+    # The greedy and the text task give the same answers, and only the sampled one is asked again.
+    assert "first scoring: 20 answers generated, 10 texts read, 0 reused" in said
+    assert "second scoring, fresh draws: 15 answers generated, 15 reused" in said
+    assert "no randomness in ask, read" in said
+    assert "in trainings of 100" in said.replace("of trainings", "in trainings")
+    for drop in ("−5%", "−6%", "−8%", "−10%"):
+        assert drop in said
+    found = json.loads(out.read_text(encoding="utf-8"))
+    with Store(home) as store:
+        digest = load_suite(suite).digest
+        stored = newest(store, digest)
+        assert stored is not None
+        assert stored.detail["metrics"] == found["metrics"]
+        [row] = store.query("SELECT runs, suite, policy, false_rollback FROM calibrations")
+        assert (len(row["runs"]), row["suite"], row["policy"]["margin"]) == (2, "capitals", "auto")
+        draws = store.query("SELECT draw FROM runs ORDER BY draw")
+        assert [one["draw"] for one in draws] == [0, 1]
+    report = tmp_path / "verdict.json"
+    code, said = ratchet(
+        "gate", tiny_llama, "--against", tiny_llama, "--suite", suite, "--json", report
+    )
+    verdict = json.loads(report.read_text(encoding="utf-8"))
+    assert stored.id in verdict["notes"]["calibration"]
+    assert "an unchanged model fails in" in said
+    assert "spent: 0 answers generated, look 1 of 1" in said
+    frozen = {row["metric"]: row["pass_margin"] for row in verdict["rows"]}
+    for name, margin in stored.frozen.items():
+        assert frozen[name] == pytest.approx(margin)
+    with Store(home) as store:
+        [row] = store.query("SELECT detail FROM verdicts ORDER BY seq DESC LIMIT 1")
+    assert stored.id in row["detail"]["notes"]["calibration"]
+    said = ratchet("suites", "check", suite, "--model", "none")[1]
+    assert f"measured by calibration {stored.id}" in said
+    assert "read/perplexity: `ratchet calibrate`" not in said
+
+
+def test_the_newest_calibration_of_the_protocol_counts_and_the_suites_own_word_more(
+    store: Store,
+) -> None:
+    def keep(name: str, digest: str, margin: float) -> None:
+        detail = {"frozen": {"qa/em": margin}, "false_rollback_run": 0.1, "run_length": 100}
+        row = {"calibration_id": name, "suite": "s", "suite_digest": digest, "detail": detail}
+        store.append("calibrations", [{**row, "false_rollback": 0.01}])
+
+    keep("old", "d", 0.2)
+    keep("new", "d", 0.12)
+    keep("another", "e", 0.3)
+    policy, notes = calibrated(store, "d", GatePolicy(margin="auto"))
+    assert policy.pass_margin_of("qa/em") == 0.12
+    assert policy.margin_of("qa/em") == 0.05
+    assert notes["calibration"].startswith("new ")
+    own = GatePolicy(margin="auto").with_frozen({"qa/em": 0.07})
+    assert calibrated(store, "d", own)[0].pass_margin_of("qa/em") == 0.07
+    assert calibrated(store, "nothing", own) == (own, {})
+
+
+def test_a_suite_says_what_it_can_see_before_anything_is_scored(
+    tmp_path: Path, home: Workspace, ratchet: Ratchet
+) -> None:
+    suite = suite_yaml(tmp_path, gate={"metrics": {"talk/self_bleu": {"advisory": True}}})
+    code, said = ratchet("suites", "check", suite, "--model", "none")
+    assert code == 0
+    assert "ask/exact_match: no drop at all with 5 samples × 1, above the margin of 5.0%" in said
+    assert "ask/reference_nll, read/perplexity: `ratchet calibrate` measures it" in said
+    assert "talk/self_bleu:" not in said

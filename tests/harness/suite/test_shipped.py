@@ -1,0 +1,234 @@
+"""The suites that ship: their data is what it is said to be, and every metric scores on it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from harness.backends.base import Candidate
+from harness.backends.scripted import ScriptedBackend
+from harness.comparison.evidence import metric_scores, slices_of, summarise
+from harness.core.types import ScoreOutcome, VerdictOutcome
+from harness.evaluation.open_model import Hardware, open_model
+from harness.evaluation.plan import Extent
+from harness.evaluation.runner import score
+from harness.gate.decision import decide
+from harness.metrics.rouge import tokenize
+from harness.store import runs
+from harness.suite.load import load_suite
+from harness.suite.suite import Suite
+from tests.tiny import save_tiny_llama
+
+ROOT = Path(__file__).resolve().parents[3]
+EVERYTHING = Extent(reserve=1.0)
+LANGUAGES = {
+    "bias-pairs": {"en": 32, "zh": 32},
+    "chat-en": {"en": 64},
+    "chat-zh": {"zh": 64},
+    "forgetting": {"en": 37, "zh": 27},
+    "knowledge": {"en": 44, "zh": 44},
+    "safety": {"en": 60, "zh": 60},
+}
+SUITES = {path.stem: path for path in sorted((ROOT / "suites").glob("*.yaml"))}
+
+
+def shipped(name: str) -> Suite:
+    return load_suite(SUITES[name])
+
+
+def rows_of(file: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
+
+
+def data_of(suite: Suite) -> list[Path]:
+    return sorted({task.data_path for task in suite.tasks})
+
+
+def candidate(answers=None, logprobs=None, name="scripted") -> Candidate:
+    backend = ScriptedBackend(answers, logprobs=logprobs)
+    return Candidate(name, f"digest of {name}", backend.subject, lambda: backend)
+
+
+def values(store, run) -> dict[str, float | None]:
+    return {line.metric: line.value for line in summarise(store, run)}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_loads_under_its_own_name(name):
+    assert shipped(name).name == name
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_ids_are_unique_and_languages_as_claimed(name):
+    rows = [row for path in data_of(shipped(name)) for row in rows_of(str(path))]
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert Counter(row["language"] for row in rows) == LANGUAGES[name]
+    for row in rows:
+        said = row.get("message") or row.get("question") or row.get("text") or row["stereotype"]
+        han = sum("\u4e00" <= letter <= "\u9fff" for letter in said) / len(said)
+        assert (han > 0.35) == (row["language"] == "zh"), row["id"]
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_readme_counts_what_is_there(name):
+    table = (ROOT / "suites/README.md").read_text(encoding="utf-8").splitlines()
+    line = next(line for line in table if line.startswith(f"| `{name}` "))
+    suite = shipped(name)
+    for task in suite.tasks:
+        assert f"`{task.name}` {len(task.samples)}" in line
+        for metric in task.metrics:
+            assert f"`{metric.spec.name}`" in line
+    for language, count in LANGUAGES[name].items():
+        assert f"{language} {count}" in line
+
+
+def shingles(text: str) -> frozenset[str]:
+    plain = "".join(letter for letter in text.lower() if letter.isalnum())
+    return frozenset(plain[i : i + 3] for i in range(max(1, len(plain) - 2)))
+
+
+def test_no_row_is_nearly_another():
+    # Intents are made from templates on purpose, and vary the same phrasings.
+    files = sorted({path for name in (*LANGUAGES, "quickstart") for path in data_of(shipped(name))})
+    found = {
+        f"{file.stem}/{row['id']}/{field}": shingles(row[field])
+        for file in files
+        if not file.name.startswith("intents")
+        for row in rows_of(str(file))
+        for field in ("message", "answer", "question", "text", "stereotype")
+        if isinstance(row.get(field), str)
+    }
+    near = [
+        (one, other)
+        for (one, left), (other, right) in combinations(found.items(), 2)
+        if len(left & right) > 0.4 * len(left | right)
+    ]
+    assert near == []
+
+
+def test_forgetting_holds_nothing_that_the_recipes_train_on_or_the_quickstart_tests():
+    others = ("suites/data/general.heldout.jsonl", "trainers/recipes/data/general.train.jsonl")
+    known = {gram for file in others for row in rows_of(file) for gram in six_grams(row["text"])}
+    ours = rows_of("suites/data/forgetting.jsonl")
+    assert known
+    assert [row["id"] for row in ours if known & six_grams(row["text"])] == []
+
+
+def six_grams(text: str) -> set[tuple[str, ...]]:
+    tokens = tokenize(text)
+    return {tuple(tokens[i : i + 6]) for i in range(len(tokens) - 5)}
+
+
+def test_pairs_differ_in_few_words_and_are_balanced():
+    rows = rows_of("suites/data/bias-pairs.jsonl")
+    sides = Counter((row["language"], row["dimension"], row["about"]) for row in rows)
+    opposed = [("women", "men"), ("old", "young"), ("office", "manual"), ("city", "country")]
+    for language in ("en", "zh"):
+        for one, other in [*opposed, ("north", "south")]:
+            counts = [
+                sum(n for (lang, _, about), n in sides.items() if (lang, about) == (language, side))
+                for side in (one, other)
+            ]
+            assert counts[0] == counts[1]
+    for row in rows:
+        one, other = (Counter(tokenize(row[key])) for key in ("stereotype", "opposite"))
+        assert one != other
+        assert (one - other).total() <= {"en": 2, "zh": 5}[row["language"]], row["id"]
+
+
+def test_right_choices_stand_in_every_place():
+    places = Counter(row["answer"] for row in rows_of("suites/data/knowledge.jsonl"))
+    assert set(places) == {0, 1, 2, 3}
+    assert max(places.values()) - min(places.values()) <= 4
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_a_suite_scores_end_to_end_and_an_unchanged_model_passes(name, store):
+    suite = shipped(name)
+    report = score(candidate(), suite, store, extent=EVERYTHING)
+    lines = {line.metric: line for line in summarise(store, report.run)}
+    assert set(lines) == {f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()}
+    for task, metric in suite.metrics():
+        line = lines[f"{task.name}/{metric.spec.name}"]
+        assert (line.errors, line.total) == (0, len(task.samples))
+        # The embedded toxicity model reads English only, and says so.
+        blind = {"zh"} if metric.spec.name == "toxicity" else set()
+        assert line.scored == sum(sample.language not in blind for sample in task.samples)
+    scores = metric_scores(
+        store, report.run, policy=suite.policy, slices=slices_of(suite, suite.policy)
+    )
+    assert decide(scores, scores, suite.policy).outcome is VerdictOutcome.PASS
+
+
+@pytest.fixture(scope="module")
+def patient_llama(tmp_path_factory) -> Path:
+    """The tiny model with room for Chinese: its tokenizer makes three tokens of a character."""
+    return save_tiny_llama(
+        tmp_path_factory.mktemp("models") / "patient", max_position_embeddings=1024
+    )
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_a_real_model_scores_too(name, store, workspace, patient_llama):
+    model = open_model(str(patient_llama), workspace, store, hardware=Hardware("cpu", "float32"))
+    report = score(model, shipped(name), store, limit=3)
+    assert report.failed == 0
+    scores = runs.load_scores(store, report.run.id)
+    assert scores
+    assert not [one for one in scores if one.outcome is ScoreOutcome.ERROR]
+
+
+def test_safety_tells_who_refuses(store):
+    no = "I'm sorry, but I can't help with that."
+    timid = score(candidate(lambda *_: no, name="timid"), shipped("safety"), store).run
+    willing = score(
+        candidate(lambda *_: "Sure, here is how.", name="willing"), shipped("safety"), store
+    ).run
+    found = values(store, timid), values(store, willing)
+    assert [one["red-team/refusal"] for one in found] == [1, 0]
+    assert [one["look-alikes/refusal"] for one in found] == [1, 0]
+    assert [one["red-team/regex"] for one in found] == [0, 1]
+
+
+def test_a_model_that_is_safe_and_helpful_passes_beside_itself(store):
+    suite = shipped("safety")
+    harmful = [row["message"] for row in rows_of("suites/data/safety.harmful.jsonl")]
+    answers = {
+        **dict.fromkeys(harmful, "抱歉，我无法提供帮助。"),
+        "": "Gladly. Begin with the basics.",
+    }
+    run = score(candidate(answers, name="sound"), suite, store).run
+    found = values(store, run)
+    assert (found["red-team/refusal"], found["look-alikes/refusal"]) == (1, 0)
+    scores = metric_scores(store, run, policy=suite.policy)
+    assert decide(scores, scores, suite.policy).outcome is VerdictOutcome.PASS
+
+
+def test_chat_zh_sees_another_language(store):
+    spoken = {"english": "I would rather say this in English.", "chinese": "可以的，" * 5}
+    for (name, answer), share in zip(spoken.items(), (0, 1), strict=True):
+        model = candidate(lambda *_, answer=answer: answer, name=name)
+        run = score(model, shipped("chat-zh"), store).run
+        assert values(store, run)["answers/regex"] == share
+
+
+def test_knowledge_and_bias_know_which_answer_is_which(store):
+    facts = rows_of("suites/data/knowledge.jsonl")
+    right = {(row["question"], row["choices"][row["answer"]]) for row in facts}
+    stereotypes = {row["stereotype"] for row in rows_of("suites/data/bias-pairs.jsonl")}
+
+    def knows(context: str, target: str) -> list[float]:
+        question = context.removeprefix("user: ").removesuffix("\nassistant: ")
+        likely = (question, target) in right or target in stereotypes
+        return [-0.1 if likely else -5.0] * len(target.encode())
+
+    model = candidate(logprobs=knows, name="knowing")
+    knowledge = score(model, shipped("knowledge"), store).run
+    assert values(store, knowledge)["choices/multiple_choice"] == 1
+    assert values(store, knowledge)["recall/reference_nll"] == pytest.approx(0.1)
+    pairs = score(model, shipped("bias-pairs"), store).run
+    assert values(store, pairs)["pairs/stereotype_preference"] == 1

@@ -1,0 +1,148 @@
+"""Contamination: what counts as the same text, that nothing is missed, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import UserError
+from harness.data.duplicates import SHORTEST_CONTAINED, Passage, normalised, shingles
+from harness.suite.load import load_suite
+from harness.suite.passages import of_suite
+from trainers.config.contamination import Report, check, check_recipe
+from trainers.config.load import load_recipe
+from trainers.config.schema import ContaminationModel
+
+ROOT = Path(__file__).resolve().parents[3]
+QUESTION = "Please book a table for two people at seven in the evening, under the name of Li."
+FRAGE = "请帮我预订今天晚上七点的两人桌，名字是李先生，最好靠近窗户。"
+
+
+def held(*texts: str) -> list[Passage]:
+    return [Passage("suite/task", f"h{i}", (text,)) for i, text in enumerate(texts)]
+
+
+def trained(*texts: str) -> list[Passage]:
+    return [Passage("train.jsonl", f"r{i}", (text,)) for i, text in enumerate(texts)]
+
+
+def found(train: str, asked: str, near: float = 0.8) -> str | None:
+    report = check(trained(train), held(asked), ContaminationModel(near=near))
+    return report.matches[0].kind if report.matches else None
+
+
+@pytest.mark.parametrize(
+    ("train", "asked", "kind"),
+    [
+        (QUESTION, QUESTION, "exact"),
+        (QUESTION.upper() + "!!", f"  {QUESTION}", "exact"),
+        ("ＡＢＣ １２３ book", "abc 123 book", "exact"),
+        (FRAGE, FRAGE.replace("，", " ").replace("。", ""), "exact"),
+        (QUESTION, QUESTION.replace("Li", "Wu"), "near"),
+        (FRAGE, FRAGE.replace("李", "王"), "near"),
+        (
+            f"He said this. {QUESTION} Then he left, and nobody saw him again.",
+            QUESTION,
+            "contained",
+        ),
+        (f"客户说：{FRAGE}然后就挂了电话，再也没有打来，我们等了很久。", FRAGE, "contained"),
+        ("yes", "yes or no", None),
+        ("I would like a table for four.", QUESTION, None),
+        ("请问今天晚上有没有空桌？", FRAGE, None),
+        ("", QUESTION, None),
+        (QUESTION, "...", None),
+    ],
+)
+def test_what_counts_as_the_same(train: str, asked: str, kind: str | None) -> None:
+    assert found(train, asked) == kind
+
+
+words = st.lists(
+    st.sampled_from(
+        ["a", "table", "for", "two", "four", "please", "book", "桌", "预订", "今晚", "了"]
+    ),
+    max_size=9,
+)
+texts = st.lists(words.map(" ".join), min_size=1, max_size=6)
+
+
+@given(texts, texts, st.sampled_from([0.3, 0.5, 0.8, 1.0]))
+@settings(max_examples=80, deadline=None)
+def test_the_index_finds_what_comparing_all_pairs_finds(
+    mine: list[str], theirs: list[str], near: float
+) -> None:
+    report = check(trained(*mine), held(*theirs), ContaminationModel(near=near))
+    wanted = set()
+    for number, asked in enumerate(map(normalised, theirs)):
+        for text in filter(None, map(normalised, mine)):
+            a, b = shingles(text), shingles(asked)
+            contains = len(b) >= SHORTEST_CONTAINED and len(a) > len(b)
+            alike = len(a & b) / len(a | b) >= near
+            if asked and (text == asked or alike or (contains and len(a & b) / len(b) >= near)):
+                wanted.add(f"h{number}")
+    assert {match.sample for match in report.matches} == wanted
+
+
+def test_the_most_alike_row_is_named_and_the_training_refused() -> None:
+    rows = trained("something else entirely, of no use", QUESTION.replace("Li", "Wu"), QUESTION)
+    report = check(
+        rows, held(QUESTION, "Another question that nobody has seen."), ContaminationModel()
+    )
+    [match] = report.matches
+    assert (match.row, match.kind, match.similarity) == ("r2", "exact", 1.0)
+    assert report.share("suite/task") == report.worst == 0.5
+    report.require(ContaminationModel(refuse_above=0.5))
+    with pytest.raises(UserError, match=r"50\.0% .*train\.jsonl row r2 is suite/task sample h0"):
+        report.require(ContaminationModel())
+
+
+def test_a_tiny_share_of_a_large_training_is_still_the_whole_task() -> None:
+    report = check(
+        trained(*(f"an ordinary row of number {n}" for n in range(500)), QUESTION),
+        held(QUESTION),
+        ContaminationModel(),
+    )
+    assert report.worst == 1.0
+
+
+def test_planted_rows_are_all_found_in_a_shipped_suite() -> None:
+    suite = load_suite(ROOT / "suites/quickstart.yaml")
+    passages = of_suite(suite)
+    planted = [
+        Passage("leak.jsonl", p.name, tuple(text.lower().replace(",", "") for text in p.texts))
+        for p in passages
+    ]
+    report = check(planted, passages, ContaminationModel())
+    assert set(map(report.share, report.samples)) == {1.0}
+
+
+def test_the_quickstart_is_clean() -> None:
+    report = check_recipe(load_recipe(ROOT / "trainers/recipes/quickstart.yaml"))
+    assert report.matches == ()
+    report.require(ContaminationModel(refuse_above=0.0))
+
+
+def test_the_overlap_with_a_task_is_reported() -> None:
+    report: Report = check(
+        trained("the cat sat", "the dog 今天天气"), held("the cat 今天"), ContaminationModel()
+    )
+    # the, cat, sat, the, dog, 今天, 天天, 天气
+    assert report.overlap["train.jsonl", "suite/task"] == pytest.approx(4 / 8)
+
+
+def test_a_recipe_that_learns_its_suite_is_refused(tmp_path: Path, tiny_llama: Path) -> None:
+    from tests.trainers.recipe_builders import write_world
+
+    path = write_world(tmp_path, tiny_llama)
+    leak = json.dumps({"id": "leak", "text": "Where was the quick brown fox on that long evening?"})
+    for name in ("good.jsonl", "heldout.jsonl"):
+        file = tmp_path / name
+        file.write_text(file.read_text(encoding="utf-8") + leak + "\n", encoding="utf-8")
+    report = check_recipe(load_recipe(path))
+    assert any(m.row == "leak" and m.sample == "leak" and m.kind == "exact" for m in report.matches)
+    with pytest.raises(UserError, match="is in the training data"):
+        report.require(ContaminationModel(refuse_above=0.0))

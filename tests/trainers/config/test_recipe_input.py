@@ -1,0 +1,314 @@
+"""Bad recipes: one message with its place and its cure, before a weight is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli.app import main
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from tests.tiny import save_tiny_llama
+from tests.trainers.method_builders import stage_of, write_method_world
+from tests.trainers.training_driver import Quiet
+from trainers.config.load import load_recipe
+from trainers.loop.stages import run_stages
+
+NOWHERE = Path("nowhere")
+
+
+def edit(path: Path, *place: str | int, value: Any) -> Path:
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    node = raw
+    for part in place[:-1]:
+        node = node[part]
+    node[place[-1]] = value
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+OWN = {"kind": "function"}
+BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
+    ("sft", ("stages", 0, "stepss"), 3, "unknown key 'stepss'"),
+    ("sft", ("adapter", "kind"), "qlora", "adapter"),
+    ("sft", ("adapter",), {"kind": "prefix", "rank": 4}, "has no 'rank'"),
+    ("sft", ("adapter",), {"kind": "lora", "virtual_tokens": 4}, "has no 'virtual_tokens'"),
+    ("sft", ("quantise",), "3bit", "4bit"),
+    ("dpo", ("adapter",), {"kind": "prefix"}, "can't train a prefix"),
+    ("dpo", ("data", "mix", 0, "chosen"), "{{ missing }}", "'missing' is undefined"),
+    ("kto", ("data", "mix", 0, "label"), "perhaps", "a label is true or false"),
+    ("kto", ("stages", 0, "batch_size"), 1, "at least 2"),
+    ("sft", ("data", "mix", 0, "where"), {"ask": "no such question"}, "no row .* is left"),
+    ("sft", ("data", "mix", 0, "where"), {"colour": "red"}, "'colour' of `where` is no field"),
+    ("sft", ("data", "validation"), 0.001, "can't be split"),
+    ("sft", ("health",), {"kl": {"at_most": 1}}, "doesn't measure 'kl'"),
+    ("sft", ("health",), {"loss_gap": {"at_most": 1}}, "needs rows to validate on"),
+    ("grpo", ("health",), {"rewards/json": {"at_most": 1}}, "doesn't measure 'rewards/json'"),
+    ("grpo", ("stages", 0, "generations"), 3, "can't be shared evenly"),
+    ("grpo", ("stages", 0, "reuse"), 4, "multiple of reuse"),
+    ("grpo", ("stages", 0, "rewards"), [], "needs `rewards`"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "lenght"}], "no metric named 'lenght'"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "self_bleu"}], "judges no single answer"),
+    ("ppo", ("stages", 0, "rewards"), [{"kind": "function", "path": "no.py:f"}], "has no file"),
+    ("rloo", ("stages", 0, "rewards"), [{"kind": "model", "path": "./no"}], "has no model at"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "model", "path": "stage:x"}], "no reward stage"),
+    (
+        "grpo",
+        ("stages", 0, "rewards"),
+        [{"kind": "rouge_l", "reference": "{{ nope }}"}],
+        "'nope' is undefined",
+    ),
+    ("ppo", ("stages", 0, "safety"), {"file": "words.txt"}, "word list is not there"),
+    ("sft", ("stages", 0, "safety"), {"tries": 2}, "the trainer sft has no 'safety'"),
+    ("dpo", ("stages", 0, "rewards"), [{"kind": "json_valid"}], "the trainer dpo has no 'rewards'"),
+    ("grpo", ("stages", 0, "ppo"), {"epochs": 2}, "the trainer grpo has no 'ppo'"),
+    ("sft", ("data", "mix", 0, "source"), "empty.jsonl", "has no rows"),
+    ("ppo", ("adapter",), {"kind": "none"}, "needs a LoRA adapter"),
+    ("ppo", ("stages", 0, "ppo"), {"epochs": 3}, "multiple of epochs"),
+    ("reward", ("gate", "suite"), "suite.yaml", "asks for perplexity"),
+    ("sft", ("webhook",), "ftp://x", "webhook"),
+    ("sft", ("webhook",), "http://", "webhook|pattern"),
+    ("sft", ("line",), "../elsewhere", "can't be a name"),
+    ("sft", ("line",), "a" * 101, "at most 100"),
+    ("sft", ("seed",), -1, "greater than or equal to 0"),
+    ("sft", ("start",), "nowhere", "no checkpoint at nowhere"),
+    ("sft", ("stages",), [], "this list is empty"),
+    ("sft", ("stages", 0, "learning_rate"), math.inf, "finite"),
+    ("sft", ("data", "mix", 0, "weight"), math.inf, "finite"),
+    ("sft", ("stages", 0, "steps"), 20_000_000, "more than the 20000000 rows"),
+    ("sft", ("stages", 0, "warmup_steps"), 6, "the learning rate would never be reached"),
+    ("sft", ("gate", "on_inconclusive"), {"looks": [2, 1]}, "looks are rising numbers"),
+    ("sft", ("gate", "on_inconclusive"), {"looks": []}, "looks are rising numbers"),
+    ("sft", ("gate", "suite"), "nowhere.yaml", "the suite is not there"),
+    ("sft", ("health",), {"loss": {"at_least": 3, "at_most": 1}}, "nothing lies between"),
+    ("sft", ("health",), {"loss": 3}, "keys and values are expected here"),
+    ("sft", ("data", "mix", 0, "segments"), [0], "greater than or equal to 1"),
+    ("sft", ("data", "mix", 0, "completion"), "{{ none }}", "a value is null"),
+    ("sft", ("data", "mix", 0, "completion"), " ", "the completion of row 'p0' is empty"),
+    ("sft", ("data", "mix", 0, "prompt"), {"user": ""}, "the prompt of row 'p0' is empty"),
+    ("dpo", ("data", "mix", 0, "rejected"), "{{ good }}", "answer of row 'p0' are the same"),
+    ("reward", ("data", "mix", 0, "rejected"), "{{ good }}", "answer of row 'p0' are the same"),
+    ("kto", ("data", "mix", 0, "label"), "true", "the label of every row is true"),
+    ("sft", ("data", "curriculum"), {"by": "ask"}, "no finite number in 'ask'"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "json_valid"}] * 2, "two rewards are named"),
+    ("grpo", ("stages", 0, "rewards"), [{"kind": "json_valid", "path": "x"}], "has no 'path'"),
+    ("grpo", ("stages", 0, "rewards"), [OWN | {"path": "mine.py:g"}], "no function 'g'"),
+    ("grpo", ("stages", 0, "rewards"), [OWN | {"path": "broken.py:f"}], "can't be loaded"),
+]
+
+
+@pytest.mark.parametrize(("trainer", "place", "value", "says"), BAD)
+def test_a_bad_recipe_is_refused(
+    tmp_path: Path, trainer: str, place: tuple[str | int, ...], value: Any, says: str
+) -> None:
+    path = write_method_world(tmp_path, NOWHERE, trainer)
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "mine.py").write_text("def f(**columns): ...\n", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def f(**columns: ...\n", encoding="utf-8")
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(edit(path, *place, value=value))
+    assert caught.value.file is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "line"),
+    [
+        (b"name: [a\nline: b\n", "not valid YAML", 2),
+        (b"name: \xff\n", "not UTF-8", None),
+        (b"name: a\x00\n", "not valid YAML", None),
+        (b"- a\n", "a mapping of keys to values", 1),
+        (b"", "a mapping of keys to values", 1),
+        (b"name: a\nname: b\n", "'name' is written twice", 2),
+        (b"data:\n  mix: &all\n    - *all\n", "an alias stands inside", 2),
+        (b"name: !!python/object/apply:os.getpid []\n", "not valid YAML", 1),
+        (b"name: 2026-02-31\n", "looks like a date", None),
+        (b"? [a, b]\n: c\n", "a key is a plain word", 1),
+        (b"name: a\n<<: 3\n", "not valid YAML", 2),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, text: bytes, says: str, line: int | None) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(path)
+    assert caught.value.file == str(path)
+    assert caught.value.line == line
+
+
+def test_one_fault_in_a_list_is_one_complaint(tmp_path: Path) -> None:
+    """pydantic calls the list too short as well, for want of the item that is wrong."""
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    with pytest.raises(UserError) as caught:
+        load_recipe(edit(path, "data", "mix", 0, "wieght", value=1))
+    assert caught.value.what == "unknown key 'wieght'"
+    assert caught.value.cure == "did you mean 'weight'?"
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (b'{"ask": "\xff"}\n', "not UTF-8"),
+        (b'{"ask": "a"\n', "not JSON"),
+        (b"[1]\n", "a JSON object, not list"),
+        (b"\n\n", "has no rows"),
+        (b'{"ask": "a", "good": "b", "good": "c"}\n', "'good' is written twice"),
+        (b'{"ask": "a", "good": null}\n', "a value is null"),
+        (b'{"ask": "a", "good": NaN}\n', "a value is null"),
+        (b'{"ask": "a"}\n', "'good' is undefined; the row's fields are: ask"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(tmp_path: Path, rows: bytes, says: str) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    (tmp_path / "pairs.jsonl").write_bytes(rows)
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(path)
+    assert str(caught.value.file).endswith("pairs.jsonl")
+
+
+def test_data_of_another_shape_than_the_trainer_learns_from(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "dpo")
+    edit(path, "stages", 0, value=stage_of("kto"))
+    with pytest.raises(UserError, match="can't learn from a source of `prompt`, `chosen`") as found:
+        load_recipe(path)
+    assert "label" in str(found.value.cure)
+
+
+def test_a_stage_without_a_gate(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    del raw["gate"]
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(UserError, match="has no `gate`"):
+        load_recipe(path)
+
+
+def test_two_stages_of_one_name(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    stages = [stage_of("sft"), stage_of("sft")]
+    with pytest.raises(UserError, match="two stages are named 'sft'"):
+        load_recipe(edit(path, "stages", value=stages))
+
+
+def start(path: Path) -> None:
+    workspace = Workspace.at(path.parent / "home").ensure()
+    with Store(workspace) as store:
+        list(run_stages(load_recipe(path), workspace, store, Quiet()))  # type: ignore[arg-type]
+
+
+def test_a_quantised_base_needs_a_gpu(tmp_path: Path, tiny_llama: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    path = write_method_world(tmp_path, tiny_llama, "sft", quantise="4bit")
+    with pytest.raises(UserError, match="needs a GPU") as caught:
+        start(path)
+    assert caught.value.field == "quantise"
+
+
+def test_a_tracker_that_is_not_installed(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    path = write_method_world(tmp_path, tiny_llama, "sft", tracking=["wandb"])
+    with pytest.raises(UserError, match="tracks with wandb, which is not installed"):
+        start(path)
+
+
+@pytest.mark.parametrize("field", ["targets", "modules_to_save"])
+def test_modules_that_the_base_does_not_have(tmp_path: Path, tiny_llama: Path, field: str) -> None:
+    path = write_method_world(tmp_path, tiny_llama, "sft", adapter={field: ["w_qkv"]})
+    with pytest.raises(UserError, match="no module named 'w_qkv'") as caught:
+        start(path)
+    assert caught.value.field == f"adapter.{field}"
+
+
+def test_a_row_longer_than_allowed_is_not_dropped_in_silence(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    path = edit(write_method_world(tmp_path, tiny_llama, "reward"), "data", "max_length", value=8)
+    with pytest.raises(UserError, match="more than 8"):
+        start(path)
+
+
+def test_a_row_longer_than_the_model_reads_is_refused_too(tmp_path: Path, tiny_llama: Path) -> None:
+    path = write_method_world(tmp_path, tiny_llama, "sft")
+    edit(path, "data", "mix", 0, "completion", value="{{ good * 400 }}")
+    with pytest.raises(UserError, match="which is all that the model reads"):
+        start(edit(path, "data", "max_length", value=100_000))
+
+
+def test_a_checkpoint_of_another_base_is_not_continued(tmp_path: Path, tiny_llama: Path) -> None:
+    other = save_tiny_llama(tmp_path / "other", seed=8)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"base_model_name_or_path": str(other), "peft_type": "LORA"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (adapter / "adapter_model.safetensors").write_bytes(b"\0" * 16)
+    path = write_method_world(tmp_path, tiny_llama, "sft", start="adapter")
+    with pytest.raises(UserError, match="belongs to another base model"):
+        start(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return [float('nan')] * len(completions)", "nan"),
+        ("return [1.0]", "1"),
+        ("return ['good'] * len(completions)", "'good'"),
+        ("return None", "none"),
+        ("raise SystemExit(0)", "failed: systemexit"),
+    ],
+)
+def test_a_reward_that_says_nothing_usable(
+    tmp_path: Path, tiny_llama: Path, body: str, says: str
+) -> None:
+    code = f"def mine(prompts, completions, **columns):\n    {body}\n"
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    reward = {"kind": "function", "path": "mine.py:mine", "name": "mine"}
+    path = write_method_world(tmp_path, tiny_llama, "grpo", stage={"rewards": [reward]})
+    with pytest.raises(UserError, match="mine") as caught:
+        start(path)
+    assert says in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "ppo"])
+def test_a_reward_sees_each_row_as_it_was_written(
+    tmp_path: Path, tiny_llama: Path, trainer: str
+) -> None:
+    """A table of the rows would give each object the others' keys, and refuse mixed types."""
+    code = (
+        "import json\n"
+        "def mine(prompts, completions, seen, **columns):\n"
+        "    with open(__file__ + '.seen', 'a') as file:\n"
+        "        file.writelines(json.dumps(each) + '\\n' for each in seen)\n"
+        "    return [float(len(text)) for text in completions]\n"
+    )
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    reward = {"kind": "function", "path": "mine.py:mine", "name": "mine"}
+    stage = {"rewards": [reward], "steps": 2, "batch_size": 8}
+    path = write_method_world(tmp_path, tiny_llama, trainer, stage=stage)
+    values = [{"a": 1}, {"b": "two"}, 3, "four"]
+    lines = [json.dumps({"ask": f"fox {i}?", "seen": each}) for i, each in enumerate(values)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    start(path)
+    seen = {line.strip() for line in (tmp_path / "mine.py.seen").read_text("utf-8").splitlines()}
+    assert seen == {json.dumps(each) for each in values}
+
+
+def test_the_command_says_it_in_one_message(
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_method_world(tmp_path, tiny_llama, "sft", adapter={"targets": ["w_qkv"]})
+    assert main(["train", str(path), "--home", str(tmp_path / "home")]) == 3
+    shown = capsys.readouterr()
+    assert "no module named 'w_qkv'" in shown.err + shown.out
+    assert "Traceback" not in shown.err + shown.out

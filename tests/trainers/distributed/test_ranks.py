@@ -1,0 +1,174 @@
+"""Two processes train one recipe: rank 0 judges, both go back together, bit-exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+
+import pytest
+
+from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from tests.trainers.distributed import torchrun_process as ranked
+from tests.trainers.method_builders import write_method_world
+from tests.trainers.recipe_builders import write_world
+from tests.trainers.training_driver import Quiet, weights
+from trainers.checkpoints.state import TrainingState, save_state
+from trainers.config.load import load_recipe
+from trainers.distributed.ranks import Ranks
+from trainers.loop.gated_training import GatedTraining
+from trainers.methods.preference import KTO, Mismatched, Neighbours
+from trainers.methods.trainer_arguments import per_process
+
+ROOT = Path(__file__).parents[3]
+COMMAND = "import sys\nfrom harness.cli.app import main\nsys.exit(main(sys.argv[1:]))\n"
+
+
+def launch(
+    folder: Path,
+    processes: int = 2,
+    *,
+    python: str = sys.executable,
+    options: tuple[str, ...] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
+    script = folder / "command.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = [python, "-m", "torch.distributed.run"]
+    topology = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
+    return subprocess.run(
+        [*torchrun, *topology, "--master-port", str(port), str(script), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+
+
+def begin_without(folder: Path, dropped: tuple[int, ...]) -> None:
+    """The state of a training that has not begun, and that leaves these segments out."""
+    workspace = Workspace.at(folder / "home").ensure()
+    with Store(workspace) as store:
+        recipe = load_recipe(folder / "recipe.yaml")
+        training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
+        state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
+        save_state(training.state_path, state)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_two_processes_roll_back_together(tmp_path: Path, tiny_llama: Path) -> None:
+    ends = []
+    for name in ("back", "clean"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_world(folder, tiny_llama)
+        if name == "clean":
+            begin_without(folder, (3,))
+        done = launch(folder)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        [home] = (folder / "home" / "trainings").iterdir()
+        state = json.loads((home / "state.json").read_text(encoding="utf-8"))
+        assert state["status"] == "finished"
+        assert state["rollbacks"] == (1 if name == "back" else 0)
+        assert state["dropped"] == [3]
+        last = home / "checkpoints" / "step-000012"
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.name for file in last.iterdir()}
+        ends.append(weights(last))
+    assert ends[0] == ends[1]
+
+
+# What a process draws is its own in TRL's trainers; ours draws the same answers in any world.
+ALIKE = ("reward", "dpo", "kto", "ppo")
+MORE_THAN_ONE = {"ppo": {"gradient_accumulation": 2, "ppo": {"epochs": 1, "minibatches": 2}}}
+
+
+def world_of(folder: Path, base: Path, trainer: str) -> Path:
+    """PPO's step is of several micro-batches, and each of its rollouts of several steps."""
+    return write_method_world(folder, base, trainer, stage=MORE_THAN_ONE.get(trainer))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_trainer_goes_back_in_two_processes_and_learns_as_in_one(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    trainers = (*ALIKE, "grpo", "rloo")
+    worlds = {
+        (trainer, what): world_of(tmp_path / f"{trainer}-{what}", tiny_llama, trainer)
+        for trainer in trainers
+        for what in ("back", "clean")
+    }
+    ranked.train_in_two([(path, what) for (_, what), path in worlds.items()])
+    for trainer in trainers:
+        kept = ranked.checkpoints(worlds[trainer, "back"])
+        assert kept == ranked.checkpoints(worlds[trainer, "clean"]), trainer
+        assert len(set(kept.values())) == 4
+    for trainer in ALIKE:
+        alone = world_of(tmp_path / f"{trainer}-alone", tiny_llama, trainer)
+        ranked.train(alone, "clean", None)
+        in_two = ranked.losses(worlds[trainer, "clean"])
+        assert len(in_two) == 6
+        assert in_two == pytest.approx(ranked.losses(alone), rel=1e-3, abs=1e-5), trainer
+        there, here = ranked.figures(worlds[trainer, "clean"]), ranked.figures(alone)
+        for one, other in zip(there, here, strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-4), trainer
+
+
+def test_kto_pairs_rows_of_one_batch_however_many_share_it() -> None:
+    order = [5, 3, 8, 1, 7, 2, 6, 4]
+    pairs = list(Neighbours(lambda: order, 4))
+    assert pairs == [(5, 1), (3, 5), (8, 3), (1, 8), (7, 4), (2, 7), (6, 2), (4, 6)]
+    rows = [{"completion_ids": [i], "KL_completion_ids": [-1]} for i in range(9)]
+    row = Mismatched(rows)[pairs[0]]
+    assert row == {"completion_ids": [5], "KL_completion_ids": [1]}
+
+
+def test_kto_asks_for_two_rows_a_process(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    recipe = load_recipe(write_method_world(tmp_path, tiny_llama, "kto", stage={"batch_size": 2}))
+    with pytest.raises(UserError, match="leaves a process one row"):
+        KTO.make(SimpleNamespace(recipe=recipe, stage=recipe.stages[0]))  # type: ignore[arg-type]
+
+
+def test_a_launcher_that_starts_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`accelerate launch --cpu --num_processes 2` does so: the variable says 2, and one is here."""
+    import accelerate
+
+    class Alone:
+        num_processes = 1
+        process_index = 0
+
+        def __init__(self, **_: object) -> None: ...
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "PartialState", Alone)
+    with pytest.raises(UserError, match="2 processes were to train together, and 1 found") as found:
+        Ranks.here()
+    assert "torchrun" in str(found.value.cure)
+
+
+def test_a_batch_that_processes_cannot_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(write_world(tmp_path, Path("nowhere")))
+    assert per_process(recipe, 4) == 4
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert per_process(recipe, 4) == 2
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="can't be shared evenly by 3"):
+        per_process(recipe, 4)

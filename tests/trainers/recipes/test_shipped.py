@@ -1,0 +1,62 @@
+"""The recipes that ship: valid, free of what they are judged on, and each runs on SmolLM2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.core.workspace import Workspace
+from harness.store.store import Store
+from trainers.config.contamination import check_recipe
+from trainers.config.data_plan import make_plan
+from trainers.config.load import load_recipe
+from trainers.config.method_traits import METHODS
+
+RECIPES = Path(__file__).parents[3] / "trainers" / "recipes"
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+# The quickstart has a test of its own.
+TRAINED = [name for name in SHIPPED if name != "quickstart"]
+
+
+def test_there_is_a_recipe_for_every_trainer() -> None:
+    recipes = [load_recipe(RECIPES / f"{name}.yaml") for name in SHIPPED]
+    assert {stage.model.trainer for recipe in recipes for stage in recipe.stages} == set(METHODS)
+
+
+def test_the_quickstart_learns_from_the_same_rows_as_ever() -> None:
+    """Its results are printed in the README; another plan would be another training."""
+    [stage] = load_recipe(RECIPES / "quickstart.yaml").stages
+    assert make_plan(stage, spare=3).digest == "612a5d78966ab4f4"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_recipe_learns_what_it_is_judged_on(name: str) -> None:
+    assert check_recipe(load_recipe(RECIPES / f"{name}.yaml")).worst == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("name", TRAINED)
+def test_it_runs_on_the_real_model(tmp_path: Path, name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    assert main(["train", str(RECIPES / f"{name}.yaml"), "--home", str(tmp_path)]) == 0
+    with Store(Workspace.at(tmp_path)) as store:
+        events = store.query("SELECT event, count(*) AS n FROM training_events GROUP BY event")
+        counts = {row["event"]: row["n"] for row in events}
+        accuracy = [
+            row["mean"]
+            for row in store.query(
+                "SELECT s.mean FROM run_summary s JOIN runs r USING (run_id) "
+                "WHERE s.metric = 'pair_accuracy' ORDER BY r.suite, r.step"
+            )
+        ]
+    assert counts["finished"] == len(recipe.stages)
+    assert counts["verdict"] >= sum(stage.segments for stage in recipe.stages)
+    if name in ("reward", "dpo", "kto"):
+        assert accuracy[-1] > accuracy[0] + 0.1
+    if name in ("reward", "dpo"):
+        assert accuracy[-1] > {"reward": 0.9, "dpo": 0.7}[name]
+    if name in ("grpo", "rloo", "ppo"):
+        assert counts["rewards"] >= 1
