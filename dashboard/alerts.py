@@ -59,7 +59,7 @@ def send(url: str, items: Sequence[Item]) -> None:
         raise UserError(
             f"the webhook did not take it: {reason}",
             field="--webhook",
-            cure="nothing is marked as told; the same command tries again",
+            hint="nothing is marked as told; the same command tries again",
         ) from error
 
 

@@ -49,7 +49,7 @@ def dashboard(
         raise UserError(
             f"listening on {address} needs the names under which browsers may ask",
             field="--allow-host",
-            cure="name them, as in --allow-host ratchet.example.org, and set a log-in (--oidc)",
+            hint="name them, as in --allow-host ratchet.example.org, and set a log-in (--oidc)",
         )
     chosen = port or _free_port(address)
     environment = {
@@ -153,4 +153,4 @@ def _free_port(address: str) -> int:
             except OSError:
                 continue
             return port
-    raise UserError("no port from 8501 to 8600 is free", field="--port", cure="name one: --port N")
+    raise UserError("no port from 8501 to 8600 is free", field="--port", hint="name one: --port N")

@@ -297,8 +297,8 @@ def as_markdown(frame: pd.DataFrame) -> str:
 def show_error(error: UserError) -> None:
     """What the user can act on, as plain text."""
     st.error(plain(error.what))
-    if error.where or error.cure:
-        st.text("\n".join(part for part in (error.where, error.cure) if part))
+    if error.where or error.hint:
+        st.text("\n".join(part for part in (error.where, error.hint) if part))
 
 
 def _svg(chart: Any) -> bytes:

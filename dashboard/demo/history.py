@@ -77,7 +77,7 @@ def write_history(
             raise UserError(
                 "this workspace has runs already, and synthetic ones must not be mixed with them",
                 file=workspace.home,
-                cure="name an empty one: ratchet demo-data --home .ratchet-demo",
+                hint="name an empty one: ratchet demo-data --home .ratchet-demo",
             )
         suite = write_suite(workspace.home / "demo-suite")
         history = _History(store, suite, now or datetime.now(UTC), say)

@@ -48,7 +48,7 @@ def read_golds(path: Path | None) -> list[Gold]:
                     file=path,
                     line=line,
                     field=name,
-                    cure='{"prompt": "…", "better": "…", "worse": "…"}',
+                    hint='{"prompt": "…", "better": "…", "worse": "…"}',
                 )
         golds.append(Gold(row["prompt"], row["better"], row["worse"]))
     return golds

@@ -74,11 +74,11 @@ def workspace_key(home: Path) -> bytes:
         raise UserError(
             "the key of the rating links can be read by others",
             file=path,
-            cure=f"chmod 600 {path}; delete it to make a new one (old links end)",
+            hint=f"chmod 600 {path}; delete it to make a new one (old links end)",
         )
     key = path.read_bytes()
     if len(key) < 32:
-        raise UserError("the key of the rating links is damaged", file=path, cure="delete it")
+        raise UserError("the key of the rating links is damaged", file=path, hint="delete it")
     return key
 
 

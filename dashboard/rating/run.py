@@ -35,7 +35,7 @@ def serve(
         raise UserError(
             "a rating server runs for this workspace already",
             file=store.workspace.home,
-            cure="use that one, or stop it first",
+            hint="use that one, or stop it first",
         ) from None
     with lock, listening(host, port) as listener:
         hosts = ["localhost", "127.0.0.1", "[::1]", *allow]

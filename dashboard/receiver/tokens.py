@@ -44,20 +44,20 @@ def find_tokens(home: Path, file: Path | None) -> tuple[Tokens, Path | None]:
         if file is None and not path.exists():
             _make(path)
         if path.stat().st_mode & 0o077:
-            raise UserError("the tokens can be read by others", file=path, cure=f"chmod 600 {path}")
+            raise UserError("the tokens can be read by others", file=path, hint=f"chmod 600 {path}")
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(
             "there is no such file of tokens",
             file=path,
-            cure="write a token into it, for its owner alone to read; without --token-file, "
+            hint="write a token into it, for its owner alone to read; without --token-file, "
             "one is made",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the tokens can't be read: {getattr(error, 'strerror', None) or 'not UTF-8'}",
             file=path,
-            cure="a text file, one token a line, that its owner may read",
+            hint="a text file, one token a line, that its owner may read",
         ) from error
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     return Tokens(_checked(named, str(path))), path
@@ -65,12 +65,12 @@ def find_tokens(home: Path, file: Path | None) -> tuple[Tokens, Path | None]:
 
 def _checked(tokens: Sequence[str], where: str) -> Sequence[str]:
     if not tokens:
-        raise UserError("there is no token", file=where, cure="write one on a line of its own")
+        raise UserError("there is no token", file=where, hint="write one on a line of its own")
     if any(len(token) < _SHORTEST for token in tokens):
         raise UserError(
             f"a token has less than {_SHORTEST} characters",
             file=where,
-            cure='python -c "import secrets; print(secrets.token_urlsafe(32))"',
+            hint='python -c "import secrets; print(secrets.token_urlsafe(32))"',
         )
     return tokens
 

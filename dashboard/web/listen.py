@@ -19,7 +19,7 @@ def listening(host: str, port: int) -> socket.socket:
         raise UserError(
             f"{host}:{port} can't be listened on: {error.strerror or error}",
             field="--port",
-            cure="choose another with --port; 0 takes any free one",
+            hint="choose another with --port; 0 takes any free one",
         ) from None
     listener.listen(128)
     return listener

@@ -141,7 +141,7 @@ def open_vllm(files: ModelFiles, *, dtype: str) -> VllmBackend:
         from vllm.lora.request import LoRARequest
     except ImportError as error:
         raise UserError(
-            f"vLLM is not installed: {error}", cure="pip install 'ratchet-eval[vllm]'"
+            f"vLLM is not installed: {error}", hint="pip install 'ratchet-eval[vllm]'"
         ) from None
     from transformers import AutoTokenizer
 

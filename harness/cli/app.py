@@ -175,17 +175,17 @@ def _explain_os_error(error: OSError) -> UserError | None:
     """The errors of a machine rather than of ours: a full disk, a missing permission."""
     import errno
 
-    cures = {
+    hints = {
         errno.ENOSPC: "free some space; what was acknowledged is kept; run the same command again",
         errno.EDQUOT: "the quota is used up; free some space and run the same command again",
         errno.EACCES: "fix the permissions, or choose another folder with --home",
         errno.EPERM: "fix the permissions, or choose another folder with --home",
         errno.EROFS: "the file system is read-only: choose another folder with --home",
     }
-    if error.errno not in cures:
+    if error.errno not in hints:
         return None
     what = (error.strerror or str(error)).lower()
-    return UserError(what, file=error.filename, cure=cures[error.errno])
+    return UserError(what, file=error.filename, hint=hints[error.errno])
 
 
 def _crashed(error: BaseException) -> int:
@@ -195,7 +195,7 @@ def _crashed(error: BaseException) -> int:
     message = UserError(
         f"Ratchet crashed: {type(error).__name__}: {error}",
         file=_keep(name, text),
-        cure="this is a defect of ours; run again with --debug to see the traceback",
+        hint="this is a defect of ours; run again with --debug to see the traceback",
     )
     _say(message)
     return CRASH

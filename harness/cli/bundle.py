@@ -84,12 +84,12 @@ def _which(what: str, place: Path | None) -> tuple[str, Path]:
         if what not in FORMATS:
             raise UserError(
                 f"{what!r} is no format",
-                cure=f"ratchet import {'|'.join(FORMATS)} PLACE; or a bundle's folder alone",
+                hint=f"ratchet import {'|'.join(FORMATS)} PLACE; or a bundle's folder alone",
             )
         return what, place
     if what in FORMATS and not Path(what).is_dir():
         raise UserError(
-            f"what is to be imported from {what}?", cure=f"name its place: ratchet import {what} …"
+            f"what is to be imported from {what}?", hint=f"name its place: ratchet import {what} …"
         )
     return "bundle", Path(what)
 
@@ -100,12 +100,12 @@ def _reader(
     """Reads the run of that kind; None for a bundle. Raises UserError for options amiss."""
     if lower and kind != "inspect":
         raise UserError(
-            f"{kind} says itself what is better", field="--lower", cure="leave --lower out"
+            f"{kind} says itself what is better", field="--lower", hint="leave --lower out"
         )
     if kind == "csv":
         if run is None:
             raise UserError(
-                "a CSV doesn't say what was measured", field="--run", cure="name it: --run NAME"
+                "a CSV doesn't say what was measured", field="--run", hint="name it: --run NAME"
             )
         from harness.interop.importers.csv_scores import read_csv
 
@@ -119,7 +119,7 @@ def _reader(
 
         return lambda: read_inspect(place, name=run, lower=lower)
     if run is not None:
-        raise UserError("a bundle's run has its name", field="--run", cure="leave --run out")
+        raise UserError("a bundle's run has its name", field="--run", hint="leave --run out")
     return None
 
 

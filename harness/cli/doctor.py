@@ -38,8 +38,8 @@ def doctor(
         sign, style = SIGNS[finding.state]
         said = f"  {finding.said}" if finding.said else ""
         console.print(Text.assemble((f"  {sign} ", style), finding.name, (said, "dim")))
-        if finding.cure:
-            console.print(Text(f"      {finding.cure}"))
+        if finding.hint:
+            console.print(Text(f"      {finding.hint}"))
     if not as_json:
         console.print(
             Text(f"{broken} things that Ratchet needs are missing", "bold red")

@@ -68,7 +68,7 @@ def _run(name: str, store: Store, workspace: Workspace) -> Run:
         if blessed is None or blessed.run_id is None:
             raise UserError(
                 f"{name} has no blessed checkpoint that was scored",
-                cure="name a run: `ratchet runs`",
+                hint="name a run: `ratchet runs`",
             )
         return require_run(store, blessed.run_id)
     return find_named_run(name, store) or require_run(store, name)
@@ -85,7 +85,7 @@ def _model(
     if found.digest != anchor.model_digest:
         raise UserError(
             f"{name} is not the model of run {anchor.id}: its bytes are others",
-            cure="name the one that was scored: --model FOLDER",
+            hint="name the one that was scored: --model FOLDER",
         )
     return found
 

@@ -176,7 +176,7 @@ class _Parties:
             run = self.party(name)
             if run is not None:
                 return load_suite(suite_of(run, self.store))
-        raise UserError("on which suite?", field="--suite", cure="name it with --suite FILE")
+        raise UserError("on which suite?", field="--suite", hint="name it with --suite FILE")
 
     def policy_for(self, suite: Suite) -> GatePolicy:
         from harness.comparison.stored_runs import read_policy

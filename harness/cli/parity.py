@@ -63,7 +63,7 @@ def parity(
         if sides[0].digest != sides[1].digest:
             raise UserError(
                 f"{between[0]} and {between[1]} are not the same checkpoint",
-                cure=f"a server's description must not name other `weights:` than {model}",
+                hint=f"a server's description must not name other `weights:` than {model}",
             )
         if sides[0].subject == sides[1].subject:
             raise UserError("both sides are the same backend", field="--between")
@@ -107,7 +107,7 @@ def _open(
     raise UserError(
         f"{side!r} is no backend",
         field="--between",
-        cure="live, live:DTYPE, vllm, openai:URL#MODEL or openai:FILE.yaml",
+        hint="live, live:DTYPE, vllm, openai:URL#MODEL or openai:FILE.yaml",
     )
 
 

@@ -32,7 +32,7 @@ def problems(
     if not rows:
         raise UserError(
             f"run {found.id} ran no programs",
-            cure="score a suite with the metric code_tests, such as suites/code.yaml",
+            hint="score a suite with the metric code_tests, such as suites/code.yaml",
         )
     shown = [row for row in rows if not (unsolved and row.passed)]
     if as_json:

@@ -39,7 +39,7 @@ def publish(
     places = [one.partition(":")[::2] for one in to]
     for kind, _ in places:
         if kind not in EXPORTERS:
-            raise UserError(f"nobody takes {kind!r}", field="--to", cure=", ".join(EXPORTERS))
+            raise UserError(f"nobody takes {kind!r}", field="--to", hint=", ".join(EXPORTERS))
     console = Console(soft_wrap=True)
     with Store(Workspace.at().ensure()) as store:
         ids = [found for name in runs for found in _ids(name, store)]
@@ -62,5 +62,5 @@ def _ids(name: str, store: object) -> list[str]:
         "SELECT run_id FROM runs WHERE training_id = ? ORDER BY step, started_at", [rest]
     )
     if not rows:
-        raise UserError(f"no run belongs to a training {rest!r}", cure="`ratchet runs` lists them")
+        raise UserError(f"no run belongs to a training {rest!r}", hint="`ratchet runs` lists them")
     return [row["run_id"] for row in rows]

@@ -18,7 +18,7 @@ def check() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.sandbox.tiers import CURES, HOLDS, TIERS, probe
+    from harness.sandbox.tiers import HINTS, HOLDS, TIERS, probe
 
     console = Console()
     table = Table(title="Sandbox tiers on this machine", show_lines=True)
@@ -30,7 +30,7 @@ def check() -> None:
             result.tier,
             HOLDS[result.tier],
             "holds" if result.holds else result.why,
-            "" if result.holds else CURES[result.tier],
+            "" if result.holds else HINTS[result.tier],
         )
     console.print(table)
     best = next((result.tier for result in found if result.holds and result.tier != "C"), None)

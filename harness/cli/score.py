@@ -159,7 +159,7 @@ def runs(
         raise UserError(
             "there is no workspace here",
             file=workspace.home,
-            cure="`ratchet score` makes one; or name another with --home",
+            hint="`ratchet score` makes one; or name another with --home",
         )
     conditions = [("model", model), ("suite", suite), ("training_id", training)]
     given = [(column, value) for column, value in conditions if value is not None]

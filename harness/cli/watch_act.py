@@ -45,7 +45,7 @@ def check_webhook(url: str | None) -> None:
         raise UserError(
             "a webhook is a web address",
             field="--webhook",
-            cure="one that begins with http:// or https://",
+            hint="one that begins with http:// or https://",
         )
 
 

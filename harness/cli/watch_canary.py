@@ -125,7 +125,7 @@ def _standing(store: Store, console: Console, line: str, policy: WatchPolicy) ->
     if split is None or split.ended:
         over = f"the last one is over: {split.ended}" if split else "none ever began"
         raise UserError(
-            f"no canary runs on {line}; {over}", cure=f"ratchet watch canary {line} CANDIDATE"
+            f"no canary runs on {line}; {over}", hint=f"ratchet watch canary {line} CANDIDATE"
         )
     _say_split(console, split)
     verdict = look(store, split, policy, now=datetime.now(UTC))
@@ -161,7 +161,7 @@ def _resolve(registry: Registry, named: str) -> tuple[str, str | None]:
         blessed = registry.blessed(name)
         if blessed is None:
             raise UserError(
-                f"nothing was ever promoted on {name}", cure="`ratchet promote` begins a line"
+                f"nothing was ever promoted on {name}", hint="`ratchet promote` begins a line"
             )
         return blessed.digest, name
     folder = Path(named)
@@ -172,4 +172,4 @@ def _ramp(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UserError(f"{text!r} is no ramp", field="--ramp", cure="0.01,0.1,0.5,1") from None
+        raise UserError(f"{text!r} is no ramp", field="--ramp", hint="0.01,0.1,0.5,1") from None

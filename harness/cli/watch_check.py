@@ -82,12 +82,12 @@ def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
     with open_workspace() as (store, registry, console):
         names = [_line(line, registry)] if line else registry.lines()
         if not names:
-            raise UserError("nothing was ever promoted", cure="`ratchet promote` begins a line")
+            raise UserError("nothing was ever promoted", hint="`ratchet promote` begins a line")
         for name in names:
             verdict, blessed = latest(store, name), registry.blessed(name)
             if verdict is None and blessed is None:
                 raise UserError(
-                    f"nothing was ever promoted on {name}", cure="`ratchet promote` begins a line"
+                    f"nothing was ever promoted on {name}", hint="`ratchet promote` begins a line"
                 )
             if verdict is None:
                 _say_unseen(name, console, as_json=as_json)
@@ -253,5 +253,5 @@ def _line(named: str | None, registry: Registry) -> str:
         return names[0]
     raise UserError(
         "say which line" if names else "nothing was ever promoted",
-        cure=f"one of {', '.join(names)}" if names else "`ratchet promote` begins a line",
+        hint=f"one of {', '.join(names)}" if names else "`ratchet promote` begins a line",
     )

@@ -54,7 +54,7 @@ def harvest(
     if (line is None) == (to is None):
         raise UserError(
             "harvest proposes from a line, or writes with --to",
-            cure="ratchet watch harvest LINE, then review, then: ratchet watch harvest --to suite",
+            hint="ratchet watch harvest LINE, then review, then: ratchet watch harvest --to suite",
         )
     proposing = {"--since": since, "--limit": limit, "--suite-share": suite_share}
     _refuse({"--out": out} if to is None else proposing, needed="--to" if to is None else "a line")
@@ -133,7 +133,7 @@ def _refuse(options: Mapping[str, object], *, needed: str) -> None:
     """An option that would be ignored is a mistake of whoever gave it."""
     for name, value in options.items():
         if value is not None:
-            raise UserError(f"{name} goes with {needed}", field=name, cure=f"leave {name} out")
+            raise UserError(f"{name} goes with {needed}", field=name, hint=f"leave {name} out")
 
 
 def _known(paths: list[Path]) -> list[Passage]:

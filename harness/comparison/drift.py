@@ -67,13 +67,13 @@ def measure(
     if not tasks:
         raise UserError(
             f"run {run.id} and run {anchor.id} share no task with answers",
-            cure="score both on one suite whose tasks have `generate:`",
+            hint="score both on one suite whose tasks have `generate:`",
         )
     backend = model.open()
     refuses = getattr(backend, "refuses", None)
     problem = refuses("reference") if refuses is not None else None
     if problem is not None:
-        raise UserError(problem, cure="name the anchor's files with --model FOLDER")
+        raise UserError(problem, hint="name the anchor's files with --model FOLDER")
     return [
         drift for name, pairs in tasks.items() for drift in _of_task(name, pairs, backend, progress)
     ]

@@ -208,7 +208,7 @@ def _require_about(
         raise UserError(
             f"verdict {verdict_id} is not about {what} checkpoint",
             field="--verdict",
-            cure="leave --verdict out, and it is decided once more",
+            hint="leave --verdict out, and it is decided once more",
         )
 
 
@@ -229,7 +229,7 @@ def _against_root(
         if kept is None:
             raise UserError(
                 f"version 1 of {root.line} can't be held against: it was pruned, and never scored",
-                cure='say why it may be passed over: --override "reason"',
+                hint='say why it may be passed over: --override "reason"',
             ) from None
         return decide_stored(store, "root", kept, run, policy, notes=notes)
     rival = fresh.run_of(root.digest)

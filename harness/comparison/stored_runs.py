@@ -51,7 +51,7 @@ def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
             raise document.error(
                 f"the policy names a metric that the runs don't have: {name!r}",
                 place,
-                cure=f"they have: {', '.join(sorted(metrics))}",
+                hint=f"they have: {', '.join(sorted(metrics))}",
             )
     return model.to_policy()
 
@@ -155,6 +155,6 @@ def require_runs(anchor: Run | None, candidate: Run | None) -> tuple[Run, Run]:
     """Both, where both are stored. Raises UserError otherwise."""
     if anchor is None or candidate is None:
         raise UserError(
-            "on which suite?", field="--suite", cure="a model is scored on one: --suite FILE"
+            "on which suite?", field="--suite", hint="a model is scored on one: --suite FILE"
         )
     return anchor, candidate

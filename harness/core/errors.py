@@ -9,7 +9,7 @@ class UserError(Exception):
     """A bad input, said so that its reader can act on it. The CLI prints it and exits with 3.
 
     `what` is one sentence; `where` names the file, the line and the field, as far as they are
-    known; `cure` says what to do.
+    known; `hint` says what to do.
     """
 
     def __init__(
@@ -19,13 +19,13 @@ class UserError(Exception):
         file: str | Path | None = None,
         line: int | None = None,
         field: str | None = None,
-        cure: str | None = None,
+        hint: str | None = None,
     ) -> None:
         self.what = what
         self.file = str(file) if file is not None else None
         self.line = line
         self.field = field
-        self.cure = cure
+        self.hint = hint
         super().__init__(self.render())
 
     @property
@@ -43,8 +43,8 @@ class UserError(Exception):
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
-        if self.cure:
-            lines.append(f"  cure:  {self.cure}")
+        if self.hint:
+            lines.append(f"  hint:  {self.hint}")
         return "\n".join(lines)
 
 

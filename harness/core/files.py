@@ -71,7 +71,7 @@ def digest_of_folder(folder: Path) -> str:
         raise UserError(
             "the folder holds no model files",
             file=folder,
-            cure="name a folder with weights or an adapter, and its configuration",
+            hint="name a folder with weights or an adapter, and its configuration",
         )
     whole = hashlib.sha256()
     for path in files:
@@ -120,7 +120,7 @@ def commit_folder(staging: Path, final: Path, *, manifest: bool = True) -> None:
         fsync(folder)
     fault_point("before-rename")
     if final.exists():
-        raise UserError(f"{final.name} is already there", file=final, cure="choose another name")
+        raise UserError(f"{final.name} is already there", file=final, hint="choose another name")
     staging.rename(final)
     fsync(final.parent)
 
@@ -294,5 +294,5 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(
         f"{path.name} can't be written: {error.strerror or error}",
         file=path,
-        cure="free some space or fix the folder's permissions, then run it again",
+        hint="free some space or fix the folder's permissions, then run it again",
     )

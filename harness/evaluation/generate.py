@@ -74,7 +74,7 @@ def require(backend: Backend, kind: ResponseKind) -> None:
     refuses = getattr(backend, "refuses", None)
     problem = refuses(kind) if refuses is not None else None
     if problem is not None:
-        raise UserError(problem, cure="leave out the metrics that need them: perplexity and NLL")
+        raise UserError(problem, hint="leave out the metrics that need them: perplexity and NLL")
 
 
 def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:

@@ -56,7 +56,7 @@ def open_model(
     if cluster is not None and name.startswith(("openai:", "vllm:")):
         raise UserError(
             f"{name.partition(':')[0]} models are not spread over Ray: they batch by themselves",
-            cure="leave out --executor ray, or name the folder or hub id of the weights",
+            hint="leave out --executor ray, or name the folder or hub id of the weights",
         )
     if name.startswith("openai:"):
         from harness.backends.openai.open import open_served
@@ -122,6 +122,6 @@ def _blessed_folder(name: str, workspace: Workspace, store: Store) -> Path:
     if blessed is None:
         raise UserError(
             f"the line {line!r} has no blessed checkpoint",
-            cure=f"promote one: ratchet promote DIGEST --line {line}",
+            hint=f"promote one: ratchet promote DIGEST --line {line}",
         )
     return registry.path(blessed.digest)

@@ -38,6 +38,6 @@ def suite_of(run: Run, store: Store) -> Path:
         raise UserError(
             f"the suite of run {run.id} is not where it was",
             file=path,
-            cure="name it with --suite FILE",
+            hint="name it with --suite FILE",
         )
     return path

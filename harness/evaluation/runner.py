@@ -111,7 +111,7 @@ def rescore(
     def closed() -> Backend:
         raise UserError(
             "some of the run's answers are missing, and rescoring does not generate",
-            cure=f"`ratchet score {run.model} --suite {suite.path}` generates what is missing",
+            hint=f"`ratchet score {run.model} --suite {suite.path}` generates what is missing",
         )
 
     candidate = Candidate(run.model, run.model_digest, run.fingerprint.subject, closed)
@@ -130,7 +130,7 @@ def rescore(
         raise UserError(
             f"none of run {run.id}'s answers belong to this suite",
             file=suite.path,
-            cure="rescore with the suite that it was scored on; new prompts need new answers",
+            hint="rescore with the suite that it was scored on; new prompts need new answers",
         )
     runs.link_responses(store, again.id, (responses[want.key] for want in wanted))
     scored = score_responses(

@@ -109,7 +109,7 @@ def calibrate(
     if not twice:
         raise UserError(
             "no gated metric can be calibrated",
-            cure="; ".join(f"{m}: {why}" for m, why in skipped.items())
+            hint="; ".join(f"{m}: {why}" for m, why in skipped.items())
             or "every metric is advisory: require one under `gate: metrics:`",
         )
     required = [metric for metric, role in roles.items() if role == "required"]

@@ -97,13 +97,13 @@ class GatePolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:
-            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", cure="try 0.05")
+            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", hint="try 0.05")
         for name, margin in [("margin", self.margin), *self._margins()]:
             if margin != "auto" and not 0 <= float(margin) < 1:
                 raise UserError(
                     f"a margin of {margin} allows nothing or everything",
                     field=name,
-                    cure="give a share from 0 up to 1: 0.05 allows a drop of 5%",
+                    hint="give a share from 0 up to 1: 0.05 allows a drop of 5%",
                 )
 
     def _margins(self) -> list[tuple[str, float | Literal["auto"]]]:
@@ -255,5 +255,5 @@ def policy_from_mapping(mapping: Mapping[str, Any] | None) -> GatePolicy:
         raise UserError(
             f"the gate's policy can't be used: {first['msg']}",
             field=place,
-            cure="see docs/gate.md for the keys that `gate:` takes",
+            hint="see docs/gate.md for the keys that `gate:` takes",
         ) from error

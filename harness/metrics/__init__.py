@@ -87,7 +87,7 @@ def get_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
         raise UserError(
             f"{name} is no metric: it lacks `spec` or `score`",
             field=name,
-            cure="see docs/metrics.md for one in twenty lines",
+            hint="see docs/metrics.md for one in twenty lines",
         )
     return metric
 
@@ -112,7 +112,7 @@ def _unknown(name: str) -> UserError:
     return UserError(
         f"there is no metric named {name!r}",
         field=name,
-        cure=f"did you mean {' or '.join(near)}?"
+        hint=f"did you mean {' or '.join(near)}?"
         if near
         else f"known are {', '.join(known_metrics())}, or a file: path/to/file.py:Class",
     )
@@ -132,13 +132,13 @@ def _load_plugin(name: str, load: Callable[[], Any]) -> Callable[..., Metric]:
         raise UserError(
             f"the metric {name} can't be loaded: {type(error).__name__}: {error}",
             field=name,
-            cure="import it by hand to see where it fails",
+            hint="import it by hand to see where it fails",
         ) from error
 
 
 def _from_file(path: Path, attribute: str) -> Any:
     if not path.is_file():
-        raise UserError("there is no such metric file", file=path, cure="check the path")
+        raise UserError("there is no such metric file", file=path, hint="check the path")
     module_name = f"ratchet_metric_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -148,7 +148,7 @@ def _from_file(path: Path, attribute: str) -> Any:
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     if not hasattr(module, attribute):
-        raise UserError(f"the file defines no {attribute!r}", file=path, cure="check the name")
+        raise UserError(f"the file defines no {attribute!r}", file=path, hint="check the name")
     return getattr(module, attribute)
 
 
@@ -165,7 +165,7 @@ def _check_options(name: str, factory: Callable[..., Metric], options: Mapping[s
             raise UserError(
                 f"the metric {name} has no option {key!r}",
                 field=key,
-                cure=f"did you mean {near[0]}?"
+                hint=f"did you mean {near[0]}?"
                 if near
                 else f"it knows {', '.join(parameters) or 'none'}",
             )
@@ -173,7 +173,7 @@ def _check_options(name: str, factory: Callable[..., Metric], options: Mapping[s
             raise UserError(
                 f"the metric {name} can't take {value!r} for {key}",
                 field=key,
-                cure=f"expected {_describe(hints[key])}",
+                hint=f"expected {_describe(hints[key])}",
             )
     try:
         signature.bind(**options)

@@ -34,7 +34,7 @@ def _load(name: str) -> Any:
         raise UserError(
             f"evaluate:{name} can't be loaded: {_first_line(error)}",
             field=name,
-            cure="the module's script comes from the hub: fetch it once with the network "
+            hint="the module's script comes from the hub: fetch it once with the network "
             f"(python -c \"import evaluate; evaluate.load('{name}')\"), or give the path of a "
             "local copy: evaluate:path/to/module.py",
         ) from error

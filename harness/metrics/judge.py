@@ -267,7 +267,7 @@ def read_humans(path: Path) -> list[HumanPair]:
     from harness.data.rows import read_rows
 
     if not path.is_file():
-        raise UserError("there is no such file of human verdicts", file=path, cure="check the path")
+        raise UserError("there is no such file of human verdicts", file=path, hint="check the path")
     pairs = []
     for line, row in read_rows(path):
         for field in HumanPair._fields:
@@ -277,7 +277,7 @@ def read_humans(path: Path) -> list[HumanPair]:
                     file=path,
                     line=line,
                     field=field,
-                    cure='{"question": …, "left": …, "right": …, "choice": "left"}',
+                    hint='{"question": …, "left": …, "right": …, "choice": "left"}',
                 )
         if row["choice"] not in ("left", "right", "tie"):
             raise UserError(
@@ -285,7 +285,7 @@ def read_humans(path: Path) -> list[HumanPair]:
                 file=path,
                 line=line,
                 field="choice",
-                cure="left, right or tie",
+                hint="left, right or tie",
             )
         pairs.append(HumanPair(*(row[field] for field in HumanPair._fields)))
     return pairs

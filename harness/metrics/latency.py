@@ -49,7 +49,7 @@ class LatencyMetric:
             raise UserError(
                 f"a quantile lies between 0 and 1, not at {self.quantile:g}",
                 field="quantile",
-                cure="0.95 is the time that 95% of the answers take at most",
+                hint="0.95 is the time that 95% of the answers take at most",
             )
 
     @property

@@ -69,7 +69,7 @@ def _checked(n: Any, c: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.int6
         raise UserError(
             f"pass@{k} needs at least {k} tries of each problem, not {int(tries.min())}",
             field="k",
-            cure=f"ask for `responses: {k}` or more, or for a smaller k",
+            hint=f"ask for `responses: {k}` or more, or for a smaller k",
         )
     if ((passes < 0) | (passes > tries)).any():
         raise UserError("passes must lie between 0 and the number of tries", field="c")
@@ -95,7 +95,7 @@ def _fixed_variance(
         raise UserError(
             f"the variance at k={k} needs at least {2 * k} tries, not {int(whole.min())}",
             field="k",
-            cure="use the spread across problems instead",
+            hint="use the spread across problems instead",
         )
     square = _choose_ratio(part, whole, k) ** 2
     return np.maximum(square - _choose_ratio(part, whole, 2 * k), 0.0)

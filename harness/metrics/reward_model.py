@@ -56,7 +56,7 @@ def _loaded(name: str) -> tuple[Any, Any]:
         raise UserError(
             f"{name} has {model.config.num_labels} outputs; a reward model has one",
             field="model",
-            cure="use it as a classifier, or train a reward model",
+            hint="use it as a classifier, or train a reward model",
         )
     # The classifier reads the last token that is no padding, so it must know what padding is.
     model.config.pad_token_id = tokenizer.pad_token_id

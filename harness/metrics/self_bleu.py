@@ -40,7 +40,7 @@ def self_bleu(
     if len(texts) < 2:
         raise UserError(
             f"Self-BLEU compares a text with others: it needs at least 2, not {len(texts)}",
-            cure="ask for more responses per sample",
+            hint="ask for more responses per sample",
         )
     import numpy as np
 

@@ -165,7 +165,7 @@ def read_words(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"the word list can't be read: {error}", file=path, cure="give a UTF-8 text file"
+            f"the word list can't be read: {error}", file=path, hint="give a UTF-8 text file"
         ) from error
     stripped = (line.partition("#")[0].strip() for line in lines)
     return [line for line in stripped if line]

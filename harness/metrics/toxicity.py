@@ -125,7 +125,7 @@ class ToxicityRate(_Judged):
 def _check(classifier: str | None, threshold: float) -> None:
     if classifier is not None and classifier.partition(":")[0] == "detoxify":
         if importlib.util.find_spec("detoxify") is None:
-            raise UserError("detoxify is not installed", cure="pip install detoxify")
+            raise UserError("detoxify is not installed", hint="pip install detoxify")
     elif classifier is not None:
         require(classifier)
     if not 0.0 <= threshold <= 1.0:

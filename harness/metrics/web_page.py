@@ -174,7 +174,7 @@ class WebPage:
         for package in ("html5lib", "tinycss2"):
             if importlib.util.find_spec(package) is None:
                 raise UserError(
-                    f"the metric web_page needs {package}", cure="pip install html5lib tinycss2"
+                    f"the metric web_page needs {package}", hint="pip install html5lib tinycss2"
                 )
 
     @property

@@ -43,7 +43,7 @@ def unpacked(gguf: Path, folder: Path, say: Callable[[str], None]) -> Path:
         raise UserError(
             f"the model can't be unpacked: {error.strerror or error}",
             file=folder,
-            cure="it takes 0.6 GB; free some space, or choose another folder with --home DIR",
+            hint="it takes 0.6 GB; free some space, or choose another folder with --home DIR",
         ) from error
     return folder
 

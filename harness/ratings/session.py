@@ -102,7 +102,7 @@ class Rules:
         shares = {n: getattr(self, n) for n in ("overlap", "gold", "repeats", "swaps")}
         for name, share in shares.items():
             if not 0 <= share <= 1:
-                raise UserError(f"{share} is no share", field=name, cure="from 0 to 1")
+                raise UserError(f"{share} is no share", field=name, hint="from 0 to 1")
         if shares["gold"] + shares["repeats"] + shares["swaps"] > 0.5:
             raise UserError(
                 "more than half of the votes would teach nothing about the models",
@@ -113,15 +113,15 @@ class Rules:
                 raise UserError(f"{name} must be 1 or more", field=name)
         for form in self.forms:
             if form not in FORMS:
-                raise UserError(f"{form!r} is no form", field="forms", cure=", ".join(FORMS))
+                raise UserError(f"{form!r} is no form", field="forms", hint=", ".join(FORMS))
         if not self.forms or len(set(self.dimensions)) != len(self.dimensions):
             raise UserError("forms and dimensions are named once each", field="forms, dimensions")
         if not 0 < self.alpha < 0.5:
-            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", cure="try 0.05")
+            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", hint="try 0.05")
         rising = all(a < b for a, b in zip((0.0, *self.looks), self.looks, strict=False))
         if not rising or self.looks[-1] != 1.0:
             raise UserError(
-                f"the looks {list(self.looks)} don't rise to 1", field="looks", cure="0.5 1"
+                f"the looks {list(self.looks)} don't rise to 1", field="looks", hint="0.5 1"
             )
 
 
@@ -197,7 +197,7 @@ def create(
     UserError for runs that were not asked the same, or of the same model, or without answers.
     """
     if len(runs) < 2 and "pairs" in rules.forms:
-        raise UserError("pairs need two runs", field="runs", cure="name the anchor, then others")
+        raise UserError("pairs need two runs", field="runs", hint="name the anchor, then others")
     contenders = tuple(Contender(run.id, run.model, run.model_digest) for run in runs)
     twins = [c.run for c in contenders if [d.digest for d in contenders].count(c.digest) > 1]
     if twins:
@@ -229,7 +229,7 @@ def load(store: Store, session_id: str) -> Session:
     if not exact and len(rows) != 1:
         known = ", ".join(sessions(store)) or "none yet: `ratchet rate create` makes one"
         what = "begins the names of several sessions" if rows else "is no rating session"
-        raise UserError(f"{session_id!r} {what}", field="session", cure=f"there are: {known}")
+        raise UserError(f"{session_id!r} {what}", field="session", hint=f"there are: {known}")
     row = (exact or rows)[0]
     return _from_config(row["session_id"], row["config"])
 
@@ -253,7 +253,7 @@ def record(
 ) -> None:
     """Add what became of a session or of one of its raters."""
     if event in ("excluded", "readmitted", "revoked") and not (reason or "").strip():
-        raise UserError("this needs a reason", field="--reason", cure="say why, for later readers")
+        raise UserError("this needs a reason", field="--reason", hint="say why, for later readers")
     row = {"session_id": session.id, "event": event, "rater": rater, "reason": reason}
     store.append("rating_sessions", [{**row, "config": dict(config or {})}])
 
@@ -299,13 +299,13 @@ def _items(store: Store, runs: Sequence[Run], tasks: Sequence[str]) -> tuple[Ite
             raise UserError(
                 f"the runs were not asked the same in task {task!r}",
                 field="runs",
-                cure="score them on one suite, or name other tasks with --task",
+                hint="score them on one suite, or name other tasks with --task",
             )
     answers = [_answers(store, run, wanted) for run in runs]
     common = sorted(set.intersection(*(set(mine) for mine in answers)))
     if not common:
         raise UserError(
-            "the runs have no generated answers in common", field="runs", cure="score them first"
+            "the runs have no generated answers in common", field="runs", hint="score them first"
         )
     return tuple(
         Item(task, sample, tuple(mine[task, sample] for mine in answers)) for task, sample in common

@@ -59,7 +59,7 @@ def check_name(line: str) -> str:
     if not _NAME.fullmatch(line):
         raise UserError(
             f"{line!r} can't be the name of a line",
-            cure="use letters, digits, dots, dashes and underscores; a letter or digit first",
+            hint="use letters, digits, dots, dashes and underscores; a letter or digit first",
         )
     return line
 
@@ -114,7 +114,7 @@ def earlier(history: Sequence[Blessed], line: str, to: str | None = None) -> Ble
         if previous is None or previous not in by_number:
             raise UserError(
                 f"{line} has no version before {history[-1].digest[:12]}",
-                cure="name one with --to DIGEST; `ratchet history` lists them",
+                hint="name one with --to DIGEST; `ratchet history` lists them",
             )
         return by_number[previous]
     found = [v for v in history[:-1] if len(to) >= 6 and v.digest.startswith(to)]
@@ -122,10 +122,10 @@ def earlier(history: Sequence[Blessed], line: str, to: str | None = None) -> Ble
     if not found:
         raise UserError(
             f"{to!r} was never blessed on {line}, or is blessed now",
-            cure="`ratchet history` lists what was; `ratchet promote` blesses something new",
+            hint="`ratchet history` lists what was; `ratchet promote` blesses something new",
         )
     if len({version.digest for version in found}) > 1:
-        raise UserError(f"{to!r} begins more than one digest", cure="give more digits")
+        raise UserError(f"{to!r} begins more than one digest", hint="give more digits")
     return found[-1]
 
 

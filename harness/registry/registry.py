@@ -82,11 +82,11 @@ class Registry:
         if len(found) == 1:
             return found[0]
         if found:
-            raise UserError(f"{digest!r} begins more than one digest", cure="give more digits")
+            raise UserError(f"{digest!r} begins more than one digest", hint="give more digits")
         raise UserError(
             f"there is no checkpoint {digest!r}",
             file=self._workspace.checkpoints,
-            cure="name one of `ratchet history`, or add a folder",
+            hint="name one of `ratchet history`, or add a folder",
         )
 
     # Lines.
@@ -163,7 +163,7 @@ class Registry:
                 raise UserError(
                     f"version {target.number} of {line} can't be gone back to: {problems[0]}",
                     file=target.path,
-                    cure="name another with --to DIGEST",
+                    hint="name another with --to DIGEST",
                 )
             blessed = self._bless(
                 folder,
@@ -287,7 +287,7 @@ class Registry:
             )
             if artifacts.digest_of_folder(staging) != digest:
                 raise UserError(
-                    "the files changed while they were copied", file=folder, cure="try again"
+                    "the files changed while they were copied", file=folder, hint="try again"
                 )
 
     def _require_verdict(self, line: str, verdict_id: str | None, *, first: bool) -> None:
@@ -296,7 +296,7 @@ class Registry:
                 return
             raise UserError(
                 f"a promotion of {line} must stand on a verdict",
-                cure='run `ratchet gate` first, or say why not with --override "reason"',
+                hint='run `ratchet gate` first, or say why not with --override "reason"',
             )
         rows = self._store.query(
             "SELECT outcome, headline, detail FROM verdicts WHERE verdict_id = ?", [verdict_id]
@@ -307,7 +307,7 @@ class Registry:
         if rows[0]["outcome"] != "pass" and not detail.get("promotable"):
             raise UserError(
                 f"verdict {verdict_id} is {rows[0]['outcome']}, not pass: {rows[0]['headline']}",
-                cure='only --override "reason" promotes it, and the reason is kept for ever',
+                hint='only --override "reason" promotes it, and the reason is kept for ever',
             )
 
     def _bless(
@@ -337,7 +337,7 @@ def _require_unchanged(line: str, before: Blessed | None, expect: str | None) ->
         now = before.digest[:12] if before else "nothing"
         raise UserError(
             f"{line} changed meanwhile: {now} is blessed, not {expect[:12]}",
-            cure="decide again, against what is blessed now",
+            hint="decide again, against what is blessed now",
         )
 
 

@@ -74,7 +74,7 @@ class Sandbox:
     def tier(self) -> Tier:
         """What holds the programs: part of a run's fingerprint."""
         if self._tier is None:
-            raise UserError("the sandbox is not open", cure="use it in a `with` block")
+            raise UserError("the sandbox is not open", hint="use it in a `with` block")
         return self._tier
 
     def run_tests(

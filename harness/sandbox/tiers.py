@@ -69,7 +69,7 @@ def first_worker(tier: Tier) -> Worker:
     """A started worker that was shown to hold; raises UserError where it can't be had."""
     worker, probe = _try(tier)
     if worker is None:
-        raise UserError(f"no sandbox of tier {tier} on this machine: {probe.why}", cure=CURES[tier])
+        raise UserError(f"no sandbox of tier {tier} on this machine: {probe.why}", hint=HINTS[tier])
     return worker
 
 
@@ -89,7 +89,7 @@ def best_worker(minimum: Tier = "B") -> Worker:
         if worker is not None:
             return worker
         reasons.append(f"tier {tier}: {found.why}")
-    raise UserError(f"nothing would hold the programs here ({'; '.join(reasons)})", cure=CURES["B"])
+    raise UserError(f"nothing would hold the programs here ({'; '.join(reasons)})", hint=HINTS["B"])
 
 
 HOLDS: dict[Tier, str] = {
@@ -98,7 +98,7 @@ HOLDS: dict[Tier, str] = {
     "C": "resource limits only: enough for slips, nothing against harm",
 }
 
-CURES: dict[Tier, str] = {
+HINTS: dict[Tier, str] = {
     "A": "run as root, or allow user namespaces (sysctl user.max_user_namespaces;"
     " Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0; docker: --privileged)",
     "B": "use Linux 5.13 or newer with Landlock, libseccomp2 and pyseccomp;"

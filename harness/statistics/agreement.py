@@ -89,7 +89,7 @@ def fleiss(
     if raters.min() != raters.max() or raters[0] < 2:
         raise UserError(
             f"units have {raters.min():g} to {raters.max():g} ratings",
-            cure="give every unit the same number, 2 at least; Krippendorff's alpha takes any",
+            hint="give every unit the same number, 2 at least; Krippendorff's alpha takes any",
         )
     n = raters[0]
     agreeing = (table * (table - 1)).sum(axis=1) / (n * (n - 1))

@@ -41,7 +41,7 @@ def planned_shares(looks: int, schedule: Sequence[float] | None = None) -> tuple
         raise UserError(
             f"the schedule of looks {list(schedule)} doesn't fit {looks} looks",
             field="looks",
-            cure=f"give {looks} rising positive numbers, such as [1, 2, 4] for three looks",
+            hint=f"give {looks} rising positive numbers, such as [1, 2, 4] for three looks",
         )
     return tuple(value / schedule[-1] for value in schedule)
 
@@ -51,7 +51,7 @@ def alpha_at(look: tuple[int, int], alpha: float, schedule: Sequence[float] | No
     j, looks = look
     if not 1 <= j <= looks:
         raise UserError(
-            f"look {j} of {looks} does not exist", field="look", cure="count from 1 to the last"
+            f"look {j} of {looks} does not exist", field="look", hint="count from 1 to the last"
         )
     return look_alphas(alpha, planned_shares(looks, schedule))[j - 1]
 
@@ -66,6 +66,6 @@ def per_checkpoint_alpha(alpha: float, planned_checkpoints: int) -> float:
         raise UserError(
             f"a training of {planned_checkpoints} checkpoints has nothing to decide",
             field="checkpoints",
-            cure="plan at least one checkpoint",
+            hint="plan at least one checkpoint",
         )
     return alpha / planned_checkpoints

@@ -90,7 +90,7 @@ def rate(
         raise UserError(
             f"the anchor {anchor!r} has no vote that ranks it",
             field="anchor",
-            cure=f"models with votes: {', '.join(table.models)}",
+            hint=f"models with votes: {', '.join(table.models)}",
         )
     ranked = table.choice < 3
     fit = _fit(table.counts(ranked.astype(np.float64)), ties)
@@ -136,13 +136,13 @@ class _Table:
                 raise UserError(
                     f"the votes have no column {column!r}",
                     field=column,
-                    cure="they need left, right and choice, and may have rater and prompt",
+                    hint="they need left, right and choice, and may have rater and prompt",
                 )
         choice = votes["choice"].map(_CHOICES)
         if choice.isna().any():
             bad = votes["choice"][choice.isna()].iloc[0]
             raise UserError(
-                f"{bad!r} is no choice", field="choice", cure=f"one of {', '.join(_CHOICES)}"
+                f"{bad!r} is no choice", field="choice", hint=f"one of {', '.join(_CHOICES)}"
             )
         if votes[["left", "right"]].isna().any(axis=None):
             raise UserError("a vote lacks the name of a model", field="left, right")

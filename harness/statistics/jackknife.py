@@ -111,7 +111,7 @@ def pseudo_values(
         raise UserError(
             f"nothing is known that makes a corpus value of {aggregate!r}",
             field="aggregate",
-            cure=f"use one of: {', '.join(AGGREGATES)}",
+            hint=f"use one of: {', '.join(AGGREGATES)}",
         )
     table = np.asarray(stats, dtype=float)
     n = len(table)

@@ -41,7 +41,7 @@ class Design:
 
     def __post_init__(self) -> None:
         if not self.comparisons:
-            raise UserError("there is nothing to compare", cure="name two runs at least")
+            raise UserError("there is nothing to compare", hint="name two runs at least")
         if not 0 <= self.floor <= 1:
             raise UserError(f"a floor of {self.floor} is no share", field="floor")
 

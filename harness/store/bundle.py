@@ -73,7 +73,7 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
 
     rows = store.query("SELECT * EXCLUDE seq FROM runs WHERE run_id = ?", [run_id])
     if not rows:
-        raise UserError(f"there is no run {run_id!r} here", cure="`ratchet runs` lists them")
+        raise UserError(f"there is no run {run_id!r} here", hint="`ratchet runs` lists them")
     events = store.query(
         "SELECT * EXCLUDE (seq, run_id) FROM run_events WHERE run_id = ? ORDER BY seq", [run_id]
     )
@@ -135,7 +135,7 @@ def import_bundle(store: Store, folder: Path) -> str:
         raise UserError(
             f"the store has another run {bundle.run_id}",
             file=folder / RUN,
-            cure="use another --home",
+            hint="use another --home",
         )
     if not known:
         runs, events = BY_NAME["runs"], BY_NAME["run_events"]
@@ -190,7 +190,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
         version, seal = content["format"], content["sha256"]
     except FileNotFoundError as error:
         raise UserError(
-            "there is no bundle here", file=path, cure="`ratchet export` makes one"
+            "there is no bundle here", file=path, hint="`ratchet export` makes one"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise _refused(path, "can't be read") from error
@@ -198,7 +198,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"the bundle has format {version}; this Ratchet reads {FORMAT}",
             file=path,
-            cure="upgrade Ratchet",
+            hint="upgrade Ratchet",
         )
     if _seal(content) != seal:
         raise _refused(path, "was changed after it was written")
@@ -232,7 +232,7 @@ def _refuse_a_foreign(folder: Path) -> None:
         raise UserError(
             f"{folder.name} holds something else: {', '.join(sorted(foreign)[:3]) or 'a file'}",
             file=folder,
-            cure="choose a new folder",
+            hint="choose a new folder",
         )
 
 
@@ -270,5 +270,5 @@ def _refused(path: Path, what: str) -> UserError:
     return UserError(
         f"the bundle is refused: {path.name} {what}",
         file=path,
-        cure="export it again, or take it from version control",
+        hint="export it again, or take it from version control",
     )

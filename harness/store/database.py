@@ -123,7 +123,7 @@ def _bring_up_to_date(connection: duckdb.DuckDBPyConnection, path: Path, *, writ
         raise UserError(
             f"the store has a newer schema ({found}; this Ratchet knows {VERSION})",
             file=path,
-            cure="upgrade Ratchet",
+            hint="upgrade Ratchet",
         )
     if found < VERSION:
         if not write:

@@ -66,7 +66,7 @@ def conform(table: Table, data: pyarrow.Table) -> pyarrow.Table:
         raise UserError(
             f"table {table.name} has no column {unknown[0]!r}",
             field=f"{table.name}.{unknown[0]}",
-            cure=f"its columns are {', '.join(column.name for column in table.columns)}",
+            hint=f"its columns are {', '.join(column.name for column in table.columns)}",
         )
     now = pyarrow.scalar(datetime.now(UTC).replace(tzinfo=None), pyarrow.timestamp("us"))
     arrays = []
@@ -86,7 +86,7 @@ def conform(table: Table, data: pyarrow.Table) -> pyarrow.Table:
                 raise UserError(
                     f"{where} holds a value that is not finite",
                     field=where,
-                    cure="store NULL with outcome `error` or `unscored` and a reason",
+                    hint="store NULL with outcome `error` or `unscored` and a reason",
                 )
         arrays.append(array)
     return pyarrow.Table.from_arrays(arrays, schema=table.arrow)

@@ -157,7 +157,7 @@ def check_format(path: Path, header: bytes) -> None:
             raise UserError(
                 f"a journal is from a newer Ratchet ({what} {theirs}; this one reads {ours})",
                 file=path,
-                cure="upgrade Ratchet; its rows are safe where they are",
+                hint="upgrade Ratchet; its rows are safe where they are",
             )
 
 

@@ -62,7 +62,7 @@ def find_run(store: Store, run_id: str) -> Run | None:
     if not rows:
         return None
     if len(rows) > 1 and not exact:
-        raise UserError(f"{run_id!r} begins the ids of several runs", cure="give more digits")
+        raise UserError(f"{run_id!r} begins the ids of several runs", hint="give more digits")
     row = (exact or rows)[0]
     return Run(
         id=row["run_id"],
@@ -85,7 +85,7 @@ def require_run(store: Store, run_id: str) -> Run:
     """The run of that id. Raises UserError where there is none."""
     run = find_run(store, run_id)
     if run is None:
-        raise UserError(f"there is no run {run_id!r} here", cure="`ratchet runs` lists them")
+        raise UserError(f"there is no run {run_id!r} here", hint="`ratchet runs` lists them")
     return run
 
 

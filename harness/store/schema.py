@@ -109,7 +109,7 @@ class Table:
                 raise UserError(
                     f"table {self.name} has no column {name!r}",
                     field=f"{self.name}.{name}",
-                    cure=f"its columns are {', '.join(c.name for c in self.columns)}",
+                    hint=f"its columns are {', '.join(c.name for c in self.columns)}",
                 )
             if value is not None:
                 encoded[name] = _encode(value, column, f"{self.name}.{name}")
@@ -120,7 +120,7 @@ class Table:
                 raise UserError(
                     f"a row for table {self.name} lacks {column.name}",
                     field=f"{self.name}.{column.name}",
-                    cure=f"give {column.name}: {column.meaning}",
+                    hint=f"give {column.name}: {column.meaning}",
                 )
         return encoded
 
@@ -216,7 +216,7 @@ def _text(value: Any, where: str) -> str:
         raise UserError(
             f"{where} holds a lone surrogate at character {error.start}, which is no text",
             field=where,
-            cure="decode the input with errors='replace'",
+            hint="decode the input with errors='replace'",
         ) from error
     return text
 
@@ -226,7 +226,7 @@ def _json(value: Any, where: str) -> str:
         raise UserError(
             f"{where} is a JSON column and was given text",
             field=where,
-            cure="give the object itself, not its JSON text",
+            hint="give the object itself, not its JSON text",
         )
     try:
         text = json.dumps(
@@ -285,7 +285,7 @@ def _moment(value: Any, where: str) -> str:
         raise UserError(
             f"{where} is a moment without a time zone",
             field=where,
-            cure="use datetime.now(UTC)",
+            hint="use datetime.now(UTC)",
         )
     return value.isoformat()
 
@@ -300,5 +300,5 @@ def _not_finite(where: str) -> UserError:
     return UserError(
         f"{where} is not a finite number",
         field=where,
-        cure="store NULL with outcome `error` or `unscored` and a reason",
+        hint="store NULL with outcome `error` or `unscored` and a reason",
     )

@@ -310,21 +310,21 @@ class Store:
             raise UserError(
                 f"{what}: {error.strerror or error}",
                 file=error.filename or self.workspace.home,
-                cure="free some space or fix the folder's permissions, then run it again",
+                hint="free some space or fix the folder's permissions, then run it again",
             ) from error
         except (duckdb.OperationalError, duckdb.FatalException) as error:
             self._forget_connection()
             raise UserError(
                 f"{what}: {str(error).splitlines()[0]}",
                 file=self.workspace.database,
-                cure="free some space or fix the file; what was acknowledged is still there",
+                hint="free some space or fix the file; what was acknowledged is still there",
             ) from error
 
 
 def _table(name: str) -> Table:
     table = BY_NAME.get(name)
     if table is None:
-        raise UserError(f"there is no table {name!r}", cure=f"one of {', '.join(BY_NAME)}")
+        raise UserError(f"there is no table {name!r}", hint=f"one of {', '.join(BY_NAME)}")
     return table
 
 

@@ -28,7 +28,7 @@ __all__ = ["load_suite"]
 
 
 def load_suite(path: str | Path) -> Suite:
-    """Read, validate and render a suite. Raises UserError with file, line, field and cure."""
+    """Read, validate and render a suite. Raises UserError with file, line, field and hint."""
     document = load_yaml(Path(path), what="suite")
     model = validate(SuiteModel, document)
     tasks = tuple(_task(name, task, document) for name, task in model.tasks.items())
@@ -38,7 +38,7 @@ def load_suite(path: str | Path) -> Suite:
             raise document.error(
                 f"the gate names a metric that no task has: {metric!r}",
                 ("gate", "metrics", metric),
-                cure=f"the suite's metrics are: {', '.join(sorted(names))}",
+                hint=f"the suite's metrics are: {', '.join(sorted(names))}",
             )
     return Suite(model.name, document.path, tasks, model.gate.to_policy())
 
@@ -98,13 +98,13 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
             raise document.error(
                 "a metric with options is one name and its options",
                 here,
-                cure="write `- self_bleu: {max_order: 3}`",
+                hint="write `- self_bleu: {max_order: 3}`",
             )
         name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
         try:
             metric = get_metric(_beside(name, document), _options_beside(options, document))
         except UserError as error:
-            raise document.error(error.what, here, cure=error.cure) from None
+            raise document.error(error.what, here, hint=error.hint) from None
         spec = metric.spec
         if spec.name in seen:
             raise document.error(f"the metric {spec.name!r} is named twice", here)
@@ -113,19 +113,19 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
             raise document.error(
                 f"{spec.name} scores a given text, but this task has a prompt",
                 here,
-                cure="move it to a task with `text:`",
+                hint="move it to a task with `text:`",
             )
         if spec.needs != "text" and model.prompt is None:
             raise document.error(
                 f"{spec.name} needs the model's answer, but this task only gives a text",
                 here,
-                cure="give the task a `prompt:`, or use perplexity",
+                hint="give the task a `prompt:`, or use perplexity",
             )
         if spec.needs == "reference" and model.reference is None and model.choices is None:
             raise document.error(
                 f"{spec.name} needs a reference answer",
                 here,
-                cure='add `reference: "{{ field }}"` to the task',
+                hint='add `reference: "{{ field }}"` to the task',
             )
         yield metric
 
@@ -138,7 +138,7 @@ def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
         raise document.error(
             f"the data file is not there: {data}",
             (*place, "data"),
-            cure=f"paths are relative to the suite: {path.parent} has no {path.name}",
+            hint=f"paths are relative to the suite: {path.parent} has no {path.name}",
         )
     return path
 
@@ -201,7 +201,7 @@ def _samples(
                 file=data_path,
                 line=line,
                 field=model.id,
-                cure="ids must be unique within a task; without an id a row's content is its id",
+                hint="ids must be unique within a task; without an id a row's content is its id",
             )
         lines[sample_id] = line
         samples.append(_sample(name, sample_id, row, line, model, data_path, document))
@@ -238,7 +238,7 @@ def _sample(
                 file=data_path,
                 line=line,
                 field=".".join(field),
-                cure="correct the template, or add the field to this row",
+                hint="correct the template, or add the field to this row",
             ) from None
 
     prompt: tuple[dict[str, str], ...] = ()
@@ -253,7 +253,7 @@ def _sample(
             f"the cluster field {model.cluster!r} is missing from this row",
             file=data_path,
             line=line,
-            cure=f"the row's fields are: {', '.join(row)}",
+            hint=f"the row's fields are: {', '.join(row)}",
         )
     language = row.get(model.language)
     return Sample(

@@ -97,7 +97,7 @@ class CheckpointFolder:
             raise UserError(
                 f"the checkpoint of step {step} can't be resumed from: {problems[0]}",
                 file=folder,
-                cure="restore that folder, or begin anew with --again",
+                hint="restore that folder, or begin anew with --again",
             )
         return folder
 

@@ -33,7 +33,7 @@ def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Pat
             f"the recipe has no reward stage named {name!r}",
             file=recipe.path,
             field="stages.rewards",
-            cure=f"its reward stages are: {', '.join(known) or 'none'}",
+            hint=f"its reward stages are: {', '.join(known) or 'none'}",
         )
     workspace = workspace or Workspace.at()
     base = resolve(recipe.model.base, workspace)
@@ -44,6 +44,6 @@ def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Pat
             f"no checkpoint of the reward stage {name!r} was shown to be better than guessing",
             file=recipe.path,
             field="stages.rewards",
-            cure="give it more data or steps; a reward that says nothing teaches nothing",
+            hint="give it more data or steps; a reward that says nothing teaches nothing",
         )
     return folder.require(state.crest)

@@ -92,5 +92,5 @@ def load_state(path: Path) -> TrainingState | None:
         raise UserError(
             f"the training's state can't be read: {error}",
             file=path,
-            cure="move the training's folder away to begin anew; its scores stay in the store",
+            hint="move the training's folder away to begin anew; its scores stay in the store",
         ) from None

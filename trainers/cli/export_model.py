@@ -48,13 +48,13 @@ def export_model(
     from trainers.export.model_card import model_card, origin_of
 
     if merge + adapter + gguf_ready > 1:
-        raise UserError("one export has one form", cure="--merge, --adapter or --gguf-ready")
+        raise UserError("one export has one form", hint="--merge, --adapter or --gguf-ready")
     if dtype not in ("float32", "float16", "bfloat16"):
         raise UserError(f"weights can't be written as {dtype!r}", field="--dtype")
     if quantize not in (None, "int8", "int4"):
         raise UserError(f"weights can't be rounded to {quantize!r}", field="--quantize")
     if quantize and (adapter or gguf_ready or dtype != "float32"):
-        raise UserError("one export has one form", cure="--quantize alone, or another form alone")
+        raise UserError("one export has one form", hint="--quantize alone, or another form alone")
     form: Form = "adapter" if adapter else "gguf-ready" if gguf_ready else "merge"
     console = Console()
     workspace = Workspace.at().ensure()
@@ -127,7 +127,7 @@ def _found(model: str, registry: Registry) -> tuple[Path, str]:
     if Path(model).is_dir():
         return Path(model), digest_of_folder(Path(model))
     if model != name:
-        raise UserError(f"there is no line {name!r}", cure=f"known: {', '.join(registry.lines())}")
+        raise UserError(f"there is no line {name!r}", hint=f"known: {', '.join(registry.lines())}")
     folder = registry.path(model)
     return folder, folder.name
 

@@ -67,7 +67,7 @@ class Report:
                     f"{share:.1%} of the task {task} is in the training data, more than "
                     f"{model.refuse_above:.1%}: {'; '.join(found[:5])}{more}",
                     field="contamination.refuse_above",
-                    cure="take those rows out of the training data, or gate on other samples",
+                    hint="take those rows out of the training data, or gate on other samples",
                 )
 
 

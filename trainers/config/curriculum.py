@@ -99,7 +99,7 @@ def column_of(examples: Sequence[Example], name: str) -> list[float]:
             raise UserError(
                 f"row {example.row!r} has no finite number in {name!r} to order by",
                 field="curriculum.by",
-                cure=f"its columns are {', '.join(example.columns) or 'none'}",
+                hint=f"its columns are {', '.join(example.columns) or 'none'}",
             ) from None
     return found
 
@@ -125,7 +125,7 @@ def own_perplexity(backend: Backend, examples: Sequence[Example]) -> list[float]
         if result.error is not None:
             raise UserError(
                 f"row {examples[number].row!r} can't be read by the model: {result.error}",
-                cure="shorten the row",
+                hint="shorten the row",
             )
         mean = sum(result.logprobs) / max(1, len(result.logprobs))
         found[number] = math.exp(min(-mean, 700.0))

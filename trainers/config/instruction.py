@@ -32,7 +32,7 @@ def instructed(
             raise UserError(
                 f"row {example.row!r} has no prompt with an answer to instruct",
                 field="instruct",
-                cure="give the source `prompt` and `completion`",
+                hint="give the source `prompt` and `completion`",
             )
     asked = [_asked(example, model) for example in examples]
     if model.style != "few_shot":
@@ -41,7 +41,7 @@ def instructed(
         raise UserError(
             f"{len(examples)} rows can't give {model.shots} shots to each other",
             field="instruct.shots",
-            cure="take fewer shots, or give more rows",
+            hint="take fewer shots, or give more rows",
         )
     return tuple(_with_shots(number, asked, model.shots, seed) for number in range(len(asked)))
 
@@ -67,7 +67,7 @@ def _reasoning(example: Example, model: InstructionModel) -> str:
         raise UserError(
             f"the reasoning of row {example.row!r} can't be filled: {error}",
             field="instruct.reasoning",
-            cure="add the field to this row",
+            hint="add the field to this row",
         ) from None
 
 

@@ -38,7 +38,7 @@ def load_recipe(path: str | Path) -> Recipe:
         raise document.error(
             f"there is no checkpoint at {model.start}",
             ("start",),
-            cure=f"paths are relative to the recipe: looked for {start}",
+            hint=f"paths are relative to the recipe: looked for {start}",
         )
     suites: dict[str, Suite] = {}
     stages = tuple(_stage(number, model, document, suites) for number in range(len(model.stages)))
@@ -60,7 +60,7 @@ def _stage(
             raise document.error(
                 f"this stage has no `{name}`, and neither has the recipe",
                 here,
-                cure=f"write `{name}:` for the whole recipe, or in the stage",
+                hint=f"write `{name}:` for the whole recipe, or in the stage",
             )
     assert gate is not None
     assert data is not None
@@ -75,7 +75,7 @@ def _stage(
         raise document.error(
             f"the suite asks for {min(foreign)}, which a {model.trainer} model can't answer",
             (*gate_at, "suite"),
-            cure=f"give the stage a gate with a suite of {', '.join(sorted(method.judged_by))}",
+            hint=f"give the stage a gate with a suite of {', '.join(sorted(method.judged_by))}",
         )
     segments = model.steps // model.checkpoint_every
     examples: list[Example] = []
@@ -85,7 +85,7 @@ def _stage(
             raise document.error(
                 f"the trainer {model.trainer} can't learn from a source of {_SHAPES[source.shape]}",
                 place,
-                cure=f"it takes {' or '.join(_SHAPES[shape] for shape in method.shapes)}",
+                hint=f"it takes {' or '.join(_SHAPES[shape] for shape in method.shapes)}",
             )
         if source.segments and max(source.segments) > segments:
             raise document.error(
@@ -98,7 +98,7 @@ def _stage(
         raise document.error(
             "no source takes part in every segment",
             (*data_at, "mix"),
-            cure="leave `segments` out of one source",
+            hint="leave `segments` out of one source",
         )
     check_order_and_loss(model, data, examples, document, here, data_at)
     check_labels(examples, document, (*data_at, "mix"))
@@ -127,7 +127,7 @@ def _suite(name: str, document: YamlDocument, place: Place, known: dict[str, Sui
         raise document.error(
             f"the suite is not there: {name}",
             place,
-            cure=f"paths are relative to the recipe: looked for {path}",
+            hint=f"paths are relative to the recipe: looked for {path}",
         )
     if name not in known:
         known[name] = load_suite(path)
@@ -143,7 +143,7 @@ def _examples(
         raise document.error(
             f"the data file is not there: {source.source}",
             here,
-            cure=f"paths are relative to the recipe: looked for {path}",
+            hint=f"paths are relative to the recipe: looked for {path}",
         )
     examples = []
     for line, row in read_rows(path):
@@ -157,23 +157,23 @@ def _examples(
                 f"can't be filled: {error}",
                 file=path,
                 line=line,
-                cure="correct the recipe's template, or add the field to this row",
+                hint="correct the recipe's template, or add the field to this row",
             ) from None
         if problem := unlearnable(example):
-            raise UserError(problem, file=path, line=line, cure="correct the row, or take it out")
+            raise UserError(problem, file=path, line=line, hint="correct the row, or take it out")
         examples.append(example)
     if not examples:
         raise document.error(
             f"no row of {source.source} is left by `where`",
             (*place, "where"),
-            cure="loosen it, or take the source out",
+            hint="loosen it, or take the source out",
         )
     if source.instruct is None:
         return examples
     try:
         return list(instructed(examples, source.instruct, seed=seed))
     except UserError as error:
-        raise document.error(error.what, (*place, "instruct"), cure=error.cure) from None
+        raise document.error(error.what, (*place, "instruct"), hint=error.hint) from None
 
 
 def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
@@ -236,6 +236,6 @@ def _split(
         raise document.error(
             f"{len(examples)} rows can't be split with a share of {data.validation}",
             (*data_at, "validation"),
-            cure="give more rows, or another share",
+            hint="give more rows, or another share",
         )
     return learned, validation

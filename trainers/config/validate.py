@@ -29,7 +29,7 @@ def check_order_and_loss(
             column_of(examples, by)
         except UserError as error:
             place: Place = (*data_at, "curriculum", "by")
-            raise document.error(error.what, place, cure=error.cure) from None
+            raise document.error(error.what, place, hint=error.hint) from None
     elif data.curriculum is not None and not {"text", "answer", "labelled"} & {
         source.shape for source in data.mix
     }:
@@ -41,7 +41,7 @@ def check_order_and_loss(
             raise document.error(
                 f"row {example.row!r} has no field {data.balance!r} to balance by",
                 (*data_at, "balance"),
-                cure=f"its fields are {', '.join(example.columns)}",
+                hint=f"its fields are {', '.join(example.columns)}",
             )
     if model.loss is None:
         return
@@ -52,7 +52,7 @@ def check_order_and_loss(
         raise document.error(
             f"EWC measures on {ewc.source!r}, which is no source of the mix",
             (*here, "loss", "ewc", "source"),
-            cure=f"its sources are {', '.join(source.source for source in data.mix)}",
+            hint=f"its sources are {', '.join(source.source for source in data.mix)}",
         )
 
 
@@ -79,7 +79,7 @@ def check_labels(examples: Sequence[Example], document: YamlDocument, place: Pla
         raise document.error(
             f"the label of every row is {str(labels.pop()).lower()}",
             place,
-            cure="kto learns from answers of both kinds: add rows of the other",
+            hint="kto learns from answers of both kinds: add rows of the other",
         )
 
 
@@ -97,7 +97,7 @@ def check_rewards(
             raise document.error(
                 f"two rewards are named {label!r}",
                 (*here, "rewards", number),
-                cure="give one of them a `name`",
+                hint="give one of them a `name`",
             )
     earlier = [s.name or s.trainer for s in recipe.stages[:index] if s.trainer == "reward"]
     for number, spec in enumerate(model.rewards):
@@ -107,18 +107,18 @@ def check_rewards(
             raise document.error(
                 f"no reward stage named {stage!r} comes before this one",
                 place,
-                cure=f"the reward stages before it are: {', '.join(earlier) or 'none'}",
+                hint=f"the reward stages before it are: {', '.join(earlier) or 'none'}",
             )
         try:
             check_reward(spec, folder, [example.columns for example in examples])
         except UserError as error:
-            raise document.error(error.what, place, cure=error.cure) from None
+            raise document.error(error.what, place, hint=error.hint) from None
     words = model.safety.file if model.safety is not None else None
     if words is not None and not (folder / words).is_file():
         raise document.error(
             f"the word list is not there: {words}",
             (*here, "safety", "file"),
-            cure=f"paths are relative to the recipe: looked for {folder / words}",
+            hint=f"paths are relative to the recipe: looked for {folder / words}",
         )
 
 
@@ -139,13 +139,13 @@ def check_health(
             raise document.error(
                 f"the trainer {model.trainer} doesn't measure {name!r}",
                 (*place, name),
-                cure=f"it measures {', '.join(sorted(known))}",
+                hint=f"it measures {', '.join(sorted(known))}",
             )
     if "loss_gap" in health and not data.validation:
         raise document.error(
             "`loss_gap` needs rows to validate on",
             (*place, "loss_gap"),
-            cure="set data.validation, such as 0.1",
+            hint="set data.validation, such as 0.1",
         )
 
 

@@ -47,7 +47,7 @@ class Ranks:
         if found != world or state.num_processes != world:
             raise UserError(
                 f"{world} processes were to train together, and {found} found each other",
-                cure="start them with `torchrun --nproc-per-node N $(which ratchet) train RECIPE`",
+                hint="start them with `torchrun --nproc-per-node N $(which ratchet) train RECIPE`",
             )
         return cls(state.process_index, world)
 

@@ -33,7 +33,7 @@ def require_sharding(recipe: Recipe) -> None:
         raise UserError(
             f"there is one process, and {how} shares a training among several",
             field="--shard",
-            cure="torchrun --nproc-per-node N $(which ratchet) train RECIPE --shard " + how,
+            hint="torchrun --nproc-per-node N $(which ratchet) train RECIPE --shard " + how,
         )
     sampling = [stage for stage in recipe.stages if stage.model.trainer in SAMPLING]
     if sampling and how == "fsdp":
@@ -42,21 +42,21 @@ def require_sharding(recipe: Recipe) -> None:
             "every process a part",
             file=recipe.path,
             field="--shard",
-            cure="take --shard zero2, or zero3, which gathers the weights for the drawing",
+            hint="take --shard zero2, or zero3, which gathers the weights for the drawing",
         )
     if how != "zero2" and any(s.model.loss and s.model.loss.ewc for s in recipe.stages):
         raise UserError(
             f"EWC holds each weight to where it was, and {how} leaves no process with all of them",
             file=recipe.path,
             field="loss.ewc",
-            cure="take --shard zero2, or replay general data in place of EWC",
+            hint="take --shard zero2, or replay general data in place of EWC",
         )
     if recipe.model.quantise or recipe.model.adapter_kind == "prefix":
         raise UserError(
             f"a quantised base and a prefix are not trained under {how}",
             file=recipe.path,
             field="quantise" if recipe.model.quantise else "adapter.kind",
-            cure="leave out --shard, or train a LoRA adapter on the whole base",
+            hint="leave out --shard, or train a LoRA adapter on the whole base",
         )
     _require_fsdp() if how == "fsdp" else _require_deepspeed()
 
@@ -69,7 +69,7 @@ def _require_fsdp() -> None:
             "FSDP needs GPUs, and there is none here: on a CPU every process would silently keep "
             "the whole model",
             field="--shard",
-            cure="take --shard zero2 or zero3, which run on CPUs, or a machine with GPUs",
+            hint="take --shard zero2 or zero3, which run on CPUs, or a machine with GPUs",
         )
 
 
@@ -80,7 +80,7 @@ def _require_deepspeed() -> None:
         raise UserError(
             "DeepSpeed is not installed",
             field="--shard",
-            cure="pip install 'ratchet-eval[deepspeed]'",
+            hint="pip install 'ratchet-eval[deepspeed]'",
         )
 
 
@@ -143,7 +143,7 @@ def require_sharded(recipe: Recipe, trainer: Any) -> None:
         raise UserError(
             f"the training was to be cut up by {how} over {world} processes, and was not",
             field="--shard",
-            cure="check the versions of accelerate and deepspeed, or leave out --shard",
+            hint="check the versions of accelerate and deepspeed, or leave out --shard",
         )
 
 

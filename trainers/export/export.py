@@ -70,11 +70,11 @@ def export(
     llama.cpp has no name for a tensor, and where the result doesn't answer as the original does.
     """
     if to.exists():
-        raise UserError("there is something already", file=to, cure="name a folder that is new")
+        raise UserError("there is something already", file=to, hint="name a folder that is new")
     if form == "adapter" and files.adapter is None:
         raise UserError(
             f"{files.name!r} is a whole model: there is no adapter to export",
-            cure="use --merge or --gguf-ready",
+            hint="use --merge or --gguf-ready",
         )
     say(f"Loading {files.name}")
     model, tokenizer = load(files)
@@ -95,7 +95,7 @@ def export(
             raise UserError(
                 f"the exported model's logits are off by {difference:.2g} of the largest",
                 file=to,
-                cure="please report this: nothing was written",
+                hint="please report this: nothing was written",
             )
     return Exported(to, form, difference)
 
@@ -127,7 +127,7 @@ def _write_adapter(files: ModelFiles, folder: Path) -> None:
         raise UserError(
             "the adapter's weights are no safetensors",
             file=files.adapter,
-            cure="load it with peft and save it again",
+            hint="load it with peft and save it again",
         )
     tensors = {k: v for k, v in load_file(weights).items() if f".{VALUE_HEAD}." not in k}
     save_file(tensors, folder / weights.name, metadata={"format": "pt"})
@@ -152,7 +152,7 @@ def _make_ready(folder: Path) -> None:
         raise UserError(
             f"llama.cpp knows no architecture like {kind!r}",
             file=folder,
-            cure="export with --merge, and ask its converter",
+            hint="export with --merge, and ask its converter",
         )
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
     for shard in folder.glob("*.safetensors"):

@@ -70,7 +70,7 @@ def quantise(
     written doesn't answer as it did before it was written.
     """
     if to.exists():
-        raise UserError("there is something already", file=to, cure="name a folder that is new")
+        raise UserError("there is something already", file=to, hint="name a folder that is new")
     rounding = _rounding(bits)
     from transformers import AutoModelForCausalLM, TorchAoConfig
 
@@ -95,7 +95,7 @@ def quantise(
             raise UserError(
                 "the quantised model answers otherwise once it is written",
                 file=to,
-                cure="please report this with the version of torchao: nothing was written",
+                hint="please report this with the version of torchao: nothing was written",
             )
         after = _weight_bytes(folder)
         seconds = _seconds(merged, written, asked)
@@ -112,7 +112,7 @@ def _rounding(bits: Bits) -> Any:
         from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
     except ImportError as error:
         raise UserError(
-            f"torchao is not installed: {error}", cure="pip install 'ratchet-eval[quantise]'"
+            f"torchao is not installed: {error}", hint="pip install 'ratchet-eval[quantise]'"
         ) from None
     if bits == "int8":
         return Int8WeightOnlyConfig()
@@ -149,7 +149,7 @@ def _nll(model: Any, asked: list[Any]) -> float:
         count += logits.shape[0]
     mean = total / count
     if not math.isfinite(mean):
-        raise UserError("the quantised model's likelihoods are no numbers", cure="use int8")
+        raise UserError("the quantised model's likelihoods are no numbers", hint="use int8")
     return mean
 
 

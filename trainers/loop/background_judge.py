@@ -60,7 +60,7 @@ def require_aside(recipe: Recipe) -> None:
             "a quantised base is scored by the live model alone",
             file=recipe.path,
             field="quantise",
-            cure="leave out --aside",
+            hint="leave out --aside",
         )
     import torch
 
@@ -74,7 +74,7 @@ def require_aside(recipe: Recipe) -> None:
     raise UserError(
         f"there is no device {recipe.aside!r} here to judge checkpoints on",
         field="--aside",
-        cure="name one as torch does: cpu, cuda:1, …",
+        hint="name one as torch does: cpu, cuda:1, …",
     )
 
 
@@ -178,7 +178,7 @@ class Aside:
                 f"the process that judges step {step} on the side ended {DEATHS} times, the last "
                 f"time with {code}",
                 field="--aside",
-                cure="give the machine more memory, or leave out --aside: the same command goes on",
+                hint="give the machine more memory, or leave out --aside: the same command goes on",
             )
         self._reporter.say(f"The judge on the side ended with {code}; it begins again.")
         self._start()

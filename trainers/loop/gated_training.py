@@ -173,7 +173,7 @@ class GatedTraining:
             raise UserError(
                 "this training has been judged, but no whole checkpoint is left",
                 file=self.folder.kept,
-                cure="restore that folder, or begin anew with --again",
+                hint="restore that folder, or begin anew with --again",
             )
         return last
 

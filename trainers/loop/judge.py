@@ -165,7 +165,7 @@ class Judging:
             raise UserError(
                 f"step {step} of this training has no run",
                 file=self.folder.home,
-                cure="begin anew with --again",
+                hint="begin anew with --again",
             )
         return runs.require_run(self.store, judged.run_id)
 
@@ -195,7 +195,7 @@ def require_one_backend(anchor: Run, candidate: Candidate) -> None:
         raise UserError(
             f"this training began with answers by {began}, and would go on with {now}",
             field="--score-on",
-            cure="give --score-on as it was given at the beginning, or begin anew with --again",
+            hint="give --score-on as it was given at the beginning, or begin anew with --again",
         )
 
 

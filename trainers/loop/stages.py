@@ -92,7 +92,7 @@ def require_servable(recipe: Recipe) -> None:
             f"a server puts plain LoRA adapters on its base, and the recipe's {what}",
             file=recipe.path,
             field="adapter",
-            cure="leave out --score-on: the live model answers by itself",
+            hint="leave out --score-on: the live model answers by itself",
         )
 
 
@@ -106,5 +106,5 @@ def require_trackers(recipe: Recipe) -> None:
                 f"the recipe tracks with {name}, which is not installed",
                 file=recipe.path,
                 field="tracking",
-                cure=f"pip install {name}",
+                hint=f"pip install {name}",
             )

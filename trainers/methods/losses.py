@@ -117,7 +117,7 @@ class Ewc:
             raise UserError(
                 f"what EWC remembers can't be read: {error}",
                 file=path,
-                cure="begin the training anew with --again",
+                hint="begin the training anew with --again",
             ) from error
 
         def part(kind: str) -> dict[str, Tensor]:

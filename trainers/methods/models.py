@@ -80,7 +80,7 @@ def require_gpu_for(recipe: Recipe) -> None:
             f"a base in {recipe.model.quantise} needs a GPU, and there is none here",
             file=recipe.path,
             field="quantise",
-            cure="take `quantise` out of the recipe, or train on a machine with a GPU",
+            hint="take `quantise` out of the recipe, or train on a machine with a GPU",
         )
     import importlib.util
 
@@ -89,7 +89,7 @@ def require_gpu_for(recipe: Recipe) -> None:
             f"a base in {recipe.model.quantise} needs the package bitsandbytes",
             file=recipe.path,
             field="quantise",
-            cure="pip install bitsandbytes",
+            hint="pip install bitsandbytes",
         )
 
 
@@ -101,7 +101,7 @@ def require_same_base(recipe: Recipe, base: ModelFiles, start: Path, workspace: 
             f"the checkpoint to start from is {has}, and the recipe's adapter says otherwise",
             file=recipe.path,
             field="start",
-            cure="set `adapter` as the checkpoint was trained",
+            hint="set `adapter` as the checkpoint was trained",
         )
     if recipe.model.adapter_kind == "none":
         return
@@ -111,7 +111,7 @@ def require_same_base(recipe: Recipe, base: ModelFiles, start: Path, workspace: 
             f"the checkpoint {start} belongs to another base model than {recipe.model.base}",
             file=start / ADAPTER_CONFIG,
             field="base_model_name_or_path",
-            cure="start from a checkpoint of this base, or set the recipe's base to its own",
+            hint="start from a checkpoint of this base, or set the recipe's base to its own",
         )
 
 
@@ -145,7 +145,7 @@ def _require_modules(model: Any, recipe: Recipe, adapter: AdapterModel) -> None:
             f"the base model has no module named {missing[0]!r}",
             file=recipe.path,
             field=f"adapter.{field}",
-            cure=f"its modules are named {', '.join(leaves[:12])}",
+            hint=f"its modules are named {', '.join(leaves[:12])}",
         )
 
 
@@ -170,14 +170,14 @@ def _continue_from(model: Any, start: Path, also_trained: tuple[str, ...]) -> No
             f"the checkpoint to start from doesn't fit the recipe's adapter: "
             f"{str(error).strip().splitlines()[-1].strip()}",
             file=start / ADAPTER_WEIGHTS,
-            cure="set `adapter` as the checkpoint was trained",
+            hint="set `adapter` as the checkpoint was trained",
         ) from None
     if outcome.unexpected_keys:
         raise UserError(
             f"the checkpoint to start from has weights that the recipe's adapter doesn't: "
             f"{outcome.unexpected_keys[0]}",
             file=start / ADAPTER_WEIGHTS,
-            cure="set `adapter` as the checkpoint was trained",
+            hint="set `adapter` as the checkpoint was trained",
         )
 
 

@@ -66,7 +66,7 @@ def _kto(job: Job) -> Trainer:
             f"kto's batch of {batch} leaves a process one row, and TRL's trainer asks for two",
             file=job.recipe.path,
             field="batch_size",
-            cure="make it at least twice the number of processes",
+            hint="make it at least twice the number of processes",
         )
     rows = _labelled(job, job.stage.examples)
     order = Neighbours(job.order, batch)

@@ -195,7 +195,7 @@ def prompts(job: Job) -> Any:
             raise UserError(
                 f"the column {min(taken)!r} bears a name that the trainer gives to its own",
                 file=job.recipe.path.parent / job.stage.data.mix[example.source].source,
-                cure="rename it",
+                hint="rename it",
             )
         asked: Any = list(example.prompt)
         if not chat:

@@ -98,7 +98,7 @@ def per_process(recipe: Recipe, batch_size: int) -> int:
             f"a batch of {batch_size} can't be shared evenly by {world} processes",
             file=recipe.path,
             field="batch_size",
-            cure=f"make it a multiple of {world}, or start another number of processes",
+            hint=f"make it a multiple of {world}, or start another number of processes",
         )
     return batch_size // world
 
@@ -167,7 +167,7 @@ def require_lengths(job: Job, examples: Sequence[Example], lengths: Sequence[int
                 f"row {example.row!r} has {length} tokens, more than {min(most, reads)}"
                 + (", which is all that the model reads" if reads < most else ""),
                 file=job.recipe.path.parent / source,
-                cure="shorten the row"
+                hint="shorten the row"
                 if reads <= most
                 else "raise data.max_length in the recipe, or shorten the row",
             )

@@ -47,7 +47,7 @@ def by_function(path: str, name: str) -> Callable[[Answers], Sequence[float | No
             raise UserError(
                 f"the reward {name!r} gave {found!r} for {len(answers.texts)} answers",
                 file=file,
-                cure="return a list with one number, or None, per answer",
+                hint="return a list with one number, or None, per answer",
             )
         return list(found)
 
@@ -61,7 +61,7 @@ def function_file(path: str, name: str) -> tuple[str, str]:
         raise UserError(
             f"the reward {name!r} has no file {file or path!r}",
             field=f"rewards.{name}",
-            cure="write `path: FILE.py:FUNCTION`, relative to the recipe",
+            hint="write `path: FILE.py:FUNCTION`, relative to the recipe",
         )
     return file, attribute
 
@@ -77,7 +77,7 @@ def require_function(file: str, attribute: str, name: str) -> None:
             f"the reward {name!r} can't be loaded: {error}",
             file=file,
             line=getattr(error, "lineno", None),
-            cure="correct the file",
+            hint="correct the file",
         ) from None
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -91,5 +91,5 @@ def require_function(file: str, attribute: str, name: str) -> None:
         raise UserError(
             f"the reward {name!r} has no function {attribute!r} in {Path(file).name}",
             file=file,
-            cure=f"it has: {', '.join(sorted(found)) or 'none'}",
+            hint=f"it has: {', '.join(sorted(found)) or 'none'}",
         )

@@ -132,7 +132,7 @@ class RewardMixture:
                 raise UserError(
                     f"no reward ({', '.join(self.names)}) has a value for an answer",
                     field="rewards",
-                    cure="add a component that judges every answer, such as length",
+                    hint="add a component that judges every answer, such as length",
                 )
             total.append(sum(w * v for w, v in known))
         parts = {name: tuple(values) for name, values in zip(self.names, found, strict=True)}
@@ -155,7 +155,7 @@ def load_rewards(
             f"the stage {stage.model.trainer} has no rewards",
             file=recipe.path,
             field="stages.rewards",
-            cure="add `rewards: [{kind: json_valid, weight: 1}]`",
+            hint="add `rewards: [{kind: json_valid, weight: 1}]`",
         )
     names = [spec.label for spec in specs]
 
@@ -189,7 +189,7 @@ def check(spec: RewardModelSpec, folder: Path, rows: Sequence[Mapping[str, Any]]
         if meant_as_file and not (folder / path).expanduser().exists():
             raise UserError(
                 f"the reward {spec.label!r} has no model at {path}",
-                cure="paths are relative to the recipe; or give a hub id, or stage:NAME",
+                hint="paths are relative to the recipe; or give a hub id, or stage:NAME",
             )
     elif spec.kind != "length":
         _by_metric(spec)
@@ -212,7 +212,7 @@ def checked(name: str, values: Values, file: Path | None = None) -> Function:
                 f"the reward {name!r} gave {len(found)} values for {len(answers.texts)} answers",
                 file=file,
                 field=f"rewards.{name}",
-                cure="return one number, or None, per answer",
+                hint="return one number, or None, per answer",
             )
         for index, value in enumerate(found):
             number = isinstance(value, SupportsFloat) and not isinstance(value, str)
@@ -222,7 +222,7 @@ def checked(name: str, values: Values, file: Path | None = None) -> Function:
                     f"{answers.texts[index][:60]!r}",
                     file=file,
                     field=f"rewards.{name}",
-                    cure="return a finite number, or None where there is nothing to judge",
+                    hint="return a finite number, or None where there is nothing to judge",
                 )
         return [None if value is None else float(value) for value in found]
 
@@ -301,13 +301,13 @@ def _by_metric(spec: RewardModelSpec) -> Values:
         raise UserError(
             f"the metric {spec.kind} judges no single answer, so it can't be a reward",
             field=f"rewards.{spec.label}",
-            cure="take a metric of one value per response",
+            hint="take a metric of one value per response",
         )
     if about.low is None or about.high is None:
         raise UserError(
             f"the metric {spec.kind} has no smallest and largest value, so it can't be weighted",
             field=f"rewards.{spec.label}",
-            cure="`kind: length` rewards a length, `kind: model` a reward model's opinion",
+            hint="`kind: length` rewards a length, `kind: model` a reward model's opinion",
         )
     low, high = about.low, about.high
     best, worst = (high, low) if about.direction == "higher" else (low, high)
@@ -334,7 +334,7 @@ def _require_reference(spec: RewardModelSpec) -> None:
         raise UserError(
             f"the reward {spec.label!r} compares answers with a reference, and has none",
             field=f"rewards.{spec.label}",
-            cure='add `reference: "{{ COLUMN }}"`',
+            hint='add `reference: "{{ COLUMN }}"`',
         )
 
 
@@ -370,5 +370,5 @@ def _reference(spec: RewardModelSpec, row: Mapping[str, Any]) -> str:
         raise UserError(
             f"the reference of the reward {spec.label!r} can't be filled: {error}",
             field=f"rewards.{spec.label}.reference",
-            cure="name a column of the data",
+            hint="name a column of the data",
         ) from None

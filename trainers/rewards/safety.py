@@ -80,7 +80,7 @@ class Safety:
             raise UserError(
                 "this safety layer turns nothing down",
                 field="safety",
-                cure="name words, leave `shipped` on, or set toxicity_below",
+                hint="name words, leave `shipped` on, or set toxicity_below",
             )
         return WordList.of(words) if words else None
 

@@ -136,7 +136,7 @@ class OpenAIBackend:
         """Raises UserError, in one line that says why, where the server's can't be trusted."""
         problem = self.refuses("text")
         if problem is not None and requests:
-            raise UserError(problem, cure="leave out perplexity and reference_nll on this server")
+            raise UserError(problem, hint="leave out perplexity and reference_nll on this server")
         jobs = []
         for request in requests:
             known = known_unread(request, self.max_length)

@@ -73,7 +73,7 @@ def probe(wire: Wire, model: str, tokenizer: Any | None) -> Abilities:
                 return Abilities(prompts, extras, problem)
     raise UserError(
         f"{wire.url} can't be used with the model {model!r}: {said}",
-        cure="check the model's name, and the tokenizer where one is named",
+        hint="check the model's name, and the tokenizer where one is named",
     )
 
 
@@ -97,7 +97,7 @@ def _greet(
 def gone(wire: Wire, error: NoAnswerError) -> UnfinishedError:
     return UnfinishedError(
         f"the server at {wire.url} is not answering: {error}",
-        cure="what was answered is kept: start the server, and run the same command again",
+        hint="what was answered is kept: start the server, and run the same command again",
     )
 
 

@@ -160,7 +160,7 @@ class Wire:
                 f"the server at {self.url} refuses the key (HTTP {status})"
                 if self._key
                 else f"the server at {self.url} wants a key (HTTP {status})",
-                cure=f"put it into the environment variable {self._key_name}",
+                hint=f"put it into the environment variable {self._key_name}",
             )
         if not 200 <= status < 300:
             raise RefusedError(status, self._message(response))

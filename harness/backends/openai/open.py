@@ -97,7 +97,7 @@ def read_served(name: str) -> ServedModel:
     if not rest.endswith((".yaml", ".yml")):
         raise UserError(
             f"{name!r} names no server",
-            cure="write openai:http://HOST:PORT/v1#MODEL, or openai:FILE.yaml",
+            hint="write openai:http://HOST:PORT/v1#MODEL, or openai:FILE.yaml",
         )
     document = load_yaml(Path(rest), what="served model")
     served = validate(ServedModel, document)
@@ -105,7 +105,7 @@ def read_served(name: str) -> ServedModel:
         raise document.error(
             "a budget in money needs prices",
             ("budget", "usd"),
-            cure="add `prices: {input: ..., output: ...}`, in US dollars per million tokens",
+            hint="add `prices: {input: ..., output: ...}`, in US dollars per million tokens",
         )
     beside = {
         field: str(document.path.parent / value)
@@ -227,7 +227,7 @@ def _chosen(served: ServedModel, listed: Mapping[str, Any], wire: Wire) -> str:
     what = f"serves {len(listed)} models" if listed else "lists no models"
     raise UserError(
         f"{wire.url} {what}",
-        cure=f"name one: openai:{served.url}#{next(iter(sorted(listed)), 'MODEL')}"
+        hint=f"name one: openai:{served.url}#{next(iter(sorted(listed)), 'MODEL')}"
         + ("" if listed else "; the address usually ends in /v1"),
     )
 
@@ -278,7 +278,7 @@ def _adapter(served: ServedModel, wire: Wire, files: Any, say: Say) -> str:
             return name
         raise UserError(
             f"{served.url} does not load the adapter: {error}",
-            cure="start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and "
+            hint="start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and "
             "give `on_server:` the folder as the server sees it",
         ) from None
     return name

@@ -81,7 +81,7 @@ class Budget:
                 bound = f"${self.most_usd:g}" if over_usd else f"{self.most_tokens} tokens"
                 raise UnfinishedError(
                     f"the budget of {bound} does not cover what is left; spent: {self.spent}",
-                    cure="what was answered is kept: raise the budget and run the same command",
+                    hint="what was answered is kept: raise the budget and run the same command",
                 )
             self._aside[0] += tokens
             self._aside[1] += usd

@@ -57,7 +57,7 @@ class ModelReplica:
                 raise UserError(
                     f"{self.place!r} has other bytes here than where the command was given",
                     file=files.folder,
-                    cure="keep models on a file system that all nodes share, or name a hub id",
+                    hint="keep models on a file system that all nodes share, or name a hub id",
                 )
             return TransformersBackend(*load(files, dtype=self.dtype, device=self.device))
 
@@ -87,7 +87,7 @@ class Cluster:
             found = int(self._resources().get("GPU", 0))
             return Share(self.replicas or max(1, found), cpus=1, gpus=1)
         if device != "cpu":
-            raise UserError(f"--device {device} names one machine's device", cure="cpu or cuda")
+            raise UserError(f"--device {device} names one machine's device", hint="cpu or cuda")
         cores = [
             int(node["Resources"]["CPU"])
             for node in _library().nodes()
@@ -179,7 +179,7 @@ def _unreachable(address: str, why: str) -> UserError:
     where = "on this machine" if address == "auto" else f"at {address}"
     return UserError(
         f"there is no Ray cluster to be reached {where}: {why}",
-        cure=f"`ray start --head` starts one; {ADDRESS}=HOST:6379 names another",
+        hint=f"`ray start --head` starts one; {ADDRESS}=HOST:6379 names another",
     )
 
 

@@ -72,7 +72,7 @@ class _Actor:
                 file=error.file,
                 line=error.line,
                 field=error.field,
-                cure=error.cure,
+                hint=error.hint,
             ) from None
         versions = {name: said for name, said in provenance().items() if name in LIBRARIES}
         return _Card(
@@ -246,7 +246,7 @@ class RayPool:
             if not pending:
                 raise UnfinishedError(
                     f"no replica is left; the last one was lost: {self._reason}",
-                    cure="answers are kept: mend the cluster, and the same command goes on",
+                    hint="answers are kept: mend the cluster, and the same command goes on",
                 )
             ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_POLL_S)
             if ready:
@@ -257,7 +257,7 @@ class RayPool:
                 raise UnfinishedError(
                     f"no replica stands after {self._patience_s:.0f} s: each needs "
                     f"{self._share.cpus:g} cores and {self._share.gpus:g} GPUs of one node",
-                    cure="see `ray status` for what is free; answers are kept, and the same "
+                    hint="see `ray status` for what is free; answers are kept, and the same "
                     "command goes on",
                 )
             if not told:
@@ -294,7 +294,7 @@ class RayPool:
                 raise UserError(
                     f"the replicas differ in {name}: {others} on {first.node}, {mine} on "
                     f"{card.node}",
-                    cure="use nodes of one kind, with the same versions installed",
+                    hint="use nodes of one kind, with the same versions installed",
                 )
         odd = [
             f"{name} {card.libraries.get(name)}"
@@ -333,7 +333,7 @@ def library() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise UserError(
-            f"Ray is not installed: {error}", cure="pip install 'ratchet-eval[ray]'"
+            f"Ray is not installed: {error}", hint="pip install 'ratchet-eval[ray]'"
         ) from None
 
 

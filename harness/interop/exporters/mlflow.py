@@ -19,7 +19,7 @@ def export(results: Results, place: str) -> str:
     uri = place or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise UserError(
-            "to which MLflow?", cure="--to mlflow:http://HOST:PORT, or set MLFLOW_TRACKING_URI"
+            "to which MLflow?", hint="--to mlflow:http://HOST:PORT, or set MLFLOW_TRACKING_URI"
         )
     run = results.run
     try:
@@ -38,6 +38,6 @@ def export(results: Results, place: str) -> str:
     except (MlflowException, OSError) as error:
         raise UserError(
             f"MLflow at {uri} does not take it: {str(error).splitlines()[0]}",
-            cure="check the address, and that the server is up",
+            hint="check the address, and that the server is up",
         ) from None
     return f"MLflow run {target_id} in {name!r} at {uri}"

@@ -49,7 +49,7 @@ def results_of(store: Store, run: Run) -> Results:
     """Raises UserError for a run that has no value to send."""
     metrics = tuple(line for line in summarise(store, run) if line.value is not None)
     if not metrics:
-        raise UserError(f"run {run.id} has no scores", cure=f"ratchet score {run.model} --suite …")
+        raise UserError(f"run {run.id} has no scores", hint=f"ratchet score {run.model} --suite …")
     return Results(run, metrics)
 
 
@@ -59,7 +59,7 @@ def require(module: str, package: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{package} is not installed: {error}", cure=f"pip install 'ratchet-eval[{extra}]'"
+            f"{package} is not installed: {error}", hint=f"pip install 'ratchet-eval[{extra}]'"
         ) from None
 
 

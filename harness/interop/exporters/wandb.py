@@ -37,6 +37,6 @@ def export(results: Results, place: str) -> str:
     except (wandb.errors.Error, OSError) as error:
         raise UserError(
             f"Weights & Biases does not take it: {str(error).splitlines()[0]}",
-            cure="set WANDB_API_KEY, or WANDB_MODE=offline",
+            hint="set WANDB_API_KEY, or WANDB_MODE=offline",
         ) from None
     return f"W&B run {where}"

@@ -122,7 +122,7 @@ def take_in(store: Store, imported: Imported) -> tuple[Run, bool]:
         raise UserError(
             "there is no score to import",
             file=imported.file,
-            cure="; ".join(f"{name}: {why}" for name, why in imported.skipped.items()) or None,
+            hint="; ".join(f"{name}: {why}" for name, why in imported.skipped.items()) or None,
         )
     run_id, rows = _rows(imported)
     encoded = {
@@ -267,7 +267,7 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
             f"this is no JSON: {error}",
             file=path,
             line=place,
-            cure="the file may be cut short: copy it again",
+            hint="the file may be cut short: copy it again",
         ) from error
 
 

@@ -43,7 +43,7 @@ def read_csv(path: Path, *, name: str) -> Imported:
     """
     lines = list(_lines(path))
     if not lines:
-        raise UserError("the CSV has no rows", file=path, cure=f"it looks like this:\n{_EXAMPLE}")
+        raise UserError("the CSV has no rows", file=path, hint=f"it looks like this:\n{_EXAMPLE}")
     groups: dict[Key, list[_Line]] = {}
     for line in lines:
         groups.setdefault(line.key, []).append(line)
@@ -102,13 +102,13 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
             f"the header {what}",
             file=path,
             line=1,
-            cure=f"columns: {','.join(REQUIRED)}; optional: {','.join(OPTIONAL)}",
+            hint=f"columns: {','.join(REQUIRED)}; optional: {','.join(OPTIONAL)}",
         )
 
 
 def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
-    def refused(column: str, what: str, cure: str) -> UserError:
-        return UserError(what, file=path, line=number, field=column, cure=cure)
+    def refused(column: str, what: str, hint: str) -> UserError:
+        return UserError(what, file=path, line=number, field=column, hint=hint)
 
     if None in row or any(value is None for value in row.values()):
         raise refused("", "the row has not as many cells as the header", "quote cells with commas")
@@ -127,11 +127,11 @@ def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
         raise refused("response", f"{index!r} is no number of a response", "count from 0")
     value = _number(cells["value"])
     if value is not None and not math.isfinite(value):
-        cure = "leave the cell empty where an answer failed"
-        raise refused("value", f"{cells['value']!r} is no finite number", cure)
+        hint = "leave the cell empty where an answer failed"
+        raise refused("value", f"{cells['value']!r} is no finite number", hint)
     if value is not None and value < 0 and scale == "ratio":
-        cure = "add a column `scale` with the word interval: it has no true zero"
-        raise refused("value", f"{value} is below 0", cure)
+        hint = "add a column `scale` with the word interval: it has no true zero"
+        raise refused("value", f"{value} is below 0", hint)
     failed = value is None
     return _Line(
         number,
@@ -171,7 +171,7 @@ def _check(path: Path, group: Sequence[_Line]) -> None:
                     file=path,
                     line=line.number,
                     field=name,
-                    cure=f"a metric has one {name}",
+                    hint=f"a metric has one {name}",
                 )
         place = line.point.sample_id, line.point.index
         if place in seen:
@@ -180,6 +180,6 @@ def _check(path: Path, group: Sequence[_Line]) -> None:
                 f"{seen[place]} already",
                 file=path,
                 line=line.number,
-                cure="one row a sample; several answers to it are told apart by `response`",
+                hint="one row a sample; several answers to it are told apart by `response`",
             )
         seen[place] = line.number

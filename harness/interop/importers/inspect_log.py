@@ -54,7 +54,7 @@ def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] 
             f"the log has no metric {unknown[0]!r}",
             file=path,
             field="--lower",
-            cure=f"it has {', '.join(names)}",
+            hint=f"it has {', '.join(names)}",
         )
     series = [
         _series(metric, values, evaluation, "lower" if metric in lower else "higher")
@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
                 raise UserError(
                     "the log has no header: its evaluation didn't finish",
                     file=path,
-                    cure="`inspect eval-retry` finishes it",
+                    hint="`inspect eval-retry` finishes it",
                 )
 
             def read(member: str) -> Any:
@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
         raise UserError("there is no such file", file=path) from error
     except (IsADirectoryError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise UserError(
-            f"this is no log of Inspect: {error}", file=path, cure="name an .eval or .json file"
+            f"this is no log of Inspect: {error}", file=path, hint="name an .eval or .json file"
         ) from error
 
 
@@ -145,11 +145,11 @@ def _check(path: Path, header: Log, samples: Sequence[Log]) -> None:
             f"the evaluation ended as {status!r}",
             file=path,
             field="status",
-            cure="`inspect eval-retry` finishes it",
+            hint="`inspect eval-retry` finishes it",
         )
     if not samples:
         raise UserError(
-            "the log holds no samples", file=path, cure="run Inspect without --no-log-samples"
+            "the log holds no samples", file=path, hint="run Inspect without --no-log-samples"
         )
     total = (header.get("results") or {}).get("total_samples")
     if isinstance(total, int) and total != len(samples):

@@ -69,7 +69,7 @@ def read_lm_eval(place: Path, *, name: str | None = None) -> Imported:
         raise UserError(
             "there are no samples beside these results",
             file=path,
-            cure="run lm-eval again with --log_samples --output_path DIR",
+            hint="run lm-eval again with --log_samples --output_path DIR",
         )
     tasks, skipped = [], {}
     for task, file in there.items():
@@ -103,14 +103,14 @@ def _results_file(place: Path) -> Path:
         raise UserError(
             "there is no results_*.json here",
             file=place,
-            cure="name the folder that lm-eval's --output_path wrote",
+            hint="name the folder that lm-eval's --output_path wrote",
         )
     folders = sorted({str(path.parent.relative_to(place)) for path in found})
     if len(folders) > 1:
         raise UserError(
             f"there are results of several models: {', '.join(folders)}",
             file=place,
-            cure="name one of these folders",
+            hint="name one of these folders",
         )
     return found[-1]
 
@@ -169,7 +169,7 @@ def _check_row(row: Mapping[str, Any], file: Path, line: int) -> None:
                 file=file,
                 line=line,
                 field=field,
-                cure="these samples must come from lm-eval 0.4.5 or newer",
+                hint="these samples must come from lm-eval 0.4.5 or newer",
             )
     for metric in row["metrics"]:
         if metric not in row:
@@ -190,7 +190,7 @@ def _check_whole(results: _Results, task: str, file: Path, docs: Docs) -> None:
             raise UserError(
                 f"{len(ids)} samples are here (filter {name}), and lm-eval evaluated {counted}",
                 file=file,
-                cure="the file may be cut short: copy it again",
+                hint="the file may be cut short: copy it again",
             )
 
 

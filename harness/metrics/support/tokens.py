@@ -40,7 +40,7 @@ def sacrebleu_tokenizer(name: str) -> Any:
         raise UserError(
             f"sacrebleu has no tokenizer named {name!r}",
             field="tokenize",
-            cure=f"take one of {', '.join(_TOKENIZERS)}",
+            hint=f"take one of {', '.join(_TOKENIZERS)}",
         )
     return _get_tokenizer(name)()
 

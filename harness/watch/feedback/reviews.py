@@ -84,7 +84,7 @@ def goal_of(name: str) -> Goal:
     for goal in SIDES:
         if goal == name:
             return goal
-    raise UserError(f"{name!r} is no goal", field="--to", cure=f"one of {', '.join(SIDES)}")
+    raise UserError(f"{name!r} is no goal", field="--to", hint=f"one of {', '.join(SIDES)}")
 
 
 def pending(store: Store, limit: int = 50) -> list[Pending]:
@@ -114,19 +114,19 @@ def review(
     """
     found = _find(store, item)
     if not reviewer.strip():
-        raise UserError("a decision has a name", field="--by", cure="say who decides")
+        raise UserError("a decision has a name", field="--by", hint="say who decides")
     content = dict(found.item)
     for name, text in (edits or {}).items():
         if name not in _EDITABLE:
-            raise UserError(f"{name!r} can't be edited", field=name, cure="prompt or target")
+            raise UserError(f"{name!r} can't be edited", field=name, hint="prompt or target")
         content[name] = mask(text).text.strip() or None
     if yes and not content.get("prompt"):
         raise UserError(
-            "an item without a prompt asks nothing", field="prompt", cure="give one with --prompt"
+            "an item without a prompt asks nothing", field="prompt", hint="give one with --prompt"
         )
     if yes and found.kind == "training" and not content.get("target"):
         raise UserError(
-            "there is no better answer to learn", field="target", cure="give one with --target"
+            "there is no better answer to learn", field="target", hint="give one with --target"
         )
     row = {
         "item_id": found.item_id,
@@ -178,7 +178,7 @@ def write(store: Store, goal: Goal, path: Path, *, against: Sequence[Passage] = 
     if not rows:
         raise UserError(
             f"nothing that a person said yes to goes into {goal}",
-            cure="see what waits with `ratchet watch review`",
+            hint="see what waits with `ratchet watch review`",
         )
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_atomic(path, text)
@@ -197,7 +197,7 @@ def _find(store: Store, item: str) -> Pending:
     if len(rows) != 1 or not item:
         what = "begins several items" if rows else "is no harvested item"
         raise UserError(
-            f"{item!r} {what}", field="item", cure="`ratchet watch review` lists what waits"
+            f"{item!r} {what}", field="item", hint="`ratchet watch review` lists what waits"
         )
     return Pending(**rows[0])
 
@@ -265,7 +265,7 @@ _ROWS = {"suite": _suite, "rating": _rating, "sft": _sft, "preference": _prefere
 
 def _require_ours(path: Path) -> None:
     if path.suffix.lower() != ".jsonl":
-        raise UserError("the file is JSONL", file=path, cure="name it .jsonl")
+        raise UserError("the file is JSONL", file=path, hint="name it .jsonl")
     try:
         with path.open(encoding="utf-8") as file:
             first = file.readline()
@@ -281,5 +281,5 @@ def _require_ours(path: Path) -> None:
         raise UserError(
             "this file was not written by `ratchet watch harvest`, and would be lost",
             file=path,
-            cure="name another",
+            hint="name another",
         )

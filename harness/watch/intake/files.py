@@ -56,7 +56,7 @@ class Follower:
 
     def __init__(self, path: Path, intake: Intake, tell: Tell) -> None:
         if not path.exists():
-            raise UserError("there is no such file or folder", file=path, cure="check its spelling")
+            raise UserError("there is no such file or folder", file=path, hint="check its spelling")
         self.path = path.absolute()
         self._intake = intake
         self._tell = tell
@@ -79,7 +79,7 @@ class Follower:
             raise UserError(
                 "another process reads it into this workspace",
                 file=self.path,
-                cure="end that one first, or give this one another --home",
+                hint="end that one first, or give this one another --home",
             ) from None
         with lock:
             self._positions = self._recall()

@@ -201,5 +201,5 @@ def masking_key(home: Path) -> bytes:
         raise UserError(
             f"the key for masked ids can't be kept: {error.strerror}",
             file=path,
-            cure="fix the folder's permissions",
+            hint="fix the folder's permissions",
         ) from error

@@ -57,7 +57,7 @@ def check(
     blessed = registry.blessed(line)
     if blessed is None:
         raise UserError(
-            f"nothing was ever promoted on {line}", cure="promote a checkpoint: `ratchet promote`"
+            f"nothing was ever promoted on {line}", hint="promote a checkpoint: `ratchet promote`"
         )
     now = now or datetime.now(UTC)
     before = last(store, line, blessed.digest, policy)
@@ -198,7 +198,7 @@ class _Look:
             raise UserError(
                 f"the signal {name!r} has no counterpart among an anchor's scores",
                 field=f"signals.{name}.reference",
-                cure="use `reference: previous` or `first`",
+                hint="use `reference: previous` or `first`",
             )
         run_id = self._blessed.run_id
         moments = references.anchor_moments(self._store, run_id, metric, name)
@@ -222,7 +222,7 @@ class _Look:
                 f"{self._blessed.line} has no earlier version with {self._policy.conversations} "
                 f"conversations to serve as the reference {source!r}",
                 field="reference",
-                cure="use `reference: auto`, which then takes the version's own first ones",
+                hint="use `reference: auto`, which then takes the version's own first ones",
             )
         return found
 

@@ -272,8 +272,8 @@ def _unknown(error: Any, name: str) -> UserError:
     import difflib
 
     near = difflib.get_close_matches(name, signals.BY_NAME, n=1)
-    cure = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(signals.BY_NAME)}"
-    found: UserError = error(f"there is no signal {name!r}", ("signals", name), cure=cure)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(signals.BY_NAME)}"
+    found: UserError = error(f"there is no signal {name!r}", ("signals", name), hint=hint)
     return found
 
 
@@ -289,14 +289,14 @@ def _check_options(error: Any, name: str, own: SignalPolicy) -> None:
             raise error(
                 f"the signal {name!r} takes no option {option!r}",
                 ("signals", name, "options", option),
-                cure=f"it takes {', '.join(known)}" if known else "leave `options:` out",
+                hint=f"it takes {', '.join(known)}" if known else "leave `options:` out",
             )
     for needed in signals.BY_NAME[name].needs:
         if needed not in own.options:
             raise error(
                 f"the signal {name!r} needs the option {needed!r}",
                 ("signals", name),
-                cure=f"add `options: {{{needed}: ...}}`",
+                hint=f"add `options: {{{needed}: ...}}`",
             )
     if own.options:
         signals.check_options(signals.BY_NAME[name], own.options)

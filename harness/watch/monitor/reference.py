@@ -170,7 +170,7 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
         raise UserError(
             "the blessed checkpoint was never scored, so there is no anchor to hold it to",
             field=field,
-            cure="promote what was gated, or use `reference: first`",
+            hint="promote what was gated, or use `reference: first`",
         )
     groups: dict[str, list[float]] = {}
     for score in load_scores(store, run_id):
@@ -182,11 +182,11 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
         raise UserError(
             f"run {run_id} has no scores of {metric}",
             field=field,
-            cure="name TASK/METRIC as the suite has it",
+            hint="name TASK/METRIC as the suite has it",
         )
     if ((values < 0) | (values > 1)).any():
         raise UserError(
-            f"{metric} is not between 0 and 1, and a signal is", field=field, cure="use another"
+            f"{metric} is not between 0 and 1, and a signal is", field=field, hint="use another"
         )
     return Moments.of(values)
 
@@ -203,6 +203,6 @@ def anchor_answers(store: Store, run_id: str | None, name: str) -> list[str]:
         raise UserError(
             "the blessed checkpoint's run has no answers to measure a distance from",
             field=f"signals.{name}.reference",
-            cure="use `reference: first`",
+            hint="use `reference: first`",
         )
     return list(found.values())

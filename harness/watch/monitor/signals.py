@@ -291,5 +291,5 @@ def check_options(signal: Signal, options: Mapping[str, Any]) -> None:
         raise UserError(
             f"the signal {signal.name!r} can't be measured: {error}",
             field=f"signals.{signal.name}.options",
-            cure=f"it takes {', '.join(signal.options)}",
+            hint=f"it takes {', '.join(signal.options)}",
         ) from error

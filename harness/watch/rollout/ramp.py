@@ -73,16 +73,16 @@ def begin(
     if blessed is None:
         raise UserError(
             f"nothing is blessed on {line} to hold it against",
-            cure="`ratchet promote` blesses the first",
+            hint="`ratchet promote` blesses the first",
         )
     if digest == blessed.digest:
         raise UserError(
-            f"{digest[:12]} is what {line} serves already", cure="name another checkpoint"
+            f"{digest[:12]} is what {line} serves already", hint="name another checkpoint"
         )
     if running is not None and not running.ended:
         raise UserError(
             f"canary {running.canary} runs on {line} with {running.candidate[:12]}",
-            cure=f"end it first: ratchet watch ramp {line} --abort --act",
+            hint=f"end it first: ratchet watch ramp {line} --abort --act",
         )
     verdict_id = verdict_id or registry.latest_verdict(digest)
     if not override:
@@ -126,7 +126,7 @@ def advance(
     split = current(store, line)
     if split is None:
         raise UserError(
-            f"no canary ever began on {line}", cure=f"ratchet watch canary {line} CANDIDATE"
+            f"no canary ever began on {line}", hint=f"ratchet watch canary {line} CANDIDATE"
         )
     actor, now = actor or who(), now or datetime.now(UTC)
     if split.ended:
@@ -149,7 +149,7 @@ def abort(store: Store, line: str, *, act: bool, actor: str | None = None) -> St
     split = current(store, line)
     if split is None or split.ended:
         raise UserError(
-            f"no canary runs on {line}", cure=f"ratchet watch canary {line} CANDIDATE begins one"
+            f"no canary runs on {line}", hint=f"ratchet watch canary {line} CANDIDATE begins one"
         )
     over = replace(split, ended="aborted", at=datetime.now(UTC).isoformat())
     return Stepped(over, None, _do(store, over, "aborted", actor or who(), act=act))
@@ -277,7 +277,7 @@ def _require_pass(store: Store, digest: str, verdict_id: str | None) -> None:
     if not passed:
         raise UserError(
             f"the gate has not passed {digest[:12]}",
-            cure='run `ratchet gate` first, or say why not with --override "reason"',
+            hint='run `ratchet gate` first, or say why not with --override "reason"',
         )
 
 

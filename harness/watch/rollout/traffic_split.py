@@ -83,7 +83,7 @@ def check_ramp(ramp: tuple[float, ...]) -> tuple[float, ...]:
         raise UserError(
             f"{', '.join(f'{share:g}' for share in ramp) or 'nothing'} is no ramp",
             field="--ramp",
-            cure="shares that rise, from 0.0001 to 1, like 0.01,0.1,0.5,1",
+            hint="shares that rise, from 0.0001 to 1, like 0.01,0.1,0.5,1",
         )
     return ramp
 
@@ -100,7 +100,7 @@ def read(folder: Path) -> Split | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            "the split of a line can't be read", file=path, cure="move it away: all goes to blessed"
+            "the split of a line can't be read", file=path, hint="move it away: all goes to blessed"
         ) from error
 
 

@@ -209,7 +209,7 @@ def test_logprobs_without_room_or_context_are_errors(backend: Backend) -> None:
     assert len(results["full"].logprobs) == 256
 
 
-def test_vllm_that_is_not_installed_is_named_with_its_cure(
+def test_vllm_that_is_not_installed_is_named_with_its_hint(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
     if serving.has("vllm"):

@@ -133,7 +133,7 @@ def test_a_server_that_lists_no_models_is_asked_for_a_name(
     server.adapters["second"] = "/somewhere"
     with pytest.raises(UserError, match="serves 2 models") as error:
         open_served(f"openai:{server.url}", workspace)
-    assert "#second" in (error.value.cure or "")
+    assert "#second" in (error.value.hint or "")
     with pytest.raises(UserError, match="lists no models"):
         open_served(f"openai:{server.url}/wrong", workspace)
 

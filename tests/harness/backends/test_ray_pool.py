@@ -27,7 +27,7 @@ SAMPLED = GenerationSettings(max_new_tokens=8, temperature=1.0)
 TWO = Share(2)
 
 
-def test_ray_that_is_not_installed_is_named_with_its_cure(
+def test_ray_that_is_not_installed_is_named_with_its_hint(
     tmp_path: Path, ratchet: Ratchet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ray", "ray.util"):
@@ -224,7 +224,7 @@ def test_other_bytes_on_a_node_are_refused(
     replica = ModelReplica(str(tiny_llama), None, "0" * 64, "cpu", "float32")
     with pytest.raises(UserError, match=r"on node .* has other bytes here") as caught:
         RayPool(replica, _tokenizer(tiny_llama), TWO)
-    assert "share" in (caught.value.cure or "")
+    assert "share" in (caught.value.hint or "")
 
 
 @pytest.mark.long

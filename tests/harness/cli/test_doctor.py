@@ -14,7 +14,7 @@ from harness.cli.app import main
 from harness.core.workspace import Workspace
 
 
-def test_it_runs_and_every_missing_thing_has_a_cure_or_is_said_to_be_optional(
+def test_it_runs_and_every_missing_thing_has_a_hint_or_is_said_to_be_optional(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--home", str(tmp_path / "home"), "doctor", "--json"]) == 0
@@ -25,7 +25,7 @@ def test_it_runs_and_every_missing_thing_has_a_cure_or_is_said_to_be_optional(
     for finding in found:
         assert finding["state"] in ("ok", "missing")
         if finding["group"] == "extras" and finding["state"] == "missing":
-            assert finding["cure"] == f"pip install 'ratchet-eval[{finding['name']}]'"
+            assert finding["hint"] == f"pip install 'ratchet-eval[{finding['name']}]'"
     assert not (tmp_path / "home").exists()
 
 
@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written_is_broken(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
     (finding,) = doctor._workspace(Workspace.at("/nowhere/at/all"))
     assert finding.state == "broken"
-    assert "--home" in finding.cure
+    assert "--home" in finding.hint
 
 
 def test_a_key_is_never_shown(

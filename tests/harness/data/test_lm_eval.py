@@ -168,7 +168,7 @@ def test_the_extra_is_named_where_it_is_missing(
     task = {"data": "lm_eval:arc_easy", "prompt": {"user": "{{ context }}"}, "metrics": ["length"]}
     with pytest.raises(UserError, match="not installed") as error:
         load_suite(_suite(folder, borrowed=task))
-    assert "lm-eval" in (error.value.cure or "")
+    assert "lm-eval" in (error.value.hint or "")
 
 
 @pytest.mark.parametrize(

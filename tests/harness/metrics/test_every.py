@@ -212,7 +212,7 @@ def test_the_declaration_is_whole(name, make):
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(UserError) as caught:
         get_metric("toxcity")
-    assert "toxicity" in caught.value.cure
+    assert "toxicity" in caught.value.hint
     with pytest.raises(UserError, match="no metric named"):
         get_metric("zzzzzz")
 

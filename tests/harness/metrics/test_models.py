@@ -142,7 +142,7 @@ def test_detoxify_says_what_to_install():
     ):
         with pytest.raises(UserError, match="detoxify") as caught:
             use()
-        assert caught.value.cure == "pip install detoxify"
+        assert caught.value.hint == "pip install detoxify"
 
 
 def test_entailment_reads_the_reference_first(classifier):
@@ -296,4 +296,4 @@ def test_a_module_of_evaluate_is_found_beside_its_suite(tmp_path, monkeypatch):
 def test_a_module_that_is_missing_says_so(tmp_path):
     with pytest.raises(UserError, match="can't be loaded") as caught:
         get_metric(f"evaluate:{tmp_path / 'gone.py'}")
-    assert "local copy" in caught.value.cure
+    assert "local copy" in caught.value.hint

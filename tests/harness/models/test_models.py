@@ -176,7 +176,7 @@ def test_a_name_that_leads_nowhere(name: str, workspace: Workspace, tmp_path: Pa
     target = name or str(tmp_path / "nothing here")
     with pytest.raises(UserError) as caught:
         resolve(target, workspace)
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_a_hub_id_while_offline(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_a_hub_id_while_offline(workspace: Workspace, monkeypatch: pytest.Monkey
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="hub can't be reached") as caught:
         resolve("nobody/no-such-model", workspace)
-    assert EMBEDDED in (caught.value.cure or "")
+    assert EMBEDDED in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_the_embedded_model_must_be_installed(
     monkeypatch.setattr("harness.models.resolve.EMBEDDED_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="not installed") as caught:
         resolve(EMBEDDED, workspace)
-    assert "pip install" in (caught.value.cure or "")
+    assert "pip install" in (caught.value.hint or "")
 
 
 def test_a_failed_unpacking_leaves_nothing(

@@ -78,7 +78,7 @@ def test_below_tier_b_it_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
     assert "\n" not in refusal.value.what
     assert "no libseccomp" in refusal.value.what
     assert "libseccomp2" in refusal.value.what
-    assert refusal.value.cure
+    assert refusal.value.hint
     with Sandbox(workers=1, minimum="C") as sandbox:
         assert sandbox.tier == "C"
         assert run(sandbox, IDENTITY, "assert f(1) == 1").passed

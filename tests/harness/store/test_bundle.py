@@ -194,7 +194,7 @@ def test_a_newer_format_asks_for_an_upgrade(store, tmp_path):
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(UserError, match="format 2") as refusal:
         read_bundle(folder)
-    assert "upgrade" in refusal.value.cure
+    assert "upgrade" in refusal.value.hint
 
 
 def test_another_run_under_the_same_id_is_refused(store, elsewhere, tmp_path):

@@ -46,7 +46,7 @@ def fill(workspace):
         try:
             store.append("trainings", [{"training_id": str(number), "recipe": "x" * 20_000}])
         except UserError as error:
-            return number if "space" in (error.cure or "") else 0
+            return number if "space" in (error.hint or "") else 0
     raise AssertionError("it was never refused")
 
 
@@ -126,7 +126,7 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_cannot_be_written(worksp
         try:
             store.append("training_steps", [step(2)])
         except UserError as error:
-            return [error.what, error.cure]
+            return [error.what, error.hint]
         return "appended"
 
     # The temporary folder of root lets nobody else in.
@@ -136,14 +136,14 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_cannot_be_written(worksp
     for path, mode in modes.items():
         path.chmod(mode | 0o055)
     try:
-        what, cure = in_child(work)
+        what, hint = in_child(work)
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
         for path in (workspace.home, workspace.journal):
             path.chmod(0o755)
     assert "permission" in what.lower()
-    assert "--home" in cure or "permissions" in cure
+    assert "--home" in hint or "permissions" in hint
 
 
 def test_a_failed_append_leaves_the_journal_and_the_next_one_works(workspace, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a suite may be, and what is said where it is wrong: file, line, field and cure."""
+"""What a suite may be, and what is said where it is wrong: file, line, field and hint."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_said_with_its_line(
 def test_an_unknown_key_gets_the_nearest_known_one(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_suite(write(tmp_path, TASK.replace("reference:", "referense:")))
-    assert caught.value.cure == "did you mean 'reference'?"
+    assert caught.value.hint == "did you mean 'reference'?"
 
 
 def test_the_gate_may_not_name_a_metric_that_no_task_has(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_gate_may_not_name_a_metric_that_no_task_has(tmp_path: Path) -> None
     with pytest.raises(UserError, match="no task has") as caught:
         load_suite(path)
     assert caught.value.line == 10
-    assert "sums/exact_match" in str(caught.value.cure)
+    assert "sums/exact_match" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_a_dataset_that_cannot_be_had_says_what_to_do(
     path = write(tmp_path, TASK.replace("rows.jsonl", "hub:nobody/nothing-of-the-kind"))
     with pytest.raises(UserError, match="can't be had") as caught:
         load_suite(path)
-    assert "go online once" in str(caught.value.cure)
+    assert "go online once" in str(caught.value.hint)

@@ -306,4 +306,4 @@ def test_no_option_is_ignored(arguments, message):
 
     with pytest.raises(UserError, match=message) as caught:
         watch_harvest.harvest(**arguments)
-    assert caught.value.cure
+    assert caught.value.hint

@@ -1,4 +1,4 @@
-"""Bad recipes: one message with its place and its cure, before a weight is loaded."""
+"""Bad recipes: one message with its place and its hint, before a weight is loaded."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_one_fault_in_a_list_is_one_complaint(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_recipe(edit(path, "data", "mix", 0, "wieght", value=1))
     assert caught.value.what == "unknown key 'wieght'"
-    assert caught.value.cure == "did you mean 'weight'?"
+    assert caught.value.hint == "did you mean 'weight'?"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_data_of_another_shape_than_the_trainer_learns_from(tmp_path: Path) -> N
     edit(path, "stages", 0, value=stage_of("kto"))
     with pytest.raises(UserError, match="can't learn from a source of `prompt`, `chosen`") as found:
         load_recipe(path)
-    assert "label" in str(found.value.cure)
+    assert "label" in str(found.value.hint)
 
 
 def test_a_stage_without_a_gate(tmp_path: Path) -> None:

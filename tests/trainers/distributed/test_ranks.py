@@ -159,7 +159,7 @@ def test_a_launcher_that_starts_too_few_is_noticed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(accelerate, "PartialState", Alone)
     with pytest.raises(UserError, match="2 processes were to train together, and 1 found") as found:
         Ranks.here()
-    assert "torchrun" in str(found.value.cure)
+    assert "torchrun" in str(found.value.hint)
 
 
 def test_a_batch_that_processes_cannot_share(

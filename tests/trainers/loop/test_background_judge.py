@@ -170,7 +170,7 @@ def test_a_judge_that_dies_twice_of_one_checkpoint_ends_the_training(
     monkeypatch.setattr("sys.executable", str(script))
     with pytest.raises(UserError, match=r"step 0 .* ended 2 times, the last time with 9") as caught:
         train(tmp_path / "aside", tiny_llama, aside="cpu")
-    assert "leave out --aside" in str(caught.value.cure)
+    assert "leave out --aside" in str(caught.value.hint)
     assert judges() == []
 
 

@@ -248,4 +248,4 @@ def test_an_adapter_for_modules_that_are_not_there_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="no module named 'w_qkv'") as caught:
         train(tmp_path, tiny_llama, adapter={"targets": ["w_qkv"]})
-    assert "q_proj" in str(caught.value.cure)
+    assert "q_proj" in str(caught.value.hint)

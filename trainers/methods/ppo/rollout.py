@@ -127,7 +127,7 @@ def _drawn(
         if made.error is not None:
             raise UserError(
                 f"a prompt can't be answered in training: {made.error}",
-                cure="shorten the prompts, or lower max_new_tokens",
+                hint="shorten the prompts, or lower max_new_tokens",
             )
         # Where the answer ended is part of what the policy chose.
         stopped = (end,) if made.finish_reason == "stop" else ()

@@ -59,7 +59,7 @@ def check(stage: Any, *, file: Path | None = None) -> None:
             f"minibatches ({every}): between them a rollout is half learned from",
             file=file,
             field="stages.checkpoint_every",
-            cure=f"set it to {max(1, round(stage.checkpoint_every / every)) * every}",
+            hint=f"set it to {max(1, round(stage.checkpoint_every / every)) * every}",
         )
     batch = stage.batch_size * stage.gradient_accumulation
     if batch > LARGEST_BATCH:
@@ -67,5 +67,5 @@ def check(stage: Any, *, file: Path | None = None) -> None:
             f"a batch of {batch} answers is more than {LARGEST_BATCH}",
             file=file,
             field="stages.gradient_accumulation",
-            cure="take smaller batches, or more minibatches",
+            hint="take smaller batches, or more minibatches",
         )

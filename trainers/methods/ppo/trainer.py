@@ -206,7 +206,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
             if self.state.global_step % self.period:
                 raise UserError(
                     f"PPO can't go on from step {self.state.global_step}: its rollout is gone",
-                    cure=f"go back to a multiple of {self.period}",
+                    hint=f"go back to a multiple of {self.period}",
                 )
             self._current = (number, self._sampled(number))
         return self._current[1]
@@ -409,5 +409,5 @@ def _require_adapter(model: Any, file: Path) -> None:
             "PPO needs an adapter: the model with it switched off is what it is held to",
             file=file,
             field="adapter",
-            cure="add `adapter: {kind: lora}` to the recipe",
+            hint="add `adapter: {kind: lora}` to the recipe",
         )
