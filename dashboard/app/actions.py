@@ -3,7 +3,7 @@
 Each asks for a reason and for the name of the line to be typed, and then runs the very verb of the
 command line in a process of its own: the same checks, the same confirmation on fresh answers, the
 same record, and no model in this server's memory. To mark an anchor is to promote by override: a
-line's anchor is what is blessed, and nobody may pass over the gate without a record of it.
+line's anchor is what is promoted, and nobody may pass over the gate without a record of it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def roll_back(line: str) -> None:
-    """Bless the version before again."""
+    """Promote the version before again."""
     with st.popover(tr("Roll back"), key=f"rollback.{line}"):
-        st.markdown(tr("Bless the version before again. The line changes at once."))
+        st.markdown(tr("Promote the version before again. The line changes at once."))
         reason = _confirmed(line, f"rollback.{line}")
         if reason is not None:
             _run(["rollback", line, "--reason", reason])

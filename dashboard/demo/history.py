@@ -33,7 +33,7 @@ LINE = "demo-support-bot"
 SUBJECT = {"backend": "synthetic", "dtype": "none", "quantisation": None}
 RECIPE = "demo-support-bot (synthetic)"
 NIGHTS = 18
-BLESSED_NIGHT = 5
+PROMOTED_NIGHT = 5
 PLANNED_STEPS = 100
 
 
@@ -131,7 +131,7 @@ class _History:
         at = start + timedelta(minutes=120)
         self._event(training, "finished", PLANNED_STEPS, attempt, at)
         first, _ = self._verdict("anchor", base, previous, training, PLANNED_STEPS)
-        self._bless(1, previous, at, "promoted", first, "the crest of the first training")
+        self._promote(1, previous, at, "promoted", first, "the crest of the first training")
         return previous
 
     def nightly(self, crest: Run, nights: int) -> None:
@@ -139,9 +139,9 @@ class _History:
         anchor, last = crest, crest
         for night in range(1, nights + 1):
             at = self.now - timedelta(days=(nights - night) * 2.4 + 0.3)
-            after = max(0, night - BLESSED_NIGHT)
+            after = max(0, night - PROMOTED_NIGHT)
             dials = Dials(
-                skill=0.90 - 0.0019 * after if night >= BLESSED_NIGHT else 0.86 + 0.004 * night,
+                skill=0.90 - 0.0019 * after if night >= PROMOTED_NIGHT else 0.86 + 0.004 * night,
                 chinese=0.0022 * after,
                 words=9 if night < 11 else 15,
                 refusing=0.02 if night < 11 else 0.14,
@@ -149,9 +149,9 @@ class _History:
             )
             run = self._run(f"synthetic nightly {night:02}", dials, at, None, None)
             verdict, outcome = self._verdict("anchor", anchor, run, None, None)
-            if night == BLESSED_NIGHT:
+            if night == PROMOTED_NIGHT:
                 why = "proven better than version 1"
-                self._bless(2, run, at + timedelta(hours=1), "promoted", verdict, why)
+                self._promote(2, run, at + timedelta(hours=1), "promoted", verdict, why)
                 anchor = run
                 self._calibrate(run, dials, at)
             self.say(f"night {night} of {nights}: {outcome}")
@@ -278,7 +278,7 @@ class _History:
             }
             self.store.append("training_steps", [row])
 
-    def _bless(
+    def _promote(
         self, version: int, run: Run, at: datetime, event: str, verdict: str, why: str
     ) -> None:
         self.store.moment = at

@@ -10,14 +10,14 @@ SENTENCES: dict[str, str] = {
     "0 is the anchor; the dashed line is the margin, and the shaded band what it allows. Bars are "
     "{level} intervals of the paired change; what lies beyond the edge is drawn on it.": "0 是基准；虚线是允许的下限，阴影是允许的范围。横条是配对变化的 {level} 置信区间；超出边界的画在边界上。",
     "1 is full, 0 is chance.": "1 为完全一致，0 为随机水平。",
-    "100% is the blessed version's own level, 0% is where the gate trips. The slope is the median "
+    "100% is the promoted version's own level, 0% is where the gate trips. The slope is the median "
     "of all pairs (Theil–Sen) over at most 12 verdicts: advice, no verdict.": "100% 是已批准版本的水平，0% 时闸门触发。斜率取最近至多 12 次判定的两两中位数（Theil–Sen），仅供参考，不是判定。",
     "50% is no bias.": "50% 表示没有偏向。",
     "Against the anchor.": "相对基准。",
     "Another protocol: the gate would not compare these two.": "评测方式不同：闸门不会比较这两次运行。",
     "Bars are 95% intervals of the paired change against the anchor, which the gate uses.": "竖条是与基准逐样本配对之差的 95% 置信区间，闸门用的就是它。",
     "Bars are 95% intervals over samples; most of their width is shared by all.": "竖条是按样本计算的 95% 置信区间；其宽度大部分为各次运行所共有。",
-    "Bless the version before again. The line changes at once.": "重新批准上一个版本，立即生效。",
+    "Promote the version before again. The line changes at once.": "重新批准上一个版本，立即生效。",
     "Blue is better than the anchor, orange is worse; −1 has used up the margin. A dot means that "
     "the 95% interval of the paired change leaves out 0.": "蓝色优于基准，橙色劣于基准；−1 表示余量用尽。圆点表示配对变化的 95% 置信区间不含 0。",
     "Blue is the last run against the anchor with its 95% interval, amber the best run of this "
@@ -31,7 +31,7 @@ SENTENCES: dict[str, str] = {
     "Length is over all answers; refusals, language and wording are read in {n} of each run, the "
     "same samples each time. Wording is the Jensen–Shannon distance of letter trigrams to the "
     "anchor's answers. Bars are 95% intervals.": "长度统计全部回答；拒答、语言与措辞在每次运行中读取 {n} 条，每次取相同样本。措辞指字符三元组与基准回答的 Jensen–Shannon 距离。竖条为 95% 置信区间。",
-    "Margin left: nothing was held against the blessed version yet.": "剩余余量：还没有与已批准版本比较过。",
+    "Margin left: nothing was held against the promoted version yet.": "剩余余量：还没有与已批准版本比较过。",
     "No answers are stored of these runs.": "这些运行没有存储回答。",
     "No model was scored here yet.": "这里还没有评测过模型。",
     "No run here has a value of this metric.": "这里没有运行含有此指标。",
@@ -43,9 +43,9 @@ SENTENCES: dict[str, str] = {
     "No task of this suite asks for an answer.": "此评测集没有需要回答的任务。",
     "Nobody has voted yet.": "还没有人投票。",
     "Nothing waits for you.": "没有待处理事项。",
-    "Nothing was ever promoted, so no line has a blessed checkpoint.": "还没有批准过任何检查点。",
+    "Nothing was ever promoted, so no line has a promoted checkpoint.": "还没有批准过任何检查点。",
     "Nothing was heard of it for a while. The same command goes on with it.": "已有一段时间没有消息。用同一条命令即可继续。",
-    "Nothing was held against the blessed version yet.": "还没有与已批准版本比较过。",
+    "Nothing was held against the promoted version yet.": "还没有与已批准版本比较过。",
     "Nothing was trained here yet.": "这里还没有训练过。",
     "One run has nothing behind it that it could forget.": "只有一次运行，无从谈遗忘。",
     "Run {id} of {name} never finished ({status}). The same command goes on with it.": "{name} 的运行 {id} 没有完成（{status}）。用同一条命令即可继续。",
@@ -71,9 +71,9 @@ SENTENCES: dict[str, str] = {
     "This run's model is not in the registry, so it can't be promoted.": "此运行的模型不在登记册中，无法批准。",
     "Training {id} has stopped ({status}) and waits for you.": "训练 {id} 已停止（{status}），等待处理。",
     "Type {line} to confirm": "输入 {line} 以确认",
-    "Without a blessed checkpoint there is no margin to use up.": "没有已批准的检查点，也就没有余量可用。",
+    "Without a promoted checkpoint there is no margin to use up.": "没有已批准的检查点，也就没有余量可用。",
     "{line}: at this slope the margin of {metric} is gone in {n} checkpoints.": "{line}：照此趋势，{metric} 的余量将在 {n} 个检查点后用尽。",
-    "{line}: the blessed version was promoted by override.": "{line}：已批准版本是越过闸门批准的。",
+    "{line}: the promoted version was promoted by override.": "{line}：已批准版本是越过闸门批准的。",
     "{line}: the last candidate could not be held against the anchor.": "{line}：最近的候选无法与基准比较。",
     "{line}: the last candidate failed. Find out why, or leave it.": "{line}：最近的候选未通过。查明原因，或不予理会。",
     "{line}: the last candidate is undecided. More samples would settle it.": "{line}：最近的候选尚无定论，更多样本可以定夺。",
@@ -137,7 +137,7 @@ SENTENCES: dict[str, str] = {
     "Anchor": "基准",
     "B": "B",
     "Calibration": "校准",
-    "Blessed": "已批准",
+    "Promoted": "已批准",
     "Candidate": "候选",
     "Do it": "执行",
     "Intervals": "区间",
@@ -300,7 +300,6 @@ SENTENCES: dict[str, str] = {
     # Small words.
     "after →": "后页 →",
     "at this slope gone in {n} checkpoints": "照此趋势 {n} 个检查点后用尽",
-    "blessed": "已批准",
     "compare the two runs →": "对比两次运行 →",
     "cut at the longest answer allowed": "达到长度上限而截断",
     "decide": "待决定",

@@ -37,7 +37,7 @@ class Item:
 def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
     """Required metric -> the margin that was left at the line's last verdicts, oldest first.
 
-    Only verdicts against what is blessed now: another anchor is another history.
+    Only verdicts against what is promoted now: another anchor is another history.
     """
     rows = store.query(
         "SELECT v.verdict_id, v.decided_at, v.detail -> '$.rows' AS found FROM verdicts v "
@@ -112,11 +112,11 @@ def _of_line(line: Row) -> list[Item]:
     if says is not None:
         level: Level = "act" if says[1] == "act" else "look"
         found.append(Item(says[0], level, "verdict", {"line": line["line"]}, place))
-    if line["last_outcome"] == "pass" and not line["last_is_blessed"]:
+    if line["last_outcome"] == "pass" and not line["last_is_promoted"]:
         text = "{line}: the last candidate passed and is not promoted yet."
         found.append(Item(text, "act", "verdict", {"line": line["line"]}, place))
     if line["overridden"]:
-        text = "{line}: the blessed version was promoted by override."
+        text = "{line}: the promoted version was promoted by override."
         found.append(Item(text, "look", "overview", {"line": line["line"]}))
     return found
 

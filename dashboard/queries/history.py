@@ -57,7 +57,7 @@ def counts(store: Store) -> Row:
 
 
 def lines(store: Store) -> list[Row]:
-    """Each line's blessed version, and the last verdict that was about the line."""
+    """Each line's promoted version, and the last verdict that was about the line."""
     return store.query(
         """
         WITH versions AS (
@@ -88,7 +88,7 @@ def lines(store: Store) -> list[Row]:
             FROM verdicts v JOIN newest n USING (seq)
         )
         SELECT c.*, r.model, about.* EXCLUDE line,
-            coalesce(about.last_run = c.run_id, false) AS last_is_blessed
+            coalesce(about.last_run = c.run_id, false) AS last_is_promoted
         FROM current c LEFT JOIN about USING (line) LEFT JOIN runs r ON r.run_id = c.run_id
         ORDER BY c.line LIMIT 100
         """
@@ -236,7 +236,7 @@ def declared(run: Row) -> dict[str, Mapping[str, Any]]:
 
 
 def anchor_of(store: Store, runs: Sequence[Row]) -> Row | None:
-    """What a history is held against: the anchor of its last verdict, else the blessed run of the
+    """What a history is held against: the anchor of its last verdict, else the promoted run of the
     same suite, else its first run.
     """
     for row in reversed(runs):
@@ -244,12 +244,12 @@ def anchor_of(store: Store, runs: Sequence[Row]) -> Row | None:
             return run(store, row["anchor_run"])
     if not runs:
         return None
-    blessed = store.query(
+    promoted = store.query(
         "SELECT c.run_id FROM checkpoints c JOIN runs r USING (run_id) WHERE r.suite_digest = ? "
         "AND c.event IN ('promoted', 'rolled_back') ORDER BY c.seq DESC LIMIT 1",
         [runs[-1]["suite_digest"]],
     )
-    return run(store, blessed[0]["run_id"] if blessed else runs[0]["run_id"])
+    return run(store, promoted[0]["run_id"] if promoted else runs[0]["run_id"])
 
 
 def allowances(store: Store, runs: Sequence[Row]) -> dict[str, float]:

@@ -29,7 +29,7 @@ def lines(store: Store) -> list[str]:
 
 
 def served(store: Store, line: str) -> Row | None:
-    """The blessed version, as the store was told of it."""
+    """The promoted version, as the store was told of it."""
     rows = store.query(
         "SELECT digest, event, actor, reason, happened_at, run_id, "
         "try_cast(detail ->> '$.version' AS INTEGER) AS version FROM checkpoints "

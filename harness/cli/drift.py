@@ -64,13 +64,13 @@ def _run(name: str, store: Store, workspace: Workspace) -> Run:
     from harness.store.runs import require_run
 
     if name.startswith("line:"):
-        blessed = Registry(workspace, store).blessed(name.removeprefix("line:"))
-        if blessed is None or blessed.run_id is None:
+        promoted = Registry(workspace, store).promoted(name.removeprefix("line:"))
+        if promoted is None or promoted.run_id is None:
             raise UserError(
-                f"{name} has no blessed checkpoint that was scored",
+                f"{name} has no promoted checkpoint that was scored",
                 hint="name a run: `ratchet runs`",
             )
-        return require_run(store, blessed.run_id)
+        return require_run(store, promoted.run_id)
     return find_named_run(name, store) or require_run(store, name)
 
 

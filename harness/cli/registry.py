@@ -1,4 +1,4 @@
-"""`ratchet promote`, `rollback`, `history`, `verify`, `prune`: what is blessed, since when."""
+"""`ratchet promote`, `rollback`, `history`, `verify`, `prune`: what is promoted, since when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.comparison.promotion import Confirmation
-    from harness.registry.lines import Blessed
+    from harness.registry.lines import PromotedVersion
     from harness.registry.registry import Registry
     from harness.store.store import Store
     from harness.suite.suite import Suite
@@ -64,7 +64,7 @@ def promote(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Decide once more on fresh answers, bless, and write the bundle under baselines/ for review.
+    """Decide once more on fresh answers, promote, and write the bundle under baselines/ for review.
 
     The first of a line is asked for the suite's absolute requirements only.
     """
@@ -72,9 +72,9 @@ def promote(
     with open_workspace() as (store, registry, console):
         folder = Path(checkpoint)
         digest = registry.add(folder) if folder.is_dir() else registry.path(checkpoint).name
-        before = registry.blessed(line)
+        before = registry.promoted(line)
         if before is not None and before.digest == digest:
-            _show(console, before, "blessed already")
+            _show(console, before, "promoted already")
             return
         loaded = None if verdict else _suite_of(store, registry, suite, digest, before)
         confirmed = None
@@ -86,7 +86,7 @@ def promote(
             )
             if confirmed.refused and not override:
                 _refuse(confirmed, console)
-        blessed = registry.promote(
+        promoted = registry.promote(
             line,
             digest,
             verdict_id=confirmed.verdict_id
@@ -98,27 +98,31 @@ def promote(
             run_id=confirmed.run.id if confirmed is not None else None,
             expect=before.digest if before is not None else None,
         )
-        _show(console, blessed, "blessed")
+        _show(console, promoted, "promoted")
         if confirmed is None and verdict is None:
             console.print(
                 "not decided once more: no suite is known, name one with --suite FILE",
                 style="yellow",
             )
-        if baselines is not None and blessed.run_id is not None:
+        if baselines is not None and promoted.run_id is not None:
             from harness.store.bundle import export_run
 
-            place = export_run(store, blessed.run_id, baselines / line)
+            place = export_run(store, promoted.run_id, baselines / line)
             console.print(f"bundle for review: {place}", markup=False, highlight=False)
         elif baselines is not None:
             console.print("no bundle: this checkpoint was never scored", style="yellow")
-        elif blessed.run_id is not None:
+        elif promoted.run_id is not None:
             console.print("no bundle was written: name a folder with --baselines", style="dim")
 
 
 def _suite_of(
-    store: Store, registry: Registry, named: Path | None, digest: str, before: Blessed | None
+    store: Store,
+    registry: Registry,
+    named: Path | None,
+    digest: str,
+    before: PromotedVersion | None,
 ) -> Suite | None:
-    """The suite to decide on: the named one, else the candidate's run's, else the blessed one's."""
+    """The suite to decide on: the named one, the candidate's run's, or the promoted one's."""
     from harness.evaluation.references import suite_of
     from harness.store.runs import find_run
     from harness.suite.load import load_suite
@@ -216,15 +220,15 @@ def rollback(
     ] = None,
     reason: ReasonOption = None,
 ) -> None:
-    """Bless an earlier version of a line again."""
+    """Promote an earlier version of a line again."""
     with open_workspace() as (_, registry, console):
-        _show(console, registry.rollback(line, to, reason=reason), "blessed again")
+        _show(console, registry.rollback(line, to, reason=reason), "promoted again")
 
 
 def history(
     line: Annotated[str | None, typer.Argument(help="The line. Default: all of them.")] = None,
 ) -> None:
-    """List what was blessed, by whom, and on which verdict; the newest last."""
+    """List what was promoted, by whom, and on which verdict; the newest last."""
     from rich.table import Table
 
     with open_workspace() as (_, registry, console):
@@ -263,7 +267,7 @@ def verify(
 
 def prune(
     keep: Annotated[
-        int, typer.Option("--keep", min=1, help="Blessed versions of each line to keep.")
+        int, typer.Option("--keep", min=1, help="Promoted versions of each line to keep.")
     ] = 3,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Default: only say what.")] = False,
     baselines: BaselinesOption = None,
@@ -292,15 +296,15 @@ def _baselines(named: Path | None) -> Path | None:
     return named or (usual if usual.is_dir() else None)
 
 
-def _show(console: Console, blessed: Blessed, done: str) -> None:
-    text = f"{blessed.line} version {blessed.number}: {blessed.digest[:12]} is {done}"
+def _show(console: Console, promoted: PromotedVersion, done: str) -> None:
+    text = f"{promoted.line} version {promoted.number}: {promoted.digest[:12]} is {done}"
     console.print(text, markup=False, highlight=False)
-    if blessed.override:
-        console.print(f"by override: {blessed.override}", style="yellow", markup=False)
-    elif blessed.verdict_id is None and blessed.event == "promoted":
+    if promoted.override:
+        console.print(f"by override: {promoted.override}", style="yellow", markup=False)
+    elif promoted.verdict_id is None and promoted.event == "promoted":
         console.print("the first of its line: it was held against nothing", style="yellow")
     console.print(
-        f"follow {blessed.path.parent.parent / 'lines' / blessed.line / 'blessed'}",
+        f"follow {promoted.path.parent.parent / 'lines' / promoted.line / 'blessed'}",
         markup=False,
         highlight=False,
         soft_wrap=True,

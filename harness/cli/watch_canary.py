@@ -1,4 +1,4 @@
-"""`ratchet watch canary` and `ramp`: a candidate beside what is blessed, with a growing share."""
+"""`ratchet watch canary` and `ramp`: a candidate beside what is promoted, with a growing share."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def ramp(
     policy: WatchPolicyOption = None,
     act: ActOption = False,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Send everybody to what is blessed.")
+        bool, typer.Option("--abort", help="Send everybody to what is promoted.")
     ] = False,
     webhook: Annotated[
         str | None, typer.Option("--webhook", help="Told once of every step.", show_default=False)
@@ -133,7 +133,7 @@ def _standing(store: Store, console: Console, line: str, policy: WatchPolicy) ->
     detail = verdict.detail
     console.print(
         f"{detail['candidate']:,} conversations in the candidate's arm, {detail['blessed']:,} in "
-        f"the blessed one's",
+        f"the promoted one's",
         style="dim",
         highlight=False,
     )
@@ -148,22 +148,22 @@ def _say_split(console: Console, split: Split) -> None:
         for at, share in enumerate(split.ramp)
     )
     console.print(
-        f"canary {split.canary}: {split.candidate[:12]} beside {split.blessed[:12]}; {steps}",
+        f"canary {split.canary}: {split.candidate[:12]} beside {split.promoted[:12]}; {steps}",
         markup=False,
         highlight=False,
     )
 
 
 def _resolve(registry: Registry, named: str) -> tuple[str, str | None]:
-    """The candidate's digest, and the line that it is the blessed one of, where one was named."""
+    """The candidate's digest, and the line that it is the promoted one of, where one was named."""
     if named.startswith("line:"):
         name = named.removeprefix("line:")
-        blessed = registry.blessed(name)
-        if blessed is None:
+        promoted = registry.promoted(name)
+        if promoted is None:
             raise UserError(
                 f"nothing was ever promoted on {name}", hint="`ratchet promote` begins a line"
             )
-        return blessed.digest, name
+        return promoted.digest, name
     folder = Path(named)
     return (registry.add(folder) if folder.is_dir() else registry.path(named).name), None
 

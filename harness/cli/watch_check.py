@@ -84,8 +84,8 @@ def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
         if not names:
             raise UserError("nothing was ever promoted", hint="`ratchet promote` begins a line")
         for name in names:
-            verdict, blessed = latest(store, name), registry.blessed(name)
-            if verdict is None and blessed is None:
+            verdict, promoted = latest(store, name), registry.promoted(name)
+            if verdict is None and promoted is None:
                 raise UserError(
                     f"nothing was ever promoted on {name}", hint="`ratchet promote` begins a line"
                 )
@@ -93,8 +93,8 @@ def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
                 _say_unseen(name, console, as_json=as_json)
                 continue
             show(verdict, console, as_json=as_json)
-            if blessed is not None and blessed.digest != verdict.model_digest and not as_json:
-                console.print(f"{name} serves {blessed.digest[:12]} by now: look again")
+            if promoted is not None and promoted.digest != verdict.model_digest and not as_json:
+                console.print(f"{name} serves {promoted.digest[:12]} by now: look again")
 
 
 def policy(

@@ -1,8 +1,8 @@
-"""Before a checkpoint is blessed: decided once more, on answers that nothing was chosen by.
+"""Before a checkpoint is promoted: decided once more, on answers that nothing was chosen by.
 
-The draw of a confirmation is the number of the version that is to be blessed. Trying the same
+The draw of a confirmation is the number of the version that is to be promoted. Trying the same
 promotion again so finds the same answers and the same verdict, and not another throw of the dice;
-and what is blessed is never held against answers that it was itself chosen by.
+and what is promoted is never held against answers that it was itself chosen by.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.evaluation.runner import RunReport, score
 from harness.gate.decision import requirements_only
 from harness.gate.policy import GatePolicy
 from harness.gate.verdict import Verdict
-from harness.registry.lines import Blessed
+from harness.registry.lines import PromotedVersion
 from harness.registry.registry import Registry
 from harness.store import runs
 from harness.store.store import Store
@@ -38,8 +38,8 @@ Opened = Callable[[str], Candidate]
 class Confirmation:
     """What a promotion stands on.
 
-    `verdict_id` and `verdict` are those against what is blessed (the first of a line: of the
-    absolute requirements); `root` is the decision against the first blessed version, where that
+    `verdict_id` and `verdict` are those against what is promoted (the first of a line: of the
+    absolute requirements); `root` is the decision against the first promoted version, where that
     is another one; `refused` says in a sentence why it must not be promoted, else it is empty.
     """
 
@@ -64,7 +64,7 @@ def confirm(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Confirmation:
-    """Score candidate, blessed and root on fresh draws and the reserve, and decide.
+    """Score candidate, promoted and root on fresh draws and the reserve, and decide.
 
     `budget` is what the line may lose in all since its first version, a share of the root;
     the policy's margins where it is None. Raises UserError where a model can't be opened.
@@ -161,7 +161,7 @@ def check_verdict(
 ) -> Decision | None:
     """Whether a verdict that was reached elsewhere is about this promotion.
 
-    Its candidate must be the checkpoint, and its anchor what is blessed now; `model_digest` gives
+    Its candidate must be the checkpoint, and its anchor what is promoted now; `model_digest` gives
     the digest under which a checkpoint is scored. Returns the decision against the root, by the
     runs that are stored, where there is one to be had. Raises UserError for another's verdict.
     """
@@ -178,8 +178,8 @@ def check_verdict(
         return None
     before, root = history[-1], history[0]
     anchor = runs.find_run(store, rows[0]["anchor_run"] or "")
-    blessed = {model_digest(before.digest), _model_of(store, before.run_id)}
-    _require_about(anchor, blessed, verdict_id, "the blessed")
+    promoted = {model_digest(before.digest), _model_of(store, before.run_id)}
+    _require_about(anchor, promoted, verdict_id, "the promoted")
     kept = runs.find_run(store, root.run_id) if root.run_id else None
     if root.digest in (before.digest, digest) or kept is None or candidate is None:
         return None
@@ -215,12 +215,12 @@ def _require_about(
 def _against_root(
     registry: Registry,
     store: Store,
-    root: Blessed,
+    root: PromotedVersion,
     run: Run,
     fresh: _Fresh,
     policy: GatePolicy,
 ) -> Decision:
-    """Against the first blessed version, so that many small losses stay one margin together."""
+    """Against the first promoted version, so that many small losses stay one margin together."""
     notes = {"budget": f"against version 1 ({root.digest[:12]}), for all promotions together"}
     try:
         registry.path(root.digest)
@@ -247,7 +247,7 @@ def _widened(policy: GatePolicy, budget: float | None) -> GatePolicy:
     return replace(policy, margin=budget, metrics=metrics)
 
 
-def _refusal(decision: Decision, root: Decision | None, first: Blessed) -> str:
+def _refusal(decision: Decision, root: Decision | None, first: PromotedVersion) -> str:
     verdict = decision.verdict
     improved = decision.improvement is not None and not verdict.failed
     if verdict.outcome is not VerdictOutcome.PASS and not improved:

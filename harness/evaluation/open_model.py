@@ -67,7 +67,7 @@ def open_model(
     from harness.models.resolve import load, quantisation_of, resolve
 
     hardware = hardware or Hardware.choose()
-    place = str(_blessed_folder(name, workspace, store)) if name.startswith("line:") else name
+    place = str(_promoted_folder(name, workspace, store)) if name.startswith("line:") else name
     files = resolve(place, workspace, base=base, say=say)
     subject = {
         "backend": "transformers",
@@ -113,15 +113,15 @@ def _offline_vllm(
     return Candidate(name, files.digest, subject(dtype), lambda: open_vllm(files, dtype=dtype))
 
 
-def _blessed_folder(name: str, workspace: Workspace, store: Store) -> Path:
+def _promoted_folder(name: str, workspace: Workspace, store: Store) -> Path:
     from harness.registry.registry import Registry
 
     line = name.removeprefix("line:")
     registry = Registry(workspace, store)
-    blessed = registry.blessed(line)
-    if blessed is None:
+    promoted = registry.promoted(line)
+    if promoted is None:
         raise UserError(
-            f"the line {line!r} has no blessed checkpoint",
+            f"the line {line!r} has no promoted checkpoint",
             hint=f"promote one: ratchet promote DIGEST --line {line}",
         )
-    return registry.path(blessed.digest)
+    return registry.path(promoted.digest)

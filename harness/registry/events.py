@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from harness.registry.lines import Blessed
+from harness.registry.lines import PromotedVersion
 from harness.store.store import Store
 
 
@@ -17,7 +17,7 @@ class Chronicle:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def catch_up(self, line: str, versions: Sequence[Blessed]) -> None:
+    def catch_up(self, line: str, versions: Sequence[PromotedVersion]) -> None:
         """Tell every version of a line that the store has not heard of."""
         known = {
             row["version"]
@@ -55,7 +55,7 @@ class Chronicle:
         row = {"digest": digest, "event": event, "path": path, "actor": actor, **rest}
         self._store.append("checkpoints", [row])
 
-    def _tell_version(self, version: Blessed) -> None:
+    def _tell_version(self, version: PromotedVersion) -> None:
         added = self.added(version.digest)
         self.tell(
             version.digest,

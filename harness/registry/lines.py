@@ -1,4 +1,4 @@
-"""A line on disk: which checkpoint is blessed, and every version before it.
+"""A line on disk: which checkpoint is promoted, and every version before it.
 
     lines/support-bot/
       blessed        -> current/blessed       follow this to the model's folder
@@ -6,6 +6,7 @@
       current        -> versions/000003       the only thing that a promotion changes
       versions/000003/{blessed, blessed.json} never changed
 
+The files keep the names that servers already follow, from when a promotion was called a blessing.
 One rename moves `current`, and both names with it: a reader sees the old version or the new.
 """
 
@@ -32,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
-class Blessed:
+class PromotedVersion:
     """One version of a line.
 
     `number` counts from 1; `event` is `promoted` or `rolled_back`; `previous` is the number of
@@ -64,13 +65,13 @@ def check_name(line: str) -> str:
     return line
 
 
-def current(folder: Path) -> Blessed | None:
-    """The blessed version of the line in `folder`; None where nothing was ever promoted."""
+def current(folder: Path) -> PromotedVersion | None:
+    """The promoted version of the line in `folder`; None where nothing was ever promoted."""
     return _read(folder, folder / POINTER)
 
 
-def versions(folder: Path) -> list[Blessed]:
-    """All versions that were ever blessed, oldest first."""
+def versions(folder: Path) -> list[PromotedVersion]:
+    """All versions that were ever promoted, oldest first."""
     latest = current(folder)
     if latest is None:
         return []
@@ -79,7 +80,7 @@ def versions(folder: Path) -> list[Blessed]:
     return [version for version in found if version and version.number <= latest.number]
 
 
-def bless(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> Blessed:
+def promote(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> PromotedVersion:
     """Make a checkpoint the current version, as one act. The caller holds the registry's lock."""
     label = "mid-rollback" if pointer["event"] == "rolled_back" else "mid-promotion"
     place = folder / "versions" / f"{pointer['version']:06d}"
@@ -96,12 +97,14 @@ def bless(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> Blessed:
             replace_symlink(folder / name, f"current/{name}")
     replace_symlink(folder / "current", place.relative_to(folder))
     fault_point(label)
-    blessed = current(folder)
-    assert blessed is not None
-    return blessed
+    promoted = current(folder)
+    assert promoted is not None
+    return promoted
 
 
-def earlier(history: Sequence[Blessed], line: str, to: str | None = None) -> Blessed:
+def earlier(
+    history: Sequence[PromotedVersion], line: str, to: str | None = None
+) -> PromotedVersion:
     """The version that a roll back goes to: the one before, or the last one of digest `to`.
 
     `history` is oldest first. Raises UserError where there is none.
@@ -121,8 +124,8 @@ def earlier(history: Sequence[Blessed], line: str, to: str | None = None) -> Ble
     found = [v for v in found if v.digest != history[-1].digest]
     if not found:
         raise UserError(
-            f"{to!r} was never blessed on {line}, or is blessed now",
-            hint="`ratchet history` lists what was; `ratchet promote` blesses something new",
+            f"{to!r} was never promoted on {line}, or is promoted now",
+            hint="`ratchet history` lists what was; `ratchet promote` promotes something new",
         )
     if len({version.digest for version in found}) > 1:
         raise UserError(f"{to!r} begins more than one digest", hint="give more digits")
@@ -133,26 +136,26 @@ def problems(folder: Path) -> list[str]:
     """What is wrong with a line's own files, without reading the checkpoint's bytes."""
     line = folder.name
     try:
-        blessed = current(folder)
+        promoted = current(folder)
     except UserError as error:
         return [f"{line}: {error.what} ({error.file})"]
-    if blessed is None:
-        return [f"{line}: nothing is blessed"] if (folder / "versions").exists() else []
+    if promoted is None:
+        return [f"{line}: nothing is promoted"] if (folder / "versions").exists() else []
     found = []
     alias = folder / ALIAS
     if not alias.is_dir():
         found.append(f"{line}: `{ALIAS}` leads nowhere")
-    elif alias.resolve() != blessed.path.resolve():
+    elif alias.resolve() != promoted.path.resolve():
         found.append(f"{line}: `{ALIAS}` and `{POINTER}` name different folders")
-    if blessed.path.name != blessed.digest:
-        found.append(f"{line}: `{POINTER}` names {blessed.digest[:12]} and another path")
+    if promoted.path.name != promoted.digest:
+        found.append(f"{line}: `{POINTER}` names {promoted.digest[:12]} and another path")
     return found
 
 
-def _read(folder: Path, path: Path) -> Blessed | None:
+def _read(folder: Path, path: Path) -> PromotedVersion | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Blessed(
+        return PromotedVersion(
             line=content["line"],
             number=content["version"],
             digest=content["digest"],

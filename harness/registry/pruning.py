@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import files as artifacts
-from harness.registry.lines import CANDIDATE, Blessed
+from harness.registry.lines import CANDIDATE, PromotedVersion
 from harness.store.store import Store
 
 _STOOD_ON = """
@@ -45,7 +45,7 @@ class Pruned:
 
 def plan(
     checkpoints: Sequence[Path],
-    histories: Iterable[Sequence[Blessed]],
+    histories: Iterable[Sequence[PromotedVersion]],
     store: Store,
     keep: int,
     baselines: Path | None,
@@ -55,7 +55,7 @@ def plan(
     for history in histories:
         recent = dict.fromkeys(version.digest for version in reversed(history))
         for place, digest in enumerate(list(recent)[:keep]):
-            word = "blessed" if place == 0 else f"blessed {place} before"
+            word = "promoted" if place == 0 else f"promoted {place} before"
             reasons.setdefault(digest, f"{history[-1].line}: {word}")
     for alias in sorted(store.workspace.lines.glob(f"*/{CANDIDATE}")):
         reasons.setdefault(alias.resolve().name, f"{alias.parent.name}: a canary runs with it")

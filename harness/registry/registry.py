@@ -1,4 +1,4 @@
-"""Checkpoints by the digest of their bytes, and lines with a blessed one.
+"""Checkpoints by the digest of their bytes, and lines with a promoted one.
 
 What a line points to is kept on disk, in `harness.lines`, where any server can follow it; the
 store keeps the story. The disk is the truth: whatever a kill kept from being told is told by the
@@ -20,7 +20,7 @@ from harness.core.lock import Patience, Turnstile
 from harness.core.workspace import Workspace
 from harness.registry import lines, pruning
 from harness.registry.events import Chronicle, who
-from harness.registry.lines import Blessed
+from harness.registry.lines import PromotedVersion
 from harness.registry.pruning import Pruned
 from harness.store.store import Store
 
@@ -102,14 +102,14 @@ class Registry:
         override: str | None = None,
         run_id: str | None = None,
         expect: str | None = None,
-    ) -> Blessed:
-        """Make a checkpoint the blessed one of a line, as one act.
+    ) -> PromotedVersion:
+        """Make a checkpoint the promoted one of a line, as one act.
 
         It must verify, and stand on a verdict that is `pass` (or says `promotable` in its
         detail); the first promotion of a line needs none; for anything else `override` says why,
         and that is recorded. `expect` is the digest that the decision was made against: where
-        another one has been blessed meanwhile, nothing happens. Promoting what is already
-        blessed changes nothing. Raises UserError for each of these.
+        another one has been promoted meanwhile, nothing happens. Promoting what is already
+        promoted changes nothing. Raises UserError for each of these.
         """
         folder = self._line(line)
         checkpoint = self.path(digest)
@@ -123,7 +123,7 @@ class Registry:
                 return before
             if not override:
                 self._require_verdict(line, verdict_id, first=before is None)
-            blessed = self._bless(
+            promoted = self._promote(
                 folder,
                 checkpoint,
                 event="promoted",
@@ -136,7 +136,7 @@ class Registry:
                 override=override,
             )
         self.reconcile(line)
-        return blessed
+        return promoted
 
     def rollback(
         self,
@@ -146,11 +146,11 @@ class Registry:
         actor: str | None = None,
         reason: str | None = None,
         expect: str | None = None,
-    ) -> Blessed:
-        """Bless an earlier version again: the one before, or the checkpoint `to`.
+    ) -> PromotedVersion:
+        """Promote an earlier version again: the one before, or the checkpoint `to`.
 
         It is a new version with its own record; a second roll back goes further back. `expect`
-        is as in `promote`. Raises UserError where another one has been blessed meanwhile, where
+        is as in `promote`. Raises UserError where another one has been promoted meanwhile, where
         there is nothing to go back to, or its files are broken.
         """
         folder = self._line(line)
@@ -165,7 +165,7 @@ class Registry:
                     file=target.path,
                     hint="name another with --to DIGEST",
                 )
-            blessed = self._bless(
+            promoted = self._promote(
                 folder,
                 target.path,
                 event="rolled_back",
@@ -178,13 +178,13 @@ class Registry:
                 override=None,
             )
         self.reconcile(line)
-        return blessed
+        return promoted
 
-    def blessed(self, line: str) -> Blessed | None:
-        """What is blessed now; None where nothing was ever promoted. Reads the pointer only."""
+    def promoted(self, line: str) -> PromotedVersion | None:
+        """What is promoted now; None where nothing was ever promoted. Reads the pointer only."""
         return lines.current(self._line(line))
 
-    def history(self, line: str) -> list[Blessed]:
+    def history(self, line: str) -> list[PromotedVersion]:
         """Every version of a line, oldest first."""
         return lines.versions(self._line(line))
 
@@ -210,8 +210,8 @@ class Registry:
     def verify(self, line: str | None = None, *, baselines: Path | None = None) -> list[str]:
         """Everything that is wrong, one sentence each: pointers, bytes, and the baselines.
 
-        Reads every byte of the blessed checkpoints (of all checkpoints where `line` is None).
-        `baselines` is the folder of committed bundles that say what should be blessed.
+        Reads every byte of the promoted checkpoints (of all checkpoints where `line` is None).
+        `baselines` is the folder of committed bundles that say what should be promoted.
         """
         found = []
         names = self.lines() if line is None else [line]
@@ -219,10 +219,10 @@ class Registry:
             folder = self._line(name)
             wrong = lines.problems(folder)
             found += wrong
-            blessed = lines.current(folder) if not wrong else None
-            if blessed is not None:
-                found += [f"{name}: {problem}" for problem in artifacts.verify(blessed.path)]
-                found += _against_baseline(blessed, baselines)
+            promoted = lines.current(folder) if not wrong else None
+            if promoted is not None:
+                found += [f"{name}: {problem}" for problem in artifacts.verify(promoted.path)]
+                found += _against_baseline(promoted, baselines)
             elif not wrong:
                 found.append(f"{name}: nothing was ever promoted")
         if line is None:
@@ -237,13 +237,13 @@ class Registry:
     ) -> Pruned:
         """Free checkpoints that nothing stands on. By default only says what it would free.
 
-        Kept, however old: the last `keep` blessed digests of every line; anchors and crests
+        Kept, however old: the last `keep` promoted digests of every line; anchors and crests
         (what any verdict was held against, or a committed baseline names); what an unfinished
         training made; what was added since the last promotion. Raises UserError for a `keep`
         below 1.
         """
         if keep < 1:
-            raise UserError("--keep must be at least 1: a blessed checkpoint is never deleted")
+            raise UserError("--keep must be at least 1: a promoted checkpoint is never deleted")
         with self._locked():
             histories = [self.history(line) for line in self.lines()]
             plan = pruning.plan(self._folders(), histories, self._store, keep, baselines)
@@ -310,15 +310,15 @@ class Registry:
                 hint='only --override "reason" promotes it, and the reason is kept for ever',
             )
 
-    def _bless(
+    def _promote(
         self,
         folder: Path,
         checkpoint: Path,
         *,
-        before: Blessed | None,
+        before: PromotedVersion | None,
         actor: str | None,
         **rest: Any,
-    ) -> Blessed:
+    ) -> PromotedVersion:
         pointer = {
             "format": 1,
             "line": folder.name,
@@ -329,27 +329,27 @@ class Registry:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             **rest,
         }
-        return lines.bless(folder, checkpoint, pointer)
+        return lines.promote(folder, checkpoint, pointer)
 
 
-def _require_unchanged(line: str, before: Blessed | None, expect: str | None) -> None:
+def _require_unchanged(line: str, before: PromotedVersion | None, expect: str | None) -> None:
     if expect is not None and (before is None or before.digest != expect):
         now = before.digest[:12] if before else "nothing"
         raise UserError(
-            f"{line} changed meanwhile: {now} is blessed, not {expect[:12]}",
-            hint="decide again, against what is blessed now",
+            f"{line} changed meanwhile: {now} is promoted, not {expect[:12]}",
+            hint="decide again, against what is promoted now",
         )
 
 
-def _against_baseline(blessed: Blessed, baselines: Path | None) -> list[str]:
+def _against_baseline(promoted: PromotedVersion, baselines: Path | None) -> list[str]:
     from harness.store.bundle import run_id_of
 
-    if baselines is None or not (baselines / blessed.line / "run.json").is_file():
+    if baselines is None or not (baselines / promoted.line / "run.json").is_file():
         return []
-    committed = run_id_of(baselines / blessed.line)
-    if committed == blessed.run_id:
+    committed = run_id_of(baselines / promoted.line)
+    if committed == promoted.run_id:
         return []
     return [
-        f"{blessed.line}: the committed baseline is run {committed}, "
-        f"and here run {blessed.run_id} is blessed"
+        f"{promoted.line}: the committed baseline is run {committed}, "
+        f"and here run {promoted.run_id} is promoted"
     ]

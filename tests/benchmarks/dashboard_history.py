@@ -206,7 +206,7 @@ def _answers(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
 
 
 def _verdicts(store: Any, runs: int) -> None:
-    """One a run against the first one, which is blessed; the gate's own word of one of them."""
+    """One a run against the first one, which is promoted; the gate's own word of one of them."""
     from harness.comparison.stored_runs import decide_stored
     from harness.gate.policy import GatePolicy
     from harness.store.runs import require_run

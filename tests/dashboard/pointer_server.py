@@ -1,7 +1,7 @@
 """A small server of a model that follows a line's pointer, as one in production would.
 
 Run as `pointer_server.py LINE_FOLDER FLAW`. POST /chat {"prompt"} is answered by whatever the line
-has blessed: its weights say which share of the questions it declines. While the file FLAW names
+has promoted: its weights say which share of the questions it declines. While the file FLAW names
 the digest that serves, that model is broken, as by a bad build of its runtime.
 """
 

@@ -45,8 +45,8 @@ def passes(case: Case, share: float, size: int) -> float:
     found = 0
     for _ in range(DRAWS):
         candidate = _arm(case, "candidate", share, size, rng)
-        blessed = _arm(case, "blessed", 1 - share, round(size * (1 - share) / share), rng)
-        (verdict,) = compare(blessed, candidate, DEFAULT_WATCH_POLICY, steps=STEPS)
+        promoted = _arm(case, "blessed", 1 - share, round(size * (1 - share) / share), rng)
+        (verdict,) = compare(promoted, candidate, DEFAULT_WATCH_POLICY, steps=STEPS)
         found += verdict.outcome == "pass"
     return found / DRAWS
 

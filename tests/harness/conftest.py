@@ -60,7 +60,7 @@ def registry(workspace: Workspace, store: Store) -> Registry:
 
 @pytest.fixture
 def promote(registry: Registry, tmp_path: Path) -> Callable[[str], str]:
-    """Makes a checkpoint out of a word and blesses it on the line of `watch_looks`; its digest."""
+    """Makes a checkpoint out of a word and promotes it on the line of `watch_looks`; its digest."""
     from tests.harness.watch.look_builders import LINE
 
     def make(word: str) -> str:

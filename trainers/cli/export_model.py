@@ -115,15 +115,15 @@ def _show_sides(done: Quantised, console: Console) -> None:
 
 
 def _found(model: str, registry: Registry) -> tuple[Path, str]:
-    """The folder of a line's blessed checkpoint, of a digest, or as named; and its digest."""
+    """The folder of a line's promoted checkpoint, of a digest, or as named; and its digest."""
     from harness.core.files import digest_of_folder
 
     name = model.removeprefix("line:")
     if name in registry.lines():
-        blessed = registry.blessed(name)
-        if blessed is None:
-            raise UserError(f"the line {name!r} has no blessed checkpoint")
-        return blessed.path, blessed.digest
+        promoted = registry.promoted(name)
+        if promoted is None:
+            raise UserError(f"the line {name!r} has no promoted checkpoint")
+        return promoted.path, promoted.digest
     if Path(model).is_dir():
         return Path(model), digest_of_folder(Path(model))
     if model != name:

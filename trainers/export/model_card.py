@@ -38,16 +38,16 @@ def origin_of(
     from harness.store.runs import find_run
 
     line = name if name in registry.lines() else None
-    blessed = registry.blessed(line) if line else None
-    run_id = (blessed.run_id if blessed else None) or registry.run_of(digest)
-    verdict_id = (blessed.verdict_id if blessed else None) or registry.latest_verdict(digest)
+    promoted = registry.promoted(line) if line else None
+    run_id = (promoted.run_id if promoted else None) or registry.run_of(digest)
+    verdict_id = (promoted.verdict_id if promoted else None) or registry.latest_verdict(digest)
     run = find_run(store, run_id) if run_id else None
     return Origin(
         name=line or folder.name,
         base=base,
         digest=digest,
         line=line,
-        version=blessed.number if blessed else None,
+        version=promoted.number if promoted else None,
         run=run,
         scores=tuple(summarise(store, run)) if run else (),
         verdict=_row(store, "verdicts", "verdict_id", verdict_id),

@@ -16,11 +16,11 @@ from trainers.methods.base import method_of
 
 
 def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool, bool]:
-    """Offer the crest to `line`: its digest in the registry, whether it is blessed, and whether
+    """Offer the crest to `line`: its digest in the registry, whether it is promoted, and whether
     that is news.
 
     A line's first version stands on its verdict against checkpoint-0; a later one must pass
-    against what is blessed, or be proven better.
+    against what is promoted, or be proven better.
     """
     step = state.crest
     judged = state.of(step)
@@ -32,10 +32,10 @@ def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool,
         step=step,
         run_id=judged.run_id,
     )
-    blessed = registry.blessed(line)
-    if blessed is not None and blessed.digest == digest:
+    promoted = registry.promoted(line)
+    if promoted is not None and promoted.digest == digest:
         return digest, True, False
-    if blessed is None:
+    if promoted is None:
         verdict_id, refused = _first(judging, state)
     else:
         verdict_id, refused = _later(judging, registry, digest, line)
@@ -49,7 +49,7 @@ def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool,
         actor=f"training {judging.training_id}",
         reason=f"the crest (step {step}) of {judging.recipe.model.name}",
         run_id=judged.run_id,
-        expect=blessed.digest if blessed is not None else None,
+        expect=promoted.digest if promoted is not None else None,
     )
     return digest, True, True
 
@@ -70,7 +70,7 @@ def _first(judging: Judging, state: TrainingState) -> tuple[str, str]:
 
 
 def _later(judging: Judging, registry: Registry, digest: str, line: str) -> tuple[str, str]:
-    """Decided once more on fresh answers, against what is blessed and the first version."""
+    """Decided once more on fresh answers, against what is promoted and the first version."""
     method = method_of(judging.stage.model.trainer)
 
     def opened(of: str) -> Candidate:

@@ -41,13 +41,13 @@ def _margin() -> None:
     st.subheader(tr("Margin left"), anchor=False)
     lines = [row["line"] for row in cached(queries.lines)]
     if not lines:
-        st.info(tr("Without a blessed checkpoint there is no margin to use up."))
+        st.info(tr("Without a promoted checkpoint there is no margin to use up."))
         st.code("ratchet promote MODEL --line support-bot", language=None)
         return
     line = pick(tr("Line"), lines, param="line")
     left = cached(margins, line)
     if not left:
-        st.info(tr("Nothing was held against the blessed version yet."))
+        st.info(tr("Nothing was held against the promoted version yet."))
         st.code(f"ratchet gate MODEL --against line:{line}", language=None)
         return
     points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
@@ -62,7 +62,7 @@ def _margin() -> None:
     st.dataframe(table, hide_index=True, width="stretch")
     st.caption(
         tr(
-            "100% is the blessed version's own level, 0% is where the gate trips. The slope is "
+            "100% is the promoted version's own level, 0% is where the gate trips. The slope is "
             "the median of all pairs (Theil–Sen) over at most 12 verdicts: advice, no verdict."
         )
     )

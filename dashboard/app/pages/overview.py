@@ -35,7 +35,7 @@ def show() -> None:
     lines = cached(queries.lines)
     if not lines:
         empty(
-            "Nothing was ever promoted, so no line has a blessed checkpoint.",
+            "Nothing was ever promoted, so no line has a promoted checkpoint.",
             "ratchet promote MODEL --line support-bot",
         )
     for line in lines:
@@ -52,7 +52,7 @@ def _line(line: Row) -> None:
     with name:
         st.markdown(f"#### {plain(line['line'])}")
         version = line["version"] if line["version"] is not None else "?"
-        said = tr("rolled back to") if line["event"] == "rolled_back" else tr("blessed")
+        said = tr("rolled back to") if line["event"] == "rolled_back" else tr("promoted")
         st.markdown(f"{said} **v{version}** · `{line['digest'][:12]}`")
         origin = (plain(line["model"] or ""), when(line["happened_at"]), plain(line["actor"]))
         st.caption(" · ".join(filter(None, origin)))
@@ -85,7 +85,7 @@ def _last_verdict(line: Row) -> None:
 def _margins(line: Row) -> None:
     left = cached(margins, line["line"])
     if not left:
-        st.caption(tr("Margin left: nothing was held against the blessed version yet."))
+        st.caption(tr("Margin left: nothing was held against the promoted version yet."))
         return
     import pandas as pd
 
@@ -139,14 +139,14 @@ def _recent() -> None:
 
 
 def _sources(lines: list[Row]) -> None:
-    """The table behind this page, and where it comes from: each line's blessed run, or the last."""
+    """The table behind this page and its source: each line's promoted run, or the last."""
     import pandas as pd
 
     if lines:
         export("lines", pd.DataFrame([{name: row[name] for name in _EXPORTED} for row in lines]))
         for row in lines:
-            blessed = cached(queries.run, row["run_id"]) if row["run_id"] else None
-            provenance(blessed, role="Blessed", extra=[f"{tr('line')} {row['line']}"])
+            promoted = cached(queries.run, row["run_id"]) if row["run_id"] else None
+            provenance(promoted, role="Promoted", extra=[f"{tr('line')} {row['line']}"])
         return
     newest = cached(queries.runs_of, cached(queries.suites)[0], None, 1)
     provenance(cached(queries.run, newest[-1]["run_id"]) if newest else None, role="Last run")

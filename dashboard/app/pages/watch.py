@@ -49,7 +49,7 @@ def show() -> None:
 def _served(line: str) -> None:
     row = cached(watching.served, line)
     if row is not None:
-        said = tr("rolled back to") if row["event"] == "rolled_back" else tr("blessed")
+        said = tr("rolled back to") if row["event"] == "rolled_back" else tr("promoted")
         version = row["version"] if row["version"] is not None else "?"
         st.markdown(f"{said} **v{version}** · `{row['digest'][:12]}` · {when(row['happened_at'])}")
         if row["event"] == "rolled_back" and row["reason"]:

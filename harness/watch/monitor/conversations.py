@@ -30,7 +30,7 @@ AT_ONCE = 50_000
 class Scope:
     """Whose observations: a checkpoint's on a line.
 
-    One that names no model is taken for the blessed one's: it came `since` its promotion, and not
+    One that names no model is taken for the promoted one's: it came `since` its promotion, and not
     `until` the next one.
     """
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import UserError
-from harness.registry.lines import Blessed
+from harness.registry.lines import PromotedVersion
 from harness.registry.registry import Registry
 from harness.statistics.sequential import Moments
 from harness.store.store import Store
@@ -54,14 +54,14 @@ def check(
     any time and any number of times; that changes no error rate. Raises UserError where nothing
     was promoted on the line, or a reference that the policy names can't be had.
     """
-    blessed = registry.blessed(line)
-    if blessed is None:
+    promoted = registry.promoted(line)
+    if promoted is None:
         raise UserError(
             f"nothing was ever promoted on {line}", hint="promote a checkpoint: `ratchet promote`"
         )
     now = now or datetime.now(UTC)
-    before = last(store, line, blessed.digest, policy)
-    look = _Look(store, registry, blessed, policy, now)
+    before = last(store, line, promoted.digest, policy)
+    look = _Look(store, registry, promoted, policy, now)
     state, pending = look.onward(State.of_plain(before.state) if before else State())
     if (
         before is not None
@@ -104,14 +104,19 @@ class _Look:
     """One look. Everything that it needs, said once."""
 
     def __init__(
-        self, store: Store, registry: Registry, blessed: Blessed, policy: WatchPolicy, now: datetime
+        self,
+        store: Store,
+        registry: Registry,
+        promoted: PromotedVersion,
+        policy: WatchPolicy,
+        now: datetime,
     ) -> None:
         self._store = store
         self._registry = registry
-        self._blessed = blessed
+        self._promoted = promoted
         self._policy = policy
         self._now = now
-        scope = Scope(blessed.line, blessed.digest, datetime.fromisoformat(blessed.at))
+        scope = Scope(promoted.line, promoted.digest, datetime.fromisoformat(promoted.at))
         self._reader = Reader(store, scope, policy)
 
     def onward(self, state: State) -> tuple[State, Pending | None]:
@@ -132,8 +137,8 @@ class _Look:
         return WatchVerdict(
             watch_id=self._name(before, state),
             kind="watch",
-            line=self._blessed.line,
-            model_digest=self._blessed.digest,
+            line=self._promoted.line,
+            model_digest=self._promoted.digest,
             reference_digest=next(iter(by_source.values()), None),
             policy_digest=self._policy.digest,
             outcome=overall(signals),
@@ -161,8 +166,8 @@ class _Look:
 
     def _name(self, before: WatchVerdict | None, state: State) -> str:
         parts = (
-            self._blessed.line,
-            self._blessed.digest,
+            self._promoted.line,
+            self._promoted.digest,
             self._policy.digest,
             before.watch_id if before else "",
             str(state.cursor),
@@ -192,34 +197,34 @@ class _Look:
     def _of_anchor(self, name: str) -> Reference:
         metric = self._policy.of(name).metric or ""
         if BY_NAME[name].centred:
-            answers = references.anchor_answers(self._store, self._blessed.run_id, name)
-            return self._of_answers(name, answers, "anchor", self._blessed.digest)
+            answers = references.anchor_answers(self._store, self._promoted.run_id, name)
+            return self._of_answers(name, answers, "anchor", self._promoted.digest)
         if BY_NAME[name].inside is not None:
             raise UserError(
                 f"the signal {name!r} has no counterpart among an anchor's scores",
                 field=f"signals.{name}.reference",
                 hint="use `reference: previous` or `first`",
             )
-        run_id = self._blessed.run_id
+        run_id = self._promoted.run_id
         moments = references.anchor_moments(self._store, run_id, metric, name)
-        return self._of_moments(name, moments, "anchor", self._blessed.digest)
+        return self._of_moments(name, moments, "anchor", self._promoted.digest)
 
     def _of_version(self, source: str) -> Mapping[str, Reference]:
         """Every signal as a version that served before had it; empty for `auto` without one."""
-        history = self._registry.history(self._blessed.line)
+        history = self._registry.history(self._promoted.line)
         if source in ("auto", "previous"):
             # Not the one that came before in time: after a roll back that is the one which failed.
-            earlier = [v for v in history if v.number == self._blessed.previous]
+            earlier = [v for v in history if v.number == self._promoted.previous]
         else:
             earlier = [v for v in history[:-1] if v.digest.startswith(source)]
-        earlier = [v for v in earlier if v.digest != self._blessed.digest]
+        earlier = [v for v in earlier if v.digest != self._promoted.digest]
         kind = "previous" if source in ("auto", "previous") else "named"
         found = self._references_of(earlier[-1], history, kind) if earlier else None
         if found is None and source == "auto":
             return {}
         if found is None:
             raise UserError(
-                f"{self._blessed.line} has no earlier version with {self._policy.conversations} "
+                f"{self._promoted.line} has no earlier version with {self._policy.conversations} "
                 f"conversations to serve as the reference {source!r}",
                 field="reference",
                 hint="use `reference: auto`, which then takes the version's own first ones",
@@ -227,7 +232,7 @@ class _Look:
         return found
 
     def _references_of(
-        self, version: Blessed, history: list[Blessed], kind: str
+        self, version: PromotedVersion, history: list[PromotedVersion], kind: str
     ) -> Mapping[str, Reference] | None:
         after = next((v for v in history if v.number == version.number + 1), None)
         until = datetime.fromisoformat(after.at) if after else None
@@ -251,7 +256,7 @@ class _Look:
         firsts = self._reader.firsts(upto, limit=need)
         if len(firsts) < need:
             return state, Pending(len(firsts), need)
-        found = self._built(self._reader, missing, (0, firsts[-1]), "first", self._blessed.digest)
+        found = self._built(self._reader, missing, (0, firsts[-1]), "first", self._promoted.digest)
         references_ = {**state.references, **found}
         return replace(state, references=references_, reference_until=firsts[-1]), None
 

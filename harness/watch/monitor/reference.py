@@ -168,7 +168,7 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
     task, _, short = metric.partition("/")
     if run_id is None:
         raise UserError(
-            "the blessed checkpoint was never scored, so there is no anchor to hold it to",
+            "the promoted checkpoint was never scored, so there is no anchor to hold it to",
             field=field,
             hint="promote what was gated, or use `reference: first`",
         )
@@ -201,7 +201,7 @@ def anchor_answers(store: Store, run_id: str | None, name: str) -> list[str]:
             found.setdefault(f"{response.task}/{response.sample_id}", response.text)
     if not found:
         raise UserError(
-            "the blessed checkpoint's run has no answers to measure a distance from",
+            "the promoted checkpoint's run has no answers to measure a distance from",
             field=f"signals.{name}.reference",
             hint="use `reference: first`",
         )

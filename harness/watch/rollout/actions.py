@@ -21,7 +21,7 @@ from harness.registry import lines
 from harness.registry.events import who
 
 if TYPE_CHECKING:
-    from harness.registry.lines import Blessed
+    from harness.registry.lines import PromotedVersion
     from harness.registry.registry import Registry
     from harness.store.store import Store
     from harness.watch.monitor.verdict import WatchVerdict
@@ -70,7 +70,7 @@ def act(
     """Take a line back to the version before, where the verdict on what it serves is `fail`.
 
     Without `act` nothing is changed, and what would be is recorded and told. The line is left
-    alone, and the reason recorded, where something else is blessed by now, where there is no
+    alone, and the reason recorded, where something else is promoted by now, where there is no
     sound version before, and within `cooldown_s` of the last time. The same verdict acted on
     twice acts once. `webhook` gets one POST of an action, again at the next call where it was not
     taken. Raises UserError where the store or the registry can't be had.
@@ -78,8 +78,8 @@ def act(
     actor = actor or who()
     if verdict.outcome != "fail":
         reason = f"the verdict is {verdict.outcome}: there is nothing to take back"
-        blessed = registry.blessed(verdict.line)
-        digest = blessed.digest if blessed else None
+        promoted = registry.promoted(verdict.line)
+        digest = promoted.digest if promoted else None
         return Action(
             "", verdict.watch_id, verdict.line, "held", False, digest, digest, actor, reason
         )
@@ -182,18 +182,18 @@ def _take_back(
         target = lines.earlier(history, verdict.line)
         return _action(verdict, "rolled_back", False, actor, why(verdict), now, target)
     try:
-        blessed = registry.rollback(
+        promoted = registry.rollback(
             verdict.line, actor=actor, reason=f"{_tag(verdict)} {why(verdict)}", expect=now.digest
         )
     except UserError as error:
         # Somebody else was quicker, perhaps with this very verdict, or the version is broken.
         return _done(verdict, registry, actor) or _action(
-            verdict, "held", False, actor, error.what, now, registry.blessed(verdict.line)
+            verdict, "held", False, actor, error.what, now, registry.promoted(verdict.line)
         )
-    return _action(verdict, "rolled_back", True, actor, why(verdict), now, blessed)
+    return _action(verdict, "rolled_back", True, actor, why(verdict), now, promoted)
 
 
-def _obstacle(verdict: WatchVerdict, history: list[Blessed], cooldown_s: float) -> str:
+def _obstacle(verdict: WatchVerdict, history: list[PromotedVersion], cooldown_s: float) -> str:
     """Why the line must be left alone, or nothing."""
     if not history:
         return f"nothing was ever promoted on {verdict.line}"
@@ -201,12 +201,12 @@ def _obstacle(verdict: WatchVerdict, history: list[Blessed], cooldown_s: float) 
     since = datetime.fromisoformat(now.at)
     if verdict.model_digest is not None and now.digest != verdict.model_digest:
         judged = verdict.model_digest[:12]
-        return f"{now.digest[:12]} is blessed by now, and {judged} was judged"
+        return f"{now.digest[:12]} is promoted by now, and {judged} was judged"
     if since > verdict.decided_at:
-        return f"{now.digest[:12]} was blessed again after this was decided"
+        return f"{now.digest[:12]} was promoted again after this was decided"
     failed = [signal.failed_at for signal in verdict.failing()]
     if failed and all(moment is not None and moment < since for moment in failed):
-        return f"{now.digest[:12]} was blessed again after it failed, and has not failed since"
+        return f"{now.digest[:12]} was promoted again after it failed, and has not failed since"
     if now.previous is None:
         return f"{now.digest[:12]} has no version before it to go back to"
     age = verdict.decided_at - since
@@ -229,8 +229,8 @@ def _action(
     acted: bool,
     actor: str,
     reason: str,
-    source: Blessed | None,
-    target: Blessed | None,
+    source: PromotedVersion | None,
+    target: PromotedVersion | None,
 ) -> Action:
     # Who looks every minute hears once, not every minute, what would be done about a version.
     subject = [verdict.kind, source.number if source else 0, reason if action == "held" else ""]

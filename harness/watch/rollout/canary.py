@@ -1,7 +1,7 @@
-"""A candidate held against what is blessed, both in front of the same users at the same time.
+"""A candidate held against what is promoted, both in front of the same users at the same time.
 
 Each arm has a confidence sequence; what is shown of the two together holds whenever one looks. It
-is FAIL where the whole of the candidate's lies beyond the margin from the whole of the blessed
+is FAIL where the whole of the candidate's lies beyond the margin from the whole of the promoted
 one's, and PASS where it lies within it. FAIL shares alpha over the steps of the ramp and the
 signals that decide; PASS needs every one of them, and so no sharing.
 
@@ -73,21 +73,21 @@ def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> W
     """
     readers = [_reader(store, split, policy, arm) for arm in ("blessed", "candidate")]
     upto = _settled_until(store, split, now - timedelta(seconds=policy.settle_s))
-    blessed, candidate = (
+    promoted, candidate = (
         _arm(reader, split, policy, name, upto)
         for reader, name in zip(readers, ("blessed", "candidate"), strict=True)
     )
-    trust = _trust(store, split, (blessed, candidate), upto)
-    signals = compare(blessed, candidate, policy, steps=split.compared)
+    trust = _trust(store, split, (promoted, candidate), upto)
+    signals = compare(promoted, candidate, policy, steps=split.compared)
     return WatchVerdict(
         watch_id=id_of("canary", split.canary, split.step, policy.digest, upto),
         kind="canary",
         line=split.line,
         model_digest=split.candidate,
-        reference_digest=split.blessed,
+        reference_digest=split.promoted,
         policy_digest=policy.digest,
         outcome="inconclusive" if trust.problem else overall(signals),
-        observations=blessed.observations + candidate.observations,
+        observations=promoted.observations + candidate.observations,
         window_from=datetime.fromisoformat(split.at),
         window_to=now,
         signals=signals,
@@ -97,8 +97,8 @@ def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> W
             "canary": split.canary,
             "step": split.step,
             "share": split.share,
-            "conversations": blessed.conversations + candidate.conversations,
-            "blessed": blessed.conversations,
+            "conversations": promoted.conversations + candidate.conversations,
+            "blessed": promoted.conversations,
             "candidate": candidate.conversations,
             "mismatch": round(trust.log_mismatch, 3),
             "crossed": trust.crossed,
@@ -108,14 +108,14 @@ def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> W
 
 
 def compare(
-    blessed: Arm, candidate: Arm, policy: WatchPolicy, *, steps: int, alpha: float = ALPHA
+    promoted: Arm, candidate: Arm, policy: WatchPolicy, *, steps: int, alpha: float = ALPHA
 ) -> tuple[SignalVerdict, ...]:
     """Every signal that either arm has a value of. `steps` of the ramp share the chance of FAIL."""
-    names = [n for n in policy.watched() if n in blessed.moments and n in candidate.moments]
-    roles = {n: _required(n, blessed.moments[n], candidate.moments[n], policy) for n in names}
+    names = [n for n in policy.watched() if n in promoted.moments and n in candidate.moments]
+    roles = {n: _required(n, promoted.moments[n], candidate.moments[n], policy) for n in names}
     each = alpha / steps / max(1, sum(roles.values()))
     return tuple(
-        _verdict(n, blessed.moments[n], candidate.moments[n], policy, each, required=roles[n])
+        _verdict(n, promoted.moments[n], candidate.moments[n], policy, each, required=roles[n])
         for n in names
     )
 
@@ -129,7 +129,7 @@ def _reader(store: Store, split: Split, policy: WatchPolicy, arm: str) -> Reader
     """
     since = datetime.fromisoformat(split.at) if split.other else _NEVER
     if arm == "blessed":
-        return Reader(store, Scope(split.line, split.blessed, since), policy)
+        return Reader(store, Scope(split.line, split.promoted, since), policy)
     return Reader(store, Scope(split.other or split.line, split.candidate, since), policy)
 
 
@@ -156,7 +156,7 @@ def _arm(reader: Reader, split: Split, policy: WatchPolicy, name: str, upto: int
         for signal, values in units.values.items():
             moments[signal] += Moments.of(values[~np.isnan(values)])
     share = split.share if name == "candidate" else 1 - split.share
-    digest = split.candidate if name == "candidate" else split.blessed
+    digest = split.candidate if name == "candidate" else split.promoted
     return Arm(name, digest, share, conversations, observations, moments)
 
 
@@ -167,7 +167,7 @@ def _trust(store: Store, split: Split, arms: Sequence[Arm], upto: int) -> Trust:
         "SELECT count(*) AS crossed FROM (SELECT conversation_id FROM observations "
         "WHERE seq > ? AND seq <= ? AND model_digest IN (?, ?) AND conversation_id IS NOT NULL "
         "GROUP BY conversation_id HAVING count(DISTINCT model_digest) > 1)",
-        [split.cursor, upto, split.blessed, split.candidate],
+        [split.cursor, upto, split.promoted, split.candidate],
     )[0]["crossed"]
     problem = ""
     if log_e >= math.log(1 / MISMATCH_ALPHA):
@@ -182,14 +182,14 @@ def _trust(store: Store, split: Split, arms: Sequence[Arm], upto: int) -> Trust:
     return Trust(log_e, crossed, problem)
 
 
-def _required(name: str, blessed: Moments, candidate: Moments, policy: WatchPolicy) -> bool:
+def _required(name: str, promoted: Moments, candidate: Moments, policy: WatchPolicy) -> bool:
     role = policy.role_of(name)
-    return role == "required" or (role == "if measured" and blessed.n >= FEWEST)
+    return role == "required" or (role == "if measured" and promoted.n >= FEWEST)
 
 
 def _verdict(
     name: str,
-    blessed: Moments,
+    promoted: Moments,
     candidate: Moments,
     policy: WatchPolicy,
     alpha: float,
@@ -197,13 +197,13 @@ def _verdict(
     required: bool,
 ) -> SignalVerdict:
     signal = BY_NAME[name]
-    known = bool(blessed.n and candidate.n)
+    known = bool(promoted.n and candidate.n)
     low, high = interval(candidate) if candidate.n else (None, None)
     fails, passes = None, None
     outcome: WatchOutcome = "inconclusive"
     if known:
-        fails, failed = _limit(name, blessed, candidate, policy, alpha, worse=True)
-        passes, passed = _limit(name, blessed, candidate, policy, ALPHA, worse=False)
+        fails, failed = _limit(name, promoted, candidate, policy, alpha, worse=True)
+        passes, passed = _limit(name, promoted, candidate, policy, ALPHA, worse=False)
         outcome = "fail" if failed else "pass" if passed else "inconclusive"
     verdict = SignalVerdict(
         signal=name,
@@ -220,12 +220,12 @@ def _verdict(
         direction=signal.direction,
         pass_limit=passes,
     )
-    return replace(verdict, reason=_reason(verdict, blessed))
+    return replace(verdict, reason=_reason(verdict, promoted))
 
 
 def _limit(
     name: str,
-    blessed: Moments,
+    promoted: Moments,
     candidate: Moments,
     policy: WatchPolicy,
     alpha: float,
@@ -237,7 +237,7 @@ def _limit(
     Of each arm's interval only one side is asked, at alpha/2: together they err at alpha.
     """
     margin, floor = policy.margin_of(name), policy.floor_of(name)
-    own, theirs = interval(candidate, alpha), interval(blessed, alpha)
+    own, theirs = interval(candidate, alpha), interval(promoted, alpha)
     if BY_NAME[name].direction == "higher":
         limit = (1 - margin) * theirs[0 if worse else 1] - floor
         return limit, own[1] < limit if worse else own[0] >= limit
@@ -245,10 +245,10 @@ def _limit(
     return limit, own[0] > limit if worse else own[1] <= limit
 
 
-def _reason(verdict: SignalVerdict, blessed: Moments) -> str:
-    if verdict.value is None or blessed.mean is None:
+def _reason(verdict: SignalVerdict, promoted: Moments) -> str:
+    if verdict.value is None or promoted.mean is None:
         return "not seen in both arms yet"
-    beside = f"{verdict.value:.3f} beside {blessed.mean:.3f}"
+    beside = f"{verdict.value:.3f} beside {promoted.mean:.3f}"
     if verdict.outcome == "pass":
         return f"{beside}: within the margin"
     if verdict.outcome == "fail":

@@ -26,17 +26,17 @@ def check_breaker(
 ) -> WatchVerdict | None:
     """A verdict `fail`, recorded, where the breaker trips on what the line serves; else None.
 
-    At most one an hour for each blessed version. Only what was answered since that version was
-    blessed counts, and only what was observed and received within the window: logs of yesterday
+    At most one an hour for each promoted version. Only what was answered since that version was
+    promoted counts, and only what was observed and received within the window: logs of yesterday
     that are read in today trip nothing.
     """
-    blessed = registry.blessed(line)
-    if policy is None or blessed is None:
+    promoted = registry.promoted(line)
+    if policy is None or promoted is None:
         return None
     # The pointer says whole seconds, and in this one the version before may still have answered.
-    served_since = datetime.fromisoformat(blessed.at) + timedelta(seconds=1)
+    served_since = datetime.fromisoformat(promoted.at) + timedelta(seconds=1)
     since = max(now - timedelta(seconds=policy.window_s), served_since)
-    verdict = trip(store, line, blessed.digest, policy, since=since, now=now)
+    verdict = trip(store, line, promoted.digest, policy, since=since, now=now)
     if verdict is not None:
         store.append("watch_verdicts", [verdict.row()])
     return verdict

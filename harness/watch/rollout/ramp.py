@@ -67,15 +67,15 @@ def begin(
     `pass`, or `override` with the reason, because the ramp's end promotes it. Raises UserError
     where there is no such checkpoint, nothing to hold it against, or another canary runs.
     """
-    blessed = registry.blessed(line)
+    promoted = registry.promoted(line)
     running = current(store, line)
     digest = registry.path(candidate).name
-    if blessed is None:
+    if promoted is None:
         raise UserError(
-            f"nothing is blessed on {line} to hold it against",
-            hint="`ratchet promote` blesses the first",
+            f"nothing is promoted on {line} to hold it against",
+            hint="`ratchet promote` promotes the first",
         )
-    if digest == blessed.digest:
+    if digest == promoted.digest:
         raise UserError(
             f"{digest[:12]} is what {line} serves already", hint="name another checkpoint"
         )
@@ -89,9 +89,9 @@ def begin(
         _require_pass(store, digest, verdict_id)
     moment = (now or datetime.now(UTC)).isoformat()
     split = Split(
-        canary=id_of(line, blessed.number, digest, moment)[:8],
+        canary=id_of(line, promoted.number, digest, moment)[:8],
         line=line,
-        blessed=blessed.digest,
+        promoted=promoted.digest,
         candidate=digest,
         other=other,
         ramp=check_ramp(ramp),
@@ -120,7 +120,7 @@ def advance(
     """Look at the step, and go on where it passed, back where it failed, else stay.
 
     After the last share below 1 the candidate is promoted, if the ramp ends with 1. Without `act`
-    nothing is changed. A canary ends where something else was blessed meanwhile. Raises UserError
+    nothing is changed. A canary ends where something else was promoted meanwhile. Raises UserError
     where none ever began.
     """
     split = current(store, line)
@@ -131,10 +131,10 @@ def advance(
     actor, now = actor or who(), now or datetime.now(UTC)
     if split.ended:
         return Stepped(split, None, _stay(split, f"the canary is over: {split.ended}", actor))
-    blessed = registry.blessed(line)
-    if blessed is None or blessed.digest != split.blessed:
-        arrived = blessed is not None and blessed.digest == split.candidate
-        reason = "promoted" if arrived else "something else was blessed meanwhile"
+    promoted = registry.promoted(line)
+    if promoted is None or promoted.digest != split.promoted:
+        arrived = promoted is not None and promoted.digest == split.candidate
+        reason = "promoted" if arrived else "something else was promoted meanwhile"
         over = replace(split, ended=reason, at=now.isoformat())
         return Stepped(over, None, _do(store, over, reason, actor, act=act))
     verdict = _verdict(store, split, policy, now)
@@ -145,7 +145,7 @@ def advance(
 
 
 def abort(store: Store, line: str, *, act: bool, actor: str | None = None) -> Stepped:
-    """Send all traffic to what is blessed. Raises UserError where no canary runs."""
+    """Send all traffic to what is promoted. Raises UserError where no canary runs."""
     split = current(store, line)
     if split is None or split.ended:
         raise UserError(
@@ -209,7 +209,7 @@ def _step(
                 override=split.override,
                 actor=actor,
                 reason=f"canary {split.canary} passed every step",
-                expect=split.blessed,
+                expect=split.promoted,
             )
     action = _do(store, after, reason, actor, act=act, verdict=verdict)
     if webhook is not None:
@@ -247,7 +247,7 @@ def _told(
         "ended": split.ended,
     }
     failed = split.ended not in (None, "promoted")
-    served, gets = split.blessed, split.candidate
+    served, gets = split.promoted, split.candidate
     return Action(
         action_id=id_of("ramp", split.canary, split.step, split.ended, acted),
         watch_id=verdict.watch_id if verdict else None,

@@ -2,7 +2,7 @@
 
     lines/support-bot/
       split.json        the truth: who takes part, with which share, at which step of the ramp
-      candidate         -> ../../checkpoints/<digest>, as `blessed` is; only while it has traffic
+      candidate         -> ../../checkpoints/<digest>, as `promoted` is; only while it has traffic
       split.nginx.conf  the same for nginx: `include` it within `http { }`
       split.envoy.json  the same for Envoy: routes that its RDS reads from a file
 
@@ -35,13 +35,13 @@ FINEST = 0.0001
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A candidate beside a line's blessed checkpoint.
+    """A candidate beside a line's promoted checkpoint.
 
     canary          its name, for life
-    line            whose traffic is split, and whose blessed checkpoint has the rest
-    blessed         digest of that checkpoint when the canary began
+    line            whose traffic is split, and whose promoted checkpoint has the rest
+    promoted         digest of that checkpoint when the canary began
     candidate       digest of the other one
-    other           the line that the candidate is the blessed one of, where two lines are compared
+    other           the line that the candidate is the promoted one of, where two lines are compared
     ramp            the candidate's shares, rising; a last 1.0 is its promotion
     step            place in the ramp, from 0
     cursor          `seq` of the last observation before this step: only later ones count
@@ -52,7 +52,7 @@ class Split:
 
     canary: str
     line: str
-    blessed: str
+    promoted: str
     candidate: str
     other: str | None
     ramp: tuple[float, ...]
@@ -95,18 +95,23 @@ def read(folder: Path) -> Split | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         content.pop("format"), content.pop("share")
         content["ramp"] = tuple(content["ramp"])
+        content["promoted"] = content.pop("blessed")
         return Split(**content)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            "the split of a line can't be read", file=path, hint="move it away: all goes to blessed"
+            "the split of a line can't be read",
+            file=path,
+            hint="move it away: all goes to the promoted one",
         ) from error
 
 
 def write(folder: Path, split: Split) -> None:
     """Make it the line's split, and everything that follows from it."""
     content = {"format": 1, "share": split.share, **asdict(split)}
+    # Servers read this file: its key keeps the name that it was first written with.
+    content["blessed"] = content.pop("promoted")
     write_atomic(folder / FILE, _text(content))
     follow(folder, split)
 
@@ -128,7 +133,7 @@ def follow(folder: Path, split: Split) -> None:
 
 
 def nginx(split: Split) -> str:
-    """`$ratchet_arm_<line>` is `candidate` or `blessed`, by the hash of `$ratchet_key`.
+    """`$ratchet_arm_<line>` is `candidate` or `promoted`, by the hash of `$ratchet_key`.
 
     The same key stays in its arm at every step, as the shares rise.
     """
@@ -143,7 +148,7 @@ def nginx(split: Split) -> str:
 
 
 def envoy(split: Split) -> str:
-    """A discovery response with one route: clusters `<line>-blessed` and `<line>-candidate`."""
+    """A discovery response with one route: clusters `<line>-promoted` and `<line>-candidate`."""
     weight = round(10_000 * split.share)
     clusters = [
         {

@@ -72,7 +72,7 @@ def test_a_promotion_and_a_roll_back_through_the_pages(
     assert main(["gate", str(better), "--against", f"line:{LINE}", "--suite", str(suite)]) == 0
     with Store(Workspace.at()) as store:
         registry = Registry(store.workspace, store)
-        first = registry.blessed(LINE)
+        first = registry.promoted(LINE)
         (verdict,) = store.query(
             "SELECT verdict_id, candidate_run FROM verdicts ORDER BY seq DESC LIMIT 1"
         )
@@ -81,18 +81,18 @@ def test_a_promotion_and_a_roll_back_through_the_pages(
 
     _confirm(_open("verdict", verdict=verdict["verdict_id"]), "promote", "fresh from the page")
     with Store(Workspace.at()) as store:
-        blessed = Registry(store.workspace, store).blessed(LINE)
-    assert blessed is not None
-    assert (blessed.digest, blessed.number) == (second, 2)
-    assert (blessed.reason, blessed.override) == ("fresh from the page", None)
-    assert blessed.verdict_id != verdict["verdict_id"], "it was not decided once more"
+        promoted = Registry(store.workspace, store).promoted(LINE)
+    assert promoted is not None
+    assert (promoted.digest, promoted.number) == (second, 2)
+    assert (promoted.reason, promoted.override) == ("fresh from the page", None)
+    assert promoted.verdict_id != verdict["verdict_id"], "it was not decided once more"
 
     app = _confirm(_open("overview"), f"rollback.{LINE}", "it was rude")
     with Store(Workspace.at()) as store:
-        blessed = Registry(store.workspace, store).blessed(LINE)
+        promoted = Registry(store.workspace, store).promoted(LINE)
         told = store.query("SELECT event, reason FROM checkpoints ORDER BY seq DESC LIMIT 1")
-    assert blessed is not None
-    assert (blessed.digest, blessed.number) == (first.digest, 3)
+    assert promoted is not None
+    assert (promoted.digest, promoted.number) == (first.digest, 3)
     assert told == [{"event": "rolled_back", "reason": "it was rude"}]
     assert not app.exception
 
@@ -107,15 +107,15 @@ def _mark_as_anchor(run_id: str, before: str, digest: str) -> None:
     app.text_input(key="anchor.typed").input(LINE).run()
     assert app.button(key="anchor.go").disabled, "no reason was given"
     with Store(Workspace.at()) as store:
-        blessed = Registry(store.workspace, store).blessed(LINE)
-    assert blessed is not None
-    assert blessed.digest == before
+        promoted = Registry(store.workspace, store).promoted(LINE)
+    assert promoted is not None
+    assert promoted.digest == before
     _confirm(app, "anchor", "the old one was trained on the test data")
     with Store(Workspace.at()) as store:
         registry = Registry(store.workspace, store)
-        blessed = registry.blessed(LINE)
+        promoted = registry.promoted(LINE)
         told = store.query("SELECT event, actor, reason FROM checkpoints ORDER BY seq DESC LIMIT 1")
-    assert blessed is not None
-    assert (blessed.digest, blessed.run_id, blessed.number) == (digest, run_id, 4)
-    assert blessed.override == "the old one was trained on the test data"
-    assert told == [{"event": "promoted", "actor": "ana@example.org", "reason": blessed.override}]
+    assert promoted is not None
+    assert (promoted.digest, promoted.run_id, promoted.number) == (digest, run_id, 4)
+    assert promoted.override == "the old one was trained on the test data"
+    assert told == [{"event": "promoted", "actor": "ana@example.org", "reason": promoted.override}]

@@ -66,7 +66,7 @@ def test_the_first_page_answers(demo: Store) -> None:
     assert "demo\\-support\\-bot" in text
     assert "v2" in text
     assert "What needs a human" in text
-    strip = next(line for line in text.splitlines() if line.startswith("Blessed"))
+    strip = next(line for line in text.splitlines() if line.startswith("Promoted"))
     assert "bytes" in strip
     assert "suite demo" in strip
     assert "seed" in strip

@@ -77,7 +77,7 @@ def test_bad_input_is_one_message_with_its_place(
     ("model", "says"),
     [
         ("./no-such-folder", "there is no model"),
-        ("line:nothing", "no blessed checkpoint"),
+        ("line:nothing", "no promoted checkpoint"),
         ("empty", "no config.json"),
         ("weightless", "no weights"),
     ],

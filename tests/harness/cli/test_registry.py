@@ -25,7 +25,7 @@ def test_promote_history_rollback_verify(home, models, ratchet):
     code, said = ratchet("promote", models[1], "--line", "bot", "--override", "a wish")
     assert (code, "by override: a wish" in said) == (0, True)
     code, said = ratchet("rollback", "bot", "--reason", "complaints")
-    assert (code, "version 3" in said, "blessed again" in said) == (0, True, True)
+    assert (code, "version 3" in said, "promoted again" in said) == (0, True, True)
     code, said = ratchet("history", "bot")
     assert code == 0
     for word in ("promoted", "rolled back", "override: a wish", "complaints"):

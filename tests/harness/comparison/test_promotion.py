@@ -65,7 +65,7 @@ class Line:
     def confirm(self, digest: str, **options: float):
         return confirm(self.registry, self.store, "bot", digest, self.suite, self.open, **options)
 
-    def bless(self, digest: str) -> None:
+    def promote(self, digest: str) -> None:
         found = self.confirm(digest)
         assert found.refused == "", found.refused
         self.registry.promote("bot", digest, verdict_id=found.verdict_id, run_id=found.run.id)
@@ -93,7 +93,7 @@ def test_a_first_one_that_breaks_a_requirement_is_refused(tmp_path: Path, store:
 
 
 def test_the_confirmation_asks_the_reserve_and_is_the_same_when_tried_again(line: Line) -> None:
-    line.bless(line.checkpoint(range(0, 4)))
+    line.promote(line.checkpoint(range(0, 4)))
     worse = line.checkpoint(range(0, 100))
     first, again = line.confirm(worse), line.confirm(worse)
     assert first.verdict.outcome is again.verdict.outcome is VerdictOutcome.FAIL
@@ -105,7 +105,7 @@ def test_the_confirmation_asks_the_reserve_and_is_the_same_when_tried_again(line
 
 
 def test_a_pass_and_a_proven_improvement_are_promoted_a_fail_is_not(line: Line) -> None:
-    line.bless(line.checkpoint(range(0, 60)))
+    line.promote(line.checkpoint(range(0, 60)))
     assert line.confirm(line.checkpoint(range(0, 61))).refused == ""
     better = line.confirm(line.checkpoint(range(0, 20)))
     assert better.refused == ""
@@ -118,7 +118,7 @@ def test_a_pass_and_a_proven_improvement_are_promoted_a_fail_is_not(line: Line) 
 def test_many_small_losses_may_not_exceed_one_margin(line: Line) -> None:
     """Each step loses less than the gate can forbid; the third is beyond the root's budget."""
     for wrong in (0, 8, 16):
-        line.bless(line.checkpoint(range(0, wrong)))
+        line.promote(line.checkpoint(range(0, wrong)))
     third = line.checkpoint(range(0, 24))
     found = line.confirm(third)
     assert found.decision is not None
@@ -172,7 +172,7 @@ def test_promote_confirms_refuses_and_overrides(
     assert (tmp_path / "baselines" / "bot" / "run.json").is_file()
     code, said = ratchet("promote", models[bad], "--line", "bot", "--suite", suite)
     assert (code, "not promoted: FAIL" in said, "--override" in said) == (1, True, True), said
-    # The suite of what is blessed is known, so it need not be named again.
+    # The suite of what is promoted is known, so it need not be named again.
     code, said = ratchet("promote", models[bad], "--line", "bot")
     assert (code, "not promoted" in said) == (1, True), said
     code, said = ratchet(
@@ -181,7 +181,7 @@ def test_promote_confirms_refuses_and_overrides(
     assert (code, "by override: a demo" in said) == (0, True), said
     assert "override: a demo" in ratchet("history", "bot")[1]
     code, said = ratchet("promote", models[bad], "--line", "bot", "--suite", suite)
-    assert (code, "blessed already" in said) == (0, True), said
+    assert (code, "promoted already" in said) == (0, True), said
     with Store(home) as store:
         rows = store.query("SELECT verdict, reason FROM line_history ORDER BY seq")
     assert [row["verdict"] for row in rows] == ["pass", "fail"]
@@ -194,7 +194,7 @@ def test_another_checkpoints_verdict_promotes_nothing(
     with Store(home.ensure()) as store:
         line = Line(tmp_path, store, question_suite(tmp_path))
         first, other = line.checkpoint(range(0, 4)), line.checkpoint(range(0, 5))
-        line.bless(first)
+        line.promote(first)
         passed = line.confirm(other).verdict_id
         third = line.checkpoint(range(0, 200))
     code = main(["promote", third, "--line", "bot", "--verdict", passed])
@@ -207,7 +207,7 @@ def test_a_verdict_of_elsewhere_is_stood_on_within_the_roots_budget(
     with Store(home.ensure()) as store:
         line = Line(tmp_path, store, question_suite(tmp_path))
         for wrong in (0, 8, 16):
-            line.bless(line.checkpoint(range(0, wrong)))
+            line.promote(line.checkpoint(range(0, wrong)))
         verdicts = {}
         for wrong in (17, 24):
             digest = line.checkpoint(range(0, wrong))

@@ -1,4 +1,4 @@
-"""Checkpoints and lines: what is blessed, what was, and what may go."""
+"""Checkpoints and lines: what is promoted, what was, and what may go."""
 
 import json
 import shutil
@@ -90,7 +90,7 @@ def test_a_training_s_committed_folder_shares_its_bytes(registry, workspace):
 
 def test_the_first_promotion_needs_no_verdict_and_every_other_does(registry, add, decide):
     first, second = add("a"), add("b")
-    assert registry.blessed(LINE) is None
+    assert registry.promoted(LINE) is None
     assert registry.promote(LINE, first).number == 1
     with pytest.raises(UserError, match="must stand on a verdict"):
         registry.promote(LINE, second)
@@ -98,9 +98,9 @@ def test_the_first_promotion_needs_no_verdict_and_every_other_does(registry, add
         registry.promote(LINE, second, verdict_id=decide("v-fail", "fail"))
     with pytest.raises(UserError, match="no verdict"):
         registry.promote(LINE, second, verdict_id="v-unknown")
-    assert registry.blessed(LINE).digest == first
-    blessed = registry.promote(LINE, second, verdict_id=decide("v-pass"), actor="ada")
-    assert (blessed.digest, blessed.verdict_id, blessed.actor) == (second, "v-pass", "ada")
+    assert registry.promoted(LINE).digest == first
+    promoted = registry.promote(LINE, second, verdict_id=decide("v-pass"), actor="ada")
+    assert (promoted.digest, promoted.verdict_id, promoted.actor) == (second, "v-pass", "ada")
 
 
 def test_a_proven_improvement_may_be_promoted(registry, add, decide):
@@ -120,7 +120,7 @@ def test_an_override_is_recorded_for_ever(registry, store, add, decide):
     assert told[1] == {"reason": "customer asked", "actor": "ada", "verdict": "fail"}
 
 
-def test_promoting_what_is_blessed_changes_nothing(registry, add):
+def test_promoting_what_is_promoted_changes_nothing(registry, add):
     digest = add("a")
     registry.promote(LINE, digest)
     assert registry.promote(LINE, digest).number == 1
@@ -133,7 +133,7 @@ def test_a_decision_against_an_older_one_is_refused(registry, add):
     registry.promote(LINE, second, override="x", expect=first)
     with pytest.raises(UserError, match="changed meanwhile"):
         registry.promote(LINE, third, override="x", expect=first)
-    assert registry.blessed(LINE).digest == second
+    assert registry.promoted(LINE).digest == second
 
 
 def test_the_alias_and_the_pointer_need_none_of_our_code(registry, workspace, add):
@@ -153,7 +153,7 @@ def test_a_workspace_can_be_moved(registry, workspace, add, tmp_path):
     moved = Workspace.at(shutil.move(workspace.home, tmp_path / "moved"))
     with Store(moved) as store:
         assert Registry(moved, store).verify() == []
-        assert Registry(moved, store).blessed(LINE).path == moved.checkpoints / digest
+        assert Registry(moved, store).promoted(LINE).path == moved.checkpoints / digest
 
 
 def test_roll_backs_go_further_and_further_back(registry, store, add):
@@ -190,12 +190,12 @@ def test_what_can_t_be_gone_back_to_is_told(registry, add):
     first, second = add("a"), add("b")
     registry.promote(LINE, first)
     registry.promote(LINE, second, override="x")
-    with pytest.raises(UserError, match="was never blessed"):
+    with pytest.raises(UserError, match="was never promoted"):
         registry.rollback(LINE, to="abcdef0123")
     (registry.path(first) / "adapter_model.safetensors").write_text("broken")
     with pytest.raises(UserError, match="can't be gone back to"):
         registry.rollback(LINE)
-    assert registry.blessed(LINE).digest == second
+    assert registry.promoted(LINE).digest == second
 
 
 def test_names_that_are_no_folder_and_broken_checkpoints_are_refused(registry, add, tmp_path):
@@ -210,7 +210,7 @@ def test_names_that_are_no_folder_and_broken_checkpoints_are_refused(registry, a
     (registry.path(digest) / "adapter_model.safetensors").write_text("broken")
     with pytest.raises(UserError, match="broken"):
         registry.promote(LINE, digest)
-    assert registry.blessed(LINE) is None
+    assert registry.promoted(LINE) is None
 
 
 def test_verify_names_what_is_wrong(registry, workspace, add):
@@ -253,24 +253,24 @@ def test_prune_shows_first_and_keeps_what_is_stood_on(registry, store, add, deci
     baseline = add("baseline", run_id="r-base")
     store.append("runs", [{"run_id": "r-base", "protocol": {}}])
     export_run(store, "r-base", tmp_path / "baselines" / LINE)
-    blessed = [add(word) for word in "abcd"]
-    for digest in blessed:
+    promoted = [add(word) for word in "abcd"]
+    for digest in promoted:
         registry.promote(LINE, digest, override="x")
     waiting = add("waiting")
 
     shown = registry.prune(baselines=tmp_path / "baselines")
-    assert {digest for digest, _ in shown.freed} == {blessed[0], done}
+    assert {digest for digest, _ in shown.freed} == {promoted[0], done}
     assert shown.bytes > 0
     assert registry.path(done).exists()
 
     freed = registry.prune(dry_run=False, baselines=tmp_path / "baselines")
     assert freed == shown
-    for digest in (*blessed[1:], anchor, running, baseline, waiting):
+    for digest in (*promoted[1:], anchor, running, baseline, waiting):
         assert artifacts.verify(registry.path(digest)) == []
     with pytest.raises(UserError):
         registry.path(done)
     told = store.query("SELECT digest FROM checkpoints WHERE event = 'pruned'")
-    assert {row["digest"] for row in told} == {blessed[0], done}
+    assert {row["digest"] for row in told} == {promoted[0], done}
     with pytest.raises(UserError, match="at least 1"):
         registry.prune(keep=0)
 

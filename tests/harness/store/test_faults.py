@@ -1,7 +1,7 @@
 """Killed at every labelled point and at random moments, over and over, on one workspace.
 
 After each kill the next process goes on by itself, and: no acknowledged row is lost, none is
-doubled, rows of one append are there together or not at all, the blessed alias is valid,
+doubled, rows of one append are there together or not at all, the promoted alias is valid,
 checkpoints are whole, an import is all there or not there.
 """
 
@@ -175,15 +175,15 @@ def check_imports(store, said):
 
 def check_line(workspace, store, said):
     registry = Registry(workspace, store)
-    blessed = registry.blessed(LINE)
-    if blessed is None:
+    promoted = registry.promoted(LINE)
+    if promoted is None:
         assert "ack promotion" not in said
         return
     assert registry.verify(LINE) == []
     assert (workspace.lines / LINE / "blessed" / "model.safetensors").is_file()
     registry.reconcile(LINE)
     numbers = [version.number for version in lines.versions(workspace.lines / LINE)]
-    assert numbers == list(range(1, blessed.number + 1))
+    assert numbers == list(range(1, promoted.number + 1))
     told = store.query("SELECT detail ->> '$.version' AS n FROM checkpoints WHERE line = ?", [LINE])
     assert sorted(int(row["n"]) for row in told) == numbers
 

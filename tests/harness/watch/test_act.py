@@ -85,19 +85,19 @@ def test_who_promotes_meanwhile_wins(line):
     line.digests["fourth"] = line.promote("fourth")
     said = act(verdict, line.registry, line.store, act=True)
     assert (said.action, said.acted) == ("held", False)
-    assert "is blessed by now" in said.reason
+    assert "is promoted by now" in said.reason
     assert line.serving == "fourth"
 
 
-def test_a_verdict_from_before_says_nothing_of_a_new_blessing(line):
+def test_a_verdict_from_before_says_nothing_of_a_new_promotion(line):
     before = datetime.now(UTC) - timedelta(hours=1)
     verdict = replace(verdict_on(line.digests["third"]), decided_at=before)
     said = act(verdict, line.registry, line.store, act=True)
-    assert "blessed again after" in said.reason
+    assert "promoted again after" in said.reason
     assert line.serving == "third"
 
 
-def test_a_failure_from_before_says_nothing_of_a_new_blessing_either(line):
+def test_a_failure_from_before_says_nothing_of_a_new_promotion_either(line):
     verdict = verdict_on(line.digests["third"])
     (signal,) = verdict.signals
     old = replace(signal, failed_at=datetime.now(UTC) - timedelta(hours=1))

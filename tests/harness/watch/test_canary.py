@@ -47,7 +47,7 @@ def begin(line, **more):
 
 
 def traffic(line, count, *, share=None, good=(0.9, 0.9), seed=1, **more):
-    """Conversations sent by the split; `good` is completion in the blessed and candidate arm."""
+    """Conversations sent by the split; `good` is completion in the promoted and candidate arm."""
     split = ramps.current(line.store, LINE)
     draw = np.random.default_rng(seed)
     arms = (draw.random(count) < (split.share if share is None else share)).astype(int)
@@ -59,7 +59,7 @@ def traffic(line, count, *, share=None, good=(0.9, 0.9), seed=1, **more):
             {
                 "observation_id": f"o{known + i}",
                 "conversation_id": f"c{known + i}",
-                "model_digest": (split.blessed, split.candidate)[arm],
+                "model_digest": (split.promoted, split.candidate)[arm],
                 "outcome": "completed" if done else "abandoned",
                 "response": "fine",
                 "observed_at": now,
@@ -170,7 +170,7 @@ def test_who_promotes_meanwhile_ends_it(line):
     begin(line)
     line.digests["other"] = line.promote("other")
     over = advance(line)
-    assert over.split.ended == "something else was blessed meanwhile"
+    assert over.split.ended == "something else was promoted meanwhile"
     assert over.verdict is None
     assert line.serving == "other"
 

@@ -1,4 +1,4 @@
-"""A line with three blessed versions, and verdicts on what it serves: for the tests of watching."""
+"""A line with three promoted versions, and verdicts on what it serves."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Line:
 
     @property
     def serving(self) -> str:
-        blessed = self.registry.blessed(LINE)
-        assert blessed is not None
-        return next(word for word, digest in self.digests.items() if digest == blessed.digest)
+        promoted = self.registry.promoted(LINE)
+        assert promoted is not None
+        return next(word for word, digest in self.digests.items() if digest == promoted.digest)
 
     def actions(self, action: str | None = None) -> list[dict[str, Any]]:
         rows = self.store.query("SELECT * FROM watch_actions ORDER BY seq")

@@ -60,8 +60,8 @@ def assert_the_same(
     assert found[1] == wanted[1]
     for key in ("status", "crest", "dropped", "rollbacks", "attempt"):
         assert found[0][key] == wanted[0][key]
-    blessed = folder / "home" / "lines" / "tiny" / "blessed"
-    assert (blessed / "model.safetensors").exists()
+    promoted = folder / "home" / "lines" / "tiny" / "blessed"
+    assert (promoted / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_it_ends_better_than_it_began_and_the_crest_is_promoted(caught: Caught) 
             row["run_id"]: row["mean"]
             for row in store.query("SELECT * FROM run_summary WHERE metric = 'perplexity'")
         }
-        blessed = Registry(workspace, store).blessed("tiny")
+        promoted = Registry(workspace, store).promoted("tiny")
     assert perplexity[result.best.id] < perplexity[result.first.id] / 2
-    assert blessed is not None
-    assert blessed.digest == result.digest
+    assert promoted is not None
+    assert promoted.digest == result.digest
     assert (workspace.lines / "tiny" / "blessed" / "model.safetensors").exists()
 
 
@@ -221,7 +221,7 @@ def _interrupting_at_step(step: int) -> Any:
     return Interrupting()
 
 
-def test_a_later_training_must_pass_against_what_is_blessed(
+def test_a_later_training_must_pass_against_what_is_promoted(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
     """A shorter training of the same line is held against the longer one, on fresh answers."""

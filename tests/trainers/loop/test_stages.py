@@ -133,7 +133,7 @@ def test_a_reward_stage_is_gated_on_pairs_and_serves_the_next(
         }
         subjects = store.query("SELECT DISTINCT subject FROM runs WHERE suite = 'pairs'")
         rewards = store.query("SELECT detail FROM training_events WHERE event = 'rewards'")
-        assert Registry(workspace, store).blessed("tiny") is None or reinforced.promoted
+        assert Registry(workspace, store).promoted("tiny") is None or reinforced.promoted
     assert accuracy[trained.best.id] > accuracy[trained.first.id]
     assert accuracy[trained.best.id] > 0.9
     assert all("reward" in str(row["subject"]) for row in subjects)
