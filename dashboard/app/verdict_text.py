@@ -26,7 +26,7 @@ def stored(verdict_id: str, english: str) -> list[str]:
 
 def happened(detail: str) -> str:
     """Why something happened in a training, as the trainer wrote it down."""
-    return chinese_verdict.crest(detail) if language() == "zh" else detail
+    return chinese_verdict.best_checkpoint(detail) if language() == "zh" else detail
 
 
 def why(row: MetricVerdict) -> str:

@@ -81,8 +81,8 @@ def write_history(
             )
         suite = write_suite(workspace.home / "demo-suite")
         history = _History(store, suite, now or datetime.now(UTC), say)
-        crest = history.first_training()
-        history.nightly(crest, nights)
+        best_checkpoint = history.first_training()
+        history.nightly(best_checkpoint, nights)
         history.running_training()
         count = store.query(
             "SELECT (SELECT count(*) FROM runs) AS runs, "
@@ -100,7 +100,7 @@ class _History:
     # What happened, oldest first.
 
     def first_training(self) -> Run:
-        """Ten checkpoints; the sixth is spoiled and rolled back. Returns the run of the crest."""
+        """Ten checkpoints, the sixth spoiled and rolled back. Returns the best checkpoint's run."""
         training = "demo-first"
         start = self.now - timedelta(days=52)
         self._announce(training, start)
@@ -131,12 +131,14 @@ class _History:
         at = start + timedelta(minutes=120)
         self._event(training, "finished", PLANNED_STEPS, attempt, at)
         first, _ = self._verdict("anchor", base, previous, training, PLANNED_STEPS)
-        self._promote(1, previous, at, "promoted", first, "the crest of the first training")
+        self._promote(
+            1, previous, at, "promoted", first, "the best checkpoint of the first training"
+        )
         return previous
 
-    def nightly(self, crest: Run, nights: int) -> None:
+    def nightly(self, best_checkpoint: Run, nights: int) -> None:
         """One model a night: one is promoted, then quality slides and replies grow longer."""
-        anchor, last = crest, crest
+        anchor, last = best_checkpoint, best_checkpoint
         for night in range(1, nights + 1):
             at = self.now - timedelta(days=(nights - night) * 2.4 + 0.3)
             after = max(0, night - PROMOTED_NIGHT)
@@ -156,7 +158,7 @@ class _History:
                 self._calibrate(run, dials, at)
             self.say(f"night {night} of {nights}: {outcome}")
             last = run
-        self._votes([crest, anchor, last])
+        self._votes([best_checkpoint, anchor, last])
 
     def running_training(self) -> None:
         """A training that is at step 37 of 100, and wrote its last step a moment ago."""

@@ -171,7 +171,7 @@ SENTENCES: dict[str, str] = {
     "against the {what}": "对照{what}",
     "anchor": "基准",
     "candidate": "候选",
-    "crest": "峰值",
+    "best checkpoint": "最佳检查点",
     "fail": "未通过",
     "incomparable": "不可比较",
     "inconclusive": "尚无定论",

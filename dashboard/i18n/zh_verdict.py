@@ -13,8 +13,10 @@ from harness.core.types import VerdictOutcome
 from harness.gate.explain import margin_of, p_value
 from harness.gate.verdict import MetricVerdict, Verdict
 
-_CREST = re.compile(
-    r"significantly better than (?:checkpoint-0|the crest of step (?P<step>\d+)) "
+_BEST_CHECKPOINT = re.compile(
+    # `crest` is what the best checkpoint was called in older workspaces.
+    r"significantly better than "
+    r"(?:checkpoint-0|the crest of step (?P<crest>\d+)|the best so far, step (?P<step>\d+),) "
     r"on (?P<metric>.+?)(?P<confirmed>, confirmed on the reserve)?"
 )
 
@@ -106,12 +108,13 @@ def settle(verdict: Verdict) -> str:
     return "".join(said)
 
 
-def crest(why: str) -> str:
-    """Why a checkpoint became the crest of its training; other words stay as they are."""
-    found = _CREST.fullmatch(why)
+def best_checkpoint(why: str) -> str:
+    """Why a checkpoint became the best checkpoint of its training; other words stay as they are."""
+    found = _BEST_CHECKPOINT.fullmatch(why)
     if found is None:
         return why
-    than = f"第 {found['step']} 步的峰值" if found["step"] else "checkpoint-0"
+    step = found["step"] or found["crest"]
+    than = f"此前最佳的第 {step} 步" if step else "checkpoint-0"
     confirmed = "，已在预留样本上证实" if found["confirmed"] else ""
     return f"{found['metric']} 显著优于{than}{confirmed}"
 

@@ -192,27 +192,29 @@ QUALITY = (0.02, 0.24, 0.45, 0.62, 0.74, 0.8, 0.81, 0.42, 0.43, 0.41)
 
 
 def climb() -> list[tuple[float, bool, bool, bool]]:
-    """(score, new crest, fails against the anchor, fails against the crest) per checkpoint.
+    """(score, is the new best, fails against the anchor, fails against the best) per checkpoint.
 
     A failed checkpoint is left as it is here, so that what follows shows too.
     """
     rng = np.random.default_rng(8)
     runs = [{"qa": _scores((rng.random(200) < q).astype(float))} for q in QUALITY]
     policy = GatePolicy(alpha=0.05 / len(QUALITY))
-    found, crest = [], 0
+    found, best_checkpoint = [], 0
     for i, run in enumerate(runs):
-        fails = [i > 0 and decide(runs[j], run, policy).outcome == "fail" for j in (0, crest)]
-        rises = i > 0 and not any(fails) and bool(improved(runs[crest], run, policy))
-        crest = i if rises else crest
+        fails = [
+            i > 0 and decide(runs[j], run, policy).outcome == "fail" for j in (0, best_checkpoint)
+        ]
+        rises = i > 0 and not any(fails) and bool(improved(runs[best_checkpoint], run, policy))
+        best_checkpoint = i if rises else best_checkpoint
         score = float(np.mean(list(run["qa"].values.values())))
         found.append((score, rises, *fails))
     return found
 
 
-def draw_crest() -> Picture:
+def draw_best_checkpoint() -> Picture:
     picture = Picture(
         "A collapse that the anchor can't see",
-        "Scores of a training that climbs and collapses, with the crest it is held against.",
+        "Scores of a training that climbs and collapses, with its best checkpoint.",
         (0, len(QUALITY) - 1),
         (0, 1),
         right=170,
@@ -229,10 +231,10 @@ def draw_crest() -> Picture:
     picture.line([(0, anchor), (end, anchor)], "dull dash")
     picture.word((end, anchor), "anchor", "dull", dx=10)
     picture.line(levels, "good dash")
-    picture.word(levels[-1], "crest", "good", dx=10)
-    for i, (score, _, by_anchor, by_crest) in enumerate(found):
+    picture.word(levels[-1], "best checkpoint", "good", dx=10)
+    for i, (score, _, by_anchor, by_best) in enumerate(found):
         assert not by_anchor
-        picture.dot((i, score), "bad" if by_crest else "good", 6)
+        picture.dot((i, score), "bad" if by_best else "good", 6)
     picture.word((end, found[-1][0]), "fails: go back", "bad", dx=12)
     return picture
 
@@ -242,7 +244,7 @@ PICTURES: Mapping[str, Callable[[], Picture]] = {
     "verdicts": draw_verdicts,
     "trainings": draw_trainings,
     "looks": draw_looks,
-    "crest": draw_crest,
+    "best-checkpoint": draw_best_checkpoint,
 }
 
 

@@ -122,7 +122,7 @@ def decide_by_looks(
     on_look: Callable[[int, int, Extent], None] = lambda look, of, extent: None,
     notes: Mapping[str, str] | None = None,
 ) -> list[Decision]:
-    """Hold a candidate against every opponent ("anchor", "crest"), look by look.
+    """Hold a candidate against every opponent ("anchor", "best checkpoint"), look by look.
 
     A look ends the loop when some opponent's verdict is `fail` or `incomparable`, or when no
     verdict is open. Every verdict that was reached is stored, with the `notes` of its caller; the

@@ -38,3 +38,11 @@ def percent(value: float | None, *, signed: bool = False) -> str:
 def share(value: float) -> str:
     """A margin: 5%, 12%, 7.5%."""
     return f"{value * 100:.1f}".removesuffix(".0") + "%"
+
+
+def opponent_name(stored: str) -> str:
+    """What a candidate was compared with, in today's words.
+
+    The store says `crest` for a training's best checkpoint: the word that it was first written with.
+    """
+    return "best checkpoint" if stored == "crest" else stored

@@ -13,7 +13,7 @@ from harness.registry.lines import CANDIDATE, PromotedVersion
 from harness.store.store import Store
 
 _STOOD_ON = """
-    SELECT c.digest, 'an anchor or crest of a verdict' AS why
+    SELECT c.digest, 'an anchor or best checkpoint of a verdict' AS why
     FROM checkpoints c JOIN verdicts v ON c.run_id = v.anchor_run
     UNION
     SELECT c.digest, 'made by training ' || c.training_id || ', which is not finished'

@@ -237,9 +237,9 @@ class Registry:
     ) -> Pruned:
         """Free checkpoints that nothing stands on. By default only says what it would free.
 
-        Kept, however old: the last `keep` promoted digests of every line; anchors and crests
-        (what any verdict was held against, or a committed baseline names); what an unfinished
-        training made; what was added since the last promotion. Raises UserError for a `keep`
+        Kept, however old: the last `keep` promoted digests of every line; what any verdict compared
+        with (anchors and best checkpoints) or a committed baseline names; what an unfinished training
+        made; what was added since the last promotion. Raises UserError for a `keep`
         below 1.
         """
         if keep < 1:

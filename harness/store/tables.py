@@ -150,11 +150,15 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "verdicts",
-        "What the gate said of a candidate against its anchor or crest.",
+        "What the gate said of a candidate against its anchor or best checkpoint.",
         (
             _c("verdict_id", "VARCHAR", "the verdict", required=True),
             _c("outcome", "VARCHAR", "pass, fail, inconclusive or incomparable", required=True),
-            _c("against", "VARCHAR", "what it was held against: anchor, crest, root, ..."),
+            _c(
+                "against",
+                "VARCHAR",
+                "what it was compared with: anchor, crest (the best checkpoint), root, ...",
+            ),
             _c("anchor_run", "VARCHAR", "run of the one held against"),
             _c("candidate_run", "VARCHAR", "run of the one judged"),
             _c("training_id", "VARCHAR", "the training, if any"),

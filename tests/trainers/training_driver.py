@@ -53,11 +53,11 @@ def force(training: GatedTraining, outcomes: dict[tuple[int, int], VerdictOutcom
 
 
 def never_fail(training: GatedTraining, but: dict[tuple[int, int], VerdictOutcome]) -> None:
-    """As `force`, with every other checkpoint held and none a new crest."""
+    """As `force`, with every other checkpoint held and none a new best checkpoint."""
     steps = range(0, training.stage.model.steps + 1)
     held = {(s, a): VerdictOutcome.INCONCLUSIVE for s in steps for a in range(1, 9)}
     force(training, {**held, **but})
-    training.judging.better_than_crest = lambda *_: None  # type: ignore[method-assign]
+    training.judging.better_than_best = lambda *_: None  # type: ignore[method-assign]
 
 
 def weights(folder: Path) -> str:

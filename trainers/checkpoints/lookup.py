@@ -25,7 +25,7 @@ def training_id(recipe: Recipe, stage: Stage, base: ModelFiles) -> str:
 
 
 def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Path:
-    """The crest of the reward stage called `name`. Raises UserError where there is none."""
+    """The best checkpoint of a reward stage. Raises UserError where there is none."""
     stage = next((stage for stage in recipe.stages if stage.name == name), None)
     if stage is None or traits_of(stage.model.trainer).continues:
         known = [s.name for s in recipe.stages if not traits_of(s.model.trainer).continues]
@@ -39,11 +39,11 @@ def reward_folder(recipe: Recipe, name: str, workspace: Workspace | None) -> Pat
     base = resolve(recipe.model.base, workspace)
     folder = CheckpointFolder(workspace.trainings / training_id(recipe, stage, base))
     state = load_state(folder.home / "state.json")
-    if state is None or state.status != "finished" or not state.crest:
+    if state is None or state.status != "finished" or not state.best_checkpoint:
         raise UserError(
             f"no checkpoint of the reward stage {name!r} was shown to be better than guessing",
             file=recipe.path,
             field="stages.rewards",
             hint="give it more data or steps; a reward that says nothing teaches nothing",
         )
-    return folder.require(state.crest)
+    return folder.require(state.best_checkpoint)

@@ -38,7 +38,7 @@ class TrainingState:
     """`attempt` counts from 1 and rises with each rollback; `start` is the step that this attempt
     went on from; `origin` the digest of the checkpoint that the stage began from, where it was not
     the bare base; `dropped` are numbers of the data stream's segments; `failures` counts the
-    rollbacks since the crest last moved.
+    rollbacks since the best checkpoint last moved.
     """
 
     training_id: str
@@ -49,7 +49,7 @@ class TrainingState:
     dropped: tuple[int, ...] = ()
     reshuffles: tuple[tuple[int, int], ...] = ()
     lr_scale: float = 1.0
-    crest: int = 0
+    best_checkpoint: int = 0
     failures: int = 0
     rollbacks: int = 0
     judged: tuple[Judged, ...] = ()
@@ -87,6 +87,8 @@ def load_state(path: Path) -> TrainingState | None:
         )
         raw["dropped"] = tuple(raw["dropped"])
         raw["reshuffles"] = tuple((after, seed) for after, seed in raw["reshuffles"])
+        if "crest" in raw:  # as the best checkpoint was called at first
+            raw["best_checkpoint"] = raw.pop("crest")
         return TrainingState(**raw)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

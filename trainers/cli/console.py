@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from harness.comparison.verdict_log import Decision
+from harness.core.format import opponent_name
 from harness.evaluation.runner import RunReport
 from harness.gate.explain import explain
 from harness.report.console import asked, verdict_table
@@ -20,7 +21,7 @@ REMEDIES = {
     "skip_data": "leave out the data of that segment",
     "reshuffle": "plan the rest of the data in another order",
     "lower_lr": "halve the learning rate",
-    "stop": "no remedy is left: stop, and keep the crest",
+    "stop": "no remedy is left: stop, and keep the best checkpoint",
 }
 
 
@@ -85,7 +86,7 @@ class ConsoleReporter:
         self.console.print(Text(line, style="dim"))
 
     def verdict(self, step: int, decision: Decision) -> None:
-        title = f"step {step} against the {decision.against}"
+        title = f"step {step} against the {opponent_name(decision.against)}"
         if decision.against == "anchor":
             title += " (checkpoint-0)"
         self.console.print()
@@ -93,8 +94,10 @@ class ConsoleReporter:
         self.console.print(verdict_table(decision.verdict))
         self.console.print(Padding(Text(explain(decision.verdict)), (0, 0, 0, 1)))
 
-    def crest(self, step: int, sentence: str) -> None:
-        self.console.print(Text(f"▲ step {step} is the new crest: {sentence}", style="green"))
+    def best_checkpoint(self, step: int, sentence: str) -> None:
+        self.console.print(
+            Text(f"▲ step {step} is the new best checkpoint: {sentence}", style="green")
+        )
 
     def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None:
         self.console.print()

@@ -122,16 +122,16 @@ def _duration(seconds: float) -> str:
 
 
 def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter) -> None:
-    """How a stage ended: its crest's scores beside those that it began with."""
+    """How a stage ended: its best checkpoint's scores beside those that it began with."""
     console = reporter.console
     first = {line.metric: line for line in summarise(store, result.first)}
     best = {line.metric: line for line in summarise(store, result.best)}
     console.print()
-    console.print(Text(_headline(result), style="bold green" if result.crest_step else "bold"))
+    console.print(Text(_headline(result), style="bold green" if result.best_step else "bold"))
     table = Table(box=None, padding=(0, 2), header_style="dim")
     table.add_column("metric")
     table.add_column("checkpoint-0", justify="right")
-    table.add_column(f"crest (step {result.crest_step})", justify="right")
+    table.add_column(f"best checkpoint (step {result.best_step})", justify="right")
     table.add_column("scored", justify="right")
     for name, line in best.items():
         old = first[name].value
@@ -173,10 +173,10 @@ def _headline(result: TrainingResult) -> str:
     back = {0: "without a rollback", 1: "after one rollback"}.get(
         result.rollbacks, f"after {result.rollbacks} rollbacks"
     )
-    if not result.crest_step:
+    if not result.best_step:
         return f"The training {ending} {back}; no checkpoint was shown to be better than the base."
     kept = "is promoted" if result.promoted else "is the best state"
-    return f"The training {ending} {back}; the crest, step {result.crest_step}, {kept}."
+    return f"The training {ending} {back}; the best checkpoint, step {result.best_step}, {kept}."
 
 
 def _shortest(path: Path) -> str:

@@ -100,7 +100,7 @@ class Recipe:
         return digest_of([recipe, stages])
 
     def line_of(self, stage: Stage) -> str | None:
-        """The line that a stage's crest is offered to: its own, or the recipe's for the last
+        """The line that a stage's best checkpoint is offered to: its own, or the recipe's for the
         stage that trains the language model itself.
         """
         if not stage.gate.promote:

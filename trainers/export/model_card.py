@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
+from harness.core.format import opponent_name
 
 if TYPE_CHECKING:
     from harness.comparison.evidence import MetricSummary
@@ -130,7 +131,7 @@ def _body(origin: Origin, form: str) -> str:
         lines.append("This checkpoint has no run in the workspace it was exported from.")
     lines += ["", "## Verdict", ""]
     if origin.verdict:
-        against = origin.verdict["against"]
+        against = opponent_name(origin.verdict["against"])
         lines.append(
             f"**{origin.verdict['outcome']}** against {against}: {origin.verdict['headline']}"
         )

@@ -134,7 +134,7 @@ class GatedTraining:
                 break
         self.ranks.share()
         if self._failure is None:
-            self._end("finished", self.stage.model.steps, {"crest": self.state.crest})
+            self._end("finished", self.stage.model.steps, {"crest": self.state.best_checkpoint})
         else:
             self._end("stopped", self._failure.step, {"remedies": "used up"})
 
@@ -273,10 +273,10 @@ class GatedTraining:
         if judged.outcome == "held":
             self._event("held", step=step)
         state = self.state.with_judged(judged)
-        if opinion.crest:
-            state = replace(state, crest=step, failures=0)
-            self._event("crest", step=step, detail={"why": opinion.crest})
-            self.reporter.crest(step, opinion.crest)
+        if opinion.why_best:
+            state = replace(state, best_checkpoint=step, failures=0)
+            self._event("crest", step=step, detail={"why": opinion.why_best})
+            self.reporter.best_checkpoint(step, opinion.why_best)
         self._keep_state(state)
 
     # -- rolling back ------------------------------------------------------------------------------
@@ -332,16 +332,18 @@ class GatedTraining:
     def _result(self) -> TrainingResult:
         state, line = self.state, self.recipe.line_of(self.stage)
         digest, promoted = None, False
-        if state.crest and state.status == "finished" and line is not None:
+        if state.best_checkpoint and state.status == "finished" and line is not None:
             digest, promoted, now = offer(self.judging, state, line)
             if now:
-                self._event("promoted", step=state.crest, detail={"line": line, "digest": digest})
+                self._event(
+                    "promoted", step=state.best_checkpoint, detail={"line": line, "digest": digest}
+                )
         return TrainingResult(
             self.training_id,
             state.status,
-            state.crest,
+            state.best_checkpoint,
             self.judging.run_of(state, 0),
-            self.judging.run_of(state, state.crest),
+            self.judging.run_of(state, state.best_checkpoint),
             digest,
             promoted,
             state.rollbacks,

@@ -1,4 +1,4 @@
-"""A checkpoint is scored, and held against the anchor and the crest."""
+"""A checkpoint is scored, and held against the anchor and the best checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.store.store import Store
 from trainers.checkpoints.folder import CheckpointFolder, untouched_randomness
 from trainers.checkpoints.state import Judged, TrainingState
 from trainers.config.recipe import Recipe, Stage
-from trainers.loop.best_checkpoint import CrestRule
+from trainers.loop.best_checkpoint import BestCheckpointRule
 from trainers.loop.reporter import Reporter
 from trainers.methods.base import method_of
 
@@ -35,12 +35,12 @@ Open = Callable[[ModelFiles], Backend]
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """What the judge has come to about one checkpoint: the verdicts against each opponent (none of
-    checkpoint-0), what the state keeps of them, and why it is the new crest where it is.
+    checkpoint-0), what the state keeps of them, and why it is the new best checkpoint where it is.
     """
 
     judged: Judged
     decisions: tuple[Decision, ...] = ()
-    crest: str | None = None
+    why_best: str | None = None
 
 
 class Judge(Protocol):
@@ -78,17 +78,19 @@ class Judging:
         self.reporter = reporter
         self.looks = stage.gate.on_inconclusive.looks
         extents = schedule(self.looks)
-        # The anchor and every crest are scored as far as anything will be held against them.
+        # The anchor and the best checkpoints are scored as far as any candidate will be.
         self.whole = Extent(extents[-1].responses, reserve=1.0, gated_only=True)
         # Alpha is promised for the whole recipe, so all its stages share it.
         planned = sum(each.checkpoints for each in recipe.stages)
         policy, _ = calibrated(store, stage.suite.digest, stage.suite.policy)
         self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
-        self.crest_rule = CrestRule(store, stage.suite, self.policy, extents[0], self.whole)
+        self.best_checkpoint_rule = BestCheckpointRule(
+            store, stage.suite, self.policy, extents[0], self.whole
+        )
 
     def opinion(self, step: int, state: TrainingState, open_: Open) -> Opinion:
-        """Score a checkpoint and hold it against the anchor and the crest of `state`. Moves no
-        random state.
+        """Score a checkpoint and compare it with the anchor and the best checkpoint of `state`.
+        Moves no random state.
         """
         with untouched_randomness(), self.candidate(step, open_) as candidate:
             if step == 0:
@@ -97,7 +99,7 @@ class Judging:
             decisions = self.decide(candidate, step, state)
             judged = judged_by(decisions, step, state.attempt)
             failed = judged.outcome == "fail"
-            better = None if failed else self.better_than_crest(candidate, step, state)
+            better = None if failed else self.better_than_best(candidate, step, state)
             return Opinion(judged, tuple(decisions), better)
 
     @contextmanager
@@ -133,8 +135,8 @@ class Judging:
     def decide(self, candidate: Candidate, step: int, state: TrainingState) -> list[Decision]:
         opponents: dict[str, Run] = {"anchor": self.run_of(state, 0)}
         require_one_backend(opponents["anchor"], candidate)
-        if state.crest:
-            opponents["crest"] = self.run_of(state, state.crest)
+        if state.best_checkpoint:
+            opponents["crest"] = self.run_of(state, state.best_checkpoint)
         decisions = decide_by_looks(
             lambda extent: self.extend(candidate, step, extent),
             opponents,
@@ -149,14 +151,17 @@ class Judging:
             self.reporter.verdict(step, decision)
         return decisions
 
-    def better_than_crest(
-        self, candidate: Candidate, step: int, state: TrainingState
-    ) -> str | None:
-        """Why this checkpoint becomes the crest, in a sentence; None where it doesn't."""
-        better = self.crest_rule.proven_better(
-            self.run_of(state, state.crest), lambda extent: self.extend(candidate, step, extent)
+    def better_than_best(self, candidate: Candidate, step: int, state: TrainingState) -> str | None:
+        """Why this checkpoint becomes the best checkpoint, in a sentence; None where it doesn't."""
+        better = self.best_checkpoint_rule.proven_better(
+            self.run_of(state, state.best_checkpoint),
+            lambda extent: self.extend(candidate, step, extent),
         )
-        than = "checkpoint-0" if not state.crest else f"the crest of step {state.crest}"
+        than = (
+            "checkpoint-0"
+            if not state.best_checkpoint
+            else f"the best so far, step {state.best_checkpoint},"
+        )
         return f"significantly better than {than} on {better}" if better else None
 
     def run_of(self, state: TrainingState, step: int) -> Run:

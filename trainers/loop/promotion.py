@@ -1,4 +1,4 @@
-"""The end of a stage: its crest is offered to a line."""
+"""The end of a stage: its best checkpoint is offered to a line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from trainers.methods.base import method_of
 
 
 def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool, bool]:
-    """Offer the crest to `line`: its digest in the registry, whether it is promoted, and whether
-    that is news.
+    """Offer the best checkpoint to `line`: its digest in the registry, whether it is promoted, and
+    whether that is news.
 
     A line's first version stands on its verdict against checkpoint-0; a later one must pass
     against what is promoted, or be proven better.
     """
-    step = state.crest
+    step = state.best_checkpoint
     judged = state.of(step)
     assert judged is not None
     registry = Registry(judging.workspace, judging.store)
@@ -47,7 +47,7 @@ def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool,
         digest,
         verdict_id=verdict_id,
         actor=f"training {judging.training_id}",
-        reason=f"the crest (step {step}) of {judging.recipe.model.name}",
+        reason=f"the best checkpoint (step {step}) of {judging.recipe.model.name}",
         run_id=judged.run_id,
         expect=promoted.digest if promoted is not None else None,
     )
@@ -61,7 +61,7 @@ def _first(judging: Judging, state: TrainingState) -> tuple[str, str]:
         judging.store,
         "anchor",
         judging.run_of(state, 0),
-        judging.run_of(state, state.crest),
+        judging.run_of(state, state.best_checkpoint),
         suite,
         suite.policy,
     )

@@ -35,16 +35,18 @@ def next_remedy(state: TrainingState, stage: Stage, failure: Failure) -> Remedy:
     return remedies[min(state.failures, len(remedies) - 1)]
 
 
-def rollback_target(history: Sequence[Mapping[str, float]], *, crest: int | None = None) -> int:
+def rollback_target(
+    history: Sequence[Mapping[str, float]], *, best_checkpoint: int | None = None
+) -> int:
     """Which earlier checkpoint a failed training goes back to, as an index into `history`.
 
     history[i] maps each required metric of checkpoint i to its mean z against the anchor
     (`Verdict.required_mean_z()`), the failed checkpoint left out; history[0] is checkpoint-0,
-    whose mapping may be empty. The crest where there is one; else the latest checkpoint whose
-    required metrics all have mean z ≤ 0; else 0.
+    whose mapping may be empty. The best checkpoint where there is one; else the latest
+    checkpoint whose required metrics all have mean z ≤ 0; else 0.
     """
-    if crest is not None:
-        return crest
+    if best_checkpoint is not None:
+        return best_checkpoint
     for index in range(len(history) - 1, 0, -1):
         if history[index] and all(z <= 0 for z in history[index].values()):
             return index
@@ -52,9 +54,9 @@ def rollback_target(history: Sequence[Mapping[str, float]], *, crest: int | None
 
 
 def target_of(state: TrainingState, kept: Sequence[int]) -> int:
-    """The step to go back to: the crest; without one, where the required metrics stood best."""
-    if state.crest:
-        return state.crest
+    """The step to go back to: the best checkpoint, or where the required metrics stood best."""
+    if state.best_checkpoint:
+        return state.best_checkpoint
     steps = [step for step in kept if state.of(step) is not None]
     history = [judged.mean_z for judged in map(state.of, steps) if judged is not None]
     return steps[rollback_target(history)] if steps else 0

@@ -23,20 +23,20 @@ class Reporter(Protocol):
 
     def verdict(self, step: int, decision: Decision) -> None: ...
 
-    def crest(self, step: int, sentence: str) -> None: ...
+    def best_checkpoint(self, step: int, sentence: str) -> None: ...
 
     def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the crest;
-    `line` is what the crest was offered to, if to any.
+    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the best
+    checkpoint; `line` is what the best checkpoint was offered to, if to any.
     """
 
     training_id: str
     status: str
-    crest_step: int
+    best_step: int
     first: Run
     best: Run
     digest: str | None

@@ -51,7 +51,7 @@ def run_stages(
         reporter.say(f"Training {recipe.model.name}: {name}{training.training_id}")
         result = training.run(again=again)
         if method_of(stage.model.trainer).continues and result.status == "finished":
-            start = training.folder.require(result.crest_step)
+            start = training.folder.require(result.best_step)
         ranks.share((result.status, start))
         yield result
         if result.status != "finished":

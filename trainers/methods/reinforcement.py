@@ -169,7 +169,7 @@ PPO = ProximalPolicy()
 
 
 def rewards_of(job: Job) -> RewardMixture:
-    """The stage's mixture; `stage:NAME` in it is the crest of that reward stage."""
+    """The stage's mixture; `stage:NAME` in it is the best checkpoint of that reward stage."""
     from trainers.checkpoints.lookup import reward_folder
     from trainers.rewards.mixture import load_rewards
 

@@ -24,7 +24,7 @@ from dashboard.app.page import (
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.web.escape import plain
-from harness.core.format import number
+from harness.core.format import number, opponent_name
 from harness.gate.explain import allowed_of, change_of, interval_of
 from harness.gate.verdict import MetricVerdict, Verdict
 from harness.report.markdown import to_markdown
@@ -61,7 +61,7 @@ def _label(row: Row) -> str:
         return str(row["verdict_id"])
     name = row["model"] or row["candidate_run"]
     look = f" · {tr('look')} {row['look']}/{row['looks']}" if (row["looks"] or 1) > 1 else ""
-    against = tr("against the {what}", what=tr(row["against"] or "anchor"))
+    against = tr("against the {what}", what=tr(opponent_name(row["against"] or "anchor")))
     moment = f"{row['decided_at']:%Y-%m-%d %H:%M}"
     return f"{MARKS[row['outcome']]} {name} · {against}{look} · {moment}"
 

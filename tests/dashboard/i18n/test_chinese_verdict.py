@@ -57,11 +57,15 @@ def test_rarer_rows(demo: Store, arm: Arm) -> None:
     [
         ("significantly better than checkpoint-0 on a/b", "a/b 显著优于checkpoint-0"),
         (
+            "significantly better than the best so far, step 30, on a/b, confirmed on the reserve",
+            "a/b 显著优于此前最佳的第 30 步，已在预留样本上证实",
+        ),
+        (  # as it was written before the word changed
             "significantly better than the crest of step 30 on a/b, confirmed on the reserve",
-            "a/b 显著优于第 30 步的峰值，已在预留样本上证实",
+            "a/b 显著优于此前最佳的第 30 步，已在预留样本上证实",
         ),
         ("the loss is not finite", "the loss is not finite"),
     ],
 )
-def test_why_a_crest(english: str, chinese: str) -> None:
-    assert chinese_verdict.crest(english) == chinese
+def test_why_a_checkpoint_is_the_best(english: str, chinese: str) -> None:
+    assert chinese_verdict.best_checkpoint(english) == chinese

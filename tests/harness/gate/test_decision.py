@@ -249,7 +249,7 @@ def test_only_required_metrics_make_an_improvement() -> None:
 def test_where_a_failed_training_goes_back_to() -> None:
     history = [{}, {"a": -0.1, "b": -0.2}, {"a": -0.1, "b": 0.1}]
     assert rollback_target(history) == 1
-    assert rollback_target(history, crest=2) == 2
+    assert rollback_target(history, best_checkpoint=2) == 2
     assert rollback_target([{}, {"a": 0.1}]) == 0
     assert rollback_target([{}]) == 0
 

@@ -176,14 +176,16 @@ def test_a_slow_decline_is_caught_by_a_fixed_anchor_and_not_by_the_previous() ->
     assert np.median(slow_decline(World(n=500, k=4), 0.04, 30, 200, seed=12)) >= 0.84
 
 
-def test_rise_and_collapse_fails_against_the_crest_and_not_against_the_start() -> None:
+def test_rise_and_collapse_fails_against_the_best_checkpoint_and_not_against_the_start() -> None:
     rng = np.random.default_rng(13)
     shape = (500, 1, 60)
-    start, crest, fallen = ((rng.random(shape) < level).astype(float) for level in (0.0, 0.8, 0.0))
+    start, best_checkpoint, fallen = (
+        (rng.random(shape) < level).astype(float) for level in (0.0, 0.8, 0.0)
+    )
     alpha = 0.05 / 10
-    assert judge(start, crest, alpha=alpha).failed.mean() == 0
+    assert judge(start, best_checkpoint, alpha=alpha).failed.mean() == 0
     assert judge(start, fallen, alpha=alpha).failed.mean() == 0
-    assert judge(crest, fallen, alpha=alpha).failed.mean() == 1
+    assert judge(best_checkpoint, fallen, alpha=alpha).failed.mean() == 1
 
 
 def test_the_lucky_checkpoint_is_no_anchor() -> None:

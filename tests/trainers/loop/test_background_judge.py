@@ -96,7 +96,7 @@ def assert_the_same_end(found: GatedTraining, wanted: GatedTraining) -> None:
     assert [(j.step, j.attempt, j.outcome) for j in a.judged] == [
         (j.step, j.attempt, j.outcome) for j in b.judged
     ]
-    for name in ("status", "crest", "dropped", "rollbacks", "attempt", "start"):
+    for name in ("status", "best_checkpoint", "dropped", "rollbacks", "attempt", "start"):
         assert getattr(a, name) == getattr(b, name)
     for step in (3, 6, 9, 12):
         assert all_of(found, step) == all_of(wanted, step)

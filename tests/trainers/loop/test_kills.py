@@ -58,7 +58,7 @@ def assert_the_same(
     found: tuple[dict[str, object], str], wanted: tuple[dict[str, object], str], folder: Path
 ) -> None:
     assert found[1] == wanted[1]
-    for key in ("status", "crest", "dropped", "rollbacks", "attempt"):
+    for key in ("status", "best_checkpoint", "dropped", "rollbacks", "attempt"):
         assert found[0][key] == wanted[0][key]
     promoted = folder / "home" / "lines" / "tiny" / "blessed"
     assert (promoted / "model.safetensors").exists()

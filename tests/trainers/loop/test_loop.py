@@ -81,9 +81,9 @@ def test_the_spoiled_segment_is_caught_and_left_out(caught: Caught) -> None:
     assert result.rollbacks == 1
 
 
-def test_it_ends_better_than_it_began_and_the_crest_is_promoted(caught: Caught) -> None:
+def test_it_ends_better_than_it_began_and_the_best_checkpoint_is_promoted(caught: Caught) -> None:
     result, _, workspace, _ = caught
-    assert result.crest_step > 6
+    assert result.best_step > 6
     assert result.promoted
     with Store(workspace) as store:
         perplexity = {
@@ -193,7 +193,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
         train(tmp_path, tiny_llama, reporter=Quiet(interrupt_at=after))
     reporter = Quiet()
     result, training, _ = train(tmp_path, tiny_llama, reporter=reporter)
-    assert (result.crest_step, result.digest) == (caught[0].crest_step, caught[0].digest)
+    assert (result.best_step, result.digest) == (caught[0].best_step, caught[0].digest)
     assert weights(training, 12) == weights(caught[1], 12)
 
 
@@ -234,7 +234,7 @@ def test_a_later_training_must_pass_against_what_is_promoted(
         result = GatedTraining(load_recipe(path), workspace, store, reporter).run()
         history = Registry(workspace, store).history("tiny")
         held = store.query("SELECT outcome FROM verdicts WHERE against = 'line:tiny'")
-    assert result.crest_step == 3
+    assert result.best_step == 3
     assert not result.promoted
     assert [version.number for version in history] == [1]
     assert [row["outcome"] for row in held] == ["fail"]

@@ -60,7 +60,7 @@ def test_remedies_are_tried_in_order_until_the_training_stops(
     )
     result, training, reporter, _ = train(path, {(4, attempt): FAIL for attempt in range(1, 9)})
     assert [words[2] for words in reporter.of("rolled_back")] == gate["on_fail"]
-    assert (result.status, result.rollbacks, result.crest_step) == ("stopped", 4, 0)
+    assert (result.status, result.rollbacks, result.best_step) == ("stopped", 4, 0)
     assert training.state.dropped == (2,)
     assert [after for after, _ in training.state.reshuffles] == [
         reporter.of("rolled_back")[0][1] // 2
@@ -108,7 +108,7 @@ def test_undecided_looks_further_and_then_holds(
         result = training.run()
         looks = store.query("SELECT step, look, outcome FROM verdicts ORDER BY step, look")
         held = store.query("SELECT count(*) AS n FROM training_events WHERE event = 'held'")
-    assert (result.status, result.crest_step, result.rollbacks) == ("finished", 0, 0)
+    assert (result.status, result.best_step, result.rollbacks) == ("finished", 0, 0)
     last = "pass" if reserve else "inconclusive"
     assert [row["outcome"] for row in looks] == ["inconclusive", last] * 3
     assert [row["look"] for row in looks] == [1, 2] * 3

@@ -67,15 +67,15 @@ def two_stages() -> list[dict[str, Any]]:
     "adapter",
     [{"rank": 8, "alpha": 32}, pytest.param({"kind": "none"}, marks=pytest.mark.long)],
 )
-def test_a_stage_begins_with_the_crest_of_the_one_before(
+def test_a_stage_begins_with_the_best_checkpoint_of_the_one_before(
     tmp_path: Path, tiny_llama: Path, adapter: dict[str, Any]
 ) -> None:
     results, workspace = run(write(tmp_path, tiny_llama, *two_stages(), adapter=adapter), Quiet())
     first, second = results
-    assert first.crest_step > 0
-    crest = place(workspace, first, first.crest_step)
-    assert weights(place(workspace, second, 0)) == weights(crest)
-    assert weights(place(workspace, second, 6)) != weights(crest)
+    assert first.best_step > 0
+    best_checkpoint = place(workspace, first, first.best_step)
+    assert weights(place(workspace, second, 0)) == weights(best_checkpoint)
+    assert weights(place(workspace, second, 6)) != weights(best_checkpoint)
     # The same bytes need no second scoring, and only the last stage is offered to the line.
     assert second.first.id == first.best.id
     assert (first.line, second.line) == (None, "tiny")
@@ -98,7 +98,7 @@ def test_an_interrupted_second_stage_goes_on_to_the_same_end(
     reporter = Quiet()
     again, other = run(path, reporter)
     assert [words[0] for words in reporter.of("train_step")] == [3, 4, 5, 6]
-    assert [r.crest_step for r in again] == [r.crest_step for r in whole]
+    assert [r.best_step for r in again] == [r.best_step for r in whole]
     assert weights(place(other, again[1], 6)) == weights(place(workspace, whole[1], 6))
     reporter = Quiet()
     run(path, reporter)
@@ -120,11 +120,11 @@ def test_a_reward_stage_is_gated_on_pairs_and_serves_the_next(
     path = write(tmp_path, tiny_llama, reward, rl)
     results, workspace = run(path, Quiet())
     trained, reinforced = results
-    assert trained.crest_step > 0
+    assert trained.best_step > 0
     assert trained.line is None
     recipe = load_recipe(path)
     assert reward_folder(recipe, "helpful", workspace) == place(
-        workspace, trained, trained.crest_step
+        workspace, trained, trained.best_step
     )
     with Store(workspace) as store:
         accuracy = {
