@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from dashboard.rating.items import AnswerCard, Sheet, answer_cards
 from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
-from dashboard.rating.pair_queue import MAX_COMMENT, Desk, Rejected, State
+from dashboard.rating.pair_queue import MAX_COMMENT, PairQueue, Rejected, State
 
 STARS = ("stars",)
 
@@ -20,13 +20,13 @@ def bounds(dimension: str) -> tuple[int, int]:
     return {"safety": (0, 1), "stars": (1, 5)}.get(dimension, (0, 5))
 
 
-class Grading:
+class GradeQueue:
     """One form of one session, beside its desk, whose texts, register and store it shares."""
 
-    def __init__(self, desk: Desk, form: Literal["questions", "stars"]) -> None:
-        self.desk, self.form = desk, form
-        self.dimensions = STARS if form == "stars" else desk.session.rules.dimensions
-        self.cards = {card.name: card for card in answer_cards(desk.session)}
+    def __init__(self, queue: PairQueue, form: Literal["questions", "stars"]) -> None:
+        self.queue, self.form = queue, form
+        self.dimensions = STARS if form == "stars" else queue.session.rules.dimensions
+        self.cards = {card.name: card for card in answer_cards(queue.session)}
         self.lock = threading.Lock()
         self.sheets: dict[str, Sheet] = {}
         self._load()
@@ -48,8 +48,8 @@ class Grading:
 
         A ticket that was used already changes nothing. Raises Rejected.
         """
-        desk = self.desk
-        ticket = read_ticket(desk.key, rater, ticket_text)
+        queue = self.queue
+        ticket = read_ticket(queue.key, rater, ticket_text)
         if ticket is None or ticket.form != self.form:
             raise Rejected("invalid")
         with self.lock:
@@ -59,11 +59,11 @@ class Grading:
             card = self._shown(rater, ticket)
             if card is None or ticket.serial > sheet.serial or not self._valid(values):
                 raise Rejected("invalid")
-            dwell = min(float(dwell_ms), desk.clock() * 1000 - ticket.issued_ms)
-            if values and dwell < desk.session.rules.min_dwell_ms:
+            dwell = min(float(dwell_ms), queue.clock() * 1000 - ticket.issued_ms)
+            if values and dwell < queue.session.rules.min_dwell_ms:
                 raise Rejected("too_soon")
             rows = self._rows(rater, sheet.serial, card, values, comment, max(dwell, 0.0))
-            desk.store.append("questionnaires", rows)
+            queue.store.append("questionnaires", rows)
             self._take_in(rater, rows)
             return self._state(rater)
 
@@ -83,15 +83,15 @@ class Grading:
                 }
                 for row in last["rows"]
             ]
-            self.desk.store.append("questionnaires", rows)
+            self.queue.store.append("questionnaires", rows)
             sheet.take_back(name)
             return self._state(rater)
 
     def _state(self, rater: str) -> State:
-        desk, sheet = self.desk, self._sheet(rater)
+        queue, sheet = self.queue, self._sheet(rater)
         counts, graded = self._counts()
-        closed = desk.register.closed or rater in desk.register.excluded
-        target = desk.session.rules.target
+        closed = queue.register.closed or rater in queue.register.excluded
+        target = queue.session.rules.target
         full = all(counts[d] >= target for d in self.dimensions)
         card = None if closed or full else self._next(rater, sheet, graded)
         mine = sum(bool(entry["valued"]) for entry in sheet.live.values())
@@ -101,7 +101,7 @@ class Grading:
             "done": "closed" if closed else "budget" if full else None if card else "seen",
             "progress": {
                 "mine": mine,
-                "share": -(-target // max(1, len(desk.register.raters))),
+                "share": -(-target // max(1, len(queue.register.raters))),
                 "total": min((counts[d] for d in self.dimensions), default=0),
                 "target": target,
                 "dimensions": {d: counts[d] for d in self.dimensions},
@@ -110,12 +110,12 @@ class Grading:
             "dimensions": [[d, *bounds(d)] for d in self.dimensions],
         }
         if card is not None:
-            ref = reference(desk.key, desk.session.id, rater, self.form, card.name)
-            ticket = Ticket(self.form, sheet.serial, int(desk.clock() * 1000), ref)
+            ref = reference(queue.key, queue.session.id, rater, self.form, card.name)
+            ticket = Ticket(self.form, sheet.serial, int(queue.clock() * 1000), ref)
             state |= {
-                "ticket": sign_ticket(desk.key, rater, ticket),
-                "prompt": desk.prompts.get((card.task, card.sample), []),
-                "answer": desk.answers.get(card.key, ""),
+                "ticket": sign_ticket(queue.key, rater, ticket),
+                "prompt": queue.prompts.get((card.task, card.sample), []),
+                "answer": queue.answers.get(card.key, ""),
             }
         return state
 
@@ -124,7 +124,7 @@ class Grading:
         if sheet.undone:
             return self.cards[sheet.undone[-1]["card"]]
         seen = {entry["card"] for entry in sheet.live.values()}
-        chance = self.desk.session.chance
+        chance = self.queue.session.chance
         return min(
             (card for card in self.cards.values() if card.name not in seen),
             key=lambda card: (graded[card.name], chance(self.form, rater, card.name)),
@@ -136,7 +136,7 @@ class Grading:
         by_dimension: Counter[str] = Counter()
         by_card: Counter[str] = Counter()
         for rater, sheet in self.sheets.items():
-            if rater in self.desk.register.excluded:
+            if rater in self.queue.register.excluded:
                 continue
             for entry in sheet.live.values():
                 if entry["valued"]:
@@ -177,10 +177,10 @@ class Grading:
         ]
 
     def _load(self) -> None:
-        rows = self.desk.store.query(
+        rows = self.queue.store.query(
             "SELECT * FROM questionnaires WHERE session_id = ? AND rater_kind = 'human' "
             "AND dimension IN (SELECT unnest(?::VARCHAR[])) ORDER BY seq",
-            [self.desk.session.id, list(self.dimensions)],
+            [self.queue.session.id, list(self.dimensions)],
         )
         # The rows of one answer were appended together; its name is their common beginning.
         together: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -208,12 +208,12 @@ class Grading:
         self._sheet(rater).add(entry["name"], entry)
 
     def _shown(self, rater: str, ticket: Ticket) -> AnswerCard | None:
-        desk = self.desk
+        queue = self.queue
         return next(
             (
                 card
                 for card in self.cards.values()
-                if reference(desk.key, desk.session.id, rater, self.form, card.name) == ticket.ref
+                if reference(queue.key, queue.session.id, rater, self.form, card.name) == ticket.ref
             ),
             None,
         )
@@ -222,9 +222,9 @@ class Grading:
         return self.sheets.setdefault(rater, Sheet())
 
     def _whose(self, rater: str) -> dict[str, str]:
-        return {"session_id": self.desk.session.id, "rater": rater, "rater_kind": "human"}
+        return {"session_id": self.queue.session.id, "rater": rater, "rater_kind": "human"}
 
     def _id(self, rater: str, serial: int, dimension: str) -> str:
-        parts = (self.desk.session.id, rater, self.form, str(serial))
+        parts = (self.queue.session.id, rater, self.form, str(serial))
         name = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
         return f"{name}/{dimension}"

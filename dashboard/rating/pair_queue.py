@@ -43,7 +43,7 @@ class Rejected(Exception):  # noqa: N818 - an answer to the page, not an error
         self.why = why
 
 
-class Desk:
+class PairQueue:
     """One session. Safe for threads: one lock, held for no longer than an append takes."""
 
     def __init__(

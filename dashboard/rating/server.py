@@ -28,9 +28,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.rating import html as pages
-from dashboard.rating.grade_queue import Grading
+from dashboard.rating.grade_queue import GradeQueue
 from dashboard.rating.keys import Refused, admit, read_link, workspace_key
-from dashboard.rating.pair_queue import Desk, Rejected, State
+from dashboard.rating.pair_queue import PairQueue, Rejected, State
 from harness.core.errors import UserError
 from harness.ratings.session import load
 from harness.store.store import Store
@@ -57,8 +57,8 @@ SECURITY = {
 class Room:
     """A session's desk and its other forms."""
 
-    desk: Desk
-    forms: dict[str, Grading]
+    queue: PairQueue
+    forms: dict[str, GradeQueue]
 
 
 @dataclass
@@ -81,10 +81,10 @@ class House:
             raise Refused("tampered")
         room = self.room(link.session)
         # A link given out since the last look at the store must work at once.
-        known = {invitation.link for invitation in room.desk.register.invitations}
+        known = {invitation.link for invitation in room.queue.register.invitations}
         if link.id not in known:
-            room.desk.refresh()
-        admit(link, room.desk.register, self.clock())
+            room.queue.refresh()
+        admit(link, room.queue.register, self.clock())
         return Visit(token, link.rater, room)
 
     def room(self, session_id: str) -> Room:
@@ -94,17 +94,17 @@ class House:
                     session = load(self.store, session_id)
                 except UserError as error:
                     raise Refused("tampered") from error
-                desk = Desk(self.store, session, self.key, clock=self.clock)
-                forms: dict[str, Grading] = {
-                    form: Grading(desk, form) for form in session.rules.forms if form != "pairs"
+                queue = PairQueue(self.store, session, self.key, clock=self.clock)
+                forms: dict[str, GradeQueue] = {
+                    form: GradeQueue(queue, form) for form in session.rules.forms if form != "pairs"
                 }
-                self.rooms[session_id] = Room(desk, forms)
+                self.rooms[session_id] = Room(queue, forms)
             return self.rooms[session_id]
 
     def refresh(self) -> None:
         """See what others stored: revocations, exclusions, the end of a session."""
         for room in list(self.rooms.values()):
-            room.desk.refresh()
+            room.queue.refresh()
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,15 @@ class Visit:
 
     @property
     def agreed(self) -> bool:
-        return self.rater in self.room.desk.register.consented
+        return self.rater in self.room.queue.register.consented
 
     def state(self, form: str) -> State:
         return self.form(form).state(self.rater)
 
-    def form(self, name: str) -> Desk | Grading:
-        if name not in self.room.desk.session.rules.forms:
+    def form(self, name: str) -> PairQueue | GradeQueue:
+        if name not in self.room.queue.session.rules.forms:
             raise Rejected("invalid")
-        return self.room.desk if name == "pairs" else self.room.forms[name]
+        return self.room.queue if name == "pairs" else self.room.forms[name]
 
 
 def make_app(
@@ -193,7 +193,7 @@ class _Doors:
         visit = await self._visit(request)
         if isinstance(visit, Response):
             return visit
-        rules = visit.room.desk.session.rules
+        rules = visit.room.queue.session.rules
         form = request.path_params.get("form", rules.forms[0])
         if form not in rules.forms:
             return pages.notice(request, "no_page", status=404)
@@ -206,7 +206,7 @@ class _Doors:
         visit = await self._visit(request)
         if isinstance(visit, Response):
             return visit
-        await run_in_threadpool(visit.room.desk.consent, visit.rater)
+        await run_in_threadpool(visit.room.queue.consent, visit.rater)
         language = pages.language_of(request)
         return RedirectResponse(f"/r/{visit.token}?lang={language}", status_code=303)
 
@@ -221,13 +221,13 @@ class _Doors:
             if act == "undo":
                 return place.undo(rater, _word(sent, "id"))
             dwell = sent.get("dwell_ms")
-            if isinstance(place, Desk) and act == "comment":
+            if isinstance(place, PairQueue) and act == "comment":
                 return place.comment(rater, _word(sent, "id"), _word(sent, "text"))
             if not isinstance(dwell, int | float) or not abs(dwell) <= MAX_DWELL_MS:  # nor NaN
                 raise Rejected("invalid")
-            if isinstance(place, Desk) and act == "vote":
+            if isinstance(place, PairQueue) and act == "vote":
                 return place.vote(rater, _word(sent, "ticket"), _word(sent, "choice"), dwell)
-            if isinstance(place, Grading) and act == "answer":
+            if isinstance(place, GradeQueue) and act == "answer":
                 values = sent.get("values")
                 if not isinstance(values, dict):
                     raise Rejected("invalid")

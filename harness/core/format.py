@@ -43,6 +43,6 @@ def share(value: float) -> str:
 def opponent_name(stored: str) -> str:
     """What a candidate was compared with, in today's words.
 
-    The store says `crest` for a training's best checkpoint: the word that it was first written with.
+    The store says `crest` for a training's best checkpoint: it was written so at first.
     """
     return "best checkpoint" if stored == "crest" else stored

@@ -45,7 +45,7 @@ class Patience:
         self._pause_s = min(self._pause_s * 1.5, 0.02)
 
 
-class Turnstile:
+class FairLock:
     """An exclusive lock on a file, held only while the database is open.
 
     Whoever stands in front of it goes next: a process that has just left, and wants in

@@ -11,7 +11,7 @@ from harness.registry.lines import PromotedVersion
 from harness.store.store import Store
 
 
-class Chronicle:
+class RegistryEvents:
     """The registry's events in one store: told once, read back by digest or line."""
 
     def __init__(self, store: Store) -> None:
@@ -29,9 +29,9 @@ class Chronicle:
         }
         for version in versions:
             if version.number not in known:
-                self._tell_version(version)
+                self._append_version(version)
 
-    def has_heard(self, digest: str, provenance: dict[str, Any]) -> bool:
+    def contains(self, digest: str, provenance: dict[str, Any]) -> bool:
         """Whether the last that was said of this checkpoint is that it came from there."""
         rows = self._store.query(
             "SELECT event, training_id, step, run_id FROM checkpoints WHERE digest = ? "
@@ -49,15 +49,15 @@ class Chronicle:
         )
         return rows[0] if rows else {}
 
-    def tell(self, digest: str, event: str, **rest: Any) -> None:
+    def append(self, digest: str, event: str, **rest: Any) -> None:
         path = f"checkpoints/{digest}"
         actor = rest.pop("actor", None) or who()
         row = {"digest": digest, "event": event, "path": path, "actor": actor, **rest}
         self._store.append("checkpoints", [row])
 
-    def _tell_version(self, version: PromotedVersion) -> None:
+    def _append_version(self, version: PromotedVersion) -> None:
         added = self.added(version.digest)
-        self.tell(
+        self.append(
             version.digest,
             version.event,
             line=version.line,

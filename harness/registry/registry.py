@@ -16,10 +16,10 @@ from typing import Any
 
 from harness.core import files as artifacts
 from harness.core.errors import UserError
-from harness.core.lock import Patience, Turnstile
+from harness.core.lock import FairLock, Patience
 from harness.core.workspace import Workspace
 from harness.registry import lines, pruning
-from harness.registry.events import Chronicle, who
+from harness.registry.events import RegistryEvents, who
 from harness.registry.lines import PromotedVersion
 from harness.registry.pruning import Pruned
 from harness.store.store import Store
@@ -39,7 +39,7 @@ class Registry:
     ) -> None:
         self._workspace = workspace
         self._store = store
-        self._chronicle = Chronicle(store)
+        self._events = RegistryEvents(store)
         self._on_wait = on_wait
 
     # Checkpoints.
@@ -67,8 +67,8 @@ class Registry:
             if not place.exists():
                 self._take_in(folder, place, digest)
             provenance = {"training_id": training_id, "step": step, "run_id": run_id}
-            if not self._chronicle.has_heard(digest, provenance):
-                self._chronicle.tell(digest, "added", **provenance)
+            if not self._events.contains(digest, provenance):
+                self._events.append(digest, "added", **provenance)
         return digest
 
     def path(self, digest: str) -> Path:
@@ -129,7 +129,7 @@ class Registry:
                 event="promoted",
                 before=before,
                 previous=before.number if before else None,
-                run_id=run_id or self._chronicle.added(checkpoint.name).get("run_id"),
+                run_id=run_id or self._events.added(checkpoint.name).get("run_id"),
                 verdict_id=verdict_id,
                 actor=actor,
                 reason=reason,
@@ -190,14 +190,14 @@ class Registry:
 
     def run_of(self, digest: str) -> str | None:
         """The run that scored this checkpoint, as far as it was said when it was added."""
-        run_id = self._chronicle.added(digest).get("run_id")
+        run_id = self._events.added(digest).get("run_id")
         return str(run_id) if run_id else None
 
     def latest_verdict(self, digest: str) -> str | None:
         """The last verdict on the run that scored this checkpoint, if there is one."""
         rows = self._store.query(
             "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
-            [self._chronicle.added(digest).get("run_id")],
+            [self._events.added(digest).get("run_id")],
         )
         return rows[0]["verdict_id"] if rows else None
 
@@ -238,7 +238,7 @@ class Registry:
         """Free checkpoints that nothing stands on. By default only says what it would free.
 
         Kept, however old: the last `keep` promoted digests of every line; what any verdict compared
-        with (anchors and best checkpoints) or a committed baseline names; what an unfinished training
+        with (anchors, best checkpoints) or a committed baseline names; what an unfinished training
         made; what was added since the last promotion. Raises UserError for a `keep`
         below 1.
         """
@@ -250,13 +250,13 @@ class Registry:
             if not dry_run:
                 for digest, size in plan.freed:
                     pruning.delete(self._workspace.checkpoints / digest)
-                    self._chronicle.tell(digest, "pruned", detail={"bytes": size})
+                    self._events.append(digest, "pruned", detail={"bytes": size})
         return plan
 
     def reconcile(self, line: str) -> None:
         """Tell the store of every version that it has not heard of (a kill came in between)."""
         with self._locked():
-            self._chronicle.catch_up(line, lines.versions(self._line(line)))
+            self._events.catch_up(line, lines.versions(self._line(line)))
 
     # The rest is private.
 
@@ -271,8 +271,8 @@ class Registry:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self._workspace.ensure()
-        turnstile = Turnstile(self._workspace.lines / ".lock")
-        with turnstile.pass_through(Patience(_LOCK_TIMEOUT_S, self._on_wait)):
+        lock = FairLock(self._workspace.lines / ".lock")
+        with lock.pass_through(Patience(_LOCK_TIMEOUT_S, self._on_wait)):
             yield
 
     def _take_in(self, folder: Path, place: Path, digest: str) -> None:

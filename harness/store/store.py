@@ -1,7 +1,7 @@
 """The one door to everything that is measured: `Store`.
 
 An append is a line fsynced in this process's journal (`harness.journal`), so nobody who writes
-ever waits for somebody who reads. A reader takes the turnstile (`harness.turnstile`), and moves
+ever waits for somebody who reads. A reader takes the lock (`harness.core.lock`), and moves
 the new lines of all journals into `ratchet.duckdb`, together with how far it read, in one
 transaction: a line is in exactly once or not yet. The file is closed in between, and so it stays
 an ordinary DuckDB file that anybody can open.
@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.core.errors import UserError
-from harness.core.lock import Patience, Turnstile, describe_process
+from harness.core.lock import FairLock, Patience, describe_process
 from harness.core.workspace import Workspace
 from harness.store import database, drain, journal
 from harness.store.schema import Table, utc
@@ -62,7 +62,7 @@ class Store:
         self._bounds = {"threads": threads, "memory_mb": memory_mb}
         self._lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
-        self._turnstile = Turnstile(workspace.home / "turnstile")
+        self._lock = FairLock(workspace.home / "turnstile")
         self._born()
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -264,7 +264,7 @@ class Store:
                 # Let go between the attempts: whoever waits next should be told who really holds.
                 turn = contextlib.ExitStack()
                 if write or os.access(self.workspace.home, os.W_OK):
-                    turn.enter_context(self._turnstile.pass_through(patience))
+                    turn.enter_context(self._lock.pass_through(patience))
                 with turn:
                     connection = self._connected()
                     holder = database.attach(connection, self.workspace.database, write=write)

@@ -57,10 +57,10 @@ def train(
     quiet()
     from trainers.distributed.ranks import Ranks
     from trainers.distributed.sharding import require_sharding
-    from trainers.loop.background_judge import require_aside
+    from trainers.loop.background_judge import require_background_device
 
     require_sharding(loaded)
-    require_aside(loaded)
+    require_background_device(loaded)
     ranks = Ranks.here(shard)
     if not ranks.first:
         from trainers.loop.stages import follow_stages

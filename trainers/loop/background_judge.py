@@ -51,7 +51,7 @@ PROGRESS_S = 2.0
 hold up the judge."""
 
 
-def require_aside(recipe: Recipe) -> None:
+def require_background_device(recipe: Recipe) -> None:
     """Raises UserError where the recipe's checkpoints can't be judged on the side."""
     if recipe.aside is None:
         return
@@ -79,7 +79,7 @@ def require_aside(recipe: Recipe) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Court:
+class _Process:
     """What the second process is made of."""
 
     recipe: Recipe
@@ -90,7 +90,7 @@ class _Court:
     threads: int
 
 
-class Aside:
+class BackgroundJudge:
     """A judge (`trainers.judging.Judge`) whose work is done by another process."""
 
     lag = LAG
@@ -108,7 +108,7 @@ class Aside:
 
         # On one CPU both work at once; a judge on another device needs few threads in any case.
         threads = max(1, torch.get_num_threads() // 2)
-        self._court = _Court(recipe, stage, training_id, home, workspace, threads)
+        self._court = _Process(recipe, stage, training_id, home, workspace, threads)
         self._reporter = reporter
         self._asked = False
         self._deaths = 0
@@ -209,7 +209,7 @@ def serve(pipe_number: int) -> None:
         _judge(pipe.recv(), pipe)
 
 
-def _judge(court: _Court, pipe: Connection) -> None:
+def _judge(court: _Process, pipe: Connection) -> None:
     import torch
 
     from harness.store.store import Store
@@ -259,7 +259,7 @@ def _belong_to(parent: int) -> None:
 class _Opened:
     """The model of the checkpoint that was asked about last."""
 
-    def __init__(self, court: _Court) -> None:
+    def __init__(self, court: _Process) -> None:
         self._method = method_of(court.stage.model.trainer)
         self._device = court.recipe.aside
         self._held: tuple[str, Backend] | None = None

@@ -28,7 +28,7 @@ TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Segment:
     """One entry into `train()`: the rows of the whole stage as they are planned now, where it goes
     on from (None: the beginning), and the scale of the recipe's learning rate.
     """
@@ -66,7 +66,7 @@ class Engine:
         self.recipe, self.stage = recipe, stage
         self._base, self._start, self._workspace = base, start, workspace
         self._output, self._watcher = output, watcher
-        self._turn = Turn((), None, 1.0)
+        self._segment = Segment((), None, 1.0)
         self._used = False
         self._written: tuple[str, Backend] | None = None
         self._make()
@@ -84,7 +84,7 @@ class Engine:
             self._live,
             self._workspace,
             self._output,
-            order=lambda: self._turn.order,
+            order=lambda: self._segment.order,
             callbacks=[_callback(self._watcher)],
         )
         with _tensorboard_in(self._output.parent / "tensorboard"):
@@ -112,9 +112,9 @@ class Engine:
             self._written = (files.digest, self.method.backend(model, tokenizer))
         return self._written[1]
 
-    def run(self, turn: Turn) -> None:
+    def run(self, segment: Segment) -> None:
         """Train until the end, or until the watcher stops it."""
-        self._turn = turn
+        self._segment = segment
         if self._used and self.recipe.sharding:
             self._make_anew()
         self._used = True
@@ -123,7 +123,7 @@ class Engine:
         # transformers have ever made would take as long as the whole way back.
         gc.freeze()
         try:
-            self.trainer.train(resume_from_checkpoint=turn.resume)
+            self.trainer.train(resume_from_checkpoint=segment.resume)
         finally:
             gc.unfreeze()
 
@@ -148,7 +148,7 @@ class Engine:
         nothing here: the rates live in the scheduler, which a resume has just restored.
         """
         scheduler = self.trainer.lr_scheduler
-        rate = self.stage.model.learning_rate * self._turn.lr_scale
+        rate = self.stage.model.learning_rate * self._segment.lr_scale
         if not hasattr(scheduler, "base_lrs") or all(b == rate for b in scheduler.base_lrs):
             return
         scales = [rate / base for base in scheduler.base_lrs]

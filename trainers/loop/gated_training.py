@@ -30,10 +30,10 @@ from trainers.config.data_plan import current_order, make_plan
 from trainers.config.difficulty import difficulty_of
 from trainers.config.recipe import Recipe, Stage
 from trainers.distributed.ranks import ALONE, Ranks
-from trainers.loop.engine import Engine, Turn
+from trainers.loop.engine import Engine, Segment
 from trainers.loop.event_log import TrainingLog, of_rewards, told
 from trainers.loop.health import LOSS_GAP, Health
-from trainers.loop.judge import Here, Judge, Judging, Opinion
+from trainers.loop.judge import Judge, JudgeInProcess, Judging, Opinion
 from trainers.loop.promotion import offer
 from trainers.loop.remedies import Failure, next_remedy, rolled_back, target_of
 from trainers.loop.reporter import Reporter, TrainingResult
@@ -78,7 +78,7 @@ class GatedTraining:
             recipe, self.stage, self.training_id, self.folder, workspace, store, reporter
         )
         self.health = Health(self.stage.health)
-        self._judge: Judge = Here(self.judging, self._backend)
+        self._judge: Judge = JudgeInProcess(self.judging, self._backend)
         self._docket: deque[int] = deque()
         self._engine: Engine | None = None
         self._failure: Failure | None = None
@@ -116,7 +116,7 @@ class GatedTraining:
     def _train(self) -> None:
         resume = self._where_to_resume()
         if self.recipe.aside is not None:
-            self._judge = self._judge_aside()
+            self._judge = self._judge_in_background()
         self.ranks.share(True)
         engine = self._make_engine()
         while True:
@@ -124,9 +124,9 @@ class GatedTraining:
             self.folder.clear_staging()
             place = None if resume is None else str(self.folder.require(resume))
             order = current_order(self.plan, self.state.dropped, self.state.reshuffles)
-            turn = Turn(order, place, self.state.lr_scale)
-            engine.run(self.ranks.share(turn))
-            if self._failure is None and not self._is_condemned(undecided=0):
+            segment = Segment(order, place, self.state.lr_scale)
+            engine.run(self.ranks.share(segment))
+            if self._failure is None and not self._can_no_longer_pass(undecided=0):
                 break
             assert self._failure is not None
             resume = self._roll_back(self._failure)
@@ -151,11 +151,11 @@ class GatedTraining:
         )
         return self._engine
 
-    def _judge_aside(self) -> Judge:
-        from trainers.loop.background_judge import Aside
+    def _judge_in_background(self) -> Judge:
+        from trainers.loop.background_judge import BackgroundJudge
 
         home, name = self.folder.home, self.training_id
-        return Aside(self.recipe, self.stage, name, home, self.workspace, self.reporter)
+        return BackgroundJudge(self.recipe, self.stage, name, home, self.workspace, self.reporter)
 
     def _backend(self, step: int, files: ModelFiles) -> Backend:
         assert self._engine is not None
@@ -190,7 +190,7 @@ class GatedTraining:
         # More than one where an interrupted training was ahead of its judge.
         kept = sorted(found for found, _ in self.folder.steps())
         self._docket = deque(found for found in kept if not self.state.is_judged(found))
-        return bool(self.ranks.share(self._is_condemned(undecided=self._judge.lag)))
+        return bool(self.ranks.share(self._can_no_longer_pass(undecided=self._judge.lag)))
 
     def saved(self, step: int) -> bool:
         """After the Trainer has written a checkpoint: commit and judge it. True: roll back."""
@@ -205,7 +205,7 @@ class GatedTraining:
         self._event("checkpoint", step=step, detail={"measures": measures})
         fault_point("before-judgement")
         self._docket.append(step)
-        return bool(self.ranks.share(self._is_condemned(undecided=self._judge.lag)))
+        return bool(self.ranks.share(self._can_no_longer_pass(undecided=self._judge.lag)))
 
     def logged(self, step: int, logs: Mapping[str, Any]) -> bool:
         """After each step. True: a number has gone wrong, and the segment is given up."""
@@ -218,8 +218,8 @@ class GatedTraining:
         symptom = self.health.hear(logs)
         if symptom is None:
             # With others training along, all must stop at once: at the next checkpoint.
-            return self.ranks.world == 1 and self._is_condemned(undecided=self._judge.lag)
-        if self._is_condemned(undecided=0):
+            return self.ranks.world == 1 and self._can_no_longer_pass(undecided=self._judge.lag)
+        if self._can_no_longer_pass(undecided=0):
             return True
         every = self.stage.model.checkpoint_every
         planned = -(-step // every) * every
@@ -234,7 +234,7 @@ class GatedTraining:
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def _is_condemned(self, *, undecided: int) -> bool:
+    def _can_no_longer_pass(self, *, undecided: int) -> bool:
         """Hear what the judge has come to, checkpoint after checkpoint, and wait for it while more
         than `undecided` of them are open. True: one has failed, and the training goes back.
         """

@@ -175,7 +175,7 @@ class Judging:
         return runs.require_run(self.store, judged.run_id)
 
 
-class Here:
+class JudgeInProcess:
     """A judge that answers at once, through the model that stands in this process."""
 
     lag = 0

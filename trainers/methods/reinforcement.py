@@ -14,7 +14,7 @@ from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.ppo import settings as ppo
-from trainers.methods.rejection_sampling import guarded
+from trainers.methods.rejection_sampling import with_safety_filter
 from trainers.methods.trainer_arguments import (
     PlannedOrder,
     common_settings,
@@ -88,7 +88,7 @@ class GroupSampling(CausalMethod):
             copies=stage.generations,
             again=stage.reuse * stage.gradient_accumulation,
         )
-        trainer = guarded(ours(trainer_class, job, order), mixture.safety)(
+        trainer = with_safety_filter(ours(trainer_class, job, order), mixture.safety)(
             model=job.model,
             reward_funcs=_named(mixture),
             args=arguments,

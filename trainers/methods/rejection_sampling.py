@@ -10,7 +10,7 @@ from trainers.rewards.safety import Safety
 Tokens = list[int]
 
 
-def guarded(trainer_class: type[Any], safety: Safety | None) -> type[Any]:
+def with_safety_filter(trainer_class: type[Any], safety: Safety | None) -> type[Any]:
     """`trainer_class` (TRL's GRPOTrainer or RLOOTrainer) with rejection sampling.
 
     A completion that `safety` turns down is drawn again, up to `tries` times in all. What was never

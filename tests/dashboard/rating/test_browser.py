@@ -224,9 +224,9 @@ def test_a_restart_goes_unnoticed(world, chromium):
 def test_another_device_goes_on_where_the_first_was(world, server, chromium):
     session = world.session("ann", min_dwell_ms=50)
     url = server.url(session, "ann")
-    with rater(chromium, url) as desk:
-        press(desk, "1")
-        shown = desk.locator("#left").inner_text()
+    with rater(chromium, url) as queue:
+        press(queue, "1")
+        shown = queue.locator("#left").inner_text()
         with rater(chromium, url, viewport={"width": 390, "height": 844}, has_touch=True) as phone:
             assert phone.locator("#left").inner_text() == shown
             phone.wait_for_timeout(120)
@@ -234,9 +234,9 @@ def test_another_device_goes_on_where_the_first_was(world, server, chromium):
             phone.locator("#mine", has_text="yours 2").wait_for()
             wide = phone.evaluate("document.documentElement.scrollWidth")
             assert wide <= 390
-        desk.wait_for_timeout(100)
-        desk.keyboard.press("1")  # the same pair, on the page that is out of date
-        desk.locator("#toast", has_text="counted already").wait_for()
+        queue.wait_for_timeout(100)
+        queue.keyboard.press("1")  # the same pair, on the page that is out of date
+        queue.locator("#toast", has_text="counted already").wait_for()
     assert [v.choice for v in votes(world.store, session)] == ["left", "right"]
 
 

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from dashboard.rating.grade_queue import Grading
+from dashboard.rating.grade_queue import GradeQueue
 from dashboard.rating.keys import workspace_key
-from dashboard.rating.pair_queue import Desk, Rejected
+from dashboard.rating.pair_queue import PairQueue, Rejected
 from harness.ratings import session as ratings
 from harness.ratings.votes import exclude, votes
 from tests.dashboard.rating.rating_builders import World
@@ -27,14 +27,14 @@ def clock():
     return Clock()
 
 
-def open_desk(world, session, clock):
-    return Desk(world.store, session, workspace_key(world.workspace.home), clock=clock)
+def open_queue(world, session, clock):
+    return PairQueue(world.store, session, workspace_key(world.workspace.home), clock=clock)
 
 
-def give(desk, rater, choice="left", dwell=900):
+def give(queue, rater, choice="left", dwell=900):
     """Vote on whatever is shown; the state before and after."""
-    before = desk.state(rater)
-    return before, desk.vote(rater, before["ticket"], choice, dwell)
+    before = queue.state(rater)
+    return before, queue.vote(rater, before["ticket"], choice, dwell)
 
 
 def stored(world, session):
@@ -43,8 +43,8 @@ def stored(world, session):
 
 def test_a_vote_is_stored_with_what_was_shown(world, clock):
     session = world.session("ann")
-    desk = open_desk(world, session, clock)
-    before, _ = give(desk, "ann", "right", 777)
+    queue = open_queue(world, session, clock)
+    before, _ = give(queue, "ann", "right", 777)
     (row,) = stored(world, session)
     assert row["choice"] == "right"
     assert row["rater_kind"] == "human"
@@ -54,25 +54,25 @@ def test_a_vote_is_stored_with_what_was_shown(world, clock):
         row["right_key"],
         row["left_key"],
     ) in keys
-    assert before["left"] == desk.answers[row["left_key"]]
+    assert before["left"] == queue.answers[row["left_key"]]
 
 
 def test_the_page_gets_no_name_and_no_hint(world, clock):
     session = world.session("ann", golds=4, gold=0.3)
-    desk = open_desk(world, session, clock)
+    queue = open_queue(world, session, clock)
     for _ in range(10):
-        state = desk.state("ann")
+        state = queue.state("ann")
         text = repr(state).lower()
         for secret in ("zebra", "digest", "gold", "run:", *(c.run for c in session.contenders)):
             assert secret not in text
-        desk.vote("ann", state["ticket"], "tie", 900)
+        queue.vote("ann", state["ticket"], "tie", 900)
 
 
 def test_a_ticket_counts_once_whatever_it_says(world, clock):
     session = world.session("ann")
-    desk = open_desk(world, session, clock)
-    before, after = give(desk, "ann", "left")
-    again = desk.vote("ann", before["ticket"], "right", 900)
+    queue = open_queue(world, session, clock)
+    before, after = give(queue, "ann", "left")
+    again = queue.vote("ann", before["ticket"], "right", 900)
     assert again["already"]
     assert again["ticket"].split(".")[:2] == after["ticket"].split(".")[:2]
     assert [row["choice"] for row in stored(world, session)] == ["left"]
@@ -81,8 +81,8 @@ def test_a_ticket_counts_once_whatever_it_says(world, clock):
 @pytest.mark.parametrize("damage", ["rater", "serial", "mac", "form", "empty"])
 def test_a_ticket_that_is_not_ours_is_refused(world, clock, damage):
     session = world.session("ann", "bo")
-    desk = open_desk(world, session, clock)
-    ticket = desk.state("ann")["ticket"]
+    queue = open_queue(world, session, clock)
+    ticket = queue.state("ann")["ticket"]
     rater = "bo" if damage == "rater" else "ann"
     form, serial, rest = ticket.split(".", 2)
     broken = {
@@ -93,65 +93,65 @@ def test_a_ticket_that_is_not_ours_is_refused(world, clock, damage):
         "empty": "",
     }[damage]
     with pytest.raises(Rejected, match="invalid"):
-        desk.vote(rater, broken, "left", 900)
+        queue.vote(rater, broken, "left", 900)
     assert stored(world, session) == []
 
 
 def test_a_glance_does_not_count_whatever_the_page_claims(world, clock):
     session = world.session("ann", min_dwell_ms=2500)
-    desk = open_desk(world, session, clock)
-    ticket = desk.state("ann")["ticket"]
+    queue = open_queue(world, session, clock)
+    ticket = queue.state("ann")["ticket"]
     with pytest.raises(Rejected, match="too_soon"):
-        desk.vote("ann", ticket, "left", 300)
+        queue.vote("ann", ticket, "left", 300)
     with pytest.raises(Rejected, match="too_soon"):  # the server's clock knows better
-        desk.vote("ann", desk.state("ann")["ticket"], "left", 60_000)
+        queue.vote("ann", queue.state("ann")["ticket"], "left", 60_000)
     assert stored(world, session) == []
-    desk.vote("ann", ticket, "skip", 10)
+    queue.vote("ann", ticket, "skip", 10)
     assert [row["choice"] for row in stored(world, session)] == ["skip"]
 
 
 def test_undo_takes_back_the_last_and_shows_it_again(world, clock):
     session = world.session("ann")
-    desk = open_desk(world, session, clock)
-    give(desk, "ann")
-    shown, after = give(desk, "ann", "right")
-    back = desk.undo("ann", after["last"]["id"])
+    queue = open_queue(world, session, clock)
+    give(queue, "ann")
+    shown, after = give(queue, "ann", "right")
+    back = queue.undo("ann", after["last"]["id"])
     assert (back["left"], back["right"]) == (shown["left"], shown["right"])
-    assert desk.undo("ann", after["last"]["id"])["already"]
+    assert queue.undo("ann", after["last"]["id"])["already"]
     assert len(votes(world.store, session)) == 1
-    desk.vote("ann", back["ticket"], "tie", 900)
+    queue.vote("ann", back["ticket"], "tie", 900)
     assert [v.choice for v in votes(world.store, session)] == ["left", "tie"]
     assert [row["choice"] for row in stored(world, session)] == ["left", "right", "undo", "tie"]
 
 
 def test_a_comment_comes_after_its_vote(world, clock):
     session = world.session("ann")
-    desk = open_desk(world, session, clock)
-    _, after = give(desk, "ann")
-    said = desk.comment("ann", after["last"]["id"], "  clearer  ")
+    queue = open_queue(world, session, clock)
+    _, after = give(queue, "ann")
+    said = queue.comment("ann", after["last"]["id"], "  clearer  ")
     assert said["last"]["comment"] == "clearer"
-    desk.comment("ann", after["last"]["id"], "second thoughts")
+    queue.comment("ann", after["last"]["id"], "second thoughts")
     assert [v.comment for v in votes(world.store, session)] == ["clearer"]
     with pytest.raises(Rejected):
-        desk.comment("bo", after["last"]["id"], "not mine")
+        queue.comment("bo", after["last"]["id"], "not mine")
 
 
 def test_a_restart_changes_nothing_for_the_rater(world, clock):
     session = world.session("ann", "bo", overlap=0.3, repeats=0.1, swaps=0.1)
-    desk = open_desk(world, session, clock)
+    queue = open_queue(world, session, clock)
     for _ in range(5):
-        give(desk, "ann")
-        give(desk, "bo", "right")
-    after = desk.state("ann")
-    desk.comment("ann", after["last"]["id"], "kept")
-    fresh = open_desk(world, session, clock)
+        give(queue, "ann")
+        give(queue, "bo", "right")
+    after = queue.state("ann")
+    queue.comment("ann", after["last"]["id"], "kept")
+    fresh = open_queue(world, session, clock)
     again = fresh.state("ann")
     for name in ("left", "right", "progress", "prompt", "done"):
         assert again[name] == after[name]
     assert again["last"]["comment"] == "kept"
     # A page that was open before the restart votes with its old ticket.
     assert fresh.vote("ann", after["ticket"], "tie", 900)["progress"]["mine"] == 6
-    assert (fresh.tally.points == open_desk(world, session, clock).tally.points).all()
+    assert (fresh.tally.points == open_queue(world, session, clock).tally.points).all()
 
 
 def test_every_rater_has_sides_of_their_own_and_keeps_them(world, clock):
@@ -168,20 +168,20 @@ def test_every_rater_has_sides_of_their_own_and_keeps_them(world, clock):
 
 def test_prompts_are_balanced_and_nobody_sees_a_pair_twice(world, clock):
     session = world.session("ann", "bo", "cy", votes=30)
-    desk = open_desk(world, session, clock)
+    queue = open_queue(world, session, clock)
     for turn in range(30):
-        give(desk, ("ann", "bo", "cy")[turn % 3], "tie")
+        give(queue, ("ann", "bo", "cy")[turn % 3], "tie")
     found = votes(world.store, session)
     assert max(Counter(v.prompt for v in found).values()) <= 3
     assert max(Counter((v.rater, v.pair) for v in found).values()) == 1
-    assert desk.state("ann")["done"] == "budget"
+    assert queue.state("ann")["done"] == "budget"
 
 
 def test_gold_repeats_and_swaps_appear_in_their_shares(world, clock):
     session = world.session("ann", golds=8, gold=0.2, repeats=0.15, swaps=0.15, votes=500)
-    desk = open_desk(world, session, clock)
-    while not desk.state("ann")["done"]:
-        give(desk, "ann", "left")
+    queue = open_queue(world, session, clock)
+    while not queue.state("ann")["done"]:
+        give(queue, "ann", "left")
     kinds = Counter(row["purpose"] for row in stored(world, session))
     assert kinds["plain"] == 12
     assert kinds["gold"] >= 1
@@ -195,14 +195,14 @@ def test_gold_repeats_and_swaps_appear_in_their_shares(world, clock):
 
 def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(world, clock):
     session = world.session("ann", "bo")
-    desk = open_desk(world, session, clock)
+    queue = open_queue(world, session, clock)
     for _ in range(4):
-        give(desk, "ann")
-        give(desk, "bo")
+        give(queue, "ann")
+        give(queue, "bo")
     assert exclude(world.store, session, "bo", "always left") == 4
-    desk.refresh()
-    assert desk.state("ann")["progress"]["total"] == 4
-    assert desk.state("bo")["done"] == "closed"
+    queue.refresh()
+    assert queue.state("ann")["progress"]["total"] == 4
+    assert queue.state("bo")["done"] == "closed"
     assert {v.rater for v in votes(world.store, session)} == {"ann"}
     assert len(votes(world.store, session, excluded=True)) == 8
     exclude(world.store, session, "bo", "spoke with them", back=True)
@@ -211,43 +211,43 @@ def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(world, clock):
 
 def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch):
     session = world.session()
-    desk = open_desk(world, session, clock)
+    queue = open_queue(world, session, clock)
     read = ratings.register(world.store, session)
 
     def while_ann_agrees(*_):
-        desk.consent("ann")
+        queue.consent("ann")
         return read
 
     monkeypatch.setattr("dashboard.rating.pair_queue.register", while_ann_agrees)
-    desk.refresh()
-    assert "ann" in desk.register.consented
+    queue.refresh()
+    assert "ann" in queue.register.consented
 
 
 def test_a_settled_session_asks_no_more(tmp_path, clock):
     wide = World(tmp_path, prompts=60)
     session = wide.session("ann", votes=60, looks=(0.9, 1.0))
-    desk = open_desk(wide, session, clock)
+    queue = open_queue(wide, session, clock)
     rng = random.Random(3)
     for _ in range(54):
-        better = "left" if "Answer B" in desk.state("ann")["left"] else "right"
-        give(desk, "ann", "tie" if rng.random() < 0.4 else better)
-    assert desk.look_due
-    assert desk.state("ann")["done"] is None
-    desk.refresh()
-    assert desk.state("ann")["done"] == "settled"
-    desk.undo("ann", desk.state("ann")["last"]["id"])
-    desk.refresh()
-    assert desk.state("ann")["done"] is None
+        better = "left" if "Answer B" in queue.state("ann")["left"] else "right"
+        give(queue, "ann", "tie" if rng.random() < 0.4 else better)
+    assert queue.look_due
+    assert queue.state("ann")["done"] is None
+    queue.refresh()
+    assert queue.state("ann")["done"] == "settled"
+    queue.undo("ann", queue.state("ann")["last"]["id"])
+    queue.refresh()
+    assert queue.state("ann")["done"] is None
     wide.store.close()
 
 
 def test_overlap_gives_pairs_that_others_have_judged(world, clock):
     session = world.session("ann", "bo", overlap=1.0)
-    desk = open_desk(world, session, clock)
+    queue = open_queue(world, session, clock)
     for _ in range(6):
-        give(desk, "ann")
+        give(queue, "ann")
     for _ in range(6):
-        give(desk, "bo")
+        give(queue, "bo")
     pairs = [{v.pair for v in votes(world.store, session) if v.rater == r} for r in ("ann", "bo")]
     assert pairs[0] == pairs[1]
 
@@ -256,7 +256,7 @@ def test_a_questionnaire_takes_every_dimension_once(world, clock):
     session = world.session(
         "ann", "bo", forms=("questions",), dimensions=("relevance", "safety", "tone"), target=4
     )
-    form = Grading(open_desk(world, session, clock), "questions")
+    form = GradeQueue(open_queue(world, session, clock), "questions")
     state = form.state("ann")
     assert state["dimensions"] == [["relevance", 0, 5], ["safety", 0, 1], ["tone", 0, 5]]
     assert "Zebra" not in state["answer"]
@@ -271,7 +271,7 @@ def test_a_questionnaire_takes_every_dimension_once(world, clock):
     back = form.undo("ann", after["last"]["id"])
     assert back["answer"] == state["answer"]
     assert back["progress"]["dimensions"]["tone"] == 0
-    fresh = Grading(open_desk(world, session, clock), "questions")
+    fresh = GradeQueue(open_queue(world, session, clock), "questions")
     assert fresh.state("ann")["answer"] == state["answer"]
     for rater in ("ann", "bo", "ann", "bo"):
         fresh.answer(rater, fresh.state(rater)["ticket"], good, "", 900)
@@ -284,14 +284,14 @@ def test_a_questionnaire_takes_every_dimension_once(world, clock):
 def test_one_run_alone_can_be_graded(world, clock):
     world.runs = world.runs[:1]
     session = world.session("ann", forms=("stars",))
-    form = Grading(open_desk(world, session, clock), "stars")
+    form = GradeQueue(open_queue(world, session, clock), "stars")
     state = form.answer("ann", form.state("ann")["ticket"], {"stars": 3}, "", 900)
     assert state["progress"]["total"] == 1
 
 
 def test_stars_are_a_form_of_their_own(world, clock):
     session = world.session("ann", forms=("stars",))
-    form = Grading(open_desk(world, session, clock), "stars")
+    form = GradeQueue(open_queue(world, session, clock), "stars")
     ticket = form.state("ann")["ticket"]
     with pytest.raises(Rejected):
         form.answer("ann", ticket, {"stars": 0}, "", 900)

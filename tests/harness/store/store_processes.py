@@ -82,7 +82,7 @@ held = duckdb.connect(sys.argv[1], read_only=len(sys.argv) > 2)
 print("ready", flush=True)
 sys.stdin.read()
 """
-HOLD_TURNSTILE = """
+HOLD_LOCK = """
 import fcntl, os, sys
 file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 fcntl.flock(file, fcntl.LOCK_EX)

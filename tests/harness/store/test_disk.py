@@ -195,7 +195,7 @@ def test_a_lock_is_not_inherited_by_a_child_forked_while_it_is_held(workspace):
     store = Store(workspace)
     store.append("training_steps", [step(1)])
     done = os.pipe()
-    with store._turnstile.pass_through(Patience(1.0, None)):
+    with store._lock.pass_through(Patience(1.0, None)):
         child = os.fork()
         if child == 0:
             os.read(done[0], 1)

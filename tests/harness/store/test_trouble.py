@@ -16,7 +16,7 @@ from harness.store.store import Store
 from tests.harness.store.store_processes import (
     COUNT,
     HOLD_DATABASE,
-    HOLD_TURNSTILE,
+    HOLD_LOCK,
     abandoned_journal,
     count,
     other_program,
@@ -176,9 +176,9 @@ def test_a_reader_waits_and_is_served_when_the_file_is_free(workspace):
     assert served == [{"n": 1}]
 
 
-def test_whoever_stands_in_the_turnstile_is_named(workspace):
+def test_whoever_holds_the_lock_is_named(workspace):
     workspace.ensure()
-    with other_program(HOLD_TURNSTILE, workspace.home / "turnstile") as holder:
+    with other_program(HOLD_LOCK, workspace.home / "turnstile") as holder:
         store = Store(workspace, lock_timeout_s=0.3)
         with pytest.raises(UserError, match=f"PID {holder.pid}"):
             store.query(COUNT)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.lock import Patience, Turnstile
+from harness.core.lock import FairLock, Patience
 from harness.core.workspace import Workspace
 from harness.store import drain
 from harness.store.store import Store
@@ -47,11 +47,11 @@ def test_who_waits_goes_before_who_was_just_in(tmp_path):
     order = []
 
     def enter(name):
-        with Turnstile(tmp_path / "turnstile").pass_through(Patience(60, None)):
+        with FairLock(tmp_path / "turnstile").pass_through(Patience(60, None)):
             order.append(name)
 
     waiting = threading.Thread(target=enter, args=("a trainer",))
-    with Turnstile(tmp_path / "turnstile").pass_through(Patience(60, None)):
+    with FairLock(tmp_path / "turnstile").pass_through(Patience(60, None)):
         waiting.start()
         until(lambda: is_locked(tmp_path / "turnstile.next"))
     enter("a page, at once again")
@@ -60,13 +60,13 @@ def test_who_waits_goes_before_who_was_just_in(tmp_path):
 
 
 def test_who_gives_up_leaves_its_place(tmp_path):
-    turnstile = Turnstile(tmp_path / "turnstile")
-    with turnstile.pass_through(Patience(60, None)):
-        impatient = Turnstile(tmp_path / "turnstile").pass_through(Patience(0.05, None))
+    lock = FairLock(tmp_path / "turnstile")
+    with lock.pass_through(Patience(60, None)):
+        impatient = FairLock(tmp_path / "turnstile").pass_through(Patience(0.05, None))
         with pytest.raises(UserError, match=f"PID {os.getpid()}"), impatient:
             pass
         assert not is_locked(tmp_path / "turnstile.next")
-    with turnstile.pass_through(Patience(0.05, None)):
+    with lock.pass_through(Patience(0.05, None)):
         assert is_locked(tmp_path / "turnstile")
         assert not is_locked(tmp_path / "turnstile.next")
 

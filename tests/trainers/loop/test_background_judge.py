@@ -23,7 +23,7 @@ from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import Quiet, weights
 from trainers.checkpoints.state import TrainingState, load_state
 from trainers.config.load import load_recipe
-from trainers.loop.background_judge import LAG, require_aside
+from trainers.loop.background_judge import LAG, require_background_device
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.judge import Opinion
 from trainers.methods.base import method_of
@@ -193,7 +193,7 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     recipe = replace(load_recipe(write_world(tmp_path, tiny_llama)), aside=device)
     with pytest.raises(UserError, match="no device") as caught:
-        require_aside(recipe)
+        require_background_device(recipe)
     assert caught.value.field == "--aside"
 
 
