@@ -61,7 +61,7 @@ def promote(shown: queries.Shown) -> None:
 
 
 def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
-    """Make a run's checkpoint what a line is held against, whatever the gate says of it.
+    """Make a run's checkpoint what a line is compared with, whatever the gate says of it.
 
     The line changes at once and stands on that verdict, by default the run's last. For a run that
     has none the checkpoint is scored on fresh answers first, and that verdict is recorded.
@@ -79,7 +79,7 @@ def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
             line = st.text_input(tr("Its name"), key="anchor.name").strip()
         st.markdown(
             tr(
-                "Everything on this line is held against it from then on, without a pass. The "
+                "Everything on this line is compared with it from then on, without a pass. The "
                 "reason is kept for ever, as an override."
             )
         )

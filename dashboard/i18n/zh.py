@@ -31,7 +31,7 @@ SENTENCES: dict[str, str] = {
     "Length is over all answers; refusals, language and wording are read in {n} of each run, the "
     "same samples each time. Wording is the Jensen–Shannon distance of letter trigrams to the "
     "anchor's answers. Bars are 95% intervals.": "长度统计全部回答；拒答、语言与措辞在每次运行中读取 {n} 条，每次取相同样本。措辞指字符三元组与基准回答的 Jensen–Shannon 距离。竖条为 95% 置信区间。",
-    "Margin left: nothing was held against the promoted version yet.": "剩余余量：还没有与已批准版本比较过。",
+    "Margin left: nothing was compared with the promoted version yet.": "剩余余量：还没有与已批准版本比较过。",
     "No answers are stored of these runs.": "这些运行没有存储回答。",
     "No model was scored here yet.": "这里还没有评测过模型。",
     "No run here has a value of this metric.": "这里没有运行含有此指标。",
@@ -45,7 +45,7 @@ SENTENCES: dict[str, str] = {
     "Nothing waits for you.": "没有待处理事项。",
     "Nothing was ever promoted, so no line has a promoted checkpoint.": "还没有批准过任何检查点。",
     "Nothing was heard of it for a while. The same command goes on with it.": "已有一段时间没有消息。用同一条命令即可继续。",
-    "Nothing was held against the promoted version yet.": "还没有与已批准版本比较过。",
+    "Nothing was compared with the promoted version yet.": "还没有与已批准版本比较过。",
     "Nothing was trained here yet.": "这里还没有训练过。",
     "One run has nothing behind it that it could forget.": "只有一次运行，无从谈遗忘。",
     "Run {id} of {name} never finished ({status}). The same command goes on with it.": "{name} 的运行 {id} 没有完成（{status}）。用同一条命令即可继续。",
@@ -67,14 +67,14 @@ SENTENCES: dict[str, str] = {
     "The newest {n} runs are shown.": "显示最近 {n} 次运行。",
     "The two runs have no metric in common.": "两次运行没有共同指标。",
     "The two runs have no sample in common.": "两次运行没有共同样本。",
-    "There is only one run of this suite, and nothing to hold it against.": "此评测集只有一次运行，没有可比较的对象。",
+    "There is only one run of this suite, and nothing to compare it with.": "此评测集只有一次运行，没有可比较的对象。",
     "This run's model is not in the registry, so it can't be promoted.": "此运行的模型不在登记册中，无法批准。",
     "Training {id} has stopped ({status}) and waits for you.": "训练 {id} 已停止（{status}），等待处理。",
     "Type {line} to confirm": "输入 {line} 以确认",
     "Without a promoted checkpoint there is no margin to use up.": "没有已批准的检查点，也就没有余量可用。",
     "{line}: at this slope the margin of {metric} is gone in {n} checkpoints.": "{line}：照此趋势，{metric} 的余量将在 {n} 个检查点后用尽。",
     "{line}: the promoted version was promoted by override.": "{line}：已批准版本是越过闸门批准的。",
-    "{line}: the last candidate could not be held against the anchor.": "{line}：最近的候选无法与基准比较。",
+    "{line}: the last candidate could not be compared with the anchor.": "{line}：最近的候选无法与基准比较。",
     "{line}: the last candidate failed. Find out why, or leave it.": "{line}：最近的候选未通过。查明原因，或不予理会。",
     "{line}: the last candidate is undecided. More samples would settle it.": "{line}：最近的候选尚无定论，更多样本可以定夺。",
     "{line}: the last candidate passed and is not promoted yet.": "{line}：最近的候选已通过，尚未批准。",
@@ -115,7 +115,7 @@ SENTENCES: dict[str, str] = {
     "a new line": "新的产品线",
     "Its name": "名称",
     (
-        "Everything on this line is held against it from then on, without a pass. The "
+        "Everything on this line is compared with it from then on, without a pass. The "
         "reason is kept for ever, as an override."
     ): "此后该产品线上的一切都与它比较，不需要通过判定。理由将作为越权记录永久保留。",
     "Quality": "质量",

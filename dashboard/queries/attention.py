@@ -105,7 +105,7 @@ def _of_line(line: Row) -> list[Item]:
             "act",
         ),
         "incomparable": (
-            "{line}: the last candidate could not be held against the anchor.",
+            "{line}: the last candidate could not be compared with the anchor.",
             "act",
         ),
     }.get(line["last_outcome"] or "")

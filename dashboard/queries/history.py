@@ -236,7 +236,7 @@ def declared(run: Row) -> dict[str, Mapping[str, Any]]:
 
 
 def anchor_of(store: Store, runs: Sequence[Row]) -> Row | None:
-    """What a history is held against: the anchor of its last verdict, else the promoted run of the
+    """What a history is compared with: the anchor of its last verdict, else the promoted run of the
     same suite, else its first run.
     """
     for row in reversed(runs):

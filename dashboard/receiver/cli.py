@@ -1,4 +1,4 @@
-"""`ratchet watch`: observations come in, are held against the promise, and are acted on."""
+"""`ratchet watch`: observations come in, are compared with the promise, and are acted on."""
 
 from __future__ import annotations
 

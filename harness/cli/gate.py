@@ -74,7 +74,7 @@ def gate(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Hold a candidate against an anchor. Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable."""
+    """Compare a candidate with an anchor. Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable."""
     from rich.console import Console
 
     from harness.core.workspace import Workspace

@@ -40,7 +40,7 @@ def parity(
     ] = 3,
     device: DeviceOption = "auto",
 ) -> None:
-    """Score one checkpoint behind two backends, and hold each against the other.
+    """Score one checkpoint behind two backends, and compare each with the other.
 
     Exits 0 where neither is worse by more than the margin, 1 where one is, 2 where the suite is
     too small to tell, 3 where they can't be compared.
@@ -123,7 +123,7 @@ def _show(found: Parity, between: tuple[str, str], show: int, console: Console) 
     for difference in part_differences(*subjects):
         console.print(Text(f"  compared: {difference}", "dim"))
     for decision, side in ((there, between[1]), (back, between[0])):
-        console.print(Text(f"{side} held against the other", "bold"))
+        console.print(Text(f"{side} compared with the other", "bold"))
         console.print(verdict_view(decision.verdict))
     if found.compared:
         console.print(f"{found.same} of {found.compared} greedy answers are the same to the letter")
@@ -143,7 +143,7 @@ _SAID = {
     "pass": "PARITY: neither side is worse than the other by more than the margin.",
     "fail": "NO PARITY: one side is worse than the other by more than the margin.",
     "inconclusive": "UNDECIDED: this evidence can't tell; more samples would.",
-    "incomparable": "INCOMPARABLE: the two runs can't be held against each other.",
+    "incomparable": "INCOMPARABLE: the two runs can't be compared.",
 }
 
 

@@ -302,7 +302,7 @@ def _show(console: Console, promoted: PromotedVersion, done: str) -> None:
     if promoted.override:
         console.print(f"by override: {promoted.override}", style="yellow", markup=False)
     elif promoted.verdict_id is None and promoted.event == "promoted":
-        console.print("the first of its line: it was held against nothing", style="yellow")
+        console.print("the first of its line: it was compared with nothing", style="yellow")
     console.print(
         f"follow {promoted.path.parent.parent / 'lines' / promoted.line / 'blessed'}",
         markup=False,

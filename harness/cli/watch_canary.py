@@ -45,7 +45,7 @@ def canary(
     policy: WatchPolicyOption = None,
     act: ActOption = False,
 ) -> None:
-    """Begin a canary on a line, or hold its arms against each other. Changes nothing without --act.
+    """Begin a canary on a line, or compare its arms with each other. Changes nothing without --act.
 
     Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
     """

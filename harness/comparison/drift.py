@@ -1,4 +1,4 @@
-"""A run's answers held against an anchor's by the anchor's own model: measured once, and kept."""
+"""A run's answers compared with an anchor's by the anchor's own model: measured once, and kept."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def compare(
 def incomparable(
     reasons: Sequence[str], policy: GatePolicy = GatePolicy(), look: tuple[int, int] = (1, 1)
 ) -> Verdict:
-    """The verdict on two runs that can't be held against each other; each reason names a field."""
+    """The verdict on two runs that can't be compared; each reason names a field."""
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return Verdict(
         outcome=VerdictOutcome.INCOMPARABLE,
@@ -122,7 +122,7 @@ def decide_by_looks(
     on_look: Callable[[int, int, Extent], None] = lambda look, of, extent: None,
     notes: Mapping[str, str] | None = None,
 ) -> list[Decision]:
-    """Hold a candidate against every opponent ("anchor", "best checkpoint"), look by look.
+    """Compare a candidate with every opponent ("anchor", "best checkpoint"), look by look.
 
     A look ends the loop when some opponent's verdict is `fail` or `incomparable`, or when no
     verdict is open. Every verdict that was reached is stored, with the `notes` of its caller; the

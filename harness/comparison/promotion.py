@@ -2,7 +2,7 @@
 
 The draw of a confirmation is the number of the version that is to be promoted. Trying the same
 promotion again so finds the same answers and the same verdict, and not another throw of the dice;
-and what is promoted is never held against answers that it was itself chosen by.
+and what is promoted is never compared with answers that it was itself chosen by.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _first(
     notes: Mapping[str, str],
     said: str,
 ) -> Confirmation:
-    """The first of a line has nobody to be held against: its absolute requirements are asked."""
+    """The first of a line has nobody to be compared with: its absolute requirements are asked."""
     scores = metric_scores(store, run, policy=policy, slices=slices_of(suite, policy))
     asked = requirements_only(scores, policy, today=runs.now().date()).with_note(**notes)
     verdict_id = keep_verdict(store, "requirements", None, run.id, asked)
@@ -228,7 +228,7 @@ def _against_root(
         kept = runs.find_run(store, root.run_id) if root.run_id else None
         if kept is None:
             raise UserError(
-                f"version 1 of {root.line} can't be held against: it was pruned, and never scored",
+                f"version 1 of {root.line} can't be compared with: it was pruned, and never scored",
                 hint='say why it may be passed over: --override "reason"',
             ) from None
         return decide_stored(store, "root", kept, run, policy, notes=notes)

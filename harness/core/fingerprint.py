@@ -38,7 +38,7 @@ def _version(name: str) -> str | None:
 def protocol_differences(
     anchor: Fingerprint, candidate: Fingerprint, metrics: Sequence[str] | None = None
 ) -> list[str]:
-    """Why two runs can't be held against each other: one line per field, empty where they can.
+    """Why two runs can't be compared: one line per field, empty where they can.
 
     `metrics` are the `task/metric` names that matter; None means all that the anchor has.
     """

@@ -118,7 +118,7 @@ class Score:
 class Fingerprint:
     """What a run was, in three parts.
 
-    `protocol` must match for two runs to be held against each other (a mapping task -> field ->
+    `protocol` must match for two runs to be compared with each other (a mapping task -> field ->
     value, with a digest per task); `subject` is what is being compared and is shown; a
     difference of `provenance` warns.
     """

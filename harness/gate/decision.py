@@ -37,7 +37,7 @@ def decide(
     earlier: Verdict | None = None,
     today: date | None = None,
 ) -> Verdict:
-    """Hold a candidate against an anchor, both as metric -> MetricScores.
+    """Compare a candidate with an anchor, both as metric -> MetricScores.
 
     `look` is the place (j, J) in the planned schedule; `earlier` the verdict of the look before,
     whose passed rows stay passed; `today` the day on which waivers with a date are judged
@@ -176,7 +176,7 @@ def _reasons(
     rows: list[MetricVerdict], checks: list[Check], policy: GatePolicy, today: date | None
 ) -> Iterator[str]:
     if not rows:
-        yield "The anchor has no metric, so there is nothing to hold the candidate against."
+        yield "The anchor has no metric, so there is nothing to compare the candidate with."
     for row in rows:
         if row.outcome is INCOMPARABLE and row.role == "advisory":
             yield f"{row.name} (advisory) can't be compared: {row.reason}."

@@ -53,7 +53,7 @@ class Paired:
 
 
 class MismatchError(Exception):
-    """The two runs can't be held against each other here; the message says why."""
+    """The two runs can't be compared here; the message says why."""
 
 
 class LostEvidenceError(MismatchError):

@@ -72,7 +72,7 @@ class Ratchet:
         limit: int | None = None,
         seed: int = 0,
     ) -> Gated:
-        """Hold a candidate against an anchor as `ratchet gate` does: by the suite's looks, scoring
+        """Compare a candidate with an anchor as `ratchet gate` does: by the suite's looks, scoring
         what is missing. Both are named as everywhere; a run or bundle brings its suite.
         """
         from harness.comparison.calibrations import calibrated

@@ -47,7 +47,7 @@ def group_gap(values: Sequence[float], groups: Sequence[str]) -> GroupGap:
     """How far the mean of `values` differs between the `groups`: the highest minus the lowest.
 
     The gap is in the values' unit and never negative: even without any bias its expectation is
-    above 0, so hold it against its standard error, sqrt(s1²/n1 + s2²/n2) of the two groups named,
+    above 0, so compare it with its standard error, sqrt(s1²/n1 + s2²/n2) of the two groups named,
     None where either has one value. Raises UserError for fewer than two groups.
     """
     if len(values) != len(groups):

@@ -33,7 +33,7 @@ def people_on(store: Store, session_id: str, anchor: Run, candidate: Run) -> Sta
     if session.anchor.digest != anchor.model_digest or candidate.model_digest not in digests:
         compared = ", ".join(contender.model for contender in session.contenders)
         raise UserError(
-            f"session {session.id} does not hold this candidate against this anchor",
+            f"session {session.id} does not compare this candidate with this anchor",
             field="--humans",
             hint=f"it compares: {compared}; the anchor is the first",
         )

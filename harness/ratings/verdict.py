@@ -76,7 +76,7 @@ def win_share(
     """Votes between the two models as the gate reads a win share, clustered by that unit.
 
     One value per vote: 1 where `candidate` (a digest) won, ½ a tie, 0 where it lost. The gate
-    holds it against one half with a margin of 5%: z = 0.475 − w.
+    compares it with one half with a margin of 5%: z = 0.475 − w.
     """
     votes = direct(found, anchor, candidate)
     return MetricScores(

@@ -27,7 +27,7 @@ def schema() -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ratchet verdict",
-        "description": "What the gate says of a candidate held against an anchor, and why.",
+        "description": "What the gate says of a candidate compared with an anchor, and why.",
         "type": "object",
         "required": ["schema", "outcome", "exit_code", "headline", "rows", "look", "alpha"],
         "properties": {

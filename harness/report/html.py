@@ -54,7 +54,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict on a run, its id, and the run that it was held against."""
+    """The verdict on a run, its id, and the run that it was compared with."""
 
     id: str
     verdict: Verdict

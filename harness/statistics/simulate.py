@@ -241,7 +241,7 @@ def slow_decline(
 ) -> Array:
     """True quality, as a share of the start, when the gate first fails; shape (trials,).
 
-    Each step multiplies quality by 1 − `step`. With `previous` each checkpoint is held against
+    Each step multiplies quality by 1 − `step`. With `previous` each checkpoint is compared with
     the one before it, as naive gates do. A training that never fails counts as the end's quality.
     """
     rng = np.random.default_rng(seed)

@@ -159,7 +159,7 @@ TABLES: tuple[Table, ...] = (
                 "VARCHAR",
                 "what it was compared with: anchor, crest (the best checkpoint), root, ...",
             ),
-            _c("anchor_run", "VARCHAR", "run of the one held against"),
+            _c("anchor_run", "VARCHAR", "run of the one compared with"),
             _c("candidate_run", "VARCHAR", "run of the one judged"),
             _c("training_id", "VARCHAR", "the training, if any"),
             _c("step", "INTEGER", "the checkpoint's step, in optimizer steps"),
@@ -274,7 +274,7 @@ TABLES: tuple[Table, ...] = (
         "How far a run's answers are from an anchor's, without labels. The last one counts.",
         (
             _c("run_id", "VARCHAR", "the run whose answers were read", required=True),
-            _c("anchor_run", "VARCHAR", "the run they were held against", required=True),
+            _c("anchor_run", "VARCHAR", "the run they were compared with", required=True),
             _c("anchor_digest", "VARCHAR", "digest of the anchor's model, which read them"),
             _c("task", "VARCHAR", "name of the task", required=True),
             _c(

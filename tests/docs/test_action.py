@@ -163,7 +163,7 @@ def test_the_recipe_for_the_runner(checkout: Path) -> None:
 def test_the_recipe_for_a_plain_shell(checkout: Path, candidate: str, code: int) -> None:
     script = recipe("Plain shell").replace("bundle:candidate", f"bundle:{candidate}")
     if code == 0:
-        # A run that is held against itself passes wherever its values say anything at all.
+        # A run that is compared with itself passes wherever its values say anything at all.
         (checkout / "p.yaml").write_text(
             "metrics: {word_perplexity: {required: true}, byte_perplexity: {required: true}}"
         )

@@ -19,7 +19,7 @@ Status = Literal["running", "finished", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A checkpoint that has been scored and, but for checkpoint-0, held against the others.
+    """A checkpoint that has been scored and, but for checkpoint-0, compared with the others.
 
     `measures` are what the trainer measured on the way to it, as means over the segment.
     """

@@ -183,7 +183,7 @@ class DataModel(Strict):
     `curriculum` goes from easy rows to hard ones, or back; `balance` names a column whose rare
     values come more often; without either, rows come in a random order, all before any again.
     `validation` is the share of every source's rows that is never learned from and whose loss is
-    held against the training loss (the health rule `loss_gap`).
+    compared with the training loss (the health rule `loss_gap`).
     """
 
     seed: int = Field(0, ge=0, lt=SEEDS_END)
@@ -225,7 +225,7 @@ class TrainingGateModel(Strict):
 
 
 class HealthRule(Strict):
-    """A bound on a measure's mean over a segment. `falls_by` is held against the first segment's
+    """A bound on a measure's mean over a segment. `falls_by` is compared with the first segment's
     mean; `then` is the remedy, without it the next one of `on_fail`.
     """
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a stage beyond its keys: held against its data, before any weight."""
+"""What can be wrong with a stage beyond its keys: compared with its data, before any weight."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def unlearnable(example: Example) -> str | None:
 
 
 def check_labels(examples: Sequence[Example], document: YamlDocument, place: Place) -> None:
-    """Raises UserError where all labels are alike: KTO holds one kind against the other."""
+    """Raises UserError where all labels are alike: KTO compares one kind with the other."""
     labels = {example.label for example in examples} - {None}
     if len(labels) == 1:
         raise document.error(

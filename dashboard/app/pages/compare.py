@@ -47,7 +47,7 @@ def two_runs() -> tuple[Row, Row] | None:
         if run and run["suite"] == suite and all(r["run_id"] != run["run_id"] for r in runs):
             runs = [{**run, "outcome": "none", "anchor_run": None, "against": None}, *runs]
     if len(runs) < 2:
-        st.info(tr("There is only one run of this suite, and nothing to hold it against."))
+        st.info(tr("There is only one run of this suite, and nothing to compare it with."))
         st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None)
         return None
     by_id = {row["run_id"]: row for row in reversed(runs)}

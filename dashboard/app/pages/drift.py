@@ -47,7 +47,7 @@ def _margin() -> None:
     line = pick(tr("Line"), lines, param="line")
     left = cached(margins, line)
     if not left:
-        st.info(tr("Nothing was held against the promoted version yet."))
+        st.info(tr("Nothing was compared with the promoted version yet."))
         st.code(f"ratchet gate MODEL --against line:{line}", language=None)
         return
     points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]

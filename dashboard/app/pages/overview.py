@@ -85,7 +85,7 @@ def _last_verdict(line: Row) -> None:
 def _margins(line: Row) -> None:
     left = cached(margins, line["line"])
     if not left:
-        st.caption(tr("Margin left: nothing was held against the promoted version yet."))
+        st.caption(tr("Margin left: nothing was compared with the promoted version yet."))
         return
     import pandas as pd
 

@@ -38,7 +38,7 @@ class _Line:
 def read_csv(path: Path, *, name: str) -> Imported:
     """The run in a CSV, called `name`. Raises UserError naming the line and the column.
 
-    Two of them can be held against each other where tasks, metrics and sample ids agree; what
+    Two of them can be compared with each other where tasks, metrics and sample ids agree; what
     stands behind a sample id a CSV doesn't say.
     """
     lines = list(_lines(path))

@@ -1,6 +1,6 @@
 """Numbers that name a person: telephones, identity numbers, bank cards, accounts.
 
-A run of digits is cut into its blocks, and every few neighbouring blocks are held against each
+A run of digits is cut into its blocks, and every few neighbouring blocks are compared with each
 kind: so "13812345678 6222..." is a telephone and a card, whatever stands between them. What has
 a check digit must have the right one.
 """

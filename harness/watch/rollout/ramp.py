@@ -65,14 +65,14 @@ def begin(
 
     Without `act` nothing is written but what would be done. It needs a gate's verdict that is
     `pass`, or `override` with the reason, because the ramp's end promotes it. Raises UserError
-    where there is no such checkpoint, nothing to hold it against, or another canary runs.
+    where there is no such checkpoint, nothing to compare it with, or another canary runs.
     """
     promoted = registry.promoted(line)
     running = current(store, line)
     digest = registry.path(candidate).name
     if promoted is None:
         raise UserError(
-            f"nothing is promoted on {line} to hold it against",
+            f"nothing is promoted on {line} to compare it with",
             hint="`ratchet promote` promotes the first",
         )
     if digest == promoted.digest:

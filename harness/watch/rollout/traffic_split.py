@@ -71,7 +71,7 @@ class Split:
 
     @property
     def compared(self) -> int:
-        """Steps at which both have traffic and are held against each other."""
+        """Steps at which both have traffic and are compared with each other."""
         return sum(share < 1 for share in self.ramp)
 
 

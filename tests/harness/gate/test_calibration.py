@@ -1,4 +1,4 @@
-"""`ratchet calibrate`: what it says of a suite, held against what the gate then does."""
+"""`ratchet calibrate`: what it says of a suite, compared with what the gate then does."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def _interrupting_at_step(step: int) -> Any:
 def test_a_later_training_must_pass_against_what_is_promoted(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
-    """A shorter training of the same line is held against the longer one, on fresh answers."""
+    """A shorter training of the same line is compared with the longer one, on fresh answers."""
     _, first, workspace = train(tmp_path, tiny_llama, spoiled=False)
     path = tmp_path / "recipe.yaml"
     text = path.read_text(encoding="utf-8")

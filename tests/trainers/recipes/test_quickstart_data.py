@@ -1,4 +1,4 @@
-"""The quickstart's data: what its page promises, held against the files that ship."""
+"""The quickstart's data: what its page promises, compared with the files that ship."""
 
 from __future__ import annotations
 
