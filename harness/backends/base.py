@@ -1,4 +1,4 @@
-"""What the runner asks of a model: tokens out, and log-probabilities of given tokens."""
+"""What every backend offers: generated tokens, and log-probabilities of given tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model can take what it is asked, said before it is asked."""
+"""Whether a request fits the model (context length, features), checked before it is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From text to token ids: one way for every backend that has the model's own tokenizer."""
+"""Text to token ids, the same way for every backend that has the model's own tokenizer."""
 
 from __future__ import annotations
 

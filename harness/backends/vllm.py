@@ -1,4 +1,4 @@
-"""A model in vLLM inside this process: the extra `vllm`, for one machine with GPUs."""
+"""A model in vLLM inside this process (extra `vllm`), for one machine with GPUs."""
 
 from __future__ import annotations
 

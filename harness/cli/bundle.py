@@ -1,4 +1,4 @@
-"""`ratchet export` and `ratchet import`: a run as files, and back; and what others measured."""
+"""`ratchet export` and `ratchet import`: runs as files, and other tools' results as runs."""
 
 from __future__ import annotations
 

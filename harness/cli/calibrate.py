@@ -1,4 +1,4 @@
-"""`ratchet calibrate`: score one model twice, and say what this suite's gate can and can't see."""
+"""`ratchet calibrate`: scores one model twice to find what a suite's gate can see."""
 
 from __future__ import annotations
 

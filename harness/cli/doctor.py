@@ -1,4 +1,4 @@
-"""`ratchet doctor`: what is installed, what is missing, what to type."""
+"""`ratchet doctor`: what is installed, what is missing, and what to type."""
 
 from __future__ import annotations
 

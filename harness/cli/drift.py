@@ -1,4 +1,4 @@
-"""`ratchet drift`: how far have a run's answers moved from the anchor's, without any label?"""
+"""`ratchet drift`: how far a run's answers moved from the anchor's, without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet gate`: score what is missing, decide, and exit 0, 1, 2 or 3."""
+"""`ratchet gate`: scores what is missing, decides, and exits with 0, 1, 2 or 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine has of what Ratchet can use, and what to type for the rest."""
+"""What this machine has of what Ratchet can use, and how to get the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet parity`: is it the same model when it is served?"""
+"""`ratchet parity`: whether a served model answers like the checkpoint it was made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet problems`: what became of a run's programs."""
+"""`ratchet problems`: how a run's programs ended, problem by problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet publish`: results out to MLflow, W&B, TensorBoard and model cards."""
+"""`ratchet publish`: sends results to MLflow, W&B, TensorBoard and model cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet promote`, `rollback`, `history`, `verify`, `prune`: what is promoted, since when."""
+"""`ratchet promote`, `rollback`, `history`, `verify` and `prune`: the versions of a line."""
 
 from __future__ import annotations
 

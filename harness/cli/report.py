@@ -1,4 +1,4 @@
-"""`ratchet report`: one run as a page of its own, or at the terminal."""
+"""`ratchet report`: one run as an HTML page, or at the terminal."""
 
 from __future__ import annotations
 

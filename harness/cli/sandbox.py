@@ -1,4 +1,4 @@
-"""`ratchet sandbox check`: what this machine can hold untrusted programs with, and what to do."""
+"""`ratchet sandbox check`: which isolation this machine offers for untrusted programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet score`, `rescore` and `runs`: one model on one suite, and what was measured."""
+"""`ratchet score`, `rescore` and `runs`: score a model on a suite, and list what was scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet suites check`: everything that can be wrong with a suite, before a weight is loaded."""
+"""`ratchet suites check`: finds what is wrong with a suite before a model is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the watch's verbs do about a verdict, and how they say it."""
+"""Acts on a watch verdict (roll back, notify), and prints what was done."""
 
 from __future__ import annotations
 

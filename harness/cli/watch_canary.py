@@ -1,4 +1,4 @@
-"""`ratchet watch canary` and `ramp`: a candidate beside what is promoted, with a growing share."""
+"""`ratchet watch canary` and `ramp`: a candidate beside the promoted version, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet watch check` and `status`: is what a line serves still what was promised?"""
+"""`ratchet watch check` and `status`: whether a served line is still as good as promised."""
 
 from __future__ import annotations
 

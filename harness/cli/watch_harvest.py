@@ -1,4 +1,4 @@
-"""`ratchet watch harvest` and `review`: what users corrected, past a person, into new data."""
+"""`ratchet watch harvest` and `review`: corrections from users, as reviewed new data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibrations in the store: what a suite can see, and the margins that were frozen from it."""
+"""Calibrations in the store: what a suite can see, and the margins frozen from it."""
 
 from __future__ import annotations
 

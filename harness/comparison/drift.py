@@ -1,4 +1,4 @@
-"""A run's answers compared with an anchor's by the anchor's own model: measured once, and kept."""
+"""Perplexity of a run's answers under the anchor's model, measured once and stored."""
 
 from __future__ import annotations
 

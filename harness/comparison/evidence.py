@@ -1,4 +1,4 @@
-"""A run's scores as the gate reads them: per metric, one value per sample and what it rests on."""
+"""A run's stored scores as the gate reads them: per metric, one value per sample."""
 
 from __future__ import annotations
 

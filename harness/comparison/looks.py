@@ -1,4 +1,4 @@
-"""The closed loop around the gate: score what a look needs, decide, and look again if undecided.
+"""Scores what a look needs, decides, and looks again while the verdict is open.
 
 `gate.py` is pure; this is where it meets the store.
 """

@@ -1,4 +1,4 @@
-"""Whether one checkpoint is the same model behind two backends: the gate, held both ways.
+"""Whether one checkpoint is the same model behind two backends: the gate, both ways.
 
 A serving bug (another template, a lost BOS, a wrong kernel, a quantisation nobody mentioned) is
 a difference between two scorings of the same bytes.

@@ -1,4 +1,4 @@
-"""Before a checkpoint is promoted: decided once more, on answers that nothing was chosen by.
+"""Decides once more before a promotion, on fresh answers that nothing was chosen by.
 
 The draw of a confirmation is the number of the version that is to be promoted. Trying the same
 promotion again so finds the same answers and the same verdict, and not another throw of the dice;

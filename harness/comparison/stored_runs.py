@@ -1,4 +1,4 @@
-"""Two runs that are both in the store, compared with each other with neither suite nor model.
+"""Compares two runs that are both in the store, without a suite file or a model.
 
 This is what CI does with two bundles, and with what was imported from elsewhere: the samples are
 the runs' own, and the policy comes from a file or is the default.

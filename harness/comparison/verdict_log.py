@@ -1,4 +1,4 @@
-"""A decision of the gate, and how it is kept in the store."""
+"""A decision of the gate, and its row in the store."""
 
 from __future__ import annotations
 

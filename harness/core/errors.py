@@ -1,4 +1,4 @@
-"""The one exception that a user may see: what is wrong, where, and what to do."""
+"""`UserError`: what is wrong, where (file, line, field), and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that nobody vouches for, made safe to look at: what hides or reorders is shown by name.
+"""Makes untrusted text safe to display: invisible and reordering characters are named.
 
 What a model wrote is data for a reader. Escaping it for HTML or Markdown is the page's business;
 what remains are characters that a page shows as nothing, or that change how their neighbours are

@@ -1,4 +1,4 @@
-"""Labelled points at which the fault-injection tests end this process. Nothing in production.
+"""Named points where fault-injection tests end this process; they do nothing otherwise.
 
 Where the environment variable RATCHET_FAULT holds `label` or `label:n`, the n-th passage of that
 point (the first by default) ends the process with SIGKILL, as a power cut would: no handler

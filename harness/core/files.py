@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: digests, manifests, staged and atomic writes.
+"""Folders that are whole or absent: digests, manifests, staged and atomic writes.
 
 A folder is written beside its place under a hidden name, fsynced, given a `MANIFEST.json` with
 the size and SHA-256 of every file, and renamed. A kill at any moment leaves either the whole

@@ -1,4 +1,4 @@
-"""What a run was: protocol (must match), subject (is compared), provenance (warns)."""
+"""What identifies a run: protocol (must match), subject (is compared), provenance (warns)."""
 
 from __future__ import annotations
 

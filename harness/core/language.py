@@ -1,4 +1,4 @@
-"""What the metrics know of scripts and languages."""
+"""Which script and language a text is in, and how to split it for metrics."""
 
 from __future__ import annotations
 

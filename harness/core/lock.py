@@ -1,4 +1,4 @@
-"""One at a time: the lock that every process of ours takes before it opens the DuckDB file."""
+"""A fair lock between processes, held while the DuckDB file is open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nouns of Ratchet, frozen and typed. One word for one thing: code, CLI, tables, pages."""
+"""The nouns of Ratchet as frozen, typed records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell somebody else of a rollback: one POST of JSON, which can never stop who sends it."""
+"""Posts one JSON message to a webhook; a failure is reported and never stops the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder beside the user's work in which everything of Ratchet's is kept."""
+"""The folder `.ratchet/` beside the user's work, and what lies where in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML in, a validated model out; every complaint names the file, the line and the field."""
+"""Reads YAML into a validated model; errors name the file, the line and the field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programming problems that others published, as rows of a task: HumanEval, MBPP, EvalPlus.
+"""HumanEval, MBPP and EvalPlus files as rows of a task.
 
 Every row holds `id`, `tests`, `entry_point`, `setup` (trusted source that runs before the tests),
 `reference` (a correct program), `language`, and what the prompt is made of: `prompt_code`, code to

@@ -1,4 +1,4 @@
-"""Texts that are the same, or nearly: exact and near duplicates, and what another contains.
+"""Exact and near duplicates among texts, and texts contained in others.
 
 Texts are compared as their characters are read: NFKC, small letters, single spaces, no
 punctuation. Similarity is exact, over sets of shingles (runs of characters: 5 of them, 2 in

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness as rows of ours: its documents and prompts, our everything else.
+"""Tasks of lm-evaluation-harness as rows: its documents and prompts, Ratchet's scoring.
 
 A row holds `id`, `context` (few-shot examples and question, as lm-eval words them), and
 

@@ -1,4 +1,4 @@
-"""Rows from JSONL, CSV and Parquet; a complaint names the file and the line."""
+"""Reads rows from JSONL, CSV and Parquet; errors name the file and the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja in a sandbox, where a field that isn't there is an error."""
+"""Prompt templates: sandboxed Jinja in which a missing field is an error."""
 
 from __future__ import annotations
 

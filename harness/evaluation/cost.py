@@ -1,4 +1,4 @@
-"""What a run would cost at a server: counted before anything of it is sent."""
+"""What a run would cost at a server, counted before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage one: answers. Those that are known come from the cache, the others from the backend."""
+"""Stage one: answers, from the cache where they are known, else from the backend."""
 
 from __future__ import annotations
 

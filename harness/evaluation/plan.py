@@ -1,4 +1,4 @@
-"""What a run needs: which answers, to which samples, and under which address each is cached."""
+"""Plans a run: which samples need which answers, and the cache key of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generate, score, store: three stages, each of which can be run again alone.
+"""Generate, score, store: three stages, each of which can be run again by itself.
 
 Answers are cached by the bytes of the model and everything else that could change them, so a
 second run of the same thing generates nothing, and a crash loses at most a second of answers.

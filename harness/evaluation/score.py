@@ -1,4 +1,4 @@
-"""Stage two: scores. Every metric's evidence for every sample, and only what is not known yet."""
+"""Stage two: every metric's evidence for every sample that has none yet."""
 
 from __future__ import annotations
 

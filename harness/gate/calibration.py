@@ -1,4 +1,4 @@
-"""`ratchet calibrate`: two scorings of one model in, what the gate can and can't see out."""
+"""From two scorings of one model to what the gate can and cannot see on a suite."""
 
 from __future__ import annotations
 

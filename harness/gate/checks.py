@@ -1,4 +1,4 @@
-"""What a policy asks of two runs: one check a row, with its evidence or why there is none."""
+"""Turns a policy into checks: each metric with its evidence, or why there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: a policy and two runs make a verdict. Pure: no file, no clock, no network.
+"""The gate: a policy and two runs make a verdict.
 
 The rule is set out in docs/gate.md; each step's mathematics lives in harness/statistics/.
 """

@@ -1,4 +1,4 @@
-"""A verdict in plain words: numbers as people write them, sentences that say what decided."""
+"""A verdict in plain words: the numbers, and sentences that say what decided."""
 
 from __future__ import annotations
 

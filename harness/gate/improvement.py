@@ -1,4 +1,4 @@
-"""Proven improvement, where a failed training goes back to, and what each checkpoint may spend."""
+"""Whether a candidate is significantly better than another run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs' evidence for one metric, laid side by side: the same samples in the same order."""
+"""Two runs' scores for one metric, aligned by sample."""
 
 from __future__ import annotations
 

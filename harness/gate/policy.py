@@ -1,4 +1,4 @@
-"""What a suite asks of a candidate: margins, roles and error rates. `gate:` in the suite."""
+"""The `gate:` block of a suite: margins, roles and error rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requirements on the candidate alone: toxic share at most 0.02, JSON valid at least 0.99."""
+"""Requirements on the candidate alone, such as a toxic share of at most 0.02."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gate says, and what it rests on. Plain data, there and back through JSON."""
+"""The verdict as plain data, which goes to JSON and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One check's evidence as a row of the verdict."""
+"""Turns one check's evidence into a row of the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For pre-commit, which hands over all files that changed at once."""
+"""The pre-commit hook: checks the suites among the files that changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: a metric by its name, found and imported only when it is asked for."""
+"""The registry of metrics: each found by its name, and imported when it is asked for."""
 
 from __future__ import annotations
 

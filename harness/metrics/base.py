@@ -1,4 +1,4 @@
-"""What a metric is to the runner: a declaration, and one call over scored items.
+"""A metric's interface: a declaration, and one call over items to score.
 
 A metric file holds two things: a plain function that stands alone (usable from a notebook in
 one line) and a small object with a `spec` and a `score` method, which the runner calls.

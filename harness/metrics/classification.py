@@ -1,4 +1,4 @@
-"""Answers that name something: token F1 as SQuAD defines it, accuracy and macro-F1 of labels."""
+"""Answers that name a class: token F1 as SQuAD defines it, accuracy, macro-F1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the program in an answer pass the problem's hidden tests? It runs in the sandbox."""
+"""Whether the program in an answer passes the problem's hidden tests, run in the sandbox."""
 
 from __future__ import annotations
 

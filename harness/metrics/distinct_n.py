@@ -1,4 +1,4 @@
-"""Distinct-n: the share of n-grams in a set of answers that are different ones."""
+"""Distinct-n: the share of different n-grams among the n-grams of a set of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact match: does the answer equal a reference?"""
+"""Exact match: whether the answer equals a reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate:NAME`: any module of Hugging Face's `evaluate`, from the hub or a local path."""
+"""`evaluate:NAME`: any module of Hugging Face's `evaluate`, by hub id or path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that ought to be one JSON object: valid at all, and equal to the reference."""
+"""Answers that should be one JSON object: whether it parses, and equals the reference."""
 
 from __future__ import annotations
 

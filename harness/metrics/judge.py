@@ -1,4 +1,4 @@
-"""A model as judge: which of two answers is better by a rubric, asked in both orders."""
+"""A model as judge: which of two answers a rubric prefers, asked in both orders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latency: how long answers take, and how fast they come."""
+"""Latency: seconds to an answer, and tokens per second."""
 
 from __future__ import annotations
 

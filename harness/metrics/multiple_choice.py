@@ -1,4 +1,4 @@
-"""Multiple choice: which of the given answers does the model find likeliest?"""
+"""Multiple choice: whether the right choice is the likeliest to the model."""
 
 from __future__ import annotations
 

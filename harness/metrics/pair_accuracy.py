@@ -1,4 +1,4 @@
-"""Pair accuracy: how often a model puts the better of two answers first."""
+"""Pair accuracy: how often a model ranks the better of two answers first."""
 
 from __future__ import annotations
 

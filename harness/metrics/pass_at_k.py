@@ -1,4 +1,4 @@
-"""Pass@k and pass^k: does one of k tries succeed, and do all of them?"""
+"""Pass@k and pass^k: whether one of k programs passes the tests, or all of them do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perplexity of given text: per token, per word, and in bits per byte."""
+"""Perplexity of given texts: per token, per word, and in bits per byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference NLL: how unlikely the model finds the right answer."""
+"""Reference NLL: nats per token of the right answer under the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an answer declines to help: the share of refusals, in English and Chinese."""
+"""Refusal: whether an answer declines to help, in English and Chinese."""
 
 from __future__ import annotations
 

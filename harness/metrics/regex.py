@@ -1,4 +1,4 @@
-"""Answers that follow a regular expression, and answers that refuse."""
+"""Whether an answer matches a regular expression."""
 
 from __future__ import annotations
 

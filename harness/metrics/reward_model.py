@@ -1,4 +1,4 @@
-"""What a reward model thinks of an answer: the one output of a sequence classifier."""
+"""A reward model's score of an answer: a sequence classifier with one output."""
 
 from __future__ import annotations
 

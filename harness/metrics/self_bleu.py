@@ -1,4 +1,4 @@
-"""Self-BLEU: how much a model repeats itself over its answers to one prompt."""
+"""Self-BLEU: how alike a model's answers to one prompt are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sensitive words: how often answers contain a word of a list, tricks of spelling included."""
+"""Sensitive words: how often answers contain a listed word, disguised spellings included."""
 
 from __future__ import annotations
 

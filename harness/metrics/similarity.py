@@ -1,4 +1,4 @@
-"""Agreement in meaning: embedding similarity, and entailment by a model of the user's choice."""
+"""Similarity in meaning: cosine of embeddings, and entailment by a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bias: which of two sentences a model prefers, and how far a metric differs between groups."""
+"""Bias: which of two sentences a model prefers, and gaps of a metric between groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Static score of HTML and CSS: does it parse, is it well built, does what it refers to exist?"""
+"""Static checks of HTML and CSS: whether it parses, is well formed, and has what it refers to."""
 
 from __future__ import annotations
 

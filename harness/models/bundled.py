@@ -1,4 +1,4 @@
-"""The model that comes with the installation, turned once into an ordinary model folder."""
+"""The model that an installed package carries as GGUF, converted once to a model folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The digest of a model: what its bytes are, wherever they lie.
+"""The digest of a model's bytes, wherever they lie.
 
 Hashing half a gigabyte takes a second, so each file's hash is remembered under its path, size,
 times and inode; a file that changed in any of these is read again.

@@ -1,4 +1,4 @@
-"""From the name of a model to its files, their digest, and the loaded thing.
+"""From the name of a model to its files, their digest, and the loaded model.
 
 A name is the embedded model's, a folder's (with weights, or with an adapter), or a hub id.
 Everything that can be wrong with a name is found here, before a weight is read.

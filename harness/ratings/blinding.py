@@ -1,4 +1,4 @@
-"""What raters read: prompts and answers, with what would give a model away taken out."""
+"""Prompts and answers as raters read them, without what would give a model away."""
 
 from __future__ import annotations
 

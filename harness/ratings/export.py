@@ -1,4 +1,4 @@
-"""Votes as preference data: one prompt, what people chose, and what they rejected."""
+"""Votes as preference data: a prompt, the chosen answer, the rejected one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people say of two runs, beside the gate's verdict: a metric with an alpha of its own.
+"""Human ratings of two runs beside the gate's verdict, with their own share of alpha.
 
 Votes come in over days, on a schedule of looks that the session planned; sharing alpha with
 metrics that are computed in a minute would tie either to the other's clock. So the win share is

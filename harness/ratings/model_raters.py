@@ -1,4 +1,4 @@
-"""Judges vote like people, in the same tables, under their own names and their own kind."""
+"""Models as raters: they vote in the same tables, marked as models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the votes are: each rater's habits, and how far the raters agree."""
+"""Quality of votes: each rater's habits, and how far raters agree."""
 
 from __future__ import annotations
 

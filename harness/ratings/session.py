@@ -1,4 +1,4 @@
-"""Rating sessions: which answers people compare, under which rules. Records over the store.
+"""Rating sessions: which answers are compared, under which rules.
 
 A session is frozen when it is made: its items, its salt, its looks and its consent text are one
 row. What happens to it later (invitations, revocations, exclusions) are further rows; nothing is

@@ -1,4 +1,4 @@
-"""A session's verdict: win share against the anchor, looked at only where it was planned.
+"""A session's verdict: win share against the anchor, at planned looks only.
 
 A verdict that is looked at after every vote stops when luck has it right: a plain t-test then
 passes falsely in 34% instead of 5%. So a look is a number of votes that was fixed when the

@@ -1,4 +1,4 @@
-"""Votes and answers of a session: read, counted, and never mixed over kinds of raters."""
+"""Reads and counts the votes of a session, people and models apart."""
 
 from __future__ import annotations
 

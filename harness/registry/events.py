@@ -1,4 +1,4 @@
-"""What the store is told of checkpoints and lines: the story, where the disk is the truth."""
+"""The registry's events in the store: added, promoted, rolled back, pruned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoints may go: those that nothing stands on."""
+"""Which checkpoints may be deleted: those that nothing refers to."""
 
 from __future__ import annotations
 

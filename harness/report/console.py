@@ -1,4 +1,4 @@
-"""A verdict at the terminal: one table, one sentence under it. Reads well from 80 columns."""
+"""A verdict at the terminal: one table and the sentences under it, from 80 columns up."""
 
 from __future__ import annotations
 

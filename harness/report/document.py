@@ -1,4 +1,4 @@
-"""A verdict for programs: JSON in a published form (docs/verdict.schema.json)."""
+"""A verdict as JSON in a published form (docs/verdict.schema.json)."""
 
 from __future__ import annotations
 

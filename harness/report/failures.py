@@ -1,4 +1,4 @@
-"""What became of the programs of a run, problem by problem, and what its Pass@k can claim."""
+"""How a run's programs ended, problem by problem, and what its Pass@k can claim."""
 
 from __future__ import annotations
 

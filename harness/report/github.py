@@ -1,4 +1,4 @@
-"""What a GitHub workflow reads: the step summary, annotations and outputs."""
+"""A verdict for GitHub workflows: step summary, annotations and outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as one HTML file for those without a server: no script, nothing fetched, light and dark."""
+"""A run as one self-contained HTML file: no script, nothing fetched, light and dark."""
 
 from __future__ import annotations
 

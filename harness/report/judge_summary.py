@@ -1,4 +1,4 @@
-"""What a judge cost, and how far it can be trusted: one sentence per judged metric of a run."""
+"""What a judge model cost and how reliable it was: one sentence per judged metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A verdict as JUnit XML: every CI system reads it."""
+"""A verdict as JUnit XML, which every CI system reads."""
 
 from __future__ import annotations
 

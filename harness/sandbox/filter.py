@@ -1,4 +1,4 @@
-"""The seccomp filters, compiled by libseccomp: what is not named here, does not exist in there.
+"""The seccomp filters, compiled by libseccomp: every system call not listed is refused.
 
 Putting a long filter upon a process takes the kernel nearly a millisecond, a third of what a whole
 program costs. So the long one goes upon the zygote, whose children inherit it, and each child adds

@@ -1,4 +1,4 @@
-"""What goes into a sandbox and what comes out: jobs, limits, outcomes and their labels."""
+"""What goes into a sandbox and what comes out: jobs, limits, outcomes, labels."""
 
 from __future__ import annotations
 

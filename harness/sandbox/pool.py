@@ -1,4 +1,4 @@
-"""The sandbox as its user sees it: a few workers, jobs in, outcomes out in the jobs' order."""
+"""The sandbox as callers see it: jobs in, outcomes out in the jobs' order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a program printed what it should have."""
+"""Whether a program printed the expected output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tier this machine gives, found by doing: a program tries to get out, and must not."""
+"""Finds the strongest isolation this machine gives, by trying to break out of each."""
 
 from __future__ import annotations
 

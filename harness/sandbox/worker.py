@@ -1,4 +1,4 @@
-"""The parent's end of one worker: starts its zygote afresh, hands it jobs, notices its death."""
+"""The parent's end of a worker: starts its zygote, hands it jobs, notices its death."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do raters agree beyond chance? Cohen's κ, Fleiss' κ, Krippendorff's α, with intervals.
+"""Agreement of raters beyond chance: Cohen's κ, Fleiss' κ, Krippendorff's α, with intervals.
 
 All three are 1 at full agreement, 0 as by chance, and can be negative. None where chance alone
 would always agree (everybody said one thing), because there is then nothing to correct for.

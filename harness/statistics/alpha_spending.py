@@ -1,4 +1,4 @@
-"""A fixed schedule of looks: how much of alpha each look may spend."""
+"""Alpha spending: how much of the error rate each planned look may use."""
 
 from __future__ import annotations
 

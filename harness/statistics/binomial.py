@@ -1,4 +1,4 @@
-"""Shares of responses against a limit: exact where responses are independent, else shrunk."""
+"""Shares of responses against a limit: exact where independent, else adjusted for clustering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this gate does on this suite: error rates and power, from two scorings of one model."""
+"""Error rates and power of a suite's gate, simulated from two scorings of one model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From p-values to a verdict: the rule itself, over any number of trials at once."""
+"""From p-values to a verdict, over any number of simulated trials at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far answers have moved from an anchor's, without any label. Pure functions over arrays.
+"""How far answers have moved from an anchor's, without labels.
 
 Nothing here says whether they got better; that is the gate's question.
 """

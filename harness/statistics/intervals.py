@@ -1,4 +1,4 @@
-"""A relative change with an honest interval."""
+"""A confidence interval for a relative change."""
 
 from __future__ import annotations
 

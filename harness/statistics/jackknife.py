@@ -1,4 +1,4 @@
-"""Metrics that are no means (corpus BLEU, macro-F1): jackknife pseudo-values make them so."""
+"""Jackknife pseudo-values for metrics that are not means: corpus BLEU, macro-F1."""
 
 from __future__ import annotations
 

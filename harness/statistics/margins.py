@@ -1,4 +1,4 @@
-"""Harm and allowance per sample: how every kind of metric becomes one linear question.
+"""Harm and allowance per sample: every kind of metric as one linear question.
 
 For sample i, `harm` d_i is how much worse the candidate is (positive = worse) and `base` s_i is
 what a relative margin is a share of. With margin δ and floor ε,

@@ -1,4 +1,4 @@
-"""Many metrics, one promise: Holm's step-down, along the last axis."""
+"""Holm's step-down correction over metrics, along the last axis."""
 
 from __future__ import annotations
 

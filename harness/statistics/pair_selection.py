@@ -1,4 +1,4 @@
-"""Which pair to ask about next: the one that narrows the widest interval most.
+"""Which pair of models to ask about next: where the widest interval narrows most.
 
 The widest interval is that of a difference of log-strengths which the session wants to know. The
 vote that narrows it most is not always one between its two models: where they are far apart a

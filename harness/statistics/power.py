@@ -1,4 +1,4 @@
-"""What a suite can see: samples that a claim needs, drops that n samples can show."""
+"""Power: samples that a claim needs, and drops that n samples can show."""
 
 from __future__ import annotations
 

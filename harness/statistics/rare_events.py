@@ -1,4 +1,4 @@
-"""Where t would trust a spread that it has hardly seen, and what is asked instead.
+"""Student's t where few samples differ: the extra check that it needs.
 
 t judges a mean by the spread in the sample. Where an event is so rare that few samples or none
 show it, that spread is missing, and t is sure of too much: 60 perfect anchors and 60 perfect

@@ -1,4 +1,4 @@
-"""Whether traffic was split as it was meant to be, asked at any time. Pure functions.
+"""Whether traffic was split in the planned ratio; valid at any time.
 
 The evidence against "each unit goes to arm i with chance theta_i" is a Dirichlet mixture of
 multinomials over the multinomial that was meant (Lindon & Malek 2022, "Anytime-Valid Inference For

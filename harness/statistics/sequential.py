@@ -1,4 +1,4 @@
-"""Evidence about a bounded mean that may be looked at after every value. Pure functions.
+"""Confidence sequences for a bounded mean: valid however often one looks.
 
 Everything here rests on one bet. Against "the mean is at least m", with values x in [0, 1] and a
 share f of the money at stake,

@@ -1,4 +1,4 @@
-"""Worlds in which the truth is known, judged by the gate's own functions, thousands at a time."""
+"""Simulated worlds with a known truth, judged by the gate itself, thousands at a time."""
 
 from __future__ import annotations
 

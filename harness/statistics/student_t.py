@@ -1,4 +1,4 @@
-"""Student's t over samples or clusters: the one test statistic of the gate."""
+"""Student's t over samples or clusters: the gate's test statistic."""
 
 from __future__ import annotations
 

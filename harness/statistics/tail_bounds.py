@@ -1,4 +1,4 @@
-"""Bounds that hold at any size and any alpha, for what t can't see: a drop not yet met."""
+"""Bounds for rare drops that hold at any sample size, where t does not."""
 
 from __future__ import annotations
 

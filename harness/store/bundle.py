@@ -1,4 +1,4 @@
-"""A run as files: what is exported, imported, and committed under `baselines/` as an anchor.
+"""A run as files (`run.json` and Parquet): exported, imported, committed as an anchor.
 
     run.json               the run, its events, and a summary; sorted keys, for reading and diffs
     scores.parquet         its current scores

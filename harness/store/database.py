@@ -1,4 +1,4 @@
-"""Opening, making and migrating the DuckDB file. Called while the lock is held."""
+"""Opens, creates and migrates the DuckDB file, while the lock is held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From journals into the database: every acknowledged line exactly once."""
+"""Moves journal lines into the database: every acknowledged line exactly once."""
 
 from __future__ import annotations
 

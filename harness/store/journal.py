@@ -1,4 +1,4 @@
-r"""A process's own append-only file: what is fsynced here is acknowledged.
+r"""A process's own append-only file: a line that is fsynced here is acknowledged.
 
 A journal is a file of lines, each `checksum json\n` (CRC-32 of the JSON, eight hexadecimal
 digits). The first line says the format's version and who writes; every other line is one append:

@@ -1,4 +1,4 @@
-"""Runs in the store: what was scored is written and read here, in the nouns' own types."""
+"""Runs in the store, read and written as typed records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a table of the store is declared, and how one row is checked before it is acknowledged.
+"""Declares the tables of the store, and checks a row before it is acknowledged.
 
 A row that has been acknowledged must never be refused later, so everything that the database
 could object to is found here, while the caller can still act on it.

@@ -1,4 +1,4 @@
-"""The one door to everything that is measured: `Store`.
+"""`Store`: the one door to everything that is measured.
 
 An append is a line fsynced in this process's journal (`harness.journal`), so nobody who writes
 ever waits for somebody who reads. A reader takes the lock (`harness.core.lock`), and moves

@@ -1,4 +1,4 @@
-"""Every table of the store; its views are in harness/views.py. `docs/store.md` shows both.
+"""Every table of the store; `docs/store.md` shows them.
 
 All tables are appended to and never changed. All moments are UTC. JSON columns hold objects.
 """

@@ -1,4 +1,4 @@
-"""Every view of the store: what is asked of the tables again and again."""
+"""Every view of the store: questions that are asked again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of watching: what was seen, what was made of it, and what was done."""
+"""The tables of watching: observations, verdicts on them, and actions taken."""
 
 from __future__ import annotations
 

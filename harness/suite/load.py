@@ -1,4 +1,4 @@
-"""A suite: tasks with their data, prompts, generation settings and metrics, read from YAML.
+"""Reads a suite from YAML: its tasks with data, prompts, generation settings and metrics.
 
 Everything that can be wrong is found here, before any weight is loaded.
 """

@@ -1,4 +1,4 @@
-"""A suite as it stands in its YAML file: which keys there are, and what each may hold."""
+"""The keys of a suite's YAML file, and what each may hold."""
 
 from __future__ import annotations
 

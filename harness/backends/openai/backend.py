@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp and whatever speaks so."""
+"""A model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp and others."""
 
 from __future__ import annotations
 

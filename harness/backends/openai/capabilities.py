@@ -1,4 +1,4 @@
-"""What a server can really do: tried before it is trusted, since many accept what they ignore."""
+"""Probes what a server really does, since many accept options that they ignore."""
 
 from __future__ import annotations
 

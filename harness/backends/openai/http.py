@@ -1,4 +1,4 @@
-"""JSON over HTTP to a server that may be slow, busy, broken or gone."""
+"""JSON over HTTP, with retries for a server that is slow, busy, broken or gone."""
 
 from __future__ import annotations
 

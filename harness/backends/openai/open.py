@@ -1,4 +1,4 @@
-"""From `openai:URL#MODEL`, or `openai:FILE.yaml`, to a candidate that the runner can score."""
+"""Opens `openai:URL#MODEL` or `openai:FILE.yaml` as a candidate that the runner can score."""
 
 from __future__ import annotations
 

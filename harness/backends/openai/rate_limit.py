@@ -1,4 +1,4 @@
-"""How fast, and how much: concurrency that finds its own limit, and a budget nobody overspends."""
+"""Limits requests in flight by what the server bears, and spending by a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in batches, and what becomes of a batch that was lost on the way."""
+"""Requests in batches, and what happens to a batch whose replica was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray cluster as a place to open models: how it is reached, how it is shared out."""
+"""Connects to a Ray cluster and says how many replicas fit on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One backend out of many: a Ray actor per model replica, and batches handed out by this process.
+"""One backend made of many Ray actors, each a replica of the model.
 
 An actor holds a model and nothing else. This process alone holds what is still to be asked and,
 through the runner, writes the store. So whatever kills an actor or its node costs the batch that

@@ -1,4 +1,4 @@
-"""A transformers model in this process: loaded from files, or live in the middle of a training."""
+"""A transformers model in this process: loaded from files, or the one in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A causal language model taken apart: states of a sequence, and their logits."""
+"""A causal language model in two parts: hidden states of a sequence, and their logits."""
 
 from __future__ import annotations
 

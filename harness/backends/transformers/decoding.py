@@ -1,4 +1,4 @@
-"""The decoding loop: many answers at once, each with its own randomness and its own end."""
+"""The decoding loop: many answers side by side, each with its own seed and its own end."""
 
 from __future__ import annotations
 

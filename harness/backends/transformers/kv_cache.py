@@ -1,4 +1,4 @@
-"""Keys and values of the sequences being written: rows that come, grow and go.
+"""Keys and values of the sequences being written, in rows that are refilled as they end.
 
 Two keepers with one face. `Slots` gives each sequence a row of a preallocated buffer, whatever
 its length, so that rows can be refilled while others go on. `Lockstep` leaves everything to the

@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens, without a vocabulary-wide log-softmax of everything."""
+"""Log-probabilities of given tokens, without a log-softmax over the whole vocabulary."""
 
 from __future__ import annotations
 

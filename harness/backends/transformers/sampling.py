@@ -1,4 +1,4 @@
-"""Choosing the next token, so that an answer depends on its own seed and on nothing beside it."""
+"""Draws the next token from the answer's own seed, whatever else is in the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To MLflow: one MLflow run for each run of ours, found again by its tag."""
+"""Runs to MLflow: one MLflow run each, found again by its tag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To a model card: results as the Hub's `model-index`, in the front matter of a README.md."""
+"""Results as the Hub's `model-index`, in the front matter of a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes out: one run's metrics with their intervals, and what identifies it."""
+"""One run's metrics with their intervals and identity, as exporters send them."""
 
 from __future__ import annotations
 

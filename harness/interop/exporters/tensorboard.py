@@ -1,4 +1,4 @@
-"""To TensorBoard: one scalar a metric, at the run's step of its training."""
+"""Runs to TensorBoard: one scalar a metric, at the checkpoint's training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To Weights & Biases: one W&B run for each run of ours, under its id."""
+"""Runs to Weights & Biases: one W&B run each, under its id."""
 
 from __future__ import annotations
 

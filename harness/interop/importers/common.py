@@ -1,4 +1,4 @@
-"""What every importer ends in: a run with samples, responses and scores, taken in as one act."""
+"""Stores an imported run whole: its samples, responses and scores in one act."""
 
 from __future__ import annotations
 

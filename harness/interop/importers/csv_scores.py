@@ -1,4 +1,4 @@
-"""Per-sample scores from a CSV: `task,metric,direction,sample_id,value`.
+"""Imports per-sample scores from a CSV: `task,metric,direction,sample_id,value`.
 
 Optional columns: `response` (0, 1, … where a sample was answered several times), `cluster`
 (samples of one cluster are not independent) and `scale` (`interval` for metrics without a true

@@ -1,4 +1,4 @@
-"""Inspect's logs, `.eval` (a zip of JSON) or `.json`: every scorer of every sample and epoch.
+"""Imports Inspect's logs: every scorer of every sample and epoch.
 
 Values are read as Inspect's own `value_to_float` reads them. A log doesn't say whether higher is
 better; it is, unless the caller names a metric as lower.

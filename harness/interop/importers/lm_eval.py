@@ -1,4 +1,4 @@
-"""lm-eval's results with `--log_samples`: `results_*.json` beside `samples_<task>_*.jsonl`.
+"""Imports lm-eval's results that were written with `--log_samples`.
 
 Every metric is imported only where its value, computed again from the samples, is the value that
 lm-eval reported; what is no mean of its samples (corpus BLEU, F1) is left out with that reason.

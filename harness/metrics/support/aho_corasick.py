@@ -1,4 +1,4 @@
-"""Many words in much text: one Aho-Corasick automaton, run over many pieces of the text at once."""
+"""Finds many words in many texts at once: a vectorized Aho-Corasick automaton."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text classifiers of the user's choice, by hub id or folder."""
+"""Loads text classifiers by hub id or folder, for toxicity and entailment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program in a model's answer: between fences, bare among prose, or the rest of a prompt."""
+"""Finds the program in a model's answer: fenced, bare, or the rest of a prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings of references, kept in the workspace from one checkpoint's run to the next."""
+"""Embeddings of references, kept in the workspace between checkpoints' runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading the models that metrics use, and feeding them texts in batches of like length."""
+"""Loads the encoders that metrics use, and feeds them texts in batches of similar length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a function over responses to the evidence that the runner stores."""
+"""Turns a function over responses into the evidence that the runner stores."""
 
 from __future__ import annotations
 

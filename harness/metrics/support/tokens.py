@@ -1,4 +1,4 @@
-"""sacrebleu's tokenizers over many texts at once."""
+"""sacrebleu's tokenizers, applied to many texts at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The word lists that ship: short, and meant to be extended by a suite's own.
+"""The word lists that ship; a suite extends them with its own.
 
 They hold words that a product's answers should hardly ever contain. None of them says that a text
 is harmful: a hit asks for a look.

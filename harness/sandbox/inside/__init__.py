@@ -1,4 +1,4 @@
-"""What runs behind the walls: started afresh with the bare interpreter, and nothing but the stdlib.
+"""What runs inside the sandbox, on the bare interpreter and its standard library alone.
 
 Its modules import each other relatively, because in there the package's name is `inside` alone.
 """

@@ -1,4 +1,4 @@
-"""The program's own process: loads it and answers its judge's requests, in plain data.
+"""The untrusted program's process: loads it, and answers the judge in plain data.
 
 Nothing in this process is secret and nothing that it says is believed beyond being an answer.
 """

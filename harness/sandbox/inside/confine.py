@@ -1,4 +1,4 @@
-"""What each process puts upon itself before it runs anything: limits first, the filter last."""
+"""Confines each process before it runs anything: limits first, the system-call filter last."""
 
 from __future__ import annotations
 

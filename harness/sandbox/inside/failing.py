@@ -1,4 +1,4 @@
-"""Which line of the tests failed, in the judge's words: no program's frame is ever among these."""
+"""Which line of the tests failed; the untrusted program's frames are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge: runs trusted tests where the program can't reach, upon stand-ins for its objects.
+"""Runs the trusted tests out of the program's reach, on proxies of its objects.
 
 It lives through many programs, and takes each by a channel of its own. What comes over a channel
 is plain data, decoded under a bound, or the number of an object that stays with the program.

@@ -1,4 +1,4 @@
-"""Tier A's room: a root with the interpreter's files and nothing else, no network, own processes.
+"""Tier A: a root with only the interpreter's files, no network, its own process ids.
 
 Made once per worker. Only a process namespace is made per program, beneath the worker's own.
 """

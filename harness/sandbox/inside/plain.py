@@ -1,4 +1,4 @@
-"""Plain data across the wall: exact builtin types only, with a bound on depth and size.
+"""Plain data between processes: exact builtin types, bounded in depth and size.
 
 Scalars, strings and lists are their own JSON; everything else is an object with one key that
 names its type. A subclass is sent as its base, so that an `__eq__` of its own dies at the wall.

@@ -1,4 +1,4 @@
-"""Every system call of the sandbox that Python does not wrap, by ctypes, with its constants.
+"""System calls that Python does not wrap, by ctypes, with their constants.
 
 Numbers are from Linux's uapi headers. A failed call raises OSError with the call's name.
 """

@@ -1,4 +1,4 @@
-"""Watches one program: CPU time decides, the clock is a backstop, its end has one label."""
+"""Watches one program: CPU and wall-clock limits, and the label of how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's root process: sets up the walls once, then forks a fresh process for each program.
+"""A worker's root process: confines itself once, then forks a child for each program.
 
 It has one thread, keeps the standard library warm, and tells its parent one line per job.
 """

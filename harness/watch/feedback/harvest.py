@@ -1,5 +1,4 @@
-"""Answers that users rated low or corrected, proposed to a person: what the next suite should ask,
-and what the next training could learn.
+"""Answers that users rated low or corrected, proposed as new suite or training rows.
 
 A wall stands between the two. An item is on one side of it from the start, by the digest of its
 prompt, and nothing that is nearly the same is ever proposed again, on either side.

@@ -1,6 +1,4 @@
-"""A person's yes or no to what was harvested, and what the yes lets out: files that suites, rating
-sessions and recipes read. Nothing gets past without one.
-"""
+"""A reviewer accepts or rejects harvested rows; only accepted ones are written out."""
 
 from __future__ import annotations
 

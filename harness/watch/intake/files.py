@@ -1,4 +1,4 @@
-"""Observations from files: JSONL and Parquet, a folder of them or a stream, read on as they grow.
+"""Reads observations from JSONL and Parquet, and goes on reading as the files grow.
 
 How far a file was read is written down after its observations are durable, never before: killed
 in between, it reads some lines again, and the store knows them by their ids. A file is known by

@@ -1,4 +1,4 @@
-"""From what was sent to durable rows: read, refuse one by one, mask, drop what is there, append.
+"""Takes observations in: validates each, masks personal data, drops repeats, appends.
 
 `Intake` counts everything that passes. `take` reads and masks and touches no file; `keep` makes
 what was taken durable, many senders' at once. What `keep` was not told to keep was never

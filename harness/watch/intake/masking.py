@@ -1,4 +1,4 @@
-"""Personal data out of text, before anything is written.
+"""Masks personal data in text before anything is written.
 
 What is found is replaced by its kind in brackets: [EMAIL], [PHONE], [ID], [CARD], [IBAN],
 [SECRET]. Everything else stays as it was, and to mask a masked text changes nothing.

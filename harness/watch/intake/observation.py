@@ -1,4 +1,4 @@
-"""One observation of a served model: what may be said of it, and why one is refused.
+"""One observation of a served model: its fields, and why one is refused.
 
 `read` takes the plain form, a JSON object whose names are the columns of the table
 `observations`. Whatever else was sent is kept under `detail`. One bad observation is refused by

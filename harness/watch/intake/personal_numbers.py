@@ -1,4 +1,4 @@
-"""Numbers that name a person: telephones, identity numbers, bank cards, accounts.
+"""Finds numbers that identify a person: telephone, identity, bank card, account.
 
 A run of digits is cut into its blocks, and every few neighbouring blocks are compared with each
 kind: so "13812345678 6222..." is a telephone and a card, whatever stands between them. What has

@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords in text, by the forms that their issuers publish."""
+"""Finds keys, tokens and passwords in text, by the forms their issuers publish."""
 
 from __future__ import annotations
 

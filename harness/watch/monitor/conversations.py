@@ -1,4 +1,4 @@
-"""Conversations out of observations: what is independent, each with its value of every signal."""
+"""Groups observations into conversations, each with its value of every signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One day of observations in figures, for a page that is looked at.
+"""One day of observations in figures, for a page.
 
 It is computed from the observations each time: there is no roll-up that could say something else
 than they do. A column store reads only the few narrow columns that are asked for, and of those

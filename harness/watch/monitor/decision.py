@@ -1,4 +1,4 @@
-"""From conversations to a verdict on a served model. No I/O, no clock.
+"""From conversations to a verdict on a served model, without I/O or a clock.
 
 Each signal has a detector (for FAIL) and an interval (for PASS). The detector never forgets how
 much money it had, but gets some every day, so that a drop which begins after months is met by a

@@ -1,4 +1,4 @@
-"""One look at a served model: reads what is new, decides, and keeps verdict and state as one row.
+"""One look at a served model: reads what is new, decides, and stores verdict and state.
 
 Because the state lives in the verdict's row, a look that is killed never was, and nothing is ever
 counted twice. Two that look at once go on from the same row; either of theirs is a true one.

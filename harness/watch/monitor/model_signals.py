@@ -1,4 +1,4 @@
-"""What costs a model to say of an answer: how far its meaning has moved, and whether it serves."""
+"""Signals that need a model: how far the meaning has moved, and whether an answer helps."""
 
 from __future__ import annotations
 

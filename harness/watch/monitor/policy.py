@@ -1,4 +1,4 @@
-"""What a line is held to in production: a YAML file, or defaults that are meant to be right."""
+"""What a line must keep to in production: a YAML file, or the defaults."""
 
 from __future__ import annotations
 

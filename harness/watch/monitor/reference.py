@@ -1,4 +1,4 @@
-"""What a served model is held to: bounds of a reference, never its point value.
+"""What a served model is compared with: confidence bounds of a reference.
 
 With 200 answers of an anchor, 17% of identical models would be called worse than it for ever,
 however much traffic follows: the anchor's own error never averages out. So FAIL is measured from

@@ -1,4 +1,4 @@
-"""What is read off production traffic, in three tiers. Each signal says how; none decides.
+"""The signals read from production traffic, in three tiers; none of them decides.
 
 A conversation counts once: its value is the mean over its observations (or their largest, where
 one is enough), always in [0, 1], and None where it says nothing of the signal.

@@ -1,4 +1,4 @@
-"""What watching says of a served model, and what it rests on. Plain data, there and back."""
+"""The verdict on a served model as plain data, which goes to JSON and back."""
 
 from __future__ import annotations
 

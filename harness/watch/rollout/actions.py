@@ -1,4 +1,4 @@
-"""What follows from a verdict on a served model: its line goes back, and somebody is told.
+"""What follows from a watch verdict: the line is rolled back, and someone is notified.
 
 The disk is the truth, as everywhere: a roll back carries the verdict's id in its reason, so one
 that a kill kept from being recorded is recorded by whoever comes next with the same verdict.

@@ -1,4 +1,4 @@
-"""A candidate compared with what is promoted, both in front of the same users at the same time.
+"""Compares a candidate with the promoted version on live traffic, both at the same time.
 
 Each arm has a confidence sequence; what is shown of the two together holds whenever one looks. It
 is FAIL where the whole of the candidate's lies beyond the margin from the whole of the promoted

@@ -1,4 +1,4 @@
-"""The circuit breaker: a served model that mostly fails is not waited for.
+"""The circuit breaker: rolls back a served model that mostly fails, without waiting.
 
 It is apart from the sequential evidence on purpose. That may be looked at any time and promises a
 rate of false alarms; this counts errors in a short window and promises only to be quick.

@@ -1,4 +1,4 @@
-"""A candidate gets more of the traffic step by step, each of which it has to pass; then the line.
+"""Gives a candidate a growing share of traffic; each step must pass before the next.
 
 The file of the split is the truth, and the table watch_actions its story: a step that a kill kept
 from being recorded is recorded by whoever looks next.

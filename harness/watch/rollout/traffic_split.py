@@ -1,4 +1,4 @@
-"""How a line's traffic is split between two checkpoints: files beside the pointer.
+"""How a line's traffic is split between two checkpoints, as files that servers read.
 
     lines/support-bot/
       split.json        the truth: who takes part, with which share, at which step of the ramp
