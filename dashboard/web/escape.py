@@ -1,6 +1,6 @@
 """What a model said is hostile text, on a page of Streamlit's as anywhere.
 
-`st.code(language=None)` renders plain text, and `harness.visible` shows what hides; `plain` is for
+`st.code(language=None)` renders plain text, and `core.escape` shows what hides; `plain` is for
 the few places where a name of somebody else's making stands in Markdown.
 """
 

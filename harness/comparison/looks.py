@@ -1,6 +1,6 @@
 """Scores what a look needs, decides, and looks again while the verdict is open.
 
-`gate.py` is pure; this is where it meets the store.
+The decision itself (`harness.gate`) is pure; this is where it meets the store.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class MetricSpec:
     version     raised whenever a value could change; part of the protocol
     options     what the suite set, as it enters the signature
     aggregate   for the form `corpus`: the function that makes the value of summed statistics,
-                a name in `harness.statistics.corpus.AGGREGATES`; for `quantile` its share, "0.95"
+                a name in `statistics.jackknife.AGGREGATES`; for `quantile` its share, "0.95"
     timed       it measures the machine too: advisory unless the runs' rounds were interleaved
     reads       fields of the data's rows that answers are compared with beside the references
                 (hidden tests): part of the protocol, where a row has them

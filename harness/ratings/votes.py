@@ -89,7 +89,7 @@ def plain(found: Iterable[Vote]) -> list[Vote]:
 
 
 def frame(session: Session, found: Sequence[Vote]) -> pd.DataFrame:
-    """Plain votes as `harness.metrics.elo.rate` takes them, models by the names of their runs."""
+    """Plain votes as `statistics.elo.rate` takes them, models by the names of their runs."""
     import pandas as pd
 
     names = labels(session)

@@ -28,7 +28,7 @@ from harness.core.files import replace_symlink, staged
 POINTER = "blessed.json"
 ALIAS = "blessed"
 CANDIDATE = "candidate"
-"""Beside the alias, while a canary runs: what it serves to some users (`harness.watch.split`)."""
+"""Beside the alias, while a canary runs: what some users get (`watch.rollout.traffic_split`)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

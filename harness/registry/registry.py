@@ -1,6 +1,6 @@
 """Checkpoints by the digest of their bytes, and the promoted version of each line.
 
-What a line points to is kept on disk, in `harness.lines`, where any server can follow it; the
+What a line points to is kept on disk, in `registry.lines`, where any server can follow it; the
 store keeps the story. The disk is the truth: whatever a kill kept from being told is told by the
 next one who comes.
 """

@@ -18,7 +18,7 @@ WIDEST = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """One metric of one model, scored twice; arrays of shape (n,), harm's sign as in margins.py.
+    """One metric of one model, scored twice; arrays of shape (n,), harm's sign as in `margins`.
 
     middle  the mean of both scorings (ratio metrics: the level; perplexity: tokens)
     anchor_half, candidate_half  the standard deviation of an anchor's and a candidate's value

@@ -52,7 +52,7 @@ def ask(
     """Ask the three questions of harm and allowance, shape (..., n).
 
     `pass_allowance` replaces `allowance` for the third question (`margin: auto`). Without `known`
-    the answers are t's; with it they are guarded against what t can't see (guard.py).
+    the answers are t's; with it they are guarded against what t can't see (rare_events.py).
     """
     d = np.asarray(harm, dtype=float)
     allowed = np.broadcast_to(np.asarray(allowance, dtype=float), d.shape)

@@ -54,7 +54,7 @@ def swing(aggregate: str, stats: npt.ArrayLike) -> tuple[float, float]:
     """How far one sample could move the corpus value: (down, up), both ≥ 0, on a sample's scale.
 
     n times the change of the value where the sample that matters most had nothing right, or all;
-    `stats` has shape (n, k). What a mean's range is to a mean: the guard needs it (guard.py).
+    `stats` has shape (n, k). What a mean's range is to a mean: the guard needs it (rare_events.py).
     """
     f, table = AGGREGATES[aggregate], np.asarray(stats, dtype=float)
     total = table.sum(0)

@@ -140,7 +140,7 @@ def checkpoints(
 ) -> Outcomes:
     """One decision per trial at a single look, anchor and candidate drawn anew each time.
 
-    Without `guard` t alone decides, as it would where few samples differ (guard.py).
+    Without `guard` t alone decides, as it would where few samples differ (rare_events.py).
     """
     rng = np.random.default_rng(seed)
     batch = max(1, CELLS // (world.n * world.metrics))

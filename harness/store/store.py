@@ -1,6 +1,6 @@
 """`Store`: the one door to everything that is measured.
 
-An append is a line fsynced in this process's journal (`harness.journal`), so nobody who writes
+An append is a line fsynced in this process's journal (`store.journal`), so nobody who writes
 ever waits for somebody who reads. A reader takes the lock (`harness.core.lock`), and moves
 the new lines of all journals into `ratchet.duckdb`, together with how far it read, in one
 transaction: a line is in exactly once or not yet. The file is closed in between, and so it stays

@@ -1,6 +1,6 @@
 """The newest checkpoints' states in memory as well: going back to one of them reads no weights.
 
-What stands on disk is what counts: `trainers.checkpoint` has found it whole before anybody goes
+What stands on disk is what counts: `checkpoints.folder` has found it whole before anybody goes
 back to it. Memory holds the same numbers, so that they need not be unpickled again.
 """
 

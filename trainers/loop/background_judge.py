@@ -91,7 +91,7 @@ class _Process:
 
 
 class BackgroundJudge:
-    """A judge (`trainers.judging.Judge`) whose work is done by another process."""
+    """A judge (`trainers.loop.judge.Judge`) whose work is done by another process."""
 
     lag = LAG
 

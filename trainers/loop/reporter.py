@@ -11,7 +11,7 @@ from harness.evaluation.runner import RunReport
 
 
 class Reporter(Protocol):
-    """The console's is `trainers.console.ConsoleReporter`."""
+    """The console's is `trainers.cli.console.ConsoleReporter`."""
 
     def say(self, text: str) -> None: ...
 

@@ -1,6 +1,6 @@
 """What both models said, sample by sample, regressed first.
 
-Nothing on this page is rendered: what a model wrote is shown as plain text (dashboard.hostile).
+Nothing on this page is rendered: what a model wrote is shown as plain text (dashboard.web.escape).
 """
 
 from __future__ import annotations

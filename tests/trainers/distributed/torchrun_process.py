@@ -1,5 +1,7 @@
-"""One process of several: `torchrun -m tests.trainers.ranked HOW PATH:WHAT …` trains the recipes
-one after the other, as the command does, with verdicts that are forced as in `driving`.
+"""One process of several, started by torchrun with the arguments HOW PATH:WHAT …
+
+It trains the recipes one after the other, as the command does, with forced verdicts
+(`training_driver`).
 
 HOW is `none`, `zero2` or `zero3`; WHAT is `back` (the second checkpoint fails, and its segment is
 left out) or `clean` (the segment is left out from the beginning).

@@ -61,7 +61,7 @@ class Rollout:
 
 
 class Backend(Protocol):
-    """The part of `harness.backends.live.TransformersBackend` that sampling needs."""
+    """The part of `TransformersBackend` that sampling needs."""
 
     tokenizer: Any
 

@@ -1,4 +1,4 @@
-"""The Trainer behind `trainers.ppo`: sample a rollout, learn from it for K steps, sample again."""
+"""The PPO trainer: sample a rollout, learn from it for K steps, sample again."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class RepeatedRollouts:
 
 
 class PpoTrainer(Trainer):  # type: ignore[misc]
-    """`settings` is the recipe's stage. Made by `trainers.ppo.make_ppo_trainer`."""
+    """`settings` is the recipe's stage. Made by `trainers.methods.ppo.trainer.make_ppo_trainer`."""
 
     def __init__(
         self,
