@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 PENALTY = 4.0
 """Of one more change point, in units of σ² ln n: chosen by simulation
-(tests/experiments/change_points.py), so that steady noise is cut in fewer than one history of
-twenty."""
+(tests/benchmarks/figures_change_points.py), so that steady noise is cut in fewer than one history
+of twenty."""
 
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 

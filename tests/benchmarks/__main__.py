@@ -2,6 +2,9 @@
 
 Writes docs/benchmarks.md. `--quick` uses small sizes and writes nothing; names of topics
 (`store`, `lm_eval` …) choose some of them, whose rows then replace the old ones.
+
+`bench_*.py` measure speed; `figures_*.py` measure quality and print the tables that other pages
+cite, each by a command of its own: `python -m tests.benchmarks.figures_watch`.
 """
 
 from __future__ import annotations

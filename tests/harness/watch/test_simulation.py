@@ -1,10 +1,10 @@
-"""What docs/watch.md promises, in months that were drawn: `python -m tests.experiments.watch`."""
+"""What docs/watch.md promises, in months that were drawn (`tests.benchmarks.figures_watch`)."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.experiments.watch import (
+from tests.benchmarks.figures_watch import (
     DAYS,
     World,
     delays,

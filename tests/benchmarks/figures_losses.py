@@ -1,10 +1,9 @@
-"""Whether focal loss and EWC matter: the figures of docs/losses.md, on tiny models, in minutes.
+"""Whether focal loss and EWC matter: the figures of docs/losses.md.
 
-    python -m tests.experiments.losses focal
-    python -m tests.experiments.losses ewc
+    python -m tests.benchmarks.figures_losses focal
+    python -m tests.benchmarks.figures_losses ewc
 
-They are evidence and no part of the product, so they stand among the tests; they measure quality
-and not speed, so they are no benchmark.
+On tiny models, in minutes on one core.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How much traffic a canary needs: the table of docs/canary.md.
 
-    python -m tests.experiments.canary            some minutes on one core
+    python -m tests.benchmarks.figures_canary            some minutes on one core
 
 Both arms answer equally well. Each size of the candidate's arm is drawn many times and judged by
 the function that judges production.

@@ -1,6 +1,6 @@
 """How often change points are invented, and how often found: the figures of docs/dashboard.md.
 
-    python -m tests.experiments.change_points
+    python -m tests.benchmarks.figures_change_points
 
 Histories of independent normal noise, with and without one shift in the middle; some minutes on
 one core.

@@ -1,7 +1,7 @@
 """How often watching is wrong, and how late it is: the figures of docs/watch.md.
 
-    python -m tests.experiments.watch            all tables, some ten minutes on one core
-    python -m tests.experiments.watch null       one of null, pass, late, point
+    python -m tests.benchmarks.figures_watch            all tables, some ten minutes on one core
+    python -m tests.benchmarks.figures_watch null       one of null, pass, late, point
 
 Worlds in which the truth is known, judged by the functions that judge production: conversations
 that end well with a known chance, a reference drawn from the same model, a drop at a random moment
