@@ -34,7 +34,7 @@ def remember(store: Store) -> None:
 def send(url: str, items: Sequence[Item]) -> None:
     """POST `{text, items}` as JSON: `text` is what Slack, Mattermost and others show.
 
-    Raises UserError where the address is no web address or doesn't take it.
+    Raises UserError where the address is not a web address or doesn't take it.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise UserError("a webhook begins with http:// or https://", field="--webhook")
@@ -64,7 +64,7 @@ def send(url: str, items: Sequence[Item]) -> None:
 
 
 def _name(item: Item) -> str:
-    # A count that moves by one is no news; the verdict or training it is about is.
+    # A count that moves by one is not news; the verdict or training it is about is.
     about = item.params.get("verdict") or item.params.get("training") or item.values.get("id")
     return f"{item.text}|{about or sorted(item.params.items())}|{item.values.get('metric', '')}"
 

@@ -12,7 +12,7 @@ SENTENCES: dict[str, str] = {
     "1 is full, 0 is chance.": "1 为完全一致，0 为随机水平。",
     "100% is the promoted version's own level, 0% is where the gate trips. The slope is the median "
     "of all pairs (Theil–Sen) over at most 12 verdicts: advice, no verdict.": "100% 是已批准版本的水平，0% 时闸门触发。斜率取最近至多 12 次判定的两两中位数（Theil–Sen），仅供参考，不是判定。",
-    "50% is no bias.": "50% 表示没有偏向。",
+    "50% means no bias.": "50% 表示没有偏向。",
     "Against the anchor.": "相对基准。",
     "Another protocol: the gate would not compare these two.": "评测方式不同：闸门不会比较这两次运行。",
     "Bars are 95% intervals of the paired change against the anchor, which the gate uses.": "竖条是与基准逐样本配对之差的 95% 置信区间，闸门用的就是它。",

@@ -22,7 +22,7 @@ of twenty."""
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 ALARM_WITHIN = 10
-"""Checkpoints: a margin that lasts longer at today's slope is no news."""
+"""Checkpoints: a margin that lasts longer at today's slope is not news."""
 
 
 @dataclass(frozen=True, slots=True)

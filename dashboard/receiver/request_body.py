@@ -93,7 +93,7 @@ async def read_body(request: Request, share: Share, limit: int = LIMIT) -> bytes
     except ClientDisconnect:
         raise TurnedAway(400, "the body was cut off") from None
     except zlib.error:
-        raise TurnedAway(400, "the body is no gzip") from None
+        raise TurnedAway(400, "the body is not gzip") from None
     if unpack and not unpack.eof:
         raise TurnedAway(400, "the gzip body is cut off")
     return bytes(body)

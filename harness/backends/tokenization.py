@@ -8,7 +8,7 @@ from typing import Any
 
 def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Token ids of plain text, without special tokens."""
-    # A lone surrogate, which JSON can carry, is no text that a tokenizer takes.
+    # A lone surrogate, which JSON can carry, is not text that a tokenizer takes.
     whole = text.encode("utf-8", "replace").decode("utf-8")
     return tuple(tokenizer.encode(whole, add_special_tokens=False))
 

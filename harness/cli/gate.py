@@ -313,7 +313,7 @@ def _tell_github(decision: Decision, console: Console) -> None:
 
     summary, variables = os.environ.get("GITHUB_STEP_SUMMARY"), os.environ.get("GITHUB_OUTPUT")
     if summary is None and variables is None:
-        console.print("--summary: this is no step of a GitHub workflow", style="dim")
+        console.print("--summary: this is not a step of a GitHub workflow", style="dim")
         return
     for line in annotate(decision.verdict):
         console.out(line, highlight=False)

@@ -40,7 +40,7 @@ def respond(
 
 
 def check_webhook(url: str | None) -> None:
-    """Before anything is looked at. Raises UserError where it is no web address."""
+    """Before anything is looked at. Raises UserError where it is not a web address."""
     if url is not None and not url.startswith(("http://", "https://")):
         raise UserError(
             "a webhook is a web address",

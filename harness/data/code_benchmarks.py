@@ -54,7 +54,7 @@ def read_code_tasks(data: str, folder: Path) -> list[tuple[int, Row]]:
                 else f"can't be read: {error}"
             )
             raise UserError(
-                f"this is no problem of {source}: it {what}",
+                f"this is not a problem of {source}: it {what}",
                 file=path,
                 line=number,
                 hint="give the file as it was published",

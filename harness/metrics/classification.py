@@ -98,7 +98,7 @@ class F1Macro:
 
     A response's own value is 1 where the label is right. The run's value comes from the summed
     counts (tp, fp, fn of each label, in the order of the suite), with a jackknife's uncertainty.
-    A response that is no label counts as a miss of the right one.
+    A response that is not a label counts as a miss of the right one.
     """
 
     labels: list[str]

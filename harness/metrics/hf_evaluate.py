@@ -45,7 +45,7 @@ class HfEvaluate:
     """Mean over the responses of what the module computes for one response alone.
 
     `key` is the entry of its answer that holds the value (by default the module's name, or the only
-    entry); `with_options` goes to its `compute`. Where a module's corpus value is no mean over
+    entry); `with_options` goes to its `compute`. Where a module's corpus value is not a mean over
     samples (BLEU, macro-F1), so is this one not that value: take Ratchet's own metric then.
     """
 

@@ -79,7 +79,7 @@ def json_match(answer: str, reference: str) -> float:
     """1.0 where `answer` is exactly one JSON object and equals `reference`, else 0.0.
 
     Extraction as in `parse_answer`, equality as in `same_json`. Raises NotJsonError where the
-    *reference* is no JSON object.
+    *reference* is not a JSON object.
     """
     expected = parse_answer(reference)
     try:
@@ -91,8 +91,8 @@ def json_match(answer: str, reference: str) -> float:
 def json_fields(answer: str, reference: str) -> float:
     """Share of fields that agree, 0..1: fields with an equal value over all that either side has.
 
-    A field is a path to a value that is no object and no list (an empty one is a value). A field
-    that is missing, wrong or too many costs the same. An answer that is not exactly one JSON
+    A field is a path to a value that is neither an object nor a list (an empty one is a value). A
+    field that is missing, wrong or too many costs the same. An answer that is not exactly one JSON
     object scores 0. Raises NotJsonError where the *reference* is none.
     """
     expected = _leaves(parse_answer(reference))
@@ -169,7 +169,7 @@ class JsonMatch:
 
 
 def against_references(sample: Sample, response: Response, compare: Any) -> Outcome:
-    """The best `compare(answer, reference)` over the references, unscored where one is no JSON."""
+    """The best `compare(answer, reference)` over the references, unscored where one is not JSON."""
     if not sample.references:
         return Evidence.unscored(None, "the sample has no reference")
     try:

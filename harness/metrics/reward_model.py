@@ -58,7 +58,7 @@ def _loaded(name: str) -> tuple[Any, Any]:
             field="model",
             hint="use it as a classifier, or train a reward model",
         )
-    # The classifier reads the last token that is no padding, so it must know what padding is.
+    # The classifier reads the last token that is not padding, so it must know what padding is.
     model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model
 

@@ -50,7 +50,7 @@ def similarity(
 ) -> NDArray[np.float64]:
     """Cosine of the embeddings of each answer and its reference, shape (n,), −1..1.
 
-    Higher is nearer in topic and wording. It is no judgement of truth: an answer that denies its
+    Higher is nearer in topic and wording. It is not a judgement of truth: an answer that denies its
     reference is close to it as well.
     """
     import numpy as np

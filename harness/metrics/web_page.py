@@ -58,7 +58,7 @@ def check_page(page: str) -> PageReport:
     - dead references: href="#x", for, aria-…, headers, url(#x) and the like, to an id that the
       page lacks. Other files aren't looked for: nothing is fetched.
 
-    A text without any element is no page and has every kind of fault.
+    A text without any element is not a page and has every kind of fault.
     """
     import html5lib  # type: ignore[import-untyped]
 

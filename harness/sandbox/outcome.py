@@ -171,5 +171,5 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
-        """Whether this says something of the program. `infra` does not: it is no try at all."""
+        """Whether this says something of the program. `infra` does not: it is not a try at all."""
         return self.label != "infra"

@@ -101,7 +101,7 @@ class Sandbox:
         """Judge all jobs over the workers; outcomes come in the jobs' order.
 
         What may have been the machine's doing is tried once more when all else is done, alone.
-        Raises UserError for tests that do not compile: that is no program's failure.
+        Raises UserError for tests that do not compile: that is not a program's failure.
         """
         waiting = list(jobs)
         _ = self.tier

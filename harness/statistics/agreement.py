@@ -38,7 +38,7 @@ class Agreement:
 
     @property
     def reliable(self) -> bool:
-        """At least 0.8. No value is no evidence of agreement."""
+        """At least 0.8. No value is not evidence of agreement."""
         return self.value is not None and self.value >= RELIABLE
 
 

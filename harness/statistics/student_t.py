@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float64]
 
 MANY = 10**6
 FLAT = 1e-12
-"""Relative differences below this are rounding: a spread that small is no evidence of precision."""
+"""Relative differences below this are rounding: so small a spread is not evidence of precision."""
 
 
 @dataclass(frozen=True, slots=True)

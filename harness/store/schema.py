@@ -214,7 +214,7 @@ def _text(value: Any, where: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{where} holds a lone surrogate at character {error.start}, which is no text",
+            f"{where} holds a lone surrogate at character {error.start}, which is not text",
             field=where,
             hint="decode the input with errors='replace'",
         ) from error

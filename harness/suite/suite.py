@@ -55,7 +55,7 @@ class Suite:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Per task, what two runs must share; the `gate:` block is no part of it."""
+        """Per task, what two runs must share; the `gate:` block is not part of it."""
         return {task.name: dict(task.protocol) for task in self.tasks}
 
     @property

@@ -174,7 +174,7 @@ def _going_back(place: Path, times: int) -> dict[str, object]:
     suite = place / "suite.yaml"
     task = {"data": "documents.jsonl", "text": "{{ text }}", "metrics": ["perplexity"]}
     suite.write_text(yaml.safe_dump({"name": "back", "tasks": {"documents": task}}), "utf-8")
-    # What a step costs is no part of either side: the smallest batch will do.
+    # What a step costs is not part of either side: the smallest batch will do.
     schedule = {"steps": 2, "checkpoint_every": 1, "batch_size": 1}
     with _training(place, suite, schedule) as training:
         fails = {(2, attempt): VerdictOutcome.FAIL for attempt in range(1, times + 1)}

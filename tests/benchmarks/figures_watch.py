@@ -125,7 +125,7 @@ def delays(
 
 
 def false_alarms(world: World, watcher: Watcher, months: int, seed: int, alpha: float) -> float:
-    """Alarms a month where the truth is exactly the limit: the worst of all that is no failure."""
+    """Alarms a month where the truth is exactly the limit: the worst that is not a failure."""
     rng = np.random.default_rng(seed)
     total = 0
     for _ in range(months):

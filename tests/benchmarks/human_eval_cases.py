@@ -57,5 +57,5 @@ def write(cases: list[Case], path: Path) -> None:
     """As a Python literal, for JSON knows no tuple; raises ValueError where one can't hold them."""
     text = repr([asdict(case) for case in cases])
     if ast.literal_eval(text) != [asdict(case) for case in cases]:
-        raise ValueError("a case is no plain data")
+        raise ValueError("a case is not plain data")
     path.write_text(text, encoding="utf-8")

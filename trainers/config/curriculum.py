@@ -39,7 +39,7 @@ def paced(
     generator = np.random.Generator(np.random.Philox(seed))
     keys = np.asarray(difficulty, dtype=np.float64)
     if not np.isfinite(keys).all():
-        raise UserError("a difficulty is no finite number", field=model.by)
+        raise UserError("a difficulty is not a finite number", field=model.by)
     ties = generator.permutation(len(keys))
     order = np.lexsort((ties, keys if model.first == "easy" else -keys)).tolist()
     pool: list[int] = []

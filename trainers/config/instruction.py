@@ -25,7 +25,7 @@ def instructed(
     examples: Sequence[Example], model: InstructionModel, *, seed: int
 ) -> tuple[Example, ...]:
     """The rows of one source under its template. The shots of a row depend on the seed and its own
-    name alone, and it is never among them. Raises UserError for rows that are no chat pairs.
+    name alone, and it is never among them. Raises UserError for rows that are not chat pairs.
     """
     for example in examples:
         if not example.prompt or (example.completion is None and model.style != "zero_shot"):

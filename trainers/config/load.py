@@ -180,7 +180,7 @@ def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     for name, value in where.items():
         if name not in row:
             raise templates.TemplateError(
-                f"{name!r} of `where` is no field; the row's fields are: {', '.join(row)}"
+                f"{name!r} of `where` is not a field; the row's fields are: {', '.join(row)}"
             )
         if row[name] != value and str(row[name]) != str(value):
             return False

@@ -24,7 +24,7 @@ class Traits(Protocol):
 
     @property
     def continues(self) -> bool:
-        """Whether the next stage goes on from its result: a reward model is no language model."""
+        """Whether the next stage goes on from its result (not from a reward model)."""
         ...
 
     @property

@@ -68,7 +68,7 @@ class Stage:
 class Recipe:
     """A validated recipe with its stages. How this execution is cut up over its processes
     (`sharding`), which server answers for its checkpoints (`scored_on`), and on which device they
-    are judged while it trains on (`aside`), is no part of it.
+    are judged while it trains on (`aside`), is not part of it.
     """
 
     path: Path

@@ -50,7 +50,7 @@ def check_order_and_loss(
     ewc = model.loss.ewc
     if ewc is not None and ewc.source not in {source.source for source in data.mix}:
         raise document.error(
-            f"EWC measures on {ewc.source!r}, which is no source of the mix",
+            f"EWC measures on {ewc.source!r}, which is not a source of the mix",
             (*here, "loss", "ewc", "source"),
             hint=f"its sources are {', '.join(source.source for source in data.mix)}",
         )

@@ -104,7 +104,7 @@ def _write_merged(model: Any, folder: Path, dtype: str) -> None:
     import torch
 
     merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    # PPO's value head is no part of the language model.
+    # PPO's value head is not part of the language model.
     if hasattr(merged, "value_head"):
         del merged.value_head
     merged.to(getattr(torch, dtype)).save_pretrained(folder, safe_serialization=True)
@@ -125,7 +125,7 @@ def _write_adapter(files: ModelFiles, folder: Path) -> None:
     weights = files.adapter / "adapter_model.safetensors"
     if not weights.exists():
         raise UserError(
-            "the adapter's weights are no safetensors",
+            "the adapter's weights are not safetensors",
             file=files.adapter,
             hint="load it with peft and save it again",
         )
@@ -157,7 +157,7 @@ def _make_ready(folder: Path) -> None:
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
     for shard in folder.glob("*.safetensors"):
         with safe_open(shard, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+            for name in tensors.keys():  # noqa: SIM118 - it is not a mapping
                 if names.get_name(name, try_suffixes=(".weight", ".bias")) is None:
                     raise UserError(f"llama.cpp has no name for the tensor {name}", file=folder)
     # transformers 5 writes both under new names; the converter may still look for the old ones.
@@ -178,7 +178,7 @@ def _make_ready(folder: Path) -> None:
 def _difference(
     asked: list[Any], folder: Path, files: ModelFiles, form: Form, workspace: Workspace
 ) -> float:
-    """The largest distance of two logits over the largest; infinite where one is no number."""
+    """The largest distance of two logits over the largest; infinite where one is not a number."""
     base = str(files.folder) if form == "adapter" else None
     model, tokenizer = load(resolve(str(folder), workspace, base=base))
     answered = _logits(model, tokenizer)

@@ -149,7 +149,7 @@ def _nll(model: Any, asked: list[Any]) -> float:
         count += logits.shape[0]
     mean = total / count
     if not math.isfinite(mean):
-        raise UserError("the quantised model's likelihoods are no numbers", hint="use int8")
+        raise UserError("the quantised model's likelihoods are not numbers", hint="use int8")
     return mean
 
 

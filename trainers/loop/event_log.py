@@ -85,7 +85,7 @@ class TrainingLog:
 
 
 def _finite(value: Any) -> float | None:
-    """A finite float, or None: a gradient norm can be inf, which is no number to keep."""
+    """A finite float, or None: a gradient norm can be inf, which is not a number to keep."""
     number = None if value is None else float(value)
     return number if number is not None and math.isfinite(number) else None
 

@@ -25,7 +25,7 @@ class Symptom:
 class Health:
     """Means of what was measured since the last checkpoint, against a stage's rules.
 
-    A loss or a gradient norm that is no finite number needs no rule: nothing good follows it.
+    A loss or a gradient norm that is not a finite number needs no rule: nothing good follows it.
     """
 
     rules: Mapping[str, HealthRule]
@@ -36,11 +36,13 @@ class Health:
         self._heard.clear()
 
     def hear(self, logs: Mapping[str, Any]) -> Symptom | None:
-        """Keep one step's measures; a symptom where one is no number."""
+        """Keep one step's measures; a symptom where one is not a number."""
         for name in ("loss", "grad_norm"):
             value = logs.get(name)
             if value is not None and not math.isfinite(float(value)):
-                return Symptom(f"the {_words(name)} is {float(value)}, which is no finite number")
+                return Symptom(
+                    f"the {_words(name)} is {float(value)}, which is not a finite number"
+                )
         for name, value in logs.items():
             if isinstance(value, int | float) and math.isfinite(value):
                 self._heard[name.removesuffix("/mean")].append(float(value))

@@ -72,7 +72,7 @@ def common_settings(recipe: Recipe, stage: Stage, output: Any) -> dict[str, Any]
         # Rotation would delete the last good checkpoint before it is judged: we do it ourselves.
         "save_total_limit": None,
         "logging_steps": 1,
-        # A loss that is no number must reach the health rules, not be averaged away.
+        # A loss that is not a number must reach the health rules, not be averaged away.
         "logging_nan_inf_filter": False,
         "seed": recipe.model.seed,
         "data_seed": recipe.model.seed,

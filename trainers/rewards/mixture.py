@@ -280,7 +280,7 @@ def _by_model(path: str, scale: str) -> Values:
     from harness.metrics.support.encoders import require
 
     require(path)
-    # What is no reward model is found before the first checkpoint is scored.
+    # What is not a reward model is found before the first checkpoint is scored.
     reward([({"role": "user", "content": "?"},)], ["."], model=path)
 
     def values(answers: Answers) -> list[float]:

@@ -125,7 +125,7 @@ def _trust(votes: Sequence[Row]) -> None:
     first, second, third, fourth = st.columns(4)
     if chosen:
         left = measures.wilson(sum(row["choice"] == "left" for row in chosen), len(chosen))
-        first.metric(tr("left chosen"), f"{left.value:.0%}", help=tr("50% is no bias."))
+        first.metric(tr("left chosen"), f"{left.value:.0%}", help=tr("50% means no bias."))
         first.caption(f"[{left.low:.0%}, {left.high:.0%}]")
     found = agreement(votes)
     if found.value is not None:

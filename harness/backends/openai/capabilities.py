@@ -108,7 +108,7 @@ def read_choice(answer: Any, length: int | None) -> Mapping[str, Any]:
     were sent: it added a BOS of its own, or has another tokenizer.
     """
     if not isinstance(answer, Mapping):
-        raise ShapeError("the answer is no JSON object")
+        raise ShapeError("the answer is not a JSON object")
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], Mapping):
         raise ShapeError("the answer has no single choice")
@@ -152,7 +152,7 @@ def read_echo(answer: Any, length: int) -> Echo:
     if values[0] is not None:
         raise ShapeError("the first token has a log-probability, with nothing before it")
     if not all(isinstance(v, int | float) and math.isfinite(v) and v < 1e-3 for v in values[1:]):
-        raise ShapeError("some log-probability is no finite number up to 0")
+        raise ShapeError("some log-probability is not a finite number up to 0")
     rest = [min(0.0, float(value)) for value in values[1:]]
     return Echo(tuple(rest[:-1]), str(written[-1]), rest[-1])
 

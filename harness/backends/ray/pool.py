@@ -215,7 +215,7 @@ class RayPool:
     ) -> Iterator[Any]:
         waiting = deque(batches)
         for replica in self._replicas:
-            # What a caller left unread is no answer to this one.
+            # What a caller left unread is not an answer to this one.
             replica.batch = None
         while waiting or any(replica.batch for replica in self._replicas):
             for replica in self._replicas:

@@ -248,7 +248,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a JSONL file. Raises UserError naming the line that is no object."""
+    """(line number, object) of a JSONL file. Raises UserError for a line that isn't one."""
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             row = parse_json(line, path, number)
@@ -264,7 +264,7 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
     except ValueError as error:
         place = line if line is not None else getattr(error, "lineno", None)
         raise UserError(
-            f"this is no JSON: {error}",
+            f"this is not JSON: {error}",
             file=path,
             line=place,
             hint="the file may be cut short: copy it again",
@@ -315,4 +315,4 @@ def _text(path: Path) -> str:
     except FileNotFoundError as error:
         raise UserError("there is no such file", file=path) from error
     except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise UserError("this is no text file in UTF-8", file=path) from error
+        raise UserError("this is not a text file in UTF-8", file=path) from error

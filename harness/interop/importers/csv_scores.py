@@ -90,7 +90,7 @@ def _lines(path: Path) -> Iterator[_Line]:
     except FileNotFoundError as error:
         raise UserError("there is no such file", file=path) from error
     except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"this is no CSV in UTF-8: {error}", file=path) from error
+        raise UserError(f"this is not a CSV in UTF-8: {error}", file=path) from error
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ Log = Mapping[str, Any]
 def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] = ()) -> Imported:
     """The run in one log, called `name`; `lower` names the metrics of which less is better.
 
-    Raises UserError for a log that is no log, or of an evaluation that didn't finish.
+    Raises UserError for a log that is not a log, or of an evaluation that didn't finish.
     """
     header, samples = _read(path)
     _check(path, header, samples)
@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
     if path.suffix == ".json":
         content = read_json(path)
         if not isinstance(content, dict) or "eval" not in content:
-            raise UserError("this is no log of Inspect", file=path, field="eval")
+            raise UserError("this is not a log of Inspect", file=path, field="eval")
         return content, list(content.get("samples") or [])
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
         raise UserError("there is no such file", file=path) from error
     except (IsADirectoryError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise UserError(
-            f"this is no log of Inspect: {error}", file=path, hint="name an .eval or .json file"
+            f"this is not a log of Inspect: {error}", file=path, hint="name an .eval or .json file"
         ) from error
 
 

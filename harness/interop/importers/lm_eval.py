@@ -1,7 +1,7 @@
 """Imports lm-eval's results that were written with `--log_samples`.
 
 Every metric is imported only where its value, computed again from the samples, is the value that
-lm-eval reported; what is no mean of its samples (corpus BLEU, F1) is left out with that reason.
+lm-eval reported; what is not a mean of its samples (corpus BLEU, F1) is left out with that reason.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_lm_eval(place: Path, *, name: str | None = None) -> Imported:
     path = _results_file(place)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise UserError("this is no results file of lm-eval", file=path, field="results")
+        raise UserError("this is not a results file of lm-eval", file=path, field="results")
     results = _Results(path, content)
     found = _STAMP.fullmatch(path.name)
     stamp = found.group(1) if found else ""

@@ -27,7 +27,7 @@ _STANDS_FOR_ITSELF = (
     ast.With,
 )
 _TRIES = 200
-"""How many cuts are tried in one answer: prose of ten thousand lines is no program."""
+"""How many cuts are tried in one answer: prose of ten thousand lines is not a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ def extract_code(answer: str, *, entry_point: str | None = None, prompt: str = "
     Of several fenced blocks the last that defines the entry point is taken, with the earlier ones
     whose definitions it uses; blocks in other languages, shell sessions and sample outputs are
     passed over. Without fences the longest run of lines that is Python is cut out of the prose.
-    What a model only thought (`<think>`) is no answer. Never repairs: a wrong indent, a full-width
-    comma in the code are the model's, and a block that doesn't compile is returned as it is, so
-    that the sandbox says what is wrong with it.
+    What a model only thought (`<think>`) is not an answer. Never repairs: a wrong indent, a
+    full-width comma in the code are the model's, and a block that doesn't compile is returned as
+    it is, so that the sandbox says what is wrong with it.
     """
     text = _spoken(answer)
     blocks = [block for block in _blocks(text) if block.may_be_python and block.code.strip()]

@@ -112,7 +112,7 @@ def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[A
             why = (
                 str(error).splitlines()[0]
                 if Path(name).exists()
-                else ("it is no folder, not in the local cache, and not to be had from the hub")
+                else ("it is not a folder, not in the local cache, and not to be had from the hub")
             )
             raise UserError(
                 f"the model {name} can't be loaded: {why}",
@@ -142,7 +142,7 @@ def _on_hub(name: str) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars: a metric is no place for them."""
+    """Without transformers' progress bars: a metric is not a place for them."""
     from transformers.utils import logging as module
 
     logging: Any = module

@@ -79,7 +79,7 @@ def receive(
     try:
         return json.loads(body, object_hook=hook)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise Garbled(f"a message that is no message: {type(error).__name__}") from None
+        raise Garbled(f"a message that is not a message: {type(error).__name__}") from None
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:

@@ -15,7 +15,7 @@ NATIVE_BITS = 1024
 
 
 class Unsendable(Exception):
-    """A value that is no plain data."""
+    """A value that is not plain data."""
 
 
 class TooDeep(Unsendable):
@@ -27,7 +27,7 @@ def _integer(value: int) -> Any:
 
 
 Other = Callable[[Any], Any]
-"""What becomes of a value that is no plain data: a tagged object, or Unsendable is raised."""
+"""What becomes of a value that is not plain data: a tagged object, or Unsendable is raised."""
 
 Packer = Callable[[Any, Other, int], Any]
 

@@ -164,7 +164,7 @@ def _sound(text: str, name: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise Refused(
-            f"{name} holds a lone surrogate at character {error.start}, which is no text", name
+            f"{name} holds a lone surrogate at character {error.start}, which is not text", name
         ) from None
     return text
 
@@ -251,7 +251,7 @@ def _parsed(value: Any) -> datetime:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise Refused(
-            "observed_at is no moment: use ISO 8601 with a time zone, or seconds since 1970",
+            "observed_at is not a moment: use ISO 8601 with a time zone, or seconds since 1970",
             "observed_at",
         ) from None
     raise Refused("observed_at has no time zone", "observed_at")

@@ -64,7 +64,7 @@ class Figures:
 
     Times are in seconds; quantiles are right within 1%, None where nothing has that field.
     `tokens_per_s` is of one request, output tokens over latency, not of the whole service.
-    Feedback that came by itself counts in the hour in which it was given, and is no request.
+    Feedback that came by itself counts in the hour in which it was given, and is not a request.
     """
 
     line: str | None

@@ -81,7 +81,7 @@ def check_ramp(ramp: tuple[float, ...]) -> tuple[float, ...]:
     fine = all(FINEST <= share <= 1 for share in ramp)
     if not ramp or not rising or not fine or ramp[0] == 1:
         raise UserError(
-            f"{', '.join(f'{share:g}' for share in ramp) or 'nothing'} is no ramp",
+            f"{', '.join(f'{share:g}' for share in ramp) or 'nothing'} is not a ramp",
             field="--ramp",
             hint="shares that rise, from 0.0001 to 1, like 0.01,0.1,0.5,1",
         )

@@ -1,4 +1,4 @@
-"""Metrics that are no plain means: corpus values, quantiles, fixed problems, timings."""
+"""Metrics that are not plain means: corpus values, quantiles, fixed problems, timings."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_a_prompt_and_a_rater_both_cluster():
     ("votes", "options", "message"),
     [
         (table(("a", "b"), columns=("left", "right")), {}, "no column 'choice'"),
-        (table(("a", "b", "best")), {}, "'best' is no choice"),
+        (table(("a", "b", "best")), {}, "'best' is not a choice"),
         (table(("a", "a", "left")), {}, "against itself"),
         (table(("a", None, "left")), {}, "lacks the name"),
         (table(("a", "b", "both_bad")), {}, "no vote ranks"),

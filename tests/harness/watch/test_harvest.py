@@ -294,7 +294,7 @@ def test_harvest_review_and_write_as_verbs(store, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"to": "sweet"}, "'sweet' is no goal"),
+        ({"to": "sweet"}, "'sweet' is not a goal"),
         ({"to": "suite", "limit": 5}, "--limit goes with a line"),
         ({"to": "suite", "suite_share": 0.5}, "--suite-share goes with a line"),
         ({"line": LINE, "out": Path("x.jsonl")}, "--out goes with --to"),

@@ -96,7 +96,7 @@ def test_going_back_is_exact_and_survives_a_kill(
         assert state["rollbacks"] == (0 if name == "clean" else 1)
         ends.append(digest)
     assert ends[0] == ends[1] == ends[2]
-    # The state is in two parts, and the scripts that DeepSpeed leaves are no part of the model.
+    # The state is in two parts, and the scripts that DeepSpeed leaves are not part of the model.
     [home] = (tmp_path / "back" / "home" / "trainings").iterdir()
     last = home / "checkpoints" / "step-000012"
     assert len(list(last.glob("global_step12/*optim_states.pt"))) == 2

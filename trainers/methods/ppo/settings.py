@@ -24,7 +24,7 @@ LARGEST_BATCH = 4096
 
 def period(stage: Any) -> int:
     """K, the optimizer steps that learn from one rollout. A state between two of its multiples
-    can't be gone back to, because its rollout is no part of a checkpoint.
+    can't be gone back to, because its rollout is not part of a checkpoint.
     """
     return int(stage.ppo.epochs * stage.ppo.minibatches)
 
