@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,15 +14,12 @@ from harness.cli.progress import bars
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.comparison.looks import Extend
     from harness.comparison.verdict_log import Decision
-    from harness.core.types import Run, VerdictOutcome
-    from harness.core.workspace import Workspace
+    from harness.core.types import VerdictOutcome
     from harness.evaluation.plan import Extent
-    from harness.gate.policy import GatePolicy
+    from harness.evaluation.runner import RunReport
     from harness.ratings.verdict import Standing
     from harness.store.store import Store
-    from harness.suite.suite import Suite
 
 
 def gate(
@@ -77,24 +74,37 @@ def gate(
     """Compare a candidate with an anchor. Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable."""
     from rich.console import Console
 
+    from harness.comparison.service import gate as decide
     from harness.core.workspace import Workspace
     from harness.report.console import asked
     from harness.store.store import Store
 
     console = Console()
-    workspace = Workspace.at().ensure()
-    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
-        parties = _Parties(workspace, store, console, suite, policy, (device, dtype), seed, limit)
-        stored = parties.party(candidate), parties.party(against)
-        if stored[0] is not None and stored[1] is not None:
-            decision = _decide_stored(parties, stored[1], stored[0])
-        else:
-            decision = _decide(parties, candidate, against)
+    told = _Told(console)
+    with Store(
+        Workspace.at().ensure(), on_wait=lambda text: console.print(text, style="dim")
+    ) as store:
+        with bars(console) as progress:
+            decision = decide(
+                candidate,
+                against,
+                store=store,
+                suite=suite,
+                policy=policy,
+                limit=limit,
+                seed=seed,
+                device=device,
+                dtype=dtype,
+                on_look=told.look,
+                on_scored=told.scored,
+                progress=progress,
+                say=told.say,
+            )
         people = _ask_people(store, humans, decision)
     _show(decision, console, samples=10 if samples else 0)
     j, looks = decision.verdict.look
     console.print(
-        f"spent: {asked(parties.generated, parties.read)}, look {j} of {looks}",
+        f"spent: {asked(told.generated, told.read)}, look {j} of {looks}",
         style="dim",
         highlight=False,
     )
@@ -107,136 +117,22 @@ def gate(
     raise typer.Exit(outcome.exit_code)
 
 
-def _decide(parties: _Parties, candidate: str, against: str) -> Decision:
-    """Score what is missing on either side, look by look."""
-    from harness.comparison.calibrations import calibrated
-    from harness.comparison.looks import decide_by_looks
-
-    suite = parties.suite_for(candidate, against)
-    policy, notes = calibrated(parties.store, suite.digest, parties.policy_for(suite))
-    looks = policy.looks or (1.0,)
-    with bars(parties.console) as progress:
-        parties.progress = progress
-        return decide_by_looks(
-            parties.extend(candidate, suite),
-            {"anchor": parties.party(against) or parties.extend(against, suite)},
-            suite,
-            parties.store,
-            policy,
-            looks=looks,
-            notes=notes,
-            on_look=parties.on_look,
-        )[0]
-
-
-def _decide_stored(parties: _Parties, anchor: Run, candidate: Run) -> Decision:
-    """Both runs are here, with all their samples: no suite and no model is needed."""
-    from harness.comparison.calibrations import calibrated
-    from harness.comparison.stored_runs import decide_stored
-
-    policy, said = parties.policy_of_runs(anchor, candidate)
-    policy, notes = calibrated(parties.store, anchor.suite_digest, policy)
-    notes = {"policy": said, **notes}
-    return decide_stored(parties.store, "anchor", anchor, candidate, policy, notes=notes)
-
-
 @dataclass
-class _Parties:
-    """The two sides of a comparison, each a stored run or a model that is scored as needed."""
+class _Told:
+    """What the terminal says while a comparison goes on, and what was asked of models in all."""
 
-    workspace: Workspace
-    store: Store
     console: Console
-    suite: Path | None
-    policy: Path | None
-    hardware: tuple[str, str]
-    seed: int
-    limit: int | None
-    progress: Any = field(default=lambda stage, done, total: None)
-    known: dict[str, Run | None] = field(default_factory=dict)
     generated: int = 0
     read: int = 0
 
-    def party(self, name: str) -> Run | None:
-        """The stored run of that name; None where it names a model."""
-        from harness.evaluation.references import find_named_run
+    def say(self, text: str) -> None:
+        self.console.print(text, style="dim", markup=False)
 
-        if name not in self.known:
-            self.known[name] = find_named_run(name, self.store)
-        return self.known[name]
+    def scored(self, report: RunReport) -> None:
+        self.generated += report.generated
+        self.read += report.read
 
-    def suite_for(self, *names: str) -> Suite:
-        from harness.core.errors import UserError
-        from harness.evaluation.references import suite_of
-        from harness.suite.load import load_suite
-
-        if self.suite is not None:
-            return load_suite(self.suite)
-        for name in names:
-            run = self.party(name)
-            if run is not None:
-                return load_suite(suite_of(run, self.store))
-        raise UserError("on which suite?", field="--suite", hint="name it with --suite FILE")
-
-    def policy_for(self, suite: Suite) -> GatePolicy:
-        from harness.comparison.stored_runs import read_policy
-
-        names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
-        return suite.policy if self.policy is None else read_policy(self.policy, names)
-
-    def policy_of_runs(self, anchor: Run, candidate: Run) -> tuple[GatePolicy, str]:
-        """A named file's policy, else that of the suite the anchor was scored on if that is
-        here, else the default; and a word on which it is.
-        """
-        from harness.comparison.stored_runs import metrics_of, read_policy
-        from harness.core.errors import UserError
-        from harness.evaluation.references import suite_of
-        from harness.gate.policy import GatePolicy
-
-        path = self.policy or self.suite
-        if path is not None:
-            return read_policy(path, metrics_of(anchor)), f"of {path.name}"
-        for run in (anchor, candidate):
-            try:
-                path = suite_of(run, self.store)
-            except UserError:
-                continue
-            return read_policy(path, metrics_of(anchor)), f"of {path.name}"
-        return GatePolicy(), "the default: every metric required, margin 5%"
-
-    def extend(self, name: str, suite: Suite) -> Extend:
-        """Scores the model of that name as far as a look asks; a stored run stays as it is."""
-        from harness.evaluation.open_model import Hardware, open_model
-        from harness.evaluation.runner import score
-
-        run = self.party(name)
-        if run is not None:
-            return lambda extent: run
-        model = open_model(
-            name,
-            self.workspace,
-            self.store,
-            hardware=Hardware.choose(*self.hardware),
-            say=lambda text: self.console.print(text, style="dim", markup=False),
-        )
-
-        def scored(extent: Extent) -> Run:
-            report = score(
-                model,
-                suite,
-                self.store,
-                seed=self.seed,
-                limit=self.limit,
-                extent=extent,
-                progress=self.progress,
-            )
-            self.generated += report.generated
-            self.read += report.read
-            return report.run
-
-        return scored
-
-    def on_look(self, look: int, looks: int, extent: Extent) -> None:
+    def look(self, look: int, looks: int, extent: Extent) -> None:
         if looks > 1:
             self.console.print(
                 f"Look {look} of {looks}: {extent.responses} × the sampled answers, "

@@ -68,6 +68,9 @@ def promote(
 
     The first of a line is asked for the suite's absolute requirements only.
     """
+    from harness.comparison.service import suite_of_any
+    from harness.suite.load import load_suite
+
     baselines = _baselines(baselines)
     with open_workspace() as (store, registry, console):
         folder = Path(checkpoint)
@@ -76,7 +79,10 @@ def promote(
         if before is not None and before.digest == digest:
             _show(console, before, "promoted already")
             return
-        loaded = None if verdict else _suite_of(store, registry, suite, digest, before)
+        loaded = None
+        if verdict is None:
+            scored = (registry.run_of(digest), before.run_id if before is not None else None)
+            loaded = suite_of_any(store, scored) if suite is None else load_suite(suite)
         confirmed = None
         if verdict is not None and not override:
             _check_verdict(store, registry, line, digest, verdict, console)
@@ -113,30 +119,6 @@ def promote(
             console.print("no bundle: this checkpoint was never scored", style="yellow")
         elif promoted.run_id is not None:
             console.print("no bundle was written: name a folder with --baselines", style="dim")
-
-
-def _suite_of(
-    store: Store,
-    registry: Registry,
-    named: Path | None,
-    digest: str,
-    before: PromotedVersion | None,
-) -> Suite | None:
-    """The suite to decide on: the named one, the candidate's run's, or the promoted one's."""
-    from harness.evaluation.references import suite_of
-    from harness.store.runs import find_run
-    from harness.suite.load import load_suite
-
-    if named is not None:
-        return load_suite(named)
-    for run_id in (registry.run_of(digest), before.run_id if before is not None else None):
-        run = find_run(store, run_id) if run_id else None
-        if run is None:
-            continue
-        rows = store.query("SELECT suite_path FROM runs WHERE run_id = ?", [run.id])
-        if rows[0]["suite_path"]:
-            return load_suite(suite_of(run, store))
-    return None
 
 
 def _confirm(

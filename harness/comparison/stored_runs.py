@@ -6,7 +6,7 @@ the runs' own, and the policy comes from a file or is the default.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from harness.core.yaml_file import load_yaml, validate
 from harness.gate.decision import decide
 from harness.gate.improvement import improved
 from harness.gate.metric_scores import MetricScores
-from harness.gate.policy import GatePolicy, GatePolicyModel
+from harness.gate.policy import GatePolicy, GatePolicyModel, policy_from_mapping
 from harness.store import runs
 from harness.store.store import Store
 
@@ -44,16 +44,32 @@ def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
     document = load_yaml(path, what="policy")
     inside = "gate" in document.data or "tasks" in document.data
     model = validate(_WithGate, document).gate if inside else validate(GatePolicyModel, document)
-    known = {*metrics, *(name.rpartition("/")[2] for name in metrics)}
-    for name in model.metrics:
-        if name not in known:
-            place = ("gate", "metrics", name) if inside else ("metrics", name)
-            raise document.error(
-                f"the policy names a metric that the runs don't have: {name!r}",
-                place,
-                hint=f"they have: {', '.join(sorted(metrics))}",
-            )
+    for problem, name, hint in _named_in_vain(model.metrics, metrics):
+        place = ("gate", "metrics", name) if inside else ("metrics", name)
+        raise document.error(problem, place, hint=hint)
     return model.to_policy()
+
+
+def policy_over(given: GatePolicy | Mapping[str, Any], metrics: Collection[str]) -> GatePolicy:
+    """A policy, or the keys of a `gate:` block as a mapping, over the `metrics` there are.
+
+    Raises UserError with the field, also for a metric that the policy names in vain.
+    """
+    policy = given if isinstance(given, GatePolicy) else policy_from_mapping(given)
+    for problem, name, hint in _named_in_vain(policy.metrics, metrics):
+        raise UserError(problem, field=f"gate.metrics.{name}", hint=hint)
+    return policy
+
+
+def _named_in_vain(
+    named: Collection[str], metrics: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """What is wrong, the metric's name, and a hint, for each that the runs don't have."""
+    known = {*metrics, *(name.rpartition("/")[2] for name in metrics)}
+    for name in named:
+        if name not in known:
+            problem = f"the policy names a metric that the runs don't have: {name!r}"
+            yield problem, name, f"they have: {', '.join(sorted(metrics))}"
 
 
 def metrics_of(run: Run) -> list[str]:
@@ -149,12 +165,3 @@ def _slices(
         }
         for name in fields
     }
-
-
-def require_runs(anchor: Run | None, candidate: Run | None) -> tuple[Run, Run]:
-    """Both, where both are stored. Raises UserError otherwise."""
-    if anchor is None or candidate is None:
-        raise UserError(
-            "on which suite?", field="--suite", hint="a model is scored on one: --suite FILE"
-        )
-    return anchor, candidate

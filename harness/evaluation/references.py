@@ -5,15 +5,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from harness.core.types import Run
 from harness.store import runs
 from harness.store.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_named_run(name: str, store: Store) -> Run | None:
@@ -28,16 +24,20 @@ def find_named_run(name: str, store: Store) -> Run | None:
     return None
 
 
+def suite_path(run: Run, store: Store) -> Path | None:
+    """Where the suite was that a run was scored on; None for a run that was scored elsewhere."""
+    rows = store.query("SELECT suite_path FROM runs WHERE run_id = ?", [run.id])
+    place = rows[0]["suite_path"] if rows else None
+    return Path(place) if place else None
+
+
 def suite_of(run: Run, store: Store) -> Path:
     """The suite file that a run was scored on. Raises UserError where it is gone."""
-    rows: list[dict[str, Any]] = store.query(
-        "SELECT suite_path FROM runs WHERE run_id = ?", [run.id]
-    )
-    path = Path(rows[0]["suite_path"] or "")
+    path = suite_path(run, store)
+    if path is None:
+        what = f"run {run.id} came here without its suite"
+        raise UserError(what, hint="name it with --suite FILE")
     if not path.is_file():
-        raise UserError(
-            f"the suite of run {run.id} is not where it was",
-            file=path,
-            hint="name it with --suite FILE",
-        )
+        what = f"the suite of run {run.id} is not where it was"
+        raise UserError(what, file=path, hint="name it with --suite FILE")
     return path

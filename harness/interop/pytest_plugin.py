@@ -11,7 +11,6 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.comparison.verdict_log import Decision
-    from harness.core.types import Run
     from harness.core.workspace import Workspace
     from harness.evaluation.runner import RunReport
     from harness.store.store import Store
@@ -72,46 +71,24 @@ class Ratchet:
         limit: int | None = None,
         seed: int = 0,
     ) -> Gated:
-        """Compare a candidate with an anchor as `ratchet gate` does: by the suite's looks, scoring
-        what is missing. Both are named as everywhere; a run or bundle brings its suite.
+        """Compare a candidate with an anchor as `ratchet gate` does: two stored runs as they are,
+        and otherwise by the suite's looks, scoring what is missing. Both are named as everywhere;
+        a run or bundle brings its suite.
         """
-        from harness.comparison.calibrations import calibrated
-        from harness.comparison.looks import decide_by_looks
-        from harness.evaluation.references import find_named_run, suite_of
+        from harness.comparison.service import gate
 
-        parties = {name: find_named_run(str(name), self.store) for name in (candidate, against)}
-        if suite is None:
-            known = next((run for run in parties.values() if run is not None), None)
-            if known is None:
-                raise TypeError("gate() of two models needs suite=")
-            suite = suite_of(known, self.store)
-        loaded = self._suite(suite)
-        policy, notes = calibrated(self.store, loaded.digest, loaded.policy)
-        sides = {
-            name: self._extend(name, run, loaded, limit, seed) for name, run in parties.items()
-        }
-        (decision,) = decide_by_looks(
-            sides[candidate],
-            {"anchor": sides[against]},
-            loaded,
-            self.store,
-            policy,
-            looks=policy.looks or (1.0,),
-            notes=notes,
+        device, dtype = self.hardware
+        decision = gate(
+            candidate,
+            against,
+            store=self.store,
+            suite=None if suite is None else self._suite(suite),
+            limit=limit,
+            seed=seed,
+            device=device,
+            dtype=dtype,
         )
         return Gated(decision)
-
-    def _extend(
-        self, name: str | Path, run: Run | None, suite: Suite, limit: int | None, seed: int
-    ) -> Any:
-        from harness.evaluation.runner import score
-
-        if run is not None:
-            return lambda extent: run
-        model = self._candidate(name)
-        return lambda extent: (
-            score(model, suite, self.store, limit=limit, seed=seed, extent=extent).run
-        )
 
     def _candidate(self, name: str | Path) -> Any:
         from harness.evaluation.open_model import Hardware, open_model
