@@ -8,7 +8,9 @@ import pytest
 
 from harness.cli.app import main
 from harness.core.workspace import Workspace
+from harness.models.resolve import ModelFiles
 from harness.store.store import Store
+from trainers.checkpoints.lookup import training_id
 from trainers.config.contamination import check_recipe
 from trainers.config.data_plan import make_plan
 from trainers.config.load import load_recipe
@@ -20,6 +22,28 @@ SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 TRAINED = [name for name in SHIPPED if name != "quickstart"]
 
 
+# As they were when these recipes shipped first. A recipe of another digest is another training:
+# what somebody began would begin again, and what is recorded of it would be found no more.
+NAMES = {
+    "dpo": ("838ab0edac396d41", ["dpo-bb12d624fc"]),
+    "grpo": ("00b20c99d0649010", ["grpo-fb00900496"]),
+    "kto": ("d1b0c4186d99a8e6", ["kto-401d38994f"]),
+    "pipeline": (
+        "12ef05988ca391be",
+        [
+            "pipeline.domain-d3512edf32",
+            "pipeline.intents-0bdaa0c345",
+            "pipeline.form-b6c2686b6d",
+            "pipeline.reinforce-896ee8fec4",
+        ],
+    ),
+    "ppo": ("4d88b2db243d43fa", ["ppo-9d322e031b"]),
+    "quickstart": ("b60073ff49486071", ["quickstart-450218d492"]),
+    "reward": ("a9a6f92e42c89250", ["reward-db75937e8c"]),
+    "rloo": ("391d7f8b27a23bf6", ["rloo-07df9b6bcf"]),
+}
+
+
 def test_there_is_a_recipe_for_every_trainer() -> None:
     recipes = [load_recipe(RECIPES / f"{name}.yaml") for name in SHIPPED]
     assert {stage.model.trainer for recipe in recipes for stage in recipe.stages} == set(METHODS)
@@ -29,6 +53,14 @@ def test_the_quickstart_learns_from_the_same_rows_as_ever() -> None:
     """Its results are printed in the README; another plan would be another training."""
     [stage] = load_recipe(RECIPES / "quickstart.yaml").stages
     assert make_plan(stage, spare=3).digest == "612a5d78966ab4f4"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_is_the_same_training_as_ever(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    base = ModelFiles("base", Path("base"), None, "0" * 64)
+    ids = [training_id(recipe, stage, base) for stage in recipe.stages]
+    assert (recipe.digest, ids) == NAMES[name]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
