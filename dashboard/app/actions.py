@@ -24,7 +24,6 @@ from harness.core.escape import visible
 from harness.core.workspace import Workspace
 
 TIMEOUT_S = 3_600
-_RATCHET = "from harness.cli.app import run; run()"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -120,7 +119,7 @@ def _last_verdict(run_id: str) -> str | None:
 def _run(words: Sequence[str]) -> bool:
     """Run a verb of `ratchet` and show what it said. Returns whether it exited with 0."""
     home = str(Workspace.at().home)
-    command = [sys.executable, "-c", _RATCHET, "--home", home, *words]
+    command = [sys.executable, "-m", "harness", "--home", home, *words]
     with st.spinner(tr("working …")):
         done = subprocess.run(
             command, env=_actor(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False

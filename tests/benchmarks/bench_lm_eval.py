@@ -282,9 +282,8 @@ def _our_suite(items: dict[str, Any], place: Path) -> Path:
 def _our_command(folder: Path, suite: Path, place: Path) -> list[str]:
     # A home of its own each time: nothing is remembered, neither digests nor answers.
     home = tempfile.mkdtemp(dir=place)
-    program = "from harness.cli.app import main; main()"
     score = ["score", str(folder), "--suite", str(suite), "--dtype", "float32", "--device", "cpu"]
-    return [sys.executable, "-c", program, "--home", home, *score]
+    return [sys.executable, "-m", "harness", "--home", home, *score]
 
 
 def _their_tasks(items: dict[str, Any], place: Path) -> Path:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RATERS, PER_SECOND = 20, 4.0
-SERVE = "import sys; from harness.cli.app import main; sys.exit(main(sys.argv[1:]))"
 
 PEER = """
 import asyncio, json, sys, threading
@@ -93,7 +92,7 @@ def load(home: Path, *, turns: int, per_second: float = PER_SECOND) -> list[floa
     world.store.close()
     kept: list[str] = []
     latencies: list[float] = []
-    program = [sys.executable, "-c", SERVE, "rate", "serve", "--port", "0"]
+    program = [sys.executable, "-m", "harness", "rate", "serve", "--port", "0"]
     with _Server([*program, "--home", str(world.workspace.home)]) as server:
 
         def rate(name: str, pause: Callable[[], None]) -> None:

@@ -22,7 +22,6 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-that-is-long-enough"
 SENDERS = 32
-RATCHET = "from harness.cli.app import run; run()"
 
 PROMPT = (
     "Hello, my order 20261122-4711 has not arrived yet, could you please check what happened? "
@@ -85,7 +84,7 @@ def acknowledged(
 
 @contextlib.contextmanager
 def _ours(home: Path) -> Iterator[int]:
-    command = [sys.executable, "-c", RATCHET, "watch", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "harness", "watch", "serve", "--port", "0"]
     variables = {"RATCHET_HOME": str(home), "RATCHET_WATCH_TOKENS": TOKEN}
     with _served(command, variables) as port:
         yield port

@@ -26,9 +26,8 @@ def free_port() -> int:
 @contextmanager
 def dashboard(home: Path, port: int, *options: str) -> Iterator[None]:
     """The dashboard of a workspace on a port, while it answers."""
-    code = "from harness.cli.app import run; run()"
     program = subprocess.Popen(
-        [sys.executable, "-c", code, "dashboard", "--port", str(port), *options],
+        [sys.executable, "-m", "harness", "dashboard", "--port", str(port), *options],
         env={**os.environ, HOME_VARIABLE: str(home)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -134,7 +134,7 @@ def test_a_model_that_breaks_in_production_is_taken_back(
     with (
         program(str(Path(__file__).with_name("pointer_server.py")), str(line), str(flaw),
                 home=home) as server,
-        program("-c", "from harness.cli.app import run; run()", "watch", "serve", "--port", "0",
+        program("-m", "harness", "watch", "serve", "--port", "0",
                 home=home) as receiver,
         hook() as (url, heard),
     ):  # fmt: skip

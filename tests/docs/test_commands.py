@@ -20,7 +20,6 @@ from tests.harness.watch.watch_builders import LINE, Line
 from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from harness.cli.app import main; sys.exit(main(sys.argv[1:]))"
 COMMAND = re.compile(r"^\s*(ratchet [^\n]*?)(?:\s{2,}#[^\n]*)?$", re.MULTILINE)
 FENCED = re.compile(r"^```(?:sh|bash)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -177,7 +176,7 @@ def stopped(reader: Reader, words: list[str]) -> tuple[int, str]:
     """Begin it, wait for its first word, and stop it."""
     port = ["--port", "0"] if "serve" in words else []
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", PROGRAM, *words, *port, "--home", ".ratchet"],
+        [sys.executable, "-u", "-m", "harness", *words, *port, "--home", ".ratchet"],
         cwd=reader.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -36,6 +36,8 @@ from trainers.methods.base import method_of
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+PROCESS = "trainers.loop.background_process"
+
 LAG = 2
 """How many checkpoints may be undecided before the training waits. A late FAIL then takes back the
 segment that led to it and two more at most."""
@@ -150,9 +152,8 @@ class BackgroundJudge:
 
         self._pipe, theirs = Pipe()
         # Not a process of multiprocessing's: that would run the caller's own script once more.
-        command = f"from trainers.loop.background_judge import serve; serve({theirs.fileno()})"
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", command],
+            [sys.executable, "-P", "-m", PROCESS, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=_environment(),
             stdin=subprocess.DEVNULL,

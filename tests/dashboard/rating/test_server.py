@@ -241,10 +241,9 @@ class Server:
     """`ratchet rate serve` in a process of its own."""
 
     def __init__(self, world, port=0):
-        code = "import sys; from harness.cli.app import main; sys.exit(main(sys.argv[1:]))"
         home = str(world.workspace.home)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "rate", "serve", "--port", str(port), "--home", home],
+            [sys.executable, "-m", "harness", "rate", "serve", "--port", str(port), "--home", home],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

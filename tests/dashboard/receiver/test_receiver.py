@@ -21,7 +21,6 @@ from harness.store.store import Store
 
 TOKEN = "a-token-that-is-long-enough"
 OTHER = "another-token-for-rotation"
-RATCHET = "from harness.cli.app import run; run()"
 NUMBER = count()
 
 
@@ -31,7 +30,7 @@ class Served:
     def __init__(self, home, *options):
         self.home = home
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RATCHET, "watch", "serve", "--port", "0", *options],
+            [sys.executable, "-m", "harness", "watch", "serve", "--port", "0", *options],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "RATCHET_HOME": str(home),

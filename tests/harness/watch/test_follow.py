@@ -18,8 +18,6 @@ from harness.watch.intake import files as follow
 from harness.watch.intake.files import Follower, read_stream
 from harness.watch.intake.intake import Intake
 
-RATCHET = "from harness.cli.app import run; run()"
-
 
 def line(name, **more):
     return json.dumps({"observation_id": name, "line": "bot", "response": "fine", **more}) + "\n"
@@ -185,7 +183,7 @@ def test_the_verb_says_what_it_took_and_ends_with_three_where_it_took_nothing(tm
 
     def ratchet():
         return subprocess.run(
-            [sys.executable, "-c", RATCHET, "watch", "ingest", str(log)],
+            [sys.executable, "-m", "harness", "watch", "ingest", str(log)],
             capture_output=True, text=True, check=False,
             env={**os.environ, "RATCHET_HOME": str(tmp_path / "home")},
         )  # fmt: skip

@@ -28,7 +28,6 @@ from trainers.methods.preference import KTO, Mismatched, Neighbours
 from trainers.methods.trainer_arguments import per_process
 
 ROOT = Path(__file__).parents[3]
-COMMAND = "import sys\nfrom harness.cli.app import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
 def launch(
@@ -39,8 +38,6 @@ def launch(
     options: tuple[str, ...] = (),
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    script = folder / "command.py"
-    script.write_text(COMMAND, encoding="utf-8")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,7 +45,7 @@ def launch(
     topology = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
     words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
     return subprocess.run(
-        [*torchrun, *topology, "--master-port", str(port), str(script), *words],
+        [*torchrun, *topology, "--master-port", str(port), "-m", "harness", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,

@@ -23,7 +23,7 @@ from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import Quiet, weights
 from trainers.checkpoints.state import TrainingState, load_state
 from trainers.config.load import load_recipe
-from trainers.loop.background_judge import LAG, require_background_device
+from trainers.loop.background_judge import LAG, PROCESS, require_background_device
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.judge import Opinion
 from trainers.methods.base import method_of
@@ -88,7 +88,7 @@ def warm() -> Iterator[Warm]:
 def judges(training: psutil.Process | None = None) -> list[psutil.Process]:
     """The second processes of a training, by default of one in this process."""
     children = (training or psutil.Process()).children()
-    return [child for child in children if "trainers.loop.background_judge" in str(child.cmdline())]
+    return [child for child in children if PROCESS in child.cmdline()]
 
 
 def assert_the_same_end(found: GatedTraining, wanted: GatedTraining) -> None:
