@@ -26,25 +26,25 @@ INCOMPARABLE, INCONCLUSIVE = VerdictOutcome.INCOMPARABLE, VerdictOutcome.INCONCL
 
 def headline(verdict: Verdict) -> str:
     """The verdict in one sentence."""
-    deciding = [row for row in verdict.rows if row.role != "advisory" and row.arm != "waived"]
+    deciding = [row for row in verdict.rows if row.binding]
     required = [row for row in deciding if row.required]
     if verdict.outcome is FAIL and verdict.failing():
-        failed = sorted(verdict.failing(), key=lambda row: _or_one(row.p_adjusted))
+        failed = sorted(verdict.failing(), key=lambda row: _or_one(row.decided.p_adjusted))
         more = f"同样未通过：{_names(failed[1:])}。" if len(failed) > 1 else ""
         return f"未通过：{why(failed[0])}{more}"
     if verdict.outcome is INCOMPARABLE:
         first = next((row for row in deciding if row.outcome is INCOMPARABLE), None)
         return f"不可比较：{why(first)}" if first else f"不可比较：{verdict.headline}"
     if verdict.outcome is PASS:
-        wide = [row for row in required if (row.pass_margin or 0) > (row.margin or 0)]
-        widest = max(wide, key=lambda row: row.pass_margin or 0, default=None)
-        at = f"（{share(widest.pass_margin or 0)}）" if widest else ""
+        wide = [row for row in required if row.allowed.widened]
+        widest = max(wide, key=lambda row: row.allowed.pass_margin or 0, default=None)
+        at = f"（{share(widest.allowed.pass_margin or 0)}）" if widest else ""
         note = why(widest) if widest else ""
         return f"通过{at}：{len(required)} 项必需检查全部在余量之内。{note}"
     open_rows = [row for row in required if row.outcome is not PASS]
     if not open_rows:
         return "尚无定论：没有必需的指标，因此无从通过。"
-    most = max(open_rows, key=lambda row: _or_one(row.p_within))
+    most = max(open_rows, key=lambda row: _or_one(row.decided.p_within))
     many = len(required) > 1
     count = f"（{len(required)} 项必需检查中有 {len(open_rows)} 项未定）" if many else ""
     return f"尚无定论：{why(most)[:-1]}{count}。"
@@ -52,24 +52,25 @@ def headline(verdict: Verdict) -> str:
 
 def why(row: MetricVerdict) -> str:
     """One sentence: what decided this row."""
+    decided = row.decided
     if row.outcome is INCOMPARABLE:
-        return f"{row.name} 无法比较：{row.reason}。"
-    if row.arm == "lost":
-        return f"{row.name} 无法判定：{row.reason}。"
-    if row.requirement is not None:
+        return f"{row.name} 无法比较：{decided.reason}。"
+    if decided.arm == "lost":
+        return f"{row.name} 无法判定：{decided.reason}。"
+    if row.allowed.requirement is not None:
         return _why_required(row)
     fact = f"{row.name} {_moved(row)}（{evidence(row)}）"
     margin = margin_of(row).replace(" and ", " 加 ")
-    if row.arm == "waived":
-        return f"{fact}；已豁免：{row.reason}。"
-    if row.arm == "strict":
+    if row.waived:
+        return f"{fact}；已豁免：{decided.reason}。"
+    if decided.arm == "strict":
         return f"{fact}：超出允许的 {margin}（{_p(row)}）。"
-    if row.arm == "drop":
+    if decided.arm == "drop":
         return f"{fact}：已证实变差（{_p(row)}），且最佳估计超出允许的 {margin}。"
-    if row.arm == "point":
+    if decided.arm == "point":
         beyond = "超出" if row.outcome is FAIL else "未超出"
         return f"{fact}：仅比较均值，{beyond}允许的 {margin}。"
-    if row.arm == "earlier":
+    if decided.arm == "earlier":
         return f"{fact}；在较早的一次查看中已通过。"
     if row.outcome is PASS:
         return f"{fact}：证实在 {_margin_pass(row)} 之内。"
@@ -83,26 +84,26 @@ def settle(verdict: Verdict) -> str:
     rows = [
         row
         for row in verdict.rows
-        if row.required and row.outcome is INCONCLUSIVE and row.arm != "waived"
+        if row.required and row.outcome is INCONCLUSIVE and not row.waived
     ]
     if not rows:
         return "请至少将一个指标设为必需。"
     said = [] if verdict.last_look else ["下一次查看会补充证据。"]
-    lost = [row.name for row in rows if row.arm == "lost"]
+    lost = [row.name for row in rows if row.decided.arm == "lost"]
     if lost:
         said.append(f"请重新评测：{_names(lost[:3])} 缺失的部分会再试一次。")
-    rows = [row for row in rows if row.arm != "lost"][:3]
+    rows = [row for row in rows if row.decided.arm != "lost"][:3]
     needs = [
-        f"{row.name} 约 {row.needed:,} {'个回答' if row.requirement else '个样本'}"
+        f"{row.name} 约 {row.decided.needed:,} {'个回答' if row.allowed.requirement else '个样本'}"
         for row in rows
-        if row.needed and row.needed > row.n
+        if row.decided.needed and not row.enough
     ]
     if needs:
         said.append(f"若实际没有变化，通过需要：{'；'.join(needs)}。")
-    enough = [row.name for row in rows if row.needed and row.needed <= row.n]
+    enough = [row.name for row in rows if row.enough]
     if enough:
         said.append(f"若模型没有变化，{_names(enough)} 证据已足：小于余量的真实损失就是这样。")
-    stuck = [row.name for row in rows if not row.needed]
+    stuck = [row.name for row in rows if not row.decided.needed]
     if stuck:
         said.append(f"余量为 0 时只有变好才能通过：{_names(stuck)}。")
     return "".join(said)
@@ -127,31 +128,35 @@ def sentences(verdict: Verdict) -> list[str]:
 
 def evidence(row: MetricVerdict) -> str:
     """`60 个样本`, `60 个簇中的 600 个样本`."""
-    if row.requirement is not None:
-        return f"{row.n:,} 个回答"
-    grouped = f"{row.clusters:,} 个簇中的 " if row.clusters not in (0, row.n) else ""
-    return f"{grouped}{row.n:,} 个样本"
+    n, clusters = row.measured.n, row.measured.clusters
+    if row.allowed.requirement is not None:
+        return f"{n:,} 个回答"
+    grouped = f"{clusters:,} 个簇中的 " if clusters not in (0, n) else ""
+    return f"{grouped}{n:,} 个样本"
 
 
 def _moved(row: MetricVerdict) -> str:
-    if row.change is None:
-        return f"为 {number(row.candidate)}"
-    if abs(row.change) < 1e-12:
-        return f"保持在 {number(row.candidate)}"
-    verb = "升至" if row.change > 0 else "降至"
-    return f"从 {number(row.anchor)} {verb} {number(row.candidate)}"
+    found = row.measured
+    if found.change is None:
+        return f"为 {number(found.candidate)}"
+    if abs(found.change) < 1e-12:
+        return f"保持在 {number(found.candidate)}"
+    verb = "升至" if found.change > 0 else "降至"
+    return f"从 {number(found.anchor)} {verb} {number(found.candidate)}"
 
 
 def _margin_pass(row: MetricVerdict) -> str:
-    if row.pass_margin is not None and row.margin is not None and row.pass_margin > row.margin:
-        return f"{share(row.pass_margin)}（{evidence(row)}看不出 {share(row.margin)}）"
+    allowed = row.allowed
+    if allowed.widened:
+        narrow = share(allowed.margin or 0.0)
+        return f"{share(allowed.pass_margin or 0.0)}（{evidence(row)}看不出 {narrow}）"
     return margin_of(row).replace(" and ", " 加 ")
 
 
 def _why_required(row: MetricVerdict) -> str:
     sign = {"at least": "至少", "at most": "至多", "rate at most": "比例至多"}
-    bound = f"{sign.get(row.requirement or '', '')} {number(row.limit)}"
-    fact = f"{row.metric} 为 {number(row.candidate)}（{evidence(row)}）"
+    bound = f"{sign.get(row.allowed.requirement or '', '')} {number(row.allowed.limit)}"
+    fact = f"{row.metric} 为 {number(row.measured.candidate)}（{evidence(row)}）"
     if row.outcome is FAIL:
         return f"{fact}：违反了“{bound}”的要求（{_p(row)}）。"
     if row.outcome is PASS:
@@ -160,7 +165,7 @@ def _why_required(row: MetricVerdict) -> str:
 
 
 def _p(row: MetricVerdict) -> str:
-    return "p 未知" if row.p_adjusted is None else p_value(row)
+    return "p 未知" if row.decided.p_adjusted is None else p_value(row)
 
 
 def _names(rows: Sequence[MetricVerdict | str]) -> str:

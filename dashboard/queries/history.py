@@ -260,9 +260,9 @@ def allowances(store: Store, runs: Sequence[Row]) -> dict[str, float]:
     if shown is None:
         return {}
     return {
-        row.metric: row.allowed
+        row.metric: row.allowed.change
         for row in shown.verdict.rows
-        if row.allowed is not None and row.slice is None and row.requirement is None
+        if row.allowed.change is not None and row.slice is None and row.allowed.requirement is None
     }
 
 

@@ -131,9 +131,9 @@ def _verdicts(console: Console, session: Session, stands: list[Standing]) -> Non
         share = "–" if stand.share is None else f"{stand.share:.3f}"
         line = Text(f"{names[stand.contender.digest]}: win share {share}, {stand.sentence}")
         if stand.verdict is not None:
-            row = stand.verdict.row(METRIC)
-            if row.interval and row.candidate is not None:
-                low, high = (0.5 + end for end in row.interval)
+            measured = stand.verdict.row(METRIC).measured
+            if measured.interval and measured.candidate is not None:
+                low, high = (0.5 + end for end in measured.interval)
                 line.append(f" [{low:.3f}, {high:.3f}]")
             line.stylize(STYLES[stand.verdict.outcome])
         console.print(line, soft_wrap=True)

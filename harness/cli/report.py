@@ -80,7 +80,7 @@ def _moved(store: Store, run: Run, judged: Judged) -> list[Moved]:
     found: list[Moved] = []
     for row in rows:
         task = row.metric.partition("/")[0]
-        worst = [moved for moved in row.moved if moved.anchor != moved.candidate]
+        worst = [moved for moved in row.measured.moved if moved.anchor != moved.candidate]
         for moved in worst[: SAMPLES - len(found)]:
             said = (_said(store, anchor, task, moved.id), _said(store, run.id, task, moved.id))
             asked = _asked(store, run, task, moved.id)

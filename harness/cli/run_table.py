@@ -48,17 +48,19 @@ def show_run(run: Run, store: Store, console: Console) -> None:
     for line in lines:
         table.add_row(
             ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
-            "–" if line.value is None else f"{line.value:.4g}",
-            "–" if line.low is None else f"{line.low:.3g} – {line.high:.3g}",
-            f"{line.scored} of {line.total}",
+            "–" if line.estimate.value is None else f"{line.estimate.value:.4g}",
+            "–"
+            if line.estimate.low is None
+            else f"{line.estimate.low:.3g} – {line.estimate.high:.3g}",
+            f"{line.counts.scored} of {line.counts.total}",
             line.unit,
         )
     console.print(table)
     for line in lines:
-        for count, word in ((line.errors, "failed"), (line.unscored, "unscored")):
+        for count, word in ((line.counts.errors, "failed"), (line.counts.unscored, "unscored")):
             if count:
                 noun = "answer" if count == 1 else "answers"
-                said = f"{line.metric}: {count} {noun} {word}: {line.reason}"
+                said = f"{line.metric}: {count} {noun} {word}: {line.counts.reason}"
                 console.print(Text(said, "yellow"))
     for sentence in judge_sentences(store, run):
         console.print(Text(sentence))

@@ -190,7 +190,9 @@ def _values(store: Store, run_id: str) -> dict[str, float | None]:
     from harness.comparison.evidence import summarise
     from harness.store.runs import require_run
 
-    return {line.metric: line.value for line in summarise(store, require_run(store, run_id))}
+    return {
+        line.metric: line.estimate.value for line in summarise(store, require_run(store, run_id))
+    }
 
 
 def _show_runs(

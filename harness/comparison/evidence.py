@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.core.types import LOST, Run
+from harness.core.types import LOST, Direction, Run
 from harness.evaluation.plan import Extent, samples_in
 from harness.gate.metric_scores import MetricScores
 from harness.gate.pairing import MismatchError, cluster_codes, linear_values
@@ -42,24 +42,38 @@ ORDER BY metric, sample_id
 
 
 @dataclass(frozen=True, slots=True)
-class MetricSummary:
-    """One line of a run's table: the metric's value with its 95% interval over samples.
+class Estimate:
+    """A metric's value with the ends of its 95% interval; None where there is nothing to say."""
 
-    `scored` of `total` samples have a value; `errors` counts the answers that failed, or that the
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many samples of a metric have a value, and why the others have none.
+
+    `scored` of `total` samples have one; `errors` counts the answers that failed, or that the
     metric failed on, `unscored` those that it can't judge; `reason` is the commonest of theirs.
     """
 
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    direction: str
     scored: int
-    total: int
-    errors: int
-    unscored: int
-    reason: str | None
+    total: int = 0
+    errors: int = 0
+    unscored: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSummary:
+    """One line of a run's table: a metric (`task/metric`), its value, and what that rests on."""
+
+    metric: str
+    unit: str
+    direction: Direction
+    estimate: Estimate
+    counts: Counts
 
 
 def metric_scores(
@@ -191,46 +205,34 @@ def slices_of(suite: Suite, policy: GatePolicy) -> dict[str, dict[str, str]]:
 
 def summarise(store: Store, run: Run) -> list[MetricSummary]:
     """A run's table, one line a metric."""
-    reasons = {
-        (row["task"], row["metric"]): row["reason"]
-        for row in store.query(
-            "SELECT task, metric, mode(reason) AS reason FROM current_scores "
-            "WHERE run_id = ? AND outcome <> 'scored' GROUP BY task, metric",
-            [run.id],
-        )
-    }
-    counts = {
-        (row["task"], row["metric"]): row
-        for row in store.query(
-            "SELECT task, metric, count(DISTINCT sample_id) AS total, "
-            "count(*) FILTER (outcome = 'error') AS errors, "
-            "count(*) FILTER (outcome = 'unscored') AS unscored "
-            "FROM current_scores WHERE run_id = ? GROUP BY task, metric",
-            [run.id],
-        )
-    }
+    counts = _counts(store, run)
     lines = []
     for name, scores in metric_scores(store, run).items():
         task, _, metric = name.partition("/")
-        count = counts.get((task, metric), {"total": 0, "errors": 0, "unscored": 0})
-        value, low, high = value_with_interval(scores)
         declared = run.fingerprint.protocol[task]["metrics"][metric]
         lines.append(
             MetricSummary(
-                name,
-                value,
-                low,
-                high,
-                declared["unit"],
-                scores.direction,
-                len(scores.values),
-                count["total"],
-                count["errors"],
-                count["unscored"],
-                reasons.get((task, metric)),
+                metric=name,
+                unit=declared["unit"],
+                direction=scores.direction,
+                estimate=Estimate(*value_with_interval(scores)),
+                counts=Counts(len(scores.values), **counts.get((task, metric), {})),
             )
         )
     return lines
+
+
+def _counts(store: Store, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
+    """(task, metric) -> the samples, the answers without a value, and the commonest reason."""
+    rows = store.query(
+        "SELECT task, metric, count(DISTINCT sample_id) AS total, "
+        "count(*) FILTER (outcome = 'error') AS errors, "
+        "count(*) FILTER (outcome = 'unscored') AS unscored, "
+        "mode(reason) FILTER (outcome <> 'scored') AS reason "
+        "FROM current_scores WHERE run_id = ? GROUP BY task, metric",
+        [run.id],
+    )
+    return {(row.pop("task"), row.pop("metric")): row for row in rows}
 
 
 def value_with_interval(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from harness.core.types import Run
-from harness.gate.verdict import Verdict
+from harness.gate.verdict import MetricVerdict, Verdict
 from harness.store import runs
 from harness.store.store import Store
 
@@ -92,23 +93,30 @@ def keep_verdict(
     )
     store.append(
         "verdict_metrics",
-        [
-            {
-                "verdict_id": verdict_id,
-                "metric": row.name,
-                "required": row.required,
-                "outcome": row.outcome.value,
-                "arm": row.arm,
-                "anchor": row.anchor,
-                "candidate": row.candidate,
-                "change": row.change,
-                "low": row.interval[0] if row.interval else None,
-                "high": row.interval[1] if row.interval else None,
-                "margin": row.margin,
-                "samples": row.n,
-                "detail": {"p_worse": row.p_worse, "p_drop": row.p_drop, "mean_z": row.mean_z},
-            }
-            for row in verdict.rows
-        ],
+        [_table_row(verdict_id, row) for row in verdict.rows],
     )
     return verdict_id
+
+
+def _table_row(verdict_id: str, row: MetricVerdict) -> dict[str, Any]:
+    measured, decided = row.measured, row.decided
+    low, high = measured.interval or (None, None)
+    return {
+        "verdict_id": verdict_id,
+        "metric": row.name,
+        "required": row.required,
+        "outcome": row.outcome.value,
+        "arm": decided.arm,
+        "anchor": measured.anchor,
+        "candidate": measured.candidate,
+        "change": measured.change,
+        "low": low,
+        "high": high,
+        "margin": row.allowed.margin,
+        "samples": measured.n,
+        "detail": {
+            "p_worse": decided.p_worse,
+            "p_drop": decided.p_drop,
+            "mean_z": decided.mean_z,
+        },
+    }

@@ -117,7 +117,8 @@ def _point_row(check: Check) -> MetricVerdict:
     allowed = float(check.questions.drop.mean) - float(check.questions.margin.mean)
     se = float(check.questions.drop.se)
     alarm = float(ndtr(-allowed / se)) if 0 < se < math.inf else 0.0
-    return replace(paired_row(check, outcome, "point", None), false_alarm=alarm)
+    row = paired_row(check, outcome, "point", None)
+    return replace(row, decided=replace(row.decided, false_alarm=alarm))
 
 
 def _kept(rows: list[MetricVerdict], earlier: Verdict | None) -> list[MetricVerdict]:
@@ -126,7 +127,7 @@ def _kept(rows: list[MetricVerdict], earlier: Verdict | None) -> list[MetricVerd
         return rows
     passed = {row.name for row in earlier.rows if row.outcome is PASS}
     return [
-        replace(row, outcome=PASS, arm="earlier")
+        replace(row, decided=replace(row.decided, outcome=PASS, arm="earlier"))
         if row.outcome is INCONCLUSIVE and row.name in passed
         else row
         for row in rows
@@ -160,7 +161,7 @@ def _verdict(
 
 def _outcome(rows: list[MetricVerdict]) -> VerdictOutcome:
     """Measured harm first; then evidence that is missing; then what was shown."""
-    deciding = [row for row in rows if row.role != "advisory" and row.arm != "waived"]
+    deciding = [row for row in rows if row.binding]
     outcomes = {row.outcome for row in deciding}
     if FAIL in outcomes:
         return FAIL
@@ -179,9 +180,9 @@ def _reasons(
         yield "The anchor has no metric, so there is nothing to compare the candidate with."
     for row in rows:
         if row.outcome is INCOMPARABLE and row.role == "advisory":
-            yield f"{row.name} (advisory) can't be compared: {row.reason}."
-        if row.arm == "waived":
-            yield f"{row.name} is waived: {row.reason}."
+            yield f"{row.name} (advisory) can't be compared: {row.decided.reason}."
+        if row.waived:
+            yield f"{row.name} is waived: {row.decided.reason}."
     for metric, own in policy.metrics.items():
         if own.waiver is not None and not own.waiver.holds_on(today):
             ended = "has ended" if today is not None else "needs a day to be judged on"
@@ -195,7 +196,7 @@ def _reasons(
         if unfrozen and check.questions is not None and check.label is None:
             yield f"{check.metric} has no frozen margin yet: `ratchet calibrate` makes one."
     if policy.rule == "point":
-        alarms = [r.false_alarm or 0.0 for r in rows if r.role != "advisory"]
+        alarms = [r.decided.false_alarm or 0.0 for r in rows if r.role != "advisory"]
         total = 1 - math.prod(1 - alarm for alarm in alarms)
         yield (
             f"The bare rule was asked for: on this suite it fails about {total:.0%} of candidates "

@@ -32,30 +32,16 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricVerdict:
-    """One row: one metric, one slice of it, or one absolute requirement.
+class Measured:
+    """What was measured of one metric: both values, the change, and how much evidence.
 
     anchor, candidate   values in the metric's own unit
     change              candidate − anchor in that unit; `interval` is two-sided at `level`
     relative            change as a share of the anchor; None where that means nothing
-    margin, floor       δ and ε as they were used; `pass_margin` is the one for PASS
-    allowed             the worst change that δ and ε allow, in the metric's unit, signed
-    allowed_relative    the same as a share of the anchor
-    mean_z              > 0: worse than allowed, in the unit of z (nats a document for perplexity)
-    p_worse             one-sided p of "worse than the margin allows", unadjusted
-    p_drop              of "any drop at all", unadjusted
-    p_within            of "within the margin", unadjusted
-    p_adjusted          Holm's value of the arm that failed, else the smaller of both arms
-    needed              samples with which PASS would come in 80%, if nothing really changed
-    limit               the bound of an absolute requirement, and `requirement` its name
+    n, clusters         samples (responses for a requirement), and independent groups of them
     moved               the ten samples that moved most
     """
 
-    metric: str
-    role: Role
-    outcome: VerdictOutcome
-    arm: Arm
-    slice: str | None = None
     direction: Direction = "higher"
     scale: str = "ratio"
     form: str = "mean"
@@ -66,11 +52,53 @@ class MetricVerdict:
     relative: float | None = None
     relative_interval: Interval | None = None
     level: float = 0.95
+    n: int = 0
+    clusters: int = 0
+    moved: tuple[Moved, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What was allowed: a change from the anchor, or a bound on the candidate alone.
+
+    margin, floor       δ and ε as they were used; `pass_margin` is the one for PASS
+    change              the worst change that δ and ε allow, in the metric's unit, signed
+    relative            the same as a share of the anchor
+    limit               the bound of an absolute requirement, and `requirement` its name
+    """
+
     margin: float | None = None
     pass_margin: float | None = None
     floor: float | None = None
-    allowed: float | None = None
-    allowed_relative: float | None = None
+    change: float | None = None
+    relative: float | None = None
+    requirement: str | None = None
+    limit: float | None = None
+
+    @property
+    def widened(self) -> bool:
+        """Whether PASS takes a wider margin than FAIL (`margin: auto`)."""
+        return (self.pass_margin or 0.0) > (self.margin or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided, by which arm of the rule, and the test behind it.
+
+    mean_z              > 0: worse than allowed, in the unit of z (nats a document for perplexity)
+    se, t, df           of mean_z
+    p_worse             one-sided p of "worse than the margin allows", unadjusted
+    p_drop              of "any drop at all", unadjusted
+    p_within            of "within the margin", unadjusted
+    p_adjusted          Holm's value of the arm that failed, else the smaller of both arms
+    guarded             a worst-case sample was added for PASS
+    needed              samples with which PASS would come in 80%, if nothing really changed
+    false_alarm         how often the bare rule fails an unchanged model
+    reason              why there is no evidence, or why the metric is waived
+    """
+
+    outcome: VerdictOutcome
+    arm: Arm
     mean_z: float | None = None
     se: float | None = None
     t: float | None = None
@@ -80,24 +108,50 @@ class MetricVerdict:
     p_within: float | None = None
     p_adjusted: float | None = None
     guarded: bool = False
-    n: int = 0
-    clusters: int = 0
     needed: int | None = None
-    requirement: str | None = None
-    limit: float | None = None
     false_alarm: float | None = None
-    moved: tuple[Moved, ...] = ()
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricVerdict:
+    """One row: one metric, one slice of it, or one absolute requirement."""
+
+    metric: str
+    role: Role
+    decided: Decided
+    measured: Measured = Measured()
+    allowed: Allowed = Allowed()
+    slice: str | None = None
+
+    @property
+    def outcome(self) -> VerdictOutcome:
+        return self.decided.outcome
 
     @property
     def required(self) -> bool:
         return self.role == "required"
 
     @property
+    def waived(self) -> bool:
+        return self.decided.arm == "waived"
+
+    @property
+    def binding(self) -> bool:
+        """Whether it takes part in the verdict: neither advisory nor waived."""
+        return self.role != "advisory" and not self.waived
+
+    @property
+    def enough(self) -> bool:
+        """Whether an unchanged candidate would pass in 80% with this much evidence."""
+        return 0 < (self.decided.needed or 0) <= self.measured.n
+
+    @property
     def name(self) -> str:
         """`intents/json_match`, with `[zh]` behind it for a slice, or the requirement."""
         label = f"{self.metric}[{self.slice}]" if self.slice is not None else self.metric
-        return f"{label} {self.requirement}" if self.requirement else label
+        named = self.allowed.requirement
+        return f"{label} {named}" if named else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,30 +191,31 @@ class Verdict:
         return self.outcome is VerdictOutcome.FAIL
 
     @property
+    def level(self) -> float:
+        """Confidence of the rows' intervals."""
+        return self.rows[0].measured.level if self.rows else 0.95
+
+    @property
     def last_look(self) -> bool:
         return self.look[0] >= self.look[1]
 
     def failing(self) -> tuple[MetricVerdict, ...]:
         """The rows that made it fail."""
-        return tuple(
-            row
-            for row in self.rows
-            if row.outcome is VerdictOutcome.FAIL and row.role != "advisory" and row.arm != "waived"
-        )
+        return tuple(row for row in self.rows if row.outcome is VerdictOutcome.FAIL and row.binding)
 
     def row(self, metric: str) -> MetricVerdict:
         """The row of a metric over all samples. Raises KeyError where there is none."""
         for row in self.rows:
-            if row.metric == metric and row.slice is None and row.requirement is None:
+            if row.metric == metric and row.slice is None and row.allowed.requirement is None:
                 return row
         raise KeyError(metric)
 
     def required_mean_z(self) -> dict[str, float]:
         """Mean z of each required metric over all samples, for `rollback_target`."""
         return {
-            row.metric: row.mean_z
+            row.metric: row.decided.mean_z
             for row in self.rows
-            if row.required and row.slice is None and row.mean_z is not None
+            if row.required and row.slice is None and row.decided.mean_z is not None
         }
 
     def with_note(self, **notes: str) -> Verdict:
@@ -190,25 +245,55 @@ class Verdict:
         return cls(**known)
 
 
+_KEYS = (
+    "metric", "role", "outcome", "arm", "slice", "direction", "scale", "form", "anchor",
+    "candidate", "change", "interval", "relative", "relative_interval", "level", "margin",
+    "pass_margin", "floor", "allowed", "allowed_relative", "mean_z", "se", "t", "df", "p_worse",
+    "p_drop", "p_within", "p_adjusted", "guarded", "n", "clusters", "needed", "requirement",
+    "limit", "false_alarm", "moved", "reason", "name", "required",
+)  # fmt: skip
+"""A row's keys in the JSON form, which is flat: readers and stored verdicts rely on it."""
+
+_RENAMED = {"change": "allowed", "relative": "allowed_relative"}
+"""Fields of Allowed whose own names are taken, in the flat form, by what was measured."""
+
+
 def _plain_row(row: MetricVerdict) -> dict[str, Any]:
-    out = asdict(row)
-    out["name"] = row.name
-    out["required"] = row.required
-    out["outcome"] = row.outcome.value
-    out["moved"] = [asdict(moved) for moved in row.moved]
+    allowed = asdict(row.allowed)
+    out = {
+        **asdict(row.measured),
+        **{_RENAMED.get(name, name): value for name, value in allowed.items()},
+        **asdict(row.decided),
+        "metric": row.metric,
+        "role": row.role,
+        "slice": row.slice,
+        "name": row.name,
+        "required": row.required,
+        "outcome": row.outcome.value,
+    }
+    out["moved"] = list(out["moved"])
     for name in ("interval", "relative_interval"):
         out[name] = list(out[name]) if out[name] is not None else None
-    return out
+    return {key: out[key] for key in _KEYS}
 
 
 def _row_from(data: Mapping[str, Any]) -> MetricVerdict:
-    known = _known(MetricVerdict, data)
-    known["outcome"] = VerdictOutcome(data["outcome"])
-    known["moved"] = tuple(Moved(**_known(Moved, moved)) for moved in data.get("moved", ()))
+    measured, decided = _known(Measured, data), _known(Decided, data)
+    measured["moved"] = tuple(Moved(**_known(Moved, moved)) for moved in data.get("moved", ()))
     for name in ("interval", "relative_interval"):
         pair = data.get(name)
-        known[name] = (pair[0], pair[1]) if pair is not None else None
-    return MetricVerdict(**known)
+        measured[name] = (pair[0], pair[1]) if pair is not None else None
+    decided["outcome"] = VerdictOutcome(data["outcome"])
+    flat = {f.name: _RENAMED.get(f.name, f.name) for f in fields(Allowed)}
+    allowed = {name: data[key] for name, key in flat.items() if key in data}
+    return MetricVerdict(
+        metric=data["metric"],
+        role=data["role"],
+        slice=data.get("slice"),
+        measured=Measured(**measured),
+        allowed=Allowed(**allowed),
+        decided=Decided(**decided),
+    )
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.core.types import VerdictOutcome
 from harness.gate.checks import Check
 from harness.gate.pairing import Paired
-from harness.gate.verdict import Arm, Interval, MetricVerdict, Moved
+from harness.gate.verdict import Allowed, Arm, Decided, Interval, Measured, MetricVerdict, Moved
 from harness.statistics.intervals import fieller, t_interval
 from harness.statistics.power import guarded_needed, samples_needed
 
@@ -20,38 +20,29 @@ MOVED = 10
 
 def problem_row(check: Check) -> MetricVerdict:
     """Without evidence: incomparable, or inconclusive where the evidence was lost by us."""
-    return MetricVerdict(
-        metric=check.metric,
-        role=check.role,
+    decided = Decided(
         outcome=VerdictOutcome.INCONCLUSIVE if check.lost else VerdictOutcome.INCOMPARABLE,
         arm="waived" if check.waiver else "lost" if check.lost else "none",
-        slice=check.label,
         reason=check.waiver.reason if check.waiver else check.problem,
-        **_kind(check),
     )
+    return _row(check, decided, Measured(**_kind(check)), Allowed())
 
 
 def requirement_row(check: Check, outcome: VerdictOutcome, adjusted: float | None) -> MetricVerdict:
     """A bound on the candidate alone."""
     found = check.requirement
     assert found is not None
-    return MetricVerdict(
-        metric=check.metric,
-        role=check.role,
+    decided = Decided(
         outcome=outcome,
         arm="waived" if check.waiver else "absolute",
-        slice=check.label,
-        candidate=found.value,
-        requirement=found.name,
-        limit=found.limit,
         p_worse=found.p_broken,
         p_within=found.p_kept,
         p_adjusted=adjusted,
-        n=found.n,
         needed=found.needed,
         reason=check.waiver.reason if check.waiver else "",
-        **_kind(check),
     )
+    measured = Measured(candidate=found.value, n=found.n, **_kind(check))
+    return _row(check, decided, measured, Allowed(requirement=found.name, limit=found.limit))
 
 
 def paired_row(
@@ -61,26 +52,9 @@ def paired_row(
     paired, q = check.paired, check.questions
     assert paired is not None
     assert q is not None
-    relative, relative_interval = _relative_change(paired, check)
-    allowed, allowed_relative = _allowed(paired, check)
-    return MetricVerdict(
-        metric=check.metric,
-        role=check.role,
+    decided = Decided(
         outcome=outcome,
         arm="waived" if check.waiver else arm,
-        slice=check.label,
-        anchor=paired.anchor_value,
-        candidate=paired.candidate_value,
-        change=paired.candidate_value - paired.anchor_value,
-        interval=_absolute_interval(paired, check, relative_interval),
-        relative=relative,
-        relative_interval=relative_interval,
-        level=LEVEL,
-        margin=check.margin,
-        pass_margin=check.pass_margin,
-        floor=check.floor,
-        allowed=allowed,
-        allowed_relative=allowed_relative,
         mean_z=float(q.margin.mean),
         se=_finite(q.margin.se),
         t=float(q.margin.t),
@@ -90,11 +64,29 @@ def paired_row(
         p_within=float(q.p_within),
         p_adjusted=adjusted,
         guarded=bool(q.guarded),
+        needed=_needed(check),
+        reason=check.waiver.reason if check.waiver else "",
+    )
+    return _row(check, decided, _measured(paired, check), _allowed(paired, check))
+
+
+def _row(check: Check, decided: Decided, measured: Measured, allowed: Allowed) -> MetricVerdict:
+    return MetricVerdict(check.metric, check.role, decided, measured, allowed, check.label)
+
+
+def _measured(paired: Paired, check: Check) -> Measured:
+    relative, relative_interval = _relative_change(paired, check)
+    return Measured(
+        anchor=paired.anchor_value,
+        candidate=paired.candidate_value,
+        change=paired.candidate_value - paired.anchor_value,
+        interval=_absolute_interval(paired, check, relative_interval),
+        relative=relative,
+        relative_interval=relative_interval,
+        level=LEVEL,
         n=paired.n,
         clusters=paired.groups,
-        needed=_needed(check),
         moved=_moved(paired, check),
-        reason=check.waiver.reason if check.waiver else "",
         **_kind(check),
     )
 
@@ -150,8 +142,13 @@ def _absolute_interval(paired: Paired, check: Check, relative: Interval | None) 
     return _ordered(bounds, lambda harm: _sign(check) * harm)
 
 
-def _allowed(paired: Paired, check: Check) -> tuple[float, float | None]:
-    """The worst change allowed: in the metric's unit, and as a share of the anchor."""
+def _allowed(paired: Paired, check: Check) -> Allowed:
+    """The margins, and the worst change that they allow: in the metric's unit and as a share."""
+    change, relative = _worst_allowed(paired, check)
+    return Allowed(check.margin, check.pass_margin, check.floor, change, relative)
+
+
+def _worst_allowed(paired: Paired, check: Check) -> tuple[float, float | None]:
     anchor = paired.anchor_value
     if paired.logarithmic:
         growth = math.exp(math.log1p(check.margin) + check.floor) - 1

@@ -56,11 +56,10 @@ def _table(verdict: Verdict, long_name: int) -> Table:
     from rich.text import Text
 
     table = _bare_table()
-    level = verdict.rows[0].level if verdict.rows else 0.95
     table.add_column("metric", overflow="fold", min_width=12)
     table.add_column("anchor", justify="right", no_wrap=True)
     table.add_column("candidate", justify="right", no_wrap=True)
-    table.add_column(f"change [{level:.0%}]", justify="left", no_wrap=True)
+    table.add_column(f"change [{verdict.level:.0%}]", justify="left", no_wrap=True)
     table.add_column("margin", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for role in ROLES:
@@ -68,8 +67,8 @@ def _table(verdict: Verdict, long_name: int) -> Table:
             base = {"required": "bold", "watched": "", "advisory": "dim"}[role]
             table.add_row(
                 Text(_folded(row, long_name), style=base),
-                Text(number(row.anchor), style=base),
-                Text(number(row.candidate), style=base),
+                Text(number(row.measured.anchor), style=base),
+                Text(number(row.measured.candidate), style=base),
                 Text(_change(row), style=base),
                 Text(allowed_of(row), style=base),
                 Text(_word(row), style=_style(row)),
@@ -99,7 +98,7 @@ def moved_table(row: MetricVerdict, limit: int = 10) -> Table:
     table.add_column(f"{row.name}: moved most", overflow="fold")
     for name in ("anchor", "candidate", "z"):
         table.add_column(name, justify="right", no_wrap=True)
-    for moved in row.moved[:limit]:
+    for moved in row.measured.moved[:limit]:
         style = "red" if moved.z > 0 else "green"
         table.add_row(
             Text(moved.id),
@@ -113,8 +112,8 @@ def moved_table(row: MetricVerdict, limit: int = 10) -> Table:
 def _moved_of(verdict: Verdict, samples: int) -> list[RenderableType]:
     from rich.text import Text
 
-    rows = [r for r in verdict.failing() if r.moved] or [
-        r for r in verdict.rows if r.required and r.moved
+    rows = [r for r in verdict.failing() if r.measured.moved] or [
+        r for r in verdict.rows if r.required and r.measured.moved
     ]
     return [part for row in rows for part in (Text(""), moved_table(row, samples))]
 
@@ -132,7 +131,7 @@ def _folded(row: MetricVerdict, long_name: int) -> str:
     task, slash, metric = label.partition("/")
     if len(label) > long_name and slash:
         label = f"{task}/\n  {metric}"
-    return f"{label}\n  {row.requirement}" if row.requirement else label
+    return f"{label}\n  {row.allowed.requirement}" if row.allowed.requirement else label
 
 
 def _change(row: MetricVerdict) -> str:
@@ -140,9 +139,9 @@ def _change(row: MetricVerdict) -> str:
 
 
 def _word(row: MetricVerdict) -> str:
-    word = "waived" if row.arm == "waived" else row.outcome.value
+    word = "waived" if row.waived else row.outcome.value
     return f"({word})" if row.role == "advisory" else word
 
 
 def _style(row: MetricVerdict) -> str:
-    return "dim" if row.role == "advisory" or row.arm == "waived" else STYLES[row.outcome]
+    return "dim" if row.role == "advisory" or row.waived else STYLES[row.outcome]

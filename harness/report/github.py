@@ -27,7 +27,7 @@ def annotate(verdict: Verdict) -> list[str]:
     lines = []
     for row in verdict.rows:
         level = _LEVELS.get(row.outcome)
-        if level is None or row.role == "advisory" or row.arm == "waived":
+        if level is None or row.role == "advisory" or row.waived:
             continue
         if level == "warning" and not row.required:
             continue

@@ -103,15 +103,16 @@ def _verdict(judged: Judged) -> Iterator[str]:
     yield f'<p class="headline">{SIGNS[verdict.outcome.value]} {_text(first)}</p>'
     for sentence in rest:
         yield f"<p>{_text(sentence)}</p>"
-    yield from _forest([row for row in verdict.rows if row.allowed and row.change is not None])
+    drawn = [r for r in verdict.rows if r.allowed.change and r.measured.change is not None]
+    yield from _forest(drawn)
     yield _table(
         ("metric", "role", "anchor", "candidate", "change", "margin", "evidence", "verdict"),
         [
             (
                 row.name,
                 row.role,
-                number(row.anchor),
-                number(row.candidate),
+                number(row.measured.anchor),
+                number(row.measured.candidate),
                 f"{change_of(row)} {interval_of(row)}",
                 allowed_of(row),
                 evidence_of(row),
@@ -141,19 +142,21 @@ def _forest(rows: Sequence[MetricVerdict]) -> Iterator[str]:
         yield f'<text x="{_x(margin)}" y="{bottom + 16}" text-anchor="middle">{text}</text>'
     yield f'<text x="{zero}" y="{bottom + 32}" text-anchor="middle">worse ← margins → better</text>'
     yield "</svg></div>"
+    level = f"{rows[0].measured.level:.0%}"
     yield (
         '<p class="quiet">0 is the anchor, the dashed line the margin, the shaded band what it '
-        f"allows. Bars are {rows[0].level:.0%} intervals of the paired change; what lies beyond "
+        f"allows. Bars are {level} intervals of the paired change; what lies beyond "
         "the edge is drawn on it.</p>"
     )
 
 
 def _bar(row: MetricVerdict, y: int) -> Iterator[str]:
-    assert row.allowed is not None
-    assert row.change is not None
+    allowed, change = row.allowed.change, row.measured.change
+    assert allowed is not None
+    assert change is not None
     colour = COLOURS.get(row.outcome.value, "#8C8C8C")
-    ends = sorted(-end / row.allowed for end in row.interval or (row.change, row.change))
-    at, name = -row.change / row.allowed, row.name if row.required else f"({row.name})"
+    ends = sorted(-end / allowed for end in row.measured.interval or (change, change))
+    at, name = -change / allowed, row.name if row.required else f"({row.name})"
     yield f'<text x="{LABEL - 12}" y="{y + 4}" text-anchor="end">{_text(name)}</text>'
     yield (
         f'<line x1="{_x(ends[0])}" x2="{_x(ends[1])}" y1="{y}" y2="{y}" stroke="{colour}" '
@@ -174,11 +177,13 @@ def _metrics(metrics: Sequence[MetricSummary]) -> Iterator[str]:
         [
             (
                 ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
-                number(line.value),
-                "–" if line.low is None else f"{number(line.low)} – {number(line.high)}",
-                f"{line.scored:,} of {line.total:,}",
+                number(line.estimate.value),
+                "–"
+                if line.estimate.low is None
+                else f"{number(line.estimate.low)} – {number(line.estimate.high)}",
+                f"{line.counts.scored:,} of {line.counts.total:,}",
                 line.unit,
-                line.reason or "",
+                line.counts.reason or "",
             )
             for line in metrics
         ],

@@ -47,19 +47,20 @@ def _whole(suite: ElementTree.Element, label: str, verdict: Verdict) -> None:
 def _case(suite: ElementTree.Element, label: str, row: MetricVerdict) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=_clean(label), name=_clean(row.name))
     sentence = _clean(why(row))
-    binding = row.role != "advisory" and row.arm != "waived"
     if row.outcome is VerdictOutcome.PASS:
         ElementTree.SubElement(case, "system-out").text = sentence
         return
     tag = "skipped"
-    if binding and row.outcome is VerdictOutcome.FAIL:
+    if row.binding and row.outcome is VerdictOutcome.FAIL:
         tag = "failure"
-    elif binding and row.outcome is VerdictOutcome.INCOMPARABLE:
+    elif row.binding and row.outcome is VerdictOutcome.INCOMPARABLE:
         tag = "error"
     found = ElementTree.SubElement(case, tag, message=sentence)
     if tag != "skipped":
-        found.set("type", row.arm if tag == "failure" else row.outcome.value)
-        found.text = "\n".join(_clean(f"{m.id}: {m.anchor} -> {m.candidate}") for m in row.moved)
+        found.set("type", row.decided.arm if tag == "failure" else row.outcome.value)
+        found.text = "\n".join(
+            _clean(f"{m.id}: {m.anchor} -> {m.candidate}") for m in row.measured.moved
+        )
 
 
 def _clean(text: str) -> str:

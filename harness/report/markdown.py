@@ -34,8 +34,7 @@ def to_markdown(
     mark = MARKS[verdict.outcome]
     head = [f"## {mark} {_text(title)}: {verdict.outcome.value}", "", _text(verdict.headline), ""]
     head += [HEADER, *(_line(row) for row in _ordered(verdict))]
-    level = verdict.rows[0].level if verdict.rows else 0.95
-    head += ["", f"Changes with their {level:.0%} interval. Required metrics are bold."]
+    head += ["", f"Changes with their {verdict.level:.0%} interval. Required metrics are bold."]
     extra = [_text(sentence) for sentence in sentences(verdict)[1:]]
     blocks = ["\n".join(head), *extra, *_details(verdict, samples)]
     return _fitting(blocks, limit)
@@ -48,10 +47,17 @@ def _ordered(verdict: Verdict) -> list[MetricVerdict]:
 
 def _line(row: MetricVerdict) -> str:
     name = f"**{_cell(row.name)}**" if row.required else _cell(row.name)
-    word = "waived" if row.arm == "waived" else row.outcome.value
+    word = "waived" if row.waived else row.outcome.value
     word = f"({word})" if row.role == "advisory" else f"{MARKS[row.outcome]} {word}"
     change = " ".join(part for part in (change_of(row), interval_of(row)) if part)
-    cells = (name, number(row.anchor), number(row.candidate), change, allowed_of(row), word)
+    cells = (
+        name,
+        number(row.measured.anchor),
+        number(row.measured.candidate),
+        change,
+        allowed_of(row),
+        word,
+    )
     return f"| {' | '.join(cells)} |"
 
 
@@ -61,7 +67,7 @@ def _details(verdict: Verdict, samples: int) -> Iterable[str]:
         yield f"<details><summary>Every metric in words</summary>\n\n{sentences}\n\n</details>"
     rows = verdict.failing() or tuple(row for row in verdict.rows if row.required)
     for row in rows:
-        if row.moved and samples:
+        if row.measured.moved and samples:
             yield _moved(row, samples)
 
 
@@ -76,7 +82,7 @@ def _moved(row: MetricVerdict, samples: int) -> str:
     lines += [
         f"| {_cell(m.id)} | {number(m.anchor)} | {number(m.candidate)} "
         f"| {number(m.z, signed=True)} |"
-        for m in row.moved[:samples]
+        for m in row.measured.moved[:samples]
     ]
     return "\n".join([*lines, "", "</details>"])
 

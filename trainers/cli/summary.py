@@ -134,12 +134,12 @@ def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter)
     table.add_column(f"best checkpoint (step {result.best_step})", justify="right")
     table.add_column("scored", justify="right")
     for name, line in best.items():
-        old = first[name].value
+        old = first[name].estimate.value
         table.add_row(
             name,
             "–" if old is None else f"{old:.4g}",
-            "–" if line.value is None else f"{line.value:.4g}",
-            f"{line.scored} of {line.total}",
+            "–" if line.estimate.value is None else f"{line.estimate.value:.4g}",
+            f"{line.counts.scored} of {line.counts.total}",
         )
     console.print(table)
 

@@ -72,10 +72,10 @@ def model_card(origin: Origin, form: str) -> str:
             dataset_name=f"{origin.run.suite} / {line.metric.partition('/')[0]}",
             metric_type=line.metric.partition("/")[2],
             metric_name=f"{line.metric} ({line.unit})",
-            metric_value=line.value,
+            metric_value=line.estimate.value,
         )
         for line in origin.scores
-        if origin.run is not None and line.value is not None
+        if origin.run is not None and line.estimate.value is not None
     ]
     data = ModelCardData(
         model_name=origin.name,
@@ -148,6 +148,8 @@ def _body(origin: Origin, form: str) -> str:
 
 
 def _score(line: MetricSummary) -> str:
-    value = "–" if line.value is None else f"{line.value:.4g}"
-    between = "–" if line.low is None else f"{line.low:.4g} to {line.high:.4g}"
-    return f"| {line.metric} | {value} | {between} | {line.unit} | {line.scored} of {line.total} |"
+    found, counts = line.estimate, line.counts
+    value = "–" if found.value is None else f"{found.value:.4g}"
+    between = "–" if found.low is None else f"{found.low:.4g} to {found.high:.4g}"
+    scored = f"{counts.scored} of {counts.total}"
+    return f"| {line.metric} | {value} | {between} | {line.unit} | {scored} |"

@@ -88,7 +88,7 @@ def _body(shown: queries.Shown) -> None:
                 "0 is the anchor; the dashed line is the margin, and the shaded band what it "
                 "allows. Bars are {level} intervals of the paired change; what lies beyond the "
                 "edge is drawn on it.",
-                level=f"{verdict.rows[0].level:.0%}",
+                level=f"{verdict.level:.0%}",
             )
         )
     frame = table(verdict)
@@ -132,10 +132,11 @@ def forest_rows(verdict: Verdict) -> pd.DataFrame:
 
     rows = []
     for row in _ordered(verdict):
-        if not row.allowed or row.change is None or row.requirement is not None:
+        allowed, change = row.allowed.change, row.measured.change
+        if not allowed or change is None or row.allowed.requirement is not None:
             continue
-        ends = row.interval or (row.change, row.change)
-        at, low, high = (-value / row.allowed for value in (row.change, *ends))
+        ends = row.measured.interval or (change, change)
+        at, low, high = (-value / allowed for value in (change, *ends))
         rows.append(
             {
                 "name": row.name if row.required else f"({row.name})",
@@ -162,8 +163,8 @@ def table(verdict: Verdict) -> pd.DataFrame:
                 tr("metric"): row.name,
                 tr("verdict"): f"{MARKS[row.outcome.value]} {tr(row.outcome.value)}",
                 tr("role"): tr(row.role),
-                tr("anchor"): number(row.anchor),
-                tr("candidate"): number(row.candidate),
+                tr("anchor"): number(row.measured.anchor),
+                tr("candidate"): number(row.measured.candidate),
                 tr("change"): " ".join(p for p in (change_of(row), interval_of(row)) if p),
                 tr("margin"): allowed_of(row),
                 tr("evidence"): told.evidence(row),

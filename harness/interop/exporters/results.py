@@ -40,14 +40,15 @@ class Results:
     def values(self) -> Iterator[tuple[str, float]]:
         """`task/metric` and its value; its interval's ends as `task/metric/low` and `/high`."""
         for metric in self.metrics:
-            for suffix, value in (("", metric.value), ("/low", metric.low), ("/high", metric.high)):
+            found = metric.estimate
+            for suffix, value in (("", found.value), ("/low", found.low), ("/high", found.high)):
                 if value is not None:
                     yield f"{metric.metric}{suffix}", value
 
 
 def results_of(store: Store, run: Run) -> Results:
     """Raises UserError for a run that has no value to send."""
-    metrics = tuple(line for line in summarise(store, run) if line.value is not None)
+    metrics = tuple(line for line in summarise(store, run) if line.estimate.value is not None)
     if not metrics:
         raise UserError(f"run {run.id} has no scores", hint=f"ratchet score {run.model} --suite …")
     return Results(run, metrics)

@@ -46,7 +46,8 @@ def test_rarer_rows(demo: Store, arm: Arm) -> None:
 
     shown = queries.verdict(demo, queries.verdicts(demo)[0]["verdict_id"])
     assert shown is not None
-    row = replace(shown.verdict.rows[0], arm=arm, reason="ticket 12")
+    first = shown.verdict.rows[0]
+    row = replace(first, decided=replace(first.decided, arm=arm, reason="ticket 12"))
     said = chinese_verdict.why(row)
     assert row.name in said
     assert _numbers(said) == _numbers(wording.why(row))

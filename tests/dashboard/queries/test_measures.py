@@ -61,11 +61,11 @@ def test_paired_changes_equal_the_gate(demo: Store) -> None:
     assert shown is not None
     for row in shown.verdict.rows:
         mine = found[last, row.metric, ""]
-        assert row.change is not None
-        assert mine.value == pytest.approx(row.change, abs=1e-9)
-        assert mine.base == pytest.approx(row.anchor, abs=1e-9)
-        if row.interval is not None and row.form != "perplexity":
-            assert (mine.low, mine.high) == pytest.approx(row.interval, abs=1e-9)
+        assert row.measured.change is not None
+        assert mine.value == pytest.approx(row.measured.change, abs=1e-9)
+        assert mine.base == pytest.approx(row.measured.anchor, abs=1e-9)
+        if row.measured.interval is not None and row.measured.form != "perplexity":
+            assert (mine.low, mine.high) == pytest.approx(row.measured.interval, abs=1e-9)
 
 
 def test_slices_add_up(demo: Store) -> None:

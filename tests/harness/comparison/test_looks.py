@@ -118,7 +118,7 @@ def test_an_open_case_looks_again_at_what_is_new_and_is_then_held(
     assert decision.verdict.outcome is VerdictOutcome.INCONCLUSIVE
     assert [extent.responses for extent in asked] == [1, 2, 4]
     assert decision.verdict.look == (3, 3)
-    assert decision.verdict.rows[0].n == 40
+    assert decision.verdict.rows[0].measured.n == 40
     # 40 questions, 8 answers each: nothing was asked twice.
     assert score(candidate, suite, store, extent=Extent(4, 1.0)).fresh == 0
     assert [r["look"] for r in store.query("SELECT look FROM verdicts ORDER BY look")] == [1, 2, 3]
@@ -223,5 +223,5 @@ def test_nothing_scored_has_no_value(tmp_path: Path, store: Store) -> None:
     assert value_with_interval(MetricScores({})) == (None, None, None)
     candidate, _ = scripted(lambda prompt, seed: 1 / 0, name="broken")
     [line] = summarise(store, score(candidate, quiz(tmp_path), store).run)
-    assert (line.value, line.scored, line.total) == (None, 0, 32)
-    assert "division by zero" in str(line.reason)
+    assert (line.estimate.value, line.counts.scored, line.counts.total) == (None, 0, 32)
+    assert "division by zero" in str(line.counts.reason)

@@ -98,7 +98,7 @@ def test_the_confirmation_asks_the_reserve_and_is_the_same_when_tried_again(line
     first, again = line.confirm(worse), line.confirm(worse)
     assert first.verdict.outcome is again.verdict.outcome is VerdictOutcome.FAIL
     assert first.run.id == again.run.id
-    assert first.verdict.row("qa/exact_match").n == len(QUESTIONS)
+    assert first.verdict.row("qa/exact_match").measured.n == len(QUESTIONS)
     assert "100 reserve samples" in first.notes[0]
     draws = line.store.query("SELECT DISTINCT draw FROM runs ORDER BY draw")
     assert [row["draw"] for row in draws] == [1, 2]

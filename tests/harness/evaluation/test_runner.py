@@ -26,7 +26,7 @@ READ = 5 + 5  # reference NLL, texts
 
 
 def values(store: Store, run: Any) -> dict[str, float | None]:
-    return {line.metric: line.value for line in summarise(store, run)}
+    return {line.metric: line.estimate.value for line in summarise(store, run)}
 
 
 def test_a_run_scores_every_sample_of_every_metric(tmp_path: Path, store: Store) -> None:
@@ -39,7 +39,8 @@ def test_a_run_scores_every_sample_of_every_metric(tmp_path: Path, store: Store)
     # The scripted answers do not depend on the seed, so the three talks are copies.
     assert found["talk/self_bleu"] == pytest.approx(1.0)
     assert found["read/perplexity"] is not None
-    assert all(line.scored == line.total == 5 for line in summarise(store, report.run))
+    counts = [line.counts for line in summarise(store, report.run)]
+    assert all(count.scored == count.total == 5 for count in counts)
 
 
 def test_a_second_score_generates_nothing_and_adds_nothing(tmp_path: Path, store: Store) -> None:
@@ -113,7 +114,7 @@ def test_an_error_is_a_row_with_a_reason_and_is_asked_again(tmp_path: Path, stor
     assert row.value is None
     assert "out of memory" in str(row.reason)
     line = next(x for x in summarise(store, report.run) if x.metric == "ask/exact_match")
-    assert (line.scored, line.total, line.errors) == (4, 5, 1)
+    assert (line.counts.scored, line.counts.total, line.counts.errors) == (4, 5, 1)
     # Asked again once the trouble is over, the same run becomes whole.
     healed, _ = scripted()
     again = score(healed, suite, store)

@@ -33,7 +33,7 @@ from trainers.loop.remedies import rollback_target
 def test_a_collapse_fails_clearly() -> None:
     verdict = decide({MATCH: right(42, 60)}, {MATCH: right(0, 60)}, GatePolicy(alpha=0.05 / 20))
     assert verdict.outcome is FAIL
-    assert verdict.rows[0].arm == "strict"
+    assert verdict.rows[0].decided.arm == "strict"
     assert verdict.exit_code == 1
     assert "fell from 0.700 to 0.000 on 60 samples" in verdict.headline
 
@@ -50,7 +50,7 @@ def test_an_identical_candidate_never_fails(count: int) -> None:
     run = {MATCH: right(count, 60)}
     verdict = decide(run, run)
     assert verdict.outcome is not FAIL
-    assert verdict.rows[0].change == 0
+    assert verdict.rows[0].measured.change == 0
     assert not improved(run, run)
 
 
@@ -63,7 +63,7 @@ def test_it_says_what_would_settle_it() -> None:
     for share in (0.3, 0.7, 1.0):
         few = {MATCH: right(round(40 * share), 40)}
         verdict = decide(few, few)
-        needed = verdict.rows[0].needed
+        needed = verdict.rows[0].decided.needed
         assert needed is not None
         assert f"{needed:,} samples for {MATCH}" in verdict.settle
         enough = {MATCH: right(round(needed * 1.03 * share), round(needed * 1.03))}
@@ -75,7 +75,7 @@ def test_it_says_what_would_settle_it() -> None:
 def test_a_small_loss_is_not_said_to_want_fewer_samples_than_there_are() -> None:
     verdict = decide({MATCH: right(700, 1000)}, {MATCH: right(672, 1000)})
     assert verdict.outcome is INCONCLUSIVE
-    assert verdict.rows[0].needed < verdict.rows[0].n
+    assert verdict.rows[0].decided.needed < verdict.rows[0].measured.n
     assert "had enough evidence for a model that did not change" in verdict.settle
     assert "PASS would take" not in verdict.settle
 
@@ -86,7 +86,7 @@ def test_a_small_loss_is_not_said_to_want_fewer_samples_than_there_are() -> None
 def test_a_proven_drop_beyond_the_margin_fails_by_the_second_arm() -> None:
     ours, theirs = {MATCH: right(700, 1000)}, {MATCH: right(656, 1000)}
     by_drop = decide(ours, theirs)
-    assert (by_drop.outcome, by_drop.rows[0].arm) == (FAIL, "drop")
+    assert (by_drop.outcome, by_drop.rows[0].decided.arm) == (FAIL, "drop")
     assert "best estimate" in by_drop.headline
     assert decide(ours, theirs, GatePolicy(fail_rule="strict")).outcome is INCONCLUSIVE
     assert decide(ours, theirs, look=(1, 2)).outcome is INCONCLUSIVE
@@ -94,8 +94,8 @@ def test_a_proven_drop_beyond_the_margin_fails_by_the_second_arm() -> None:
 
 def test_a_proven_drop_within_the_margin_is_no_failure() -> None:
     verdict = decide({MATCH: right(3600, 4000)}, {MATCH: right(3540, 4000)})
-    assert verdict.rows[0].p_drop is not None
-    assert verdict.rows[0].p_drop < 1e-6
+    assert verdict.rows[0].decided.p_drop is not None
+    assert verdict.rows[0].decided.p_drop < 1e-6
     assert verdict.outcome is PASS
 
 
@@ -109,11 +109,11 @@ def test_the_point_rule_says_its_own_false_alarms() -> None:
     ours, theirs = {MATCH: noisy(0.7, 200, 1)}, {MATCH: noisy(0.7, 200, 2)}
     verdict = decide(ours, theirs, GatePolicy(rule="point"))
     row = verdict.rows[0]
-    assert row.arm == "point"
-    assert row.mean_z is not None
-    assert verdict.outcome is (FAIL if row.mean_z > 0 else PASS)
-    assert row.false_alarm is not None
-    assert 0.1 < row.false_alarm < 0.4
+    assert row.decided.arm == "point"
+    assert row.decided.mean_z is not None
+    assert verdict.outcome is (FAIL if row.decided.mean_z > 0 else PASS)
+    assert row.decided.false_alarm is not None
+    assert 0.1 < row.decided.false_alarm < 0.4
     assert "The bare rule was asked for" in " ".join(verdict.reasons)
 
 
@@ -154,8 +154,8 @@ def test_only_advisory_metrics_never_pass() -> None:
 def test_more_metrics_ask_for_more_evidence() -> None:
     ours = {f"t/m{i}": right(700, 1000) for i in range(40)}
     theirs = {**ours, "t/m0": right(692, 1000)}
-    alone = decide({"t/m0": ours["t/m0"]}, {"t/m0": theirs["t/m0"]}).rows[0]
-    among = decide(ours, theirs).row("t/m0")
+    alone = decide({"t/m0": ours["t/m0"]}, {"t/m0": theirs["t/m0"]}).rows[0].decided
+    among = decide(ours, theirs).row("t/m0").decided
     assert among.p_worse == alone.p_worse
     assert among.p_adjusted is not None
     assert alone.p_adjusted is not None
@@ -289,5 +289,5 @@ def test_the_samples_that_moved_most_are_named() -> None:
     a = [0.5] * 40
     c = [0.5] * 20 + [0.5 - i / 100 for i in range(20)]
     row = decide({"a/x": scores(a)}, {"a/x": scores(c)}).rows[0]
-    assert [moved.id for moved in row.moved] == [f"s{i:05d}" for i in range(39, 29, -1)]
-    assert row.moved[0].z == pytest.approx(0.95 * 0.5 - 0.31)
+    assert [moved.id for moved in row.measured.moved] == [f"s{i:05d}" for i in range(39, 29, -1)]
+    assert row.measured.moved[0].z == pytest.approx(0.95 * 0.5 - 0.31)

@@ -37,7 +37,7 @@ def test_perplexity_is_judged_in_nats_per_document() -> None:
         shifted = base + math.log1p(growth) + rng.normal(0, 0.01, 40)
         verdict = decide(ours, {"g/perplexity": documents(shifted, tokens)})
         assert verdict.outcome is outcome, growth
-        assert verdict.rows[0].relative == pytest.approx(growth, abs=0.01)
+        assert verdict.rows[0].measured.relative == pytest.approx(growth, abs=0.01)
 
 
 def test_another_tokenizer_is_held_to_the_anchors_count() -> None:
@@ -47,7 +47,7 @@ def test_another_tokenizer_is_held_to_the_anchors_count() -> None:
     same_text = {"g/perplexity": documents(base, tokens, own_tokens=tokens * 2)}
     verdict = decide(ours, same_text)
     assert verdict.outcome is PASS
-    assert verdict.rows[0].candidate == pytest.approx(verdict.rows[0].anchor)
+    assert verdict.rows[0].measured.candidate == pytest.approx(verdict.rows[0].measured.anchor)
 
 
 def test_perplexity_without_statistics_is_incomparable() -> None:
@@ -61,7 +61,7 @@ def test_win_share_needs_no_anchor() -> None:
     assert decide({}, {"r/wins": won}).outcome is FAIL
     verdict = decide({}, {"r/wins": even})
     assert verdict.outcome is PASS
-    assert verdict.rows[0].allowed == pytest.approx(-0.025)
+    assert verdict.rows[0].allowed.change == pytest.approx(-0.025)
 
 
 def test_corpus_values_are_compared_as_a_whole() -> None:
@@ -77,7 +77,7 @@ def test_corpus_values_are_compared_as_a_whole() -> None:
     assert verdict.outcome is PASS
     assert ours.stats is not None
     total = sum(stat[0] for stat in ours.stats.values()) / (50 * 200)
-    assert verdict.rows[0].anchor == pytest.approx(total)
+    assert verdict.rows[0].measured.anchor == pytest.approx(total)
     assert decide({"t/hits": ours}, {"t/hits": corpus(0.5)}).outcome is FAIL
 
 
@@ -91,8 +91,8 @@ def test_an_interval_scale_may_be_shifted_and_stretched(shift: float, stretch: f
         runs = [{"r/reward": scores(x * stretch + shift, scale="interval")} for x in (a, c)]
         verdict = decide(*runs)
         assert verdict.outcome is outcome
-        assert verdict.rows[0].relative is None
-        assert verdict.rows[0].floor == pytest.approx(0.05 * a.std(ddof=1) * stretch)
+        assert verdict.rows[0].measured.relative is None
+        assert verdict.rows[0].allowed.floor == pytest.approx(0.05 * a.std(ddof=1) * stretch)
 
 
 def test_an_interval_scale_takes_its_own_floor() -> None:
@@ -118,8 +118,8 @@ def test_a_baseline_of_zero_is_as_good_as_any() -> None:
 def test_rounding_proves_nothing() -> None:
     ours, theirs = {"a/x": scores([0.1 + 0.2] * 100)}, {"a/x": scores([0.3] * 100)}
     for one, other in ((ours, theirs), (theirs, ours)):
-        assert decide(one, other).rows[0].change == pytest.approx(0)
-        assert decide(one, other).rows[0].p_drop == 0.5
+        assert decide(one, other).rows[0].measured.change == pytest.approx(0)
+        assert decide(one, other).rows[0].decided.p_drop == 0.5
         assert not improved(one, other)
 
 
@@ -142,8 +142,8 @@ def test_clusters_count_not_samples() -> None:
     grouped = [{"a/x": dataclasses.replace(run, clusters=clusters)} for run in (ours, theirs)]
     verdict = decide(*grouped)
     assert verdict.outcome is INCONCLUSIVE
-    assert verdict.rows[0].clusters == 6
-    assert verdict.rows[0].df == 5
+    assert verdict.rows[0].measured.clusters == 6
+    assert verdict.rows[0].decided.df == 5
 
 
 def test_weights_weigh() -> None:
@@ -151,8 +151,8 @@ def test_weights_weigh() -> None:
     ours, theirs = right(1000, 1000), scores([i >= 100 for i in range(1000)])
     weighted = [{"a/x": dataclasses.replace(run, weights=weights)} for run in (ours, theirs)]
     row = decide(*weighted).rows[0]
-    assert row.candidate == pytest.approx(0.5)
-    assert row.change == pytest.approx(-0.5)
+    assert row.measured.candidate == pytest.approx(0.5)
+    assert row.measured.change == pytest.approx(-0.5)
 
 
 def test_a_fixed_set_claims_only_these_samples() -> None:
@@ -171,7 +171,7 @@ def test_a_fixed_set_claims_only_these_samples() -> None:
     expected = math.sqrt(
         sum(0.95**2 * variance[0][i] + variance[1][i] for i in variance[0]) / 80**2
     )
-    assert row.se == pytest.approx(expected)
+    assert row.decided.se == pytest.approx(expected)
     bare = {"c/pass@1": dataclasses.replace(theirs["c/pass@1"], variance=None)}
     assert decide(ours, bare, policy).outcome is INCOMPARABLE
 
@@ -209,7 +209,7 @@ def test_a_few_errors_are_left_out_and_said() -> None:
     theirs = MetricScores(values, worst=0.0, errors=2, total=1000)
     verdict = decide({"a/x": ours}, {"a/x": theirs})
     assert verdict.outcome is PASS
-    assert verdict.rows[0].n == 998
+    assert verdict.rows[0].measured.n == 998
     assert "leaves out 2 samples" in " ".join(verdict.reasons)
     unexplained = dataclasses.replace(theirs, errors=0)
     assert decide({"a/x": ours}, {"a/x": unexplained}).outcome is INCOMPARABLE
@@ -222,7 +222,7 @@ def test_what_a_dead_sandbox_took_decides_nothing() -> None:
     theirs = MetricScores(values, worst=0.0, errors=gone, lost=gone, total=1000)
     verdict = decide({"a/x": ours}, {"a/x": theirs})
     assert verdict.outcome is INCONCLUSIVE
-    assert verdict.rows[0].arm == "lost"
+    assert verdict.rows[0].decided.arm == "lost"
     assert f"{gone} of 1000 samples of the candidate were lost" in verdict.headline
     assert "Score again" in verdict.settle
     own = dataclasses.replace(theirs, lost=gone // 2)

@@ -46,7 +46,7 @@ def rates(make: Make, drop: float, trials: int = TRIALS, **own: Any) -> dict[str
         rows.append(decide({"t/m": anchor}, {"t/m": candidate}, policy).rows[0])
     return {
         "fail": sum(row.outcome is FAIL for row in rows) / trials,
-        "strict": sum(row.arm == "strict" for row in rows) / trials,
+        "strict": sum(row.decided.arm == "strict" for row in rows) / trials,
         "pass": sum(row.outcome is PASS for row in rows) / trials,
     }
 
@@ -228,7 +228,7 @@ def test_how_far_one_sample_moves_a_corpus_value() -> None:
 def test_the_samples_that_moved_are_shown_with_their_own_values() -> None:
     anchor, candidate = words(60, 8)(0.3)
     row = decide({"t/m": anchor}, {"t/m": candidate}).rows[0]
-    for moved in row.moved:
+    for moved in row.measured.moved:
         assert moved.anchor == anchor.values[moved.id]
         assert moved.candidate == candidate.values[moved.id]
 
@@ -336,12 +336,12 @@ def test_a_corpus_value_counts_every_response(tmp_path: Path, store: Store) -> N
     expected = bleu([r["text"] for r in said], [CITIES[r["sample_id"]] for r in said]).score
     found = metric_scores(store, run)["tell/bleu"]
     row = decide({"tell/bleu": found}, {"tell/bleu": found}).rows[0]
-    assert row.anchor == pytest.approx(expected)
+    assert row.measured.anchor == pytest.approx(expected)
     [line] = summarise(store, run)
-    assert line.value == pytest.approx(expected)
-    assert line.low is not None
-    assert line.high is not None
-    assert line.low < expected < line.high
+    assert line.estimate.value == pytest.approx(expected)
+    assert line.estimate.low is not None
+    assert line.estimate.high is not None
+    assert line.estimate.low < expected < line.estimate.high
 
 
 def test_a_quantile_of_latency_is_over_all_responses(tmp_path: Path, store: Store) -> None:

@@ -36,7 +36,7 @@ def toxic(count: int, n: int, **settings: Any) -> dict[str, MetricScores]:
 
 
 def requirement(verdict: Verdict) -> Any:
-    return next(row for row in verdict.rows if row.requirement)
+    return next(row for row in verdict.rows if row.allowed.requirement)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_a_toxic_share_at_most(count: int, n: int, outcome: VerdictOutcome) -> N
     policy = GatePolicy(metrics={"r/toxicity": MetricPolicy(floor=0.05, rate_at_most=0.02)})
     run = toxic(count, n)
     row = requirement(decide(run, run, policy))
-    assert (row.outcome, row.arm) == (outcome, "absolute")
+    assert (row.outcome, row.decided.arm) == (outcome, "absolute")
     if outcome is INCONCLUSIVE and count == 0:
-        assert row.needed == 149
+        assert row.decided.needed == 149
 
 
 def test_rates_of_the_run_are_used_where_it_has_them() -> None:
@@ -57,8 +57,8 @@ def test_rates_of_the_run_are_used_where_it_has_them() -> None:
     rates = {f"s{i:05d}": 0.25 for i in range(400)}
     row = requirement(decide(toxic(0, 400), toxic(0, 400, rates=rates, responses=4), policy))
     assert row.outcome is FAIL
-    assert row.candidate == pytest.approx(0.25)
-    assert row.n == 1600
+    assert row.measured.candidate == pytest.approx(0.25)
+    assert row.measured.n == 1600
 
 
 def test_json_valid_at_least() -> None:
@@ -67,7 +67,7 @@ def test_json_valid_at_least() -> None:
         run = {"a/json_valid": right(count, 1000)}
         row = requirement(decide(run, run, policy))
         assert row.outcome is outcome
-        assert row.candidate == pytest.approx(count / 1000)
+        assert row.measured.candidate == pytest.approx(count / 1000)
 
 
 def test_perplexity_at_most() -> None:
@@ -105,7 +105,7 @@ def test_a_waiver_holds_until_its_last_day() -> None:
     theirs = {**ours, "a/y": right(0, 60)}
     during = decide(ours, theirs, policy, today=date(2026, 12, 31))
     assert during.outcome is PASS
-    assert during.row("a/y").arm == "waived"
+    assert during.row("a/y").decided.arm == "waived"
     assert "the labels are being redone" in " ".join(during.reasons)
     assert decide(ours, theirs, policy, today=date(2027, 1, 1)).outcome is FAIL
     assert decide(ours, theirs, policy).outcome is FAIL
@@ -122,7 +122,7 @@ def test_margin_auto_passes_wider_and_fails_as_before() -> None:
     assert verdict.outcome is PASS
     assert "PASS at 12%" in verdict.headline
     assert "5% can't be seen with 150 samples" in verdict.headline
-    assert verdict.rows[0].margin == 0.05
+    assert verdict.rows[0].allowed.margin == 0.05
     assert decide(ours, {MATCH: right(90, 150)}, frozen).outcome is FAIL
 
 

@@ -35,8 +35,8 @@ def _publish(workspace: Workspace, *words: str) -> int:
 def _value(workspace: Workspace, run: Run, metric: str) -> float:
     with Store(workspace) as store:
         (line,) = (line for line in summarise(store, run) if line.metric == metric)
-    assert line.value is not None
-    return line.value
+    assert line.estimate.value is not None
+    return line.estimate.value
 
 
 def test_tensorboard_reads_a_curve_for_a_training(

@@ -26,11 +26,11 @@ from tests.harness.suite_builders import Ratchet
 def test_an_inspect_log_gives_what_inspect_reported(log: str, level: float, store: Store) -> None:
     run, _ = take_in(store, read_inspect(INSPECT / f"{log}.eval", lower=["length"]))
     lines = {line.metric: line for line in summarise(store, run)}
-    assert lines["capitals/match"].value == pytest.approx(level)
-    assert lines["capitals/style.short"].value == pytest.approx(level)
+    assert lines["capitals/match"].estimate.value == pytest.approx(level)
+    assert lines["capitals/style.short"].estimate.value == pytest.approx(level)
     assert lines["capitals/length"].direction == "lower"
     assert lines["capitals/match"].direction == "higher"
-    assert {line.scored for line in lines.values()} == {16}
+    assert {line.counts.scored for line in lines.values()} == {16}
     counts = store.query("SELECT count(*) AS n FROM scores WHERE metric = 'match'")
     assert counts == [{"n": 32}], "two epochs of sixteen samples"
     assert len(run_responses(store, run.id)) == 32
@@ -39,7 +39,7 @@ def test_an_inspect_log_gives_what_inspect_reported(log: str, level: float, stor
 def test_a_json_log_is_the_same_thing(store: Store) -> None:
     run, _ = take_in(store, read_inspect(INSPECT / "small.json"))
     assert run.model == "mockllm/good"
-    assert {line.scored for line in summarise(store, run)} == {2}
+    assert {line.counts.scored for line in summarise(store, run)} == {2}
 
 
 def test_inspect_logs_are_gated(home: Workspace, ratchet: Ratchet) -> None:
@@ -130,7 +130,12 @@ def test_an_empty_value_is_an_error_never_a_zero(tmp_path: Path, store: Store) -
     path = write_csv(tmp_path, ["qa,em,higher,a,1", "qa,em,higher,b,"])
     run, _ = take_in(store, read_csv(path, name="x"))
     [line] = summarise(store, run)
-    assert (line.value, line.scored, line.total, line.errors) == (1.0, 1, 2, 1)
+    assert (line.estimate.value, line.counts.scored, line.counts.total, line.counts.errors) == (
+        1.0,
+        1,
+        2,
+        1,
+    )
 
 
 def test_missing_samples_are_named_by_the_gate(

@@ -47,8 +47,8 @@ def test_every_imported_value_is_the_one_that_lm_eval_reported(side: str, store:
     for name, line in lines.items():
         task, _, metric = name.partition("/")
         key = metric if "," in metric else f"{metric},none"
-        assert line.value == pytest.approx(reported[task][key], rel=1e-9)
-        assert (line.scored, line.total, line.errors) == (16, 16, 0)
+        assert line.estimate.value == pytest.approx(reported[task][key], rel=1e-9)
+        assert (line.counts.scored, line.counts.total, line.counts.errors) == (16, 16, 0)
     assert lines["capitals_ppl/word_perplexity"].direction == "lower"
     assert lines["capitals_mc/acc"].direction == "higher"
 
@@ -85,7 +85,7 @@ def test_a_log_likelihood_under_the_name_of_perplexity_is_one(tmp_path: Path, st
     path.write_text(json.dumps(content))
     run, _ = take_in(store, read_lm_eval(folder))
     [line] = [line for line in summarise(store, run) if line.metric == "capitals_mc/perplexity"]
-    assert line.value == pytest.approx(math.exp(-sum(logs) / len(logs)))
+    assert line.estimate.value == pytest.approx(math.exp(-sum(logs) / len(logs)))
 
 
 def test_two_folders_of_lm_evals_are_gated(home: Workspace, ratchet: Ratchet) -> None:

@@ -213,9 +213,9 @@ def test_a_gate_on_lost_programs_decides_nothing_until_they_are_scored(suite, st
         candidate = score(other, suite, store).run
     verdict = decide(metric_scores(store, anchor), metric_scores(store, candidate))
     assert verdict.outcome is VerdictOutcome.INCONCLUSIVE
-    assert {row.arm for row in verdict.rows if row.outcome is VerdictOutcome.INCONCLUSIVE} >= {
-        "lost"
-    }
+    assert {
+        row.decided.arm for row in verdict.rows if row.outcome is VerdictOutcome.INCONCLUSIVE
+    } >= {"lost"}
     rescored = score(other, suite, store)
     assert rescored.fresh == 0
     assert not any(scores.lost for scores in metric_scores(store, rescored.run).values())

@@ -74,8 +74,8 @@ def test_the_gate_holds_the_win_share_against_a_half():
     (stand,) = standings(session(), found)
     assert (stand.votes, stand.both_bad) == (60, 20)
     row = stand.verdict.row(METRIC)
-    assert (row.anchor, row.form, row.margin) == (0.5, "winshare", 0.05)
-    assert row.mean_z == pytest.approx(0.475 - row.candidate)
+    assert (row.measured.anchor, row.measured.form, row.allowed.margin) == (0.5, "winshare", 0.05)
+    assert row.decided.mean_z == pytest.approx(0.475 - row.measured.candidate)
 
 
 def test_the_session_has_an_alpha_of_its_own():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from harness.core.types import VerdictOutcome
+from harness.core.types import Fingerprint, Run, VerdictOutcome
 from harness.gate.decision import decide
 from harness.gate.explain import explain
 from harness.gate.metric_scores import MetricScores
@@ -22,6 +23,7 @@ from harness.gate.verdict import Verdict
 from harness.report.console import verdict_table, verdict_view
 from harness.report.document import from_json, schema, to_json
 from harness.report.github import annotate, outputs, step_summary
+from harness.report.html import Judged, to_html
 from harness.report.junit import to_junit
 from harness.report.markdown import to_markdown
 
@@ -38,6 +40,8 @@ def perplexity(shift: float) -> MetricScores:
     values = {key: float(np.exp(x[0] / x[1])) for key, x in stats.items()}
     return MetricScores(values, "lower", form="perplexity", stats=stats)
 
+
+RUN = Run("c2", "tiny", "e" * 16, "quiz", "d" * 16, Fingerprint({}, {}, {}), datetime.now(UTC), 0)
 
 ANCHOR = {
     "intents/json_match": right(42, 60),
@@ -174,3 +178,21 @@ def test_github_annotations_and_outputs() -> None:
     assert "%25" in lines[0]
     assert "outcome=fail\nexit-code=1\nheadline=FAIL" in outputs(verdict)
     assert len(outputs(verdict).splitlines()) == 3
+
+
+STORED = json.loads(Path(__file__).with_name("verdicts_of_c4068ff.json").read_text("utf-8"))
+"""Verdicts as the commit c4068ff stored them, and what it made of them."""
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_verdict_that_was_stored_before_reads_and_renders_the_same(name: str) -> None:
+    was = STORED[name]
+    verdict = Verdict.from_dict(was["stored"])
+    assert verdict.to_dict() == was["stored"]
+    for row, old in zip(json.loads(to_json(verdict))["rows"], was["stored"]["rows"], strict=True):
+        assert {key: row[key] for key in old} == old
+    assert to_markdown(verdict) == was["markdown"]
+    assert to_junit(verdict) == was["junit"]
+    assert annotate(verdict) == was["annotations"]
+    assert explain(verdict) == was["text"]
+    assert was["html"] in to_html(RUN, [], Judged("v1", verdict, "run a1"))

@@ -67,18 +67,18 @@ def test_every_metric_of_a_shipped_suite_is_scored_or_says_why(
     lines = summarise(store, report.run)
     assert {line.metric for line in lines} == set(suite.roles())
     for line in lines:
-        assert line.total == LIMITS[name], line
-        assert line.errors == 0, line
-        if line.scored < line.total:
-            assert line.unscored, line
-            assert line.reason, line
-        if line.scored:
-            assert line.value is not None, line
-            assert math.isfinite(line.value), line
+        assert line.counts.total == LIMITS[name], line
+        assert line.counts.errors == 0, line
+        if line.counts.scored < line.counts.total:
+            assert line.counts.unscored, line
+            assert line.counts.reason, line
+        if line.counts.scored:
+            assert line.estimate.value is not None, line
+            assert math.isfinite(line.estimate.value), line
         else:
-            assert line.value is None, line
+            assert line.estimate.value is None, line
         if not line.metric.endswith(("toxicity", "self_bleu")):
-            assert line.scored == line.total, line
+            assert line.counts.scored == line.counts.total, line
 
 
 def test_a_live_judge_decides_or_says_that_it_did_not(store: Store, tmp_path: Path) -> None:

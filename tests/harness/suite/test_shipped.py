@@ -54,7 +54,7 @@ def candidate(answers=None, logprobs=None, name="scripted") -> Candidate:
 
 
 def values(store, run) -> dict[str, float | None]:
-    return {line.metric: line.value for line in summarise(store, run)}
+    return {line.metric: line.estimate.value for line in summarise(store, run)}
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -154,10 +154,10 @@ def test_a_suite_scores_end_to_end_and_an_unchanged_model_passes(name, store):
     assert set(lines) == {f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()}
     for task, metric in suite.metrics():
         line = lines[f"{task.name}/{metric.spec.name}"]
-        assert (line.errors, line.total) == (0, len(task.samples))
+        assert (line.counts.errors, line.counts.total) == (0, len(task.samples))
         # The embedded toxicity model reads English only, and says so.
         blind = {"zh"} if metric.spec.name == "toxicity" else set()
-        assert line.scored == sum(sample.language not in blind for sample in task.samples)
+        assert line.counts.scored == sum(sample.language not in blind for sample in task.samples)
     scores = metric_scores(
         store, report.run, policy=suite.policy, slices=slices_of(suite, suite.policy)
     )
