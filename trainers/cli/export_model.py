@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.registry.registry import Registry
-    from trainers.export.quantize import Bits, Quantised
+    from trainers.export.quantize import Bits, Quantized
 
 
 def export_model(
@@ -31,7 +31,7 @@ def export_model(
     dtype: Annotated[
         str, typer.Option(help="Of the merged weights: float32, float16 or bfloat16.")
     ] = "float32",
-    quantize: Annotated[
+    rounded_to: Annotated[
         str | None,
         typer.Option("--quantize", help="int8 or int4: merged, with fewer bits to a weight."),
     ] = None,
@@ -51,9 +51,9 @@ def export_model(
         raise UserError("one export has one form", hint="--merge, --adapter or --gguf-ready")
     if dtype not in ("float32", "float16", "bfloat16"):
         raise UserError(f"weights can't be written as {dtype!r}", field="--dtype")
-    if quantize not in (None, "int8", "int4"):
-        raise UserError(f"weights can't be rounded to {quantize!r}", field="--quantize")
-    if quantize and (adapter or gguf_ready or dtype != "float32"):
+    if rounded_to not in (None, "int8", "int4"):
+        raise UserError(f"weights can't be rounded to {rounded_to!r}", field="--quantize")
+    if rounded_to and (adapter or gguf_ready or dtype != "float32"):
         raise UserError("one export has one form", hint="--quantize alone, or another form alone")
     form: Form = "adapter" if adapter else "gguf-ready" if gguf_ready else "merge"
     console = Console()
@@ -64,12 +64,12 @@ def export_model(
         files = resolve(str(folder), workspace, say=console.print)
         base = _base_of(folder)
         origin = origin_of(model.removeprefix("line:"), folder, digest, base, registry, store)
-        if quantize is not None:
-            from trainers.export.quantize import quantise
+        if rounded_to is not None:
+            from trainers.export.quantize import quantize
 
             card = model_card(origin, "merge")
-            bits: Bits = "int4" if quantize == "int4" else "int8"
-            small = quantise(files, to, bits, card=card, workspace=workspace, say=console.print)
+            bits: Bits = "int4" if rounded_to == "int4" else "int8"
+            small = quantize(files, to, bits, card=card, workspace=workspace, say=console.print)
             _show_sides(small, console)
             return
         done = export(
@@ -87,7 +87,7 @@ def export_model(
     console.print(Text(f"  README.md holds {scored}"))
 
 
-def _show_sides(done: Quantised, console: Console) -> None:
+def _show_sides(done: Quantized, console: Console) -> None:
     """Size, speed and loss beside each other; what the loss means is for the gate to say."""
     from rich.table import Table
     from rich.text import Text

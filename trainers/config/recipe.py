@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    pass
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from harness.core.digests import digest_of
 from harness.suite.suite import Suite
 from trainers.config.method_traits import traits_of
-from trainers.config.schema import DataModel, HealthRule, RecipeModel, StageModel, TrainingGateModel
+from trainers.config.schema import (
+    QUANTIZE_BEFORE,
+    DataModel,
+    HealthRule,
+    RecipeModel,
+    StageModel,
+    TrainingGateModel,
+)
 
 Sharding = Literal["zero2", "zero3", "fsdp"]
-
-
 Message = dict[str, str]
 
 
@@ -82,11 +84,14 @@ class Recipe:
     def digest(self) -> str:
         """Of everything that decides what the training does: recipe, data and suites.
 
-        Who is told of it (tracking, webhook) does not.
+        Who is told of it (tracking, webhook) does not. Trainings are found again by this digest,
+        so it must stay the same for the same recipe whatever a key is called by now.
         """
         recipe = self.model.model_dump(
             mode="json", exclude_defaults=True, exclude={"tracking", "webhook"}
         )
+        if "quantize" in recipe:
+            recipe[QUANTIZE_BEFORE] = recipe.pop("quantize")
         stages = [
             [
                 [(e.source, e.row, e.prompt, e.completion, e.text) for e in stage.examples],

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING, Self
-
-from pydantic import model_validator
-
-if TYPE_CHECKING:
-    pass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal, Self
 
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
-if TYPE_CHECKING:
-    pass
-
-from typing import Annotated
-
-from pydantic import field_validator
-
+from harness.core.strict import Strict
 from harness.suite.schema import PromptModel
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
@@ -43,14 +19,10 @@ LONGEST_NAME = 100
 """As of a line: a recipe whose line could not be promoted must not train first."""
 SEEDS_END = 2**32
 """NumPy takes no larger seed."""
+QUANTIZE_BEFORE = "quantise"
+"""How the key `quantize` was spelled at first: still read, and still what a digest is made of."""
 MOST_ROWS = 20_000_000
 """That one plan may list: it is held in memory, and written as one file."""
-
-
-class Strict(BaseModel):
-    """A mapping that takes no key it doesn't know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AdapterModel(Strict):
@@ -79,7 +51,7 @@ class AdapterModel(Strict):
         return self
 
 
-class InstructionModel(BaseModel):
+class InstructionModel(Strict):
     """How a source's rows are put to the model.
 
     style        `zero_shot`, `few_shot` (solved rows of the same source come before, as turns), or
@@ -91,8 +63,6 @@ class InstructionModel(BaseModel):
                  nothing is said
     answer       stands between the way and the answer
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     style: Literal["zero_shot", "few_shot", "chain_of_thought"] = "zero_shot"
     instruction: str | None = None
@@ -163,13 +133,11 @@ class SourceModel(Strict):
         return "text" if self.text is not None else "prompt"
 
 
-class CurriculumModel(BaseModel):
+class CurriculumModel(Strict):
     """From easy to hard, or the other way. `by` is a numeric column, or `perplexity`: the model's
     own before its training. At first the easiest share `start` of the rows is drawn from, all of
     them from the share `full_at` of the training on.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     by: str
     first: Literal["easy", "hard"] = "easy"
@@ -258,15 +226,13 @@ KEYS_OF: dict[str, frozenset[str]] = {
 """Whose keys these are: to any other trainer they would mean nothing, in silence."""
 
 
-class PpoModel(BaseModel):
+class PpoModel(Strict):
     """PPO's own settings.
 
     A rollout is sampled once and learned from for `epochs` passes of `minibatches` optimizer
     steps each. `kl_coefficient` scales the reward lost per nat of divergence from the model with
     its adapter switched off.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     clip: float = Field(default=0.2, gt=0, lt=1)
     value_clip: float = Field(default=0.2, gt=0)
@@ -280,22 +246,18 @@ class PpoModel(BaseModel):
     whiten: bool = True
 
 
-class EwcModel(BaseModel):
+class EwcModel(Strict):
     """Elastic weight consolidation: what `samples` rows of the mix's source `source` need of the
     weights is held where it is, `weight` times as strongly as the Fisher information says.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weight: float = Field(gt=0)
     source: str
     samples: int = Field(default=64, ge=1)
 
 
-class LossModel(BaseModel):
+class LossModel(Strict):
     """Options of the loss of supervised fine-tuning. `focal_gamma` 0 is the stock loss."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     focal_gamma: float = Field(default=0.0, ge=0, le=10)
     ewc: EwcModel | None = None
@@ -370,12 +332,10 @@ class StageModel(Strict):
         return self.batch_size * self.gradient_accumulation
 
 
-class ContaminationModel(BaseModel):
+class ContaminationModel(Strict):
     """`near` is the similarity from which two texts count as one; a training is refused where
     more than the share `refuse_above` of a task's samples is found in its data.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     near: float = Field(default=0.8, gt=0, le=1)
     refuse_above: float = Field(default=0.01, ge=0, le=1)
@@ -392,7 +352,9 @@ class RecipeModel(Strict):
     base: str = Field(min_length=1)
     start: str | None = None
     seed: int = Field(0, ge=0, lt=SEEDS_END)
-    quantise: Literal["4bit", "8bit"] | None = None
+    quantize: Literal["4bit", "8bit"] | None = Field(
+        None, validation_alias=AliasChoices("quantize", QUANTIZE_BEFORE)
+    )
     adapter: AdapterModel | None = None
     data: DataModel | None = None
     stages: tuple[StageModel, ...] = Field(min_length=1)
@@ -403,9 +365,9 @@ class RecipeModel(Strict):
     webhook: str | None = Field(None, pattern=r"^https?://[^\s/]+")
 
     @model_validator(mode="after")
-    def _quantised_bases_are_frozen(self) -> Self:
-        if self.quantise and self.adapter_kind == "none":
-            raise ValueError("a quantised base can't be trained itself: give it an `adapter`")
+    def _quantized_bases_are_frozen(self) -> Self:
+        if self.quantize and self.adapter_kind == "none":
+            raise ValueError("a quantized base can't be trained itself: give it an `adapter`")
         return self
 
     @property

@@ -51,11 +51,11 @@ def require_sharding(recipe: Recipe) -> None:
             field="loss.ewc",
             hint="take --shard zero2, or replay general data in place of EWC",
         )
-    if recipe.model.quantise or recipe.model.adapter_kind == "prefix":
+    if recipe.model.quantize or recipe.model.adapter_kind == "prefix":
         raise UserError(
-            f"a quantised base and a prefix are not trained under {how}",
+            f"a quantized base and a prefix are not trained under {how}",
             file=recipe.path,
-            field="quantise" if recipe.model.quantise else "adapter.kind",
+            field="quantize" if recipe.model.quantize else "adapter.kind",
             hint="leave out --shard, or train a LoRA adapter on the whole base",
         )
     _require_fsdp() if how == "fsdp" else _require_deepspeed()

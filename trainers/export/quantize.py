@@ -1,7 +1,7 @@
 """A model with fewer bits to a weight, beside the one that it was made of.
 
 It is a model folder like any other, so that what the bits cost is decided by the gate:
-`ratchet gate ./int8 --against ./model`. Needs the extra `quantise` (torchao).
+`ratchet gate ./int8 --against ./model`. Needs the extra `quantize` (torchao).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantised:
+class Quantized:
     """Where it lies, and both sides."""
 
     folder: Path
@@ -51,7 +51,7 @@ class Quantised:
     after: Side
 
 
-def quantise(
+def quantize(
     files: ModelFiles,
     to: Path,
     bits: Bits,
@@ -59,7 +59,7 @@ def quantise(
     card: str,
     workspace: Workspace,
     say: Callable[[str], None] = lambda message: None,
-) -> Quantised:
+) -> Quantized:
     """Write `files`, an adapter merged, to the new folder `to` with weights of `bits`.
 
     The weights of linear layers are rounded to the nearest, symmetrically; embeddings, norms and
@@ -93,7 +93,7 @@ def quantise(
         asked = _asked(tokenizer)
         if not all(_equal(rounded, written, ids) for ids in asked):
             raise UserError(
-                "the quantised model answers otherwise once it is written",
+                "the quantized model answers otherwise once it is written",
                 file=to,
                 hint="please report this with the version of torchao: nothing was written",
             )
@@ -103,7 +103,7 @@ def quantise(
             Side(size, median, _nll(one, asked))
             for size, median, one in zip((before, after), seconds, (merged, written), strict=True)
         ]
-    return Quantised(to, bits, *sides)
+    return Quantized(to, bits, *sides)
 
 
 def _rounding(bits: Bits) -> Any:
@@ -112,7 +112,7 @@ def _rounding(bits: Bits) -> Any:
         from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
     except ImportError as error:
         raise UserError(
-            f"torchao is not installed: {error}", hint="pip install 'ratchet-eval[quantise]'"
+            f"torchao is not installed: {error}", hint="pip install 'ratchet-eval[quantize]'"
         ) from None
     if bits == "int8":
         return Int8WeightOnlyConfig()
@@ -149,7 +149,7 @@ def _nll(model: Any, asked: list[Any]) -> float:
         count += logits.shape[0]
     mean = total / count
     if not math.isfinite(mean):
-        raise UserError("the quantised model's likelihoods are not numbers", hint="use int8")
+        raise UserError("the quantized model's likelihoods are not numbers", hint="use int8")
     return mean
 
 

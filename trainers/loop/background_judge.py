@@ -57,11 +57,11 @@ def require_background_device(recipe: Recipe) -> None:
     """Raises UserError where the recipe's checkpoints can't be judged on the side."""
     if recipe.aside is None:
         return
-    if recipe.model.quantise:
+    if recipe.model.quantize:
         raise UserError(
-            "a quantised base is scored by the live model alone",
+            "a quantized base is scored by the live model alone",
             file=recipe.path,
-            field="quantise",
+            field="quantize",
             hint="leave out --aside",
         )
     import torch

@@ -226,6 +226,6 @@ def candidate_of(
     subject = {
         "backend": method_of(stage.model.trainer).backend_name,
         "dtype": "float32",
-        "quantisation": recipe.model.quantise,
+        "quantisation": recipe.model.quantize,
     }
     return Candidate(name, files.digest, subject, open_)

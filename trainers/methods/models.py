@@ -1,4 +1,4 @@
-"""The model that is trained: a base, quantised where asked, with the recipe's adapter around it."""
+"""The model that is trained: a base, quantized where asked, with the recipe's adapter around it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def open_causal(
     """A causal language model ready to be trained, and its tokenizer. `before` is done to the
     model before the adapter is put around it; `also_trained` as in `adapted`.
     """
-    if recipe.model.quantise:
-        model, tokenizer = _quantised(recipe, base)
+    if recipe.model.quantize:
+        model, tokenizer = _quantized(recipe, base)
     elif start is not None and recipe.model.adapter_kind == "none":
         model, tokenizer = load(ModelFiles(base.name, start, None, ""))
     else:
@@ -71,24 +71,24 @@ def adapted(
 
 def require_gpu_for(recipe: Recipe) -> None:
     """Raises UserError where the recipe asks for what only a GPU has."""
-    if recipe.model.quantise is None:
+    if recipe.model.quantize is None:
         return
     import torch
 
     if not torch.cuda.is_available():
         raise UserError(
-            f"a base in {recipe.model.quantise} needs a GPU, and there is none here",
+            f"a base in {recipe.model.quantize} needs a GPU, and there is none here",
             file=recipe.path,
-            field="quantise",
-            hint="take `quantise` out of the recipe, or train on a machine with a GPU",
+            field="quantize",
+            hint="take `quantize` out of the recipe, or train on a machine with a GPU",
         )
     import importlib.util
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"a base in {recipe.model.quantise} needs the package bitsandbytes",
+            f"a base in {recipe.model.quantize} needs the package bitsandbytes",
             file=recipe.path,
-            field="quantise",
+            field="quantize",
             hint="pip install bitsandbytes",
         )
 
@@ -181,13 +181,13 @@ def _continue_from(model: Any, start: Path, also_trained: tuple[str, ...]) -> No
         )
 
 
-def _quantised(recipe: Recipe, base: ModelFiles) -> tuple[Any, Any]:
+def _quantized(recipe: Recipe, base: ModelFiles) -> tuple[Any, Any]:
     import torch
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     require_gpu_for(recipe)
-    four = recipe.model.quantise == "4bit"
+    four = recipe.model.quantize == "4bit"
     make_config: Any = BitsAndBytesConfig
     config = make_config(
         load_in_4bit=four,

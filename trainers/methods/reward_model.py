@@ -44,7 +44,7 @@ class RewardModelling:
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         if recipe.adapter_kind == "prefix":
             return "a reward model can't be trained as a prefix"
-        if recipe.quantise:
+        if recipe.quantize:
             return "a reward model is trained on a base of whole precision"
         return None
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsFloat
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from harness.core.errors import UserError
+from harness.core.strict import Strict
 from harness.data import templates
 from trainers.rewards.answers import Answers
 from trainers.rewards.custom import by_function, function_file, require_function
@@ -47,7 +48,7 @@ _KEYS_OF: dict[str, frozenset[str]] = {
 """Which kinds have these keys: to any other they would mean nothing, in silence."""
 
 
-class RewardModelSpec(BaseModel):
+class RewardModelSpec(Strict):
     """One component of the mixture.
 
     kind       `model` (a sequence classifier at `path`: a folder, a hub id, or `stage:NAME`),
@@ -61,8 +62,6 @@ class RewardModelSpec(BaseModel):
     options    the metric's own
     scale      of a reward model: `sigmoid` of its output, or the output itself
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: str
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)

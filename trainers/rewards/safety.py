@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.core.errors import UserError
+from harness.core.strict import Strict
 
 if TYPE_CHECKING:
     from harness.metrics.sensitive_words import WordList
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 Drawn = TypeVar("Drawn")
 
 
-class SafetyModel(BaseModel):
+class SafetyModel(Strict):
     """What an answer must not be. `words` and `file` (one word a line) are added to the lists that
     ship; `classifier` is what the metric `toxicity` takes, None being the embedded one, which
     reads English alone: answers in another language are then held to the word lists only.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     words: tuple[str, ...] = ()
     file: str | None = None

@@ -39,6 +39,7 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("sft", ("adapter", "kind"), "qlora", "adapter"),
     ("sft", ("adapter",), {"kind": "prefix", "rank": 4}, "has no 'rank'"),
     ("sft", ("adapter",), {"kind": "lora", "virtual_tokens": 4}, "has no 'virtual_tokens'"),
+    ("sft", ("quantize",), "3bit", "4bit"),
     ("sft", ("quantise",), "3bit", "4bit"),
     ("dpo", ("adapter",), {"kind": "prefix"}, "can't train a prefix"),
     ("dpo", ("data", "mix", 0, "chosen"), "{{ missing }}", "'missing' is undefined"),
@@ -201,15 +202,15 @@ def start(path: Path) -> None:
         list(run_stages(load_recipe(path), workspace, store, Quiet()))  # type: ignore[arg-type]
 
 
-def test_a_quantised_base_needs_a_gpu(tmp_path: Path, tiny_llama: Path) -> None:
+def test_a_quantized_base_needs_a_gpu(tmp_path: Path, tiny_llama: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    path = write_method_world(tmp_path, tiny_llama, "sft", quantise="4bit")
+    path = write_method_world(tmp_path, tiny_llama, "sft", quantize="4bit")
     with pytest.raises(UserError, match="needs a GPU") as caught:
         start(path)
-    assert caught.value.field == "quantise"
+    assert caught.value.field == "quantize"
 
 
 def test_a_tracker_that_is_not_installed(

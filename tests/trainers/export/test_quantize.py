@@ -57,12 +57,12 @@ def test_four_bits_cost_more_than_eight(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torchao")
-    from trainers.export.quantize import quantise
+    from trainers.export.quantize import quantize
 
     workspace = Workspace.at(tmp_path / "home")
     files = resolve(str(whole), workspace)
     four, eight = (
-        quantise(files, tmp_path / bits, bits, card="# m\n", workspace=workspace)
+        quantize(files, tmp_path / bits, bits, card="# m\n", workspace=workspace)
         for bits in ("int4", "int8")
     )
     assert four.before.nll == eight.before.nll
@@ -86,4 +86,4 @@ def test_the_extra_is_named_where_it_is_missing(
 
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     assert _export(tmp_path, whole, "--to", str(tmp_path / "out"), "--quantize", "int8") == 3
-    assert "ratchet-eval[quantise]" in capsys.readouterr().err
+    assert "ratchet-eval[quantize]" in capsys.readouterr().err
