@@ -8,6 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -31,6 +32,8 @@ HOSTILE = (
 class World:
     """A workspace with runs of `models` on one task of `prompts` questions."""
 
+    drawn = 0
+
     def __init__(self, home: Path, *, prompts: int = 12, models: int = 2) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.workspace = Workspace.at(home / ".ratchet").ensure()
@@ -48,6 +51,10 @@ class World:
         path.write_text(yaml.safe_dump({"name": "asked", "tasks": {"ask": task}}), "utf-8")
         self.suite = load_suite(path)
         self.runs = [self._run(f"house/Zebra-model-{n}", n) for n in range(models)]
+
+    def _counted(self, size: int) -> str:
+        self.drawn += 1
+        return f"{self.drawn:0{2 * size}x}"
 
     @classmethod
     def copy(cls, home: Path) -> World:
@@ -81,7 +88,10 @@ class World:
             "swaps": 0.0,
         } | rules
         known = [Gold(f"What is {n} + {n}?", f"{2 * n}", "No idea.") for n in range(golds)]
-        made = ratings.create(self.store, self.runs, Rules(**rules), golds=known)
+        # Names and seeds are drawn by chance; here they are counted, so that every run of a test
+        # sees the same pairs in the same order.
+        with mock.patch("harness.ratings.session.secrets.token_hex", self._counted):
+            made = ratings.create(self.store, self.runs, Rules(**rules), golds=known)
         for rater in raters:
             link = {"link": f"link-{rater}", "expires_at": 2**40}
             ratings.record(self.store, made, "invited", rater=rater, config=link)

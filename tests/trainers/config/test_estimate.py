@@ -19,8 +19,10 @@ from trainers.loop.gated_training import GatedTraining
 
 @pytest.mark.parametrize("trainer", ["sft", "reward", "grpo", "ppo"])
 def test_without_a_training_it_is_arithmetic(
-    tmp_path: Path, tiny_llama: Path, trainer: str
+    tmp_path: Path, tiny_llama: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One speed for both: this machine's own would be measured twice, busy or idle.
+    monkeypatch.setattr("trainers.config.estimate.matrix_speed", lambda: 1e9)
     short = load_recipe(write_method_world(tmp_path / "a", tiny_llama, trainer))
     stage = {"steps": 12}
     long = load_recipe(write_method_world(tmp_path / "b", tiny_llama, trainer, stage=stage))
