@@ -75,10 +75,32 @@ def tiny_model(vocab_size: int, *, layers: int = 2, seed: int = 7, **overrides: 
         return LlamaForCausalLM(LlamaConfig(**{**settings, **overrides})).eval()
 
 
-def save_tiny_llama(folder: Path, **overrides: Any) -> Path:
+def decided_model(vocab_size: int, *, seed: int = 7, **overrides: Any) -> Any:
+    """A tiny Llama whose greedy answers hang on no rounding, of bf16 either.
+
+    Each token has one successor, whose logit of about 10 is at least 1 above any other, whatever
+    stood before; bf16 moves logits by 0.06. A random model's best two are often nearer to each
+    other than the last bits in which processors differ.
+    """
+    import torch
+
+    model = tiny_model(vocab_size, seed=seed, tie_word_embeddings=False, **overrides)
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        embedded = model.model.embed_tokens.weight
+        embedded.copy_(2.0 * torch.randint(0, 2, embedded.shape, generator=chance) - 1)
+        successor = torch.randperm(vocab_size, generator=chance)
+        model.lm_head.weight[successor] = embedded / 4
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(0.1)
+            layer.mlp.down_proj.weight.mul_(0.1)
+    return model
+
+
+def save_tiny_llama(folder: Path, *, decided: bool = False, **overrides: Any) -> Path:
     """Write model and tokenizer into `folder` as a user's model folder would look."""
     tokenizer = tiny_tokenizer()
-    model = tiny_model(len(tokenizer), **overrides)
+    model = (decided_model if decided else tiny_model)(len(tokenizer), **overrides)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -17,6 +17,7 @@ from harness.backends.openai.open import ServedModel
 from harness.cli.app import main
 from tests.harness.suite_builders import suite_yaml, write_jsonl
 from tests.openai_server import ModelServer, serving
+from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).parents[3]
 BACKENDS = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
@@ -26,6 +27,12 @@ ECOSYSTEM = (ROOT / "docs" / "ecosystem.md").read_text(encoding="utf-8")
 def _commands(page: str) -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.startswith("ratchet")]
+
+
+@pytest.fixture(scope="module")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose answers are the same in fp32 and bf16: what the pages show is no toss-up."""
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "decided", decided=True)
 
 
 @pytest.fixture(scope="module")

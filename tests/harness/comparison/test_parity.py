@@ -11,9 +11,15 @@ from harness.cli.app import main
 from tests import serving as real
 from tests.harness.suite_builders import suite_yaml, write_jsonl
 from tests.openai_server import ModelServer, serving
-from tests.tiny import tiny_model
+from tests.tiny import save_tiny_llama, tiny_model
 
 TEXTS = ("The capital of France is Paris.", "你好，世界。", "Please book a table for two.")
+
+
+@pytest.fixture(scope="module")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose greedy answers hang on no rounding, so that all 24 can be asked for."""
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "decided", decided=True)
 
 
 @pytest.fixture
@@ -88,7 +94,9 @@ def test_two_precisions_of_one_checkpoint_are_compared_without_a_server(
 ) -> None:
     code = _parity(tmp_path, suite_file, tiny_llama, "live:float32", "live:bfloat16")
     assert code == 0
-    assert "dtype: float32 -> bfloat16" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dtype: float32 -> bfloat16" in said
+    assert "24 of 24 greedy answers are the same" in said
 
 
 @pytest.mark.parametrize("between", [("live", "live"), ("live", "wat")], ids=str)
