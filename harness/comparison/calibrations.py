@@ -52,7 +52,7 @@ def keep_calibration(
                 "suite": scored[0].suite,
                 "suite_digest": scored[0].suite_digest,
                 "runs": [run.id for run in scored],
-                "policy": _plain(asdict(policy)),
+                "policy": policy_document(policy),
                 "false_rollback": calibration.false_rollback,
                 "detail": detail,
                 "calibrated_at": runs.now(),
@@ -93,6 +93,12 @@ def calibrated(
         return policy, {}
     own = {name: m for name, m in found.frozen.items() if policy.of(name).frozen_margin is None}
     return policy.with_frozen(own), {"calibration": found.note}
+
+
+def policy_document(policy: GatePolicy) -> dict[str, Any]:
+    """A policy as it is stored: JSON types only."""
+    document: dict[str, Any] = _plain(asdict(policy))
+    return document
 
 
 def _plain(value: Any) -> Any:

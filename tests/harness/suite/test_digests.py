@@ -1,0 +1,108 @@
+"""What stored runs and answers are found by: written down once, so that no refactoring moves it.
+
+A test that fails here says that runs, cached answers or watches of an older version are no longer
+found. Change a row only together with a suite or its data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.backends.base import Candidate
+from harness.comparison.calibrations import policy_document
+from harness.core.digests import digest_of
+from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.runner import protocol_of
+from harness.suite.load import load_suite
+from harness.watch.monitor.policy import WatchPolicy, load_policy
+
+ROOT = Path(__file__).resolve().parents[3]
+
+SUITES: dict[str, tuple[str | None, str, str, str]] = {
+    "suites/bias-pairs.yaml": (
+        "1836c956fd26cf58",
+        "e0ce1089e199b9ee",
+        "8a56279a99a23084",
+        "161060051be8e554",
+    ),
+    "suites/chat-en.yaml": (None, "df3ad8a1724527a0", "044d2ab9574965c3", "141ae40a61f50f0d"),
+    "suites/chat-zh.yaml": (None, "f107425d9ccfa45a", "0fae1b37d845ac0d", "db7b9bd42dc717b2"),
+    "suites/code.yaml": (None, "42d7aaf1b095fb75", "a44cb76807203377", "1333810c73724388"),
+    "suites/forgetting.yaml": (
+        "bfd29059813161e9",
+        "44d8520df48aa0ae",
+        "81b85649a0a7dac8",
+        "112df628604f4b04",
+    ),
+    "suites/knowledge.yaml": (
+        "b289effce74bb73a",
+        "d97f2def2ee09582",
+        "428f386387df433d",
+        "92ac3cd33a17f6ae",
+    ),
+    "suites/quickstart.yaml": (
+        "cea7c1e01b1afcc4",
+        "65cb8385d633ae4a",
+        "e191581597bc9124",
+        "5a602f3be1135aac",
+    ),
+    "suites/safety.yaml": (
+        "9bb64fbbca76d5b7",
+        "6b3b434d4e49371a",
+        "e388574f1883b08c",
+        "367678405e6a577c",
+    ),
+    "trainers/recipes/gates/pairs.yaml": (
+        "eaa21ea451afccd5",
+        "012e0a2385eae732",
+        "54b4cbeef117502b",
+        "7a2b547d9a831354",
+    ),
+    "trainers/recipes/gates/preference.yaml": (
+        "c478e57e41598ee7",
+        "37cfc4e5d3e97b13",
+        "8108459f4b17822d",
+        "c73b23b255d91522",
+    ),
+    "trainers/recipes/gates/replies.yaml": (
+        "c559ec89ca470f53",
+        "088aca801c930b9b",
+        "8f298ff76daccb5b",
+        "b2dae6f3cac4a840",
+    ),
+}
+"""Suite -> digest of a run's protocol (None where it names a library's version or the sandbox's
+tier), of its tasks' digests, of the addresses of its answers, and of its policy as it is stored.
+"""
+
+
+def _no_model() -> Any:
+    raise AssertionError("nothing is opened")
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_shipped_suite_keeps_its_digests(name: str) -> None:
+    protocol, tasks, keys, policy = SUITES[name]
+    suite = load_suite(ROOT / name)
+    model = Candidate("m", "0" * 64, {"backend": "scripted"}, _no_model)
+    wanted = plan_answers(model, suite, 3, 5, 1, Extent(responses=2, reserve=0.5))
+    assert digest_of([task.digest for task in suite.tasks]) == tasks
+    assert digest_of([want.key for want in wanted]) == keys
+    assert digest_of(policy_document(suite.policy)) == policy
+    if protocol is not None:
+        assert digest_of(protocol_of(suite, 3, 5)) == protocol
+
+
+def test_a_watch_policy_keeps_its_digest(tmp_path: Path) -> None:
+    assert WatchPolicy().digest == "67b7da7d56dbea9b"
+    path = tmp_path / "watch.yaml"
+    path.write_text(
+        "{margin: 0.1, alpha_per_day: 0.002, window: 12h, settle: 90s, reference: previous,"
+        " conversations: 500, signals: {completion: {required: true, margin: 0.03},"
+        " toxicity: {share: 0.2, floor: 0.01}, retries: false,"
+        " json_valid: {reference: anchor, metric: intents/json_valid}}}"
+    )
+    assert load_policy(path).digest == "988f06381702c6ae"
