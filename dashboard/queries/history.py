@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from harness.core.protocol import metrics_of
 from harness.gate.verdict import Verdict
 from harness.store.store import Store
 
@@ -227,12 +228,7 @@ def run(store: Store, run_id: str) -> Row | None:
 
 def declared(run: Row) -> dict[str, Mapping[str, Any]]:
     """`task/metric` -> what the metric says of itself, in a run's protocol."""
-    return {
-        f"{task}/{metric}": says
-        for task, protocol in run["protocol"].items()
-        if not task.startswith("@")
-        for metric, says in protocol["metrics"].items()
-    }
+    return {str(name): says for name, says in metrics_of(run["protocol"])}
 
 
 def anchor_of(store: Store, runs: Sequence[Row]) -> Row | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from harness.core.protocol import MetricName
 from harness.store.store import Store
 
 Row = dict[str, Any]
@@ -217,5 +218,5 @@ def _mapped(found: Estimate, how: Any, clip: tuple[float, float] | None = None) 
 def _one_metric(metric: str | None) -> tuple[str, list[str]]:
     if metric is None:
         return "", []
-    task, _, name = metric.partition("/")
-    return "AND task = ? AND metric = ?", [task, name]
+    name = MetricName.parse(metric)
+    return "AND task = ? AND metric = ?", [name.task, name.metric]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.core.digests import digest_of
 from harness.core.escape import SHOWN
+from harness.core.protocol import MetricName, tasks_of
 from harness.store.store import Store
 
 Row = dict[str, Any]
@@ -32,9 +32,9 @@ _PAIRS = """
 
 
 def _params(a: str, b: str, metric: str, says: Mapping[str, Any]) -> list[Any]:
-    task, _, name = metric.partition("/")
+    name = MetricName.parse(metric)
     sign = 1.0 if says["direction"] == "higher" else -1.0
-    return [a, b, task, name, sign, NOISE, NOISE, a, b]
+    return [a, b, name.task, name.metric, sign, NOISE, NOISE, a, b]
 
 
 def tally(store: Store, a: str, b: str, metric: str, says: Mapping[str, Any]) -> dict[str, int]:
@@ -86,8 +86,7 @@ def tallies(store: Store, a: str, b: str) -> list[Row]:
 
 def task_digest(run: Row, task: str) -> str:
     """The digest under which a task's samples lie."""
-    protocol = run["protocol"][task]
-    return digest_of({key: protocol[key] for key in protocol if key != "metrics"})
+    return tasks_of(run["protocol"])[task].digest
 
 
 def sample(store: Store, digest: str, sample_id: str) -> Row | None:

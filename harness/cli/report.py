@@ -73,13 +73,14 @@ def _judged(store: Store, run: Run) -> Judged | None:
 
 def _moved(store: Store, run: Run, judged: Judged) -> list[Moved]:
     """The samples that moved most, of the metrics that failed or else of the required ones."""
+    from harness.core.protocol import MetricName
     from harness.report.html import Moved
 
     rows = judged.verdict.failing() or [row for row in judged.verdict.rows if row.required]
     anchor = judged.against.removeprefix("run ")
     found: list[Moved] = []
     for row in rows:
-        task = row.metric.partition("/")[0]
+        task = MetricName.parse(row.metric).task
         worst = [moved for moved in row.measured.moved if moved.anchor != moved.candidate]
         for moved in worst[: SAMPLES - len(found)]:
             said = (_said(store, anchor, task, moved.id), _said(store, run.id, task, moved.id))
@@ -101,12 +102,10 @@ def _said(store: Store, run_id: str, task: str, sample_id: str) -> list[str]:
 
 
 def _asked(store: Store, run: Run, task: str, sample_id: str) -> str:
-    from harness.core.digests import digest_of
+    from harness.core.protocol import tasks_of
     from harness.store.runs import load_samples
 
-    protocol = run.fingerprint.protocol[task]
-    samples = load_samples(store, digest_of({k: protocol[k] for k in protocol if k != "metrics"}))
-    sample = samples.get(sample_id)
+    sample = load_samples(store, tasks_of(run.fingerprint.protocol)[task].digest).get(sample_id)
     if sample is None:
         return ""
     asked = [f"{message['role']}: {message['content']}" for message in sample.prompt]

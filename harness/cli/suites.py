@@ -125,7 +125,7 @@ def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
     console.print(Text("\nsmallest drop that FAILs in 80% of cases:", style="bold"))
     later, assumed = [], False
     for task, metric in suite.metrics():
-        name = f"{task.name}/{metric.spec.name}"
+        name = task.named(metric)
         if name not in gated:
             continue
         if name in known:

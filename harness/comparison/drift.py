@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.backends.base import Backend, Candidate, LogprobRequest
-from harness.core.digests import digest_of
 from harness.core.errors import UserError
+from harness.core.protocol import tasks_of
 from harness.core.types import Run, Sample
 from harness.evaluation.generate import Progress, silent
 from harness.statistics.drift import Estimate, distance, perplexity
@@ -104,17 +104,10 @@ def keep(store: Store, run: Run, anchor: Run, found: Sequence[Drift], limit: int
 
 def _shared(run: Run, anchor: Run) -> Iterator[str]:
     """The tasks whose data, prompts and settings are the same in both runs."""
-    theirs = anchor.fingerprint.protocol
-    for name, says in run.fingerprint.protocol.items():
-        other = theirs.get(name)
-        if name.startswith("@") or not isinstance(other, Mapping) or not says.get("generate"):
-            continue
-        if _digest(says) == _digest(other):
+    theirs = tasks_of(anchor.fingerprint.protocol)
+    for name, says in tasks_of(run.fingerprint.protocol).items():
+        if name in theirs and says.generates and says.digest == theirs[name].digest:
             yield name
-
-
-def _digest(says: Mapping[str, object]) -> str:
-    return digest_of({key: value for key, value in says.items() if key != "metrics"})
 
 
 def _pairs(store: Store, run: Run, anchor: Run, task: str, limit: int | None) -> list[_Pair]:
@@ -131,7 +124,7 @@ def _pairs(store: Store, run: Run, anchor: Run, task: str, limit: int | None) ->
         [run.id, anchor.id, task],
     )
     said = {(row["run_id"], row["sample_id"], row["place"]): row["text"] for row in rows}
-    samples = runs.load_samples(store, _digest(anchor.fingerprint.protocol[task]))
+    samples = runs.load_samples(store, tasks_of(anchor.fingerprint.protocol)[task].digest)
     both = [name for name in samples if (run.id, name, 1) in said and (anchor.id, name, 1) in said]
     both.sort(key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
     return [

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.core.protocol import MetricName, metrics_of, tasks_of
 from harness.core.types import LOST, Direction, Run
 from harness.evaluation.plan import Extent, samples_in
 from harness.gate.metric_scores import MetricScores
@@ -92,11 +93,12 @@ def metric_scores(
     A sample with a failed answer counts as an error and has no value.
     """
     found: dict[str, MetricScores] = {}
-    for task, protocol in run.fingerprint.protocol.items():
-        if task.startswith("@") or (only is not None and task not in only):
+    for task, says in tasks_of(run.fingerprint.protocol).items():
+        if only is not None and task not in only:
             continue
-        declared: Mapping[str, Any] = protocol["metrics"]
-        thresholds = {name: policy.of(f"{task}/{name}").rate_over for name in declared}
+        declared = says.metrics
+        names = {metric: str(MetricName(task, metric)) for metric in declared}
+        thresholds = {metric: policy.of(name).rate_over for metric, name in names.items()}
         limit = (responses or {}).get(task, 2**31 - 1)
         summed, ranked = (
             [name for name, one in declared.items() if one["form"] == form]
@@ -104,13 +106,13 @@ def metric_scores(
         )
         rows = store.query(_PER_SAMPLE, [LOST, thresholds, summed, ranked, run.id, task, limit])
         chosen = None if only is None else set(only[task])
-        for name, declaration in declared.items():
+        for metric, name in names.items():
             mine = [
                 row
                 for row in rows
-                if row["metric"] == name and (chosen is None or row["sample_id"] in chosen)
+                if row["metric"] == metric and (chosen is None or row["sample_id"] in chosen)
             ]
-            found[f"{task}/{name}"] = _scores(declaration, mine, slices)
+            found[name] = _scores(declared[metric], mine, slices)
     return found
 
 
@@ -206,17 +208,18 @@ def slices_of(suite: Suite, policy: GatePolicy) -> dict[str, dict[str, str]]:
 def summarise(store: Store, run: Run) -> list[MetricSummary]:
     """A run's table, one line a metric."""
     counts = _counts(store, run)
+    found = metric_scores(store, run)
     lines = []
-    for name, scores in metric_scores(store, run).items():
-        task, _, metric = name.partition("/")
-        declared = run.fingerprint.protocol[task]["metrics"][metric]
+    for name, declared in metrics_of(run.fingerprint.protocol):
+        scores = found[str(name)]
+        counted = counts.get((name.task, name.metric), {})
         lines.append(
             MetricSummary(
-                metric=name,
+                metric=str(name),
                 unit=declared["unit"],
                 direction=scores.direction,
                 estimate=Estimate(*value_with_interval(scores)),
-                counts=Counts(len(scores.values), **counts.get((task, metric), {})),
+                counts=Counts(len(scores.values), **counted),
             )
         )
     return lines

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from harness.core.protocol import SAMPLING, MetricName, metrics_of
 from harness.core.types import Fingerprint
 
 LIBRARIES = ("ratchet-eval", "torch", "transformers", "tokenizers", "peft", "sacrebleu", "numpy")
@@ -43,9 +44,9 @@ def protocol_differences(
     `metrics` are the `task/metric` names that matter; None means all that the anchor has.
     """
     problems = []
-    names = metrics if metrics is not None else sorted(_metric_names(anchor))
-    tasks = list(dict.fromkeys(name.partition("/")[0] for name in names))
-    for task in tasks:
+    declared = [str(name) for name, _ in metrics_of(anchor.protocol)]
+    names = [MetricName.parse(name) for name in (sorted(declared) if metrics is None else metrics)]
+    for task in dict.fromkeys(name.task for name in names):
         a, c = anchor.protocol.get(task), candidate.protocol.get(task)
         if a is None or c is None:
             problems.append(
@@ -55,11 +56,10 @@ def protocol_differences(
         for field in MUST_MATCH:
             problems.extend(_differences(f"{task}.{field}", a.get(field), c.get(field)))
     for name in names:
-        task, _, metric = name.partition("/")
-        a, c = _signature(anchor, task, metric), _signature(candidate, task, metric)
+        a, c = _signature(anchor, name), _signature(candidate, name)
         if a and c and a != c:
             problems.append(f"{name}: anchor computed by {a}, candidate by {c}")
-    a, c = anchor.protocol.get("@sampling"), candidate.protocol.get("@sampling")
+    a, c = anchor.protocol.get(SAMPLING), candidate.protocol.get(SAMPLING)
     problems.extend(_differences("sampling", a, c))
     return problems
 
@@ -80,14 +80,8 @@ def part_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str
             yield f"{key}: {a.get(key)} -> {b.get(key)}"
 
 
-def _metric_names(fingerprint: Fingerprint) -> Iterator[str]:
-    for task, protocol in fingerprint.protocol.items():
-        if not task.startswith("@"):
-            yield from (f"{task}/{metric}" for metric in protocol["metrics"])
-
-
-def _signature(fingerprint: Fingerprint, task: str, metric: str) -> str | None:
-    declared = fingerprint.protocol.get(task, {}).get("metrics", {}).get(metric)
+def _signature(fingerprint: Fingerprint, name: MetricName) -> str | None:
+    declared = fingerprint.protocol.get(name.task, {}).get("metrics", {}).get(name.metric)
     return None if declared is None else declared["signature"]
 
 

@@ -14,6 +14,7 @@ from harness.backends.base import Backend, Candidate
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.fingerprint import provenance
+from harness.core.protocol import SAMPLING
 from harness.core.types import Fingerprint, Response, ResponseKind, Run
 from harness.evaluation.generate import Progress, generate, silent
 from harness.evaluation.plan import Extent, plan_answers
@@ -173,7 +174,7 @@ def _factor(suite: Suite, response: Response) -> int:
 
 def protocol_of(suite: Suite, seed: int, limit: int | None) -> dict[str, Any]:
     """The suite's protocol, and which samples of it were taken."""
-    return {**suite.protocol, "@sampling": {"limit": limit, "seed": seed if limit else None}}
+    return {**suite.protocol, SAMPLING: {"limit": limit, "seed": seed if limit else None}}
 
 
 def _announce(

@@ -29,9 +29,7 @@ def score_responses(
     known: dict[tuple[str, str, str, int | None], Score] = {}
     if not everything_again:
         known = {_place(old): old for old in runs.load_scores(store, run.id)}
-    signatures = {
-        f"{task.name}/{metric.spec.name}": metric.spec.signature for task, metric in suite.metrics()
-    }
+    signatures = {task.named(metric): metric.spec.signature for task, metric in suite.metrics()}
     added = 0
     pairs = list(suite.metrics())
     for number, (task, metric) in enumerate(pairs):

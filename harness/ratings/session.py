@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from harness.core.digests import digest_of
 from harness.core.errors import UserError
+from harness.core.protocol import tasks_of
 from harness.core.types import Run
 from harness.statistics.pair_selection import Design
 from harness.store.store import Store
@@ -290,9 +290,7 @@ def register(store: Store, session: Session) -> Register:
 
 
 def _items(store: Store, runs: Sequence[Run], tasks: Sequence[str]) -> tuple[Item, ...]:
-    wanted = tuple(tasks) or tuple(
-        task for task in runs[0].fingerprint.protocol if not task.startswith("@")
-    )
+    wanted = tuple(tasks) or tuple(tasks_of(runs[0].fingerprint.protocol))
     for task in wanted:
         asked = {_asked(run, task) for run in runs}
         if len(asked) > 1:
@@ -313,10 +311,10 @@ def _items(store: Store, runs: Sequence[Run], tasks: Sequence[str]) -> tuple[Ite
 
 
 def _asked(run: Run, task: str) -> str:
-    protocol = run.fingerprint.protocol.get(task)
-    if protocol is None:
+    declared = tasks_of(run.fingerprint.protocol).get(task)
+    if declared is None:
         raise UserError(f"run {run.id} has no task {task!r}", field="--task")
-    return digest_of({k: v for k, v in protocol.items() if k != "metrics"})
+    return declared.digest
 
 
 def _answers(store: Store, run: Run, tasks: Sequence[str]) -> dict[tuple[str, str], str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.comparison.evidence import metric_scores, value_with_interval
+from harness.core.protocol import MetricName, metrics_of
 from harness.core.types import Run
 from harness.metrics.code_tests import STATISTICS
 from harness.store.store import Store
@@ -36,24 +37,22 @@ def problems(store: Store, run: Run) -> list[Problem]:
     """Every problem of the run's metrics that run programs, in the order of metric and id."""
     found = []
     for name in _executed(run):
-        task, _, metric = name.partition("/")
+        place = MetricName.parse(name)
         rows = store.query(
             "SELECT sample_id, list({outcome: outcome, value: value, reason: reason, stats: stats}"
             " ORDER BY response_index) AS tries FROM current_scores"
             " WHERE run_id = ? AND task = ? AND metric = ? AND outcome <> 'unscored'"
             " GROUP BY sample_id ORDER BY sample_id",
-            [run.id, task, metric],
+            [run.id, place.task, place.metric],
         )
         found += [_problem(name, row["sample_id"], row["tries"]) for row in rows]
     return found
 
 
 def _executed(run: Run) -> Iterator[str]:
-    for task, protocol in run.fingerprint.protocol.items():
-        if not task.startswith("@"):
-            for name, declared in protocol["metrics"].items():
-                if tuple(declared["stats"]) == STATISTICS:
-                    yield f"{task}/{name}"
+    for name, declared in metrics_of(run.fingerprint.protocol):
+        if tuple(declared["stats"]) == STATISTICS:
+            yield str(name)
 
 
 def _problem(metric: str, sample_id: str, tries: list[dict[str, object]]) -> Problem:

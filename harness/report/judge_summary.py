@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from harness.core.protocol import metrics_of
 from harness.core.types import Run
 from harness.metrics.judge import STATS, Agreement
 from harness.store.store import Store
@@ -12,19 +13,16 @@ from harness.store.store import Store
 
 def judge_sentences(store: Store, run: Run) -> Iterator[str]:
     """Tokens, money, how often both orders agreed, and the agreement with people where asked."""
-    for task, protocol in run.fingerprint.protocol.items():
-        if task.startswith("@"):
+    for name, declared in metrics_of(run.fingerprint.protocol):
+        if tuple(declared["stats"][: len(STATS)]) != STATS:
             continue
-        for name, declared in protocol["metrics"].items():
-            if tuple(declared["stats"][: len(STATS)]) != STATS:
-                continue
-            rows = store.query(
-                "SELECT stats, outcome FROM current_scores "
-                "WHERE run_id = ? AND task = ? AND metric = ? AND len(stats) > 0",
-                [run.id, task, name],
-            )
-            if rows:
-                yield f"{task}/{name}: {_sentence(rows)}"
+        rows = store.query(
+            "SELECT stats, outcome FROM current_scores "
+            "WHERE run_id = ? AND task = ? AND metric = ? AND len(stats) > 0",
+            [run.id, name.task, name.metric],
+        )
+        if rows:
+            yield f"{name}: {_sentence(rows)}"
 
 
 def _sentence(rows: list[dict[str, Any]]) -> str:

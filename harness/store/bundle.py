@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from harness.core.files import file_digest, fsync, staged
+from harness.core.protocol import tasks_of
 from harness.store.schema import utc
 from harness.store.store import Store
 from harness.store.tables import BY_NAME
@@ -169,13 +170,7 @@ def _same_run(known: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _task_digests(protocol: Mapping[str, Any]) -> list[str]:
     """The digests under which the samples of a run's tasks are kept."""
-    from harness.core.digests import digest_of
-
-    return [
-        digest_of({key: value for key, value in task.items() if key != "metrics"})
-        for name, task in protocol.items()
-        if not name.startswith("@") and isinstance(task, Mapping)
-    ]
+    return [task.digest for task in tasks_of(protocol).values()]
 
 
 def run_id_of(folder: Path) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.protocol import MetricName
 from harness.core.types import Fingerprint, Response, Run, Sample, Score, ScoreOutcome
 from harness.store.store import Store
 
@@ -224,7 +225,7 @@ def save_scores(store: Store, scores: Sequence[Score], *, signatures: dict[str, 
                     "reason": score.reason,
                     "stats": list(score.stats),
                     "cluster": score.cluster,
-                    "signature": signatures[f"{score.task}/{score.metric}"],
+                    "signature": signatures[str(MetricName(score.task, score.metric))],
                     "scored_at": at,
                 }
                 for score in scores

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
+from harness.core.protocol import MetricName, TaskDeclaration
 from harness.core.types import ResponseKind, Sample
 from harness.gate.policy import GatePolicy, Role
 from harness.metrics.base import Metric, MetricSpec
@@ -41,7 +42,11 @@ class Task:
     @property
     def digest(self) -> str:
         """Of everything that two runs must share to be compared, metric versions left out."""
-        return digest_of({key: self.protocol[key] for key in self.protocol if key != "metrics"})
+        return TaskDeclaration(self.name, self.protocol).digest
+
+    def named(self, metric: Metric) -> str:
+        """The `task/metric` name of one of its metrics."""
+        return str(MetricName(self.name, metric.spec.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +70,21 @@ class Suite:
     def is_gated(self, task: Task) -> bool:
         """Whether any of its metrics can stop a candidate, so that more of it may settle one."""
         roles = self.roles()
-        names = [f"{task.name}/{metric.spec.name}" for metric in task.metrics]
-        return any(roles[name] != "advisory" for name in names)
+        return any(roles[task.named(metric)] != "advisory" for metric in task.metrics)
 
     def roles(self) -> dict[str, Role]:
         """The role of each `task/metric` under the suite's own policy."""
-        specs = {f"{task.name}/{m.spec.name}": m.spec for task, m in self.metrics()}
+        specs = {task.named(metric): metric.spec for task, metric in self.metrics()}
         return self.policy.roles(specs, [name for name, spec in specs.items() if spec.timed])
 
     def metrics(self) -> Iterator[tuple[Task, Metric]]:
         for task in self.tasks:
             for metric in task.metrics:
                 yield task, metric
+
+    def metric_names(self) -> list[str]:
+        """The `task/metric` name of every metric, in the order of the file."""
+        return [task.named(metric) for task, metric in self.metrics()]
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

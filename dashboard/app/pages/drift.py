@@ -23,6 +23,7 @@ from dashboard.queries import history as queries
 from dashboard.queries.attention import forecasts, margins
 from dashboard.queries.change_points import Forecast, change_points
 from dashboard.queries.measures import Estimate, with_interval
+from harness.core.protocol import tasks_of
 
 Row = dict[str, Any]
 
@@ -96,7 +97,7 @@ def _outputs() -> None:
     anchor = cached(queries.anchor_of, runs)
     if anchor is None:
         return
-    tasks = [t for t, says in anchor["protocol"].items() if t[0] != "@" and says.get("generate")]
+    tasks = [name for name, task in tasks_of(anchor["protocol"]).items() if task.generates]
     if not tasks:
         st.info(tr("No task of this suite asks for an answer."))
         return

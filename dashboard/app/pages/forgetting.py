@@ -21,6 +21,7 @@ from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.queries import measures
 from dashboard.queries.sample_diff import task_digest
+from harness.core.protocol import MetricName
 
 Row = dict[str, Any]
 BY = ("language", "cluster")
@@ -39,8 +40,8 @@ def show() -> None:
         return
     by = pick(tr("Slices by"), BY, param="by", shown=lambda name: tr(name))
     declared = queries.declared(anchor)
-    digests = {name.partition("/")[0]: "" for name in declared}
-    digests = {task: task_digest(anchor, task) for task in digests}
+    tasks = dict.fromkeys(MetricName.parse(name).task for name in declared)
+    digests = {task: task_digest(anchor, task) for task in tasks}
     ids = [row["run_id"] for row in runs]
     found = cached(measures.changes, anchor["run_id"], ids, declared, by, digests)
     allowed = cached(queries.allowances, runs)

@@ -27,6 +27,7 @@ from dashboard.queries import sample_diff as comparing
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import number
+from harness.core.protocol import MetricName
 
 Row = dict[str, Any]
 PAGE = 5
@@ -80,7 +81,7 @@ def _page(
     asked = (a["run_id"], b["run_id"], metric, says, kind, place * PAGE, PAGE)
     found = cached(comparing.pairs, *asked)
     for pair in found:
-        _pair(a, b, metric.partition("/")[0], pair)
+        _pair(a, b, MetricName.parse(metric).task, pair)
     export("samples", pd.DataFrame(found))
 
 

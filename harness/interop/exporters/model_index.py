@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.protocol import MetricName
 from harness.interop.exporters.results import Results
 
 
@@ -30,9 +31,9 @@ def export(results: Results, place: str) -> str:
         EvalResult(
             task_type="text-generation",
             dataset_type=ours,
-            dataset_name=f"{run.suite}: {metric.metric.partition('/')[0]}",
+            dataset_name=f"{run.suite}: {MetricName.parse(metric.metric).task}",
             dataset_revision=run.suite_digest,
-            metric_type=metric.metric.partition("/")[2],
+            metric_type=MetricName.parse(metric.metric).metric,
             metric_value=metric.estimate.value,
             metric_name=metric.metric,
             metric_args={

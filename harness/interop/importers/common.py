@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
+from harness.core.protocol import SAMPLING
 from harness.core.types import Direction, Run, Sample, ScoreOutcome
 from harness.metrics.base import Form
 from harness.store.store import Store
@@ -159,7 +160,7 @@ def _rows(imported: Imported) -> tuple[str, dict[str, list[dict[str, Any]]]]:
         "suite_digest": digest_of(protocol),
         "seed": imported.seed,
         "draw": 0,
-        "protocol": {**protocol, "@sampling": {"limit": None, "seed": None}},
+        "protocol": {**protocol, SAMPLING: {"limit": None, "seed": None}},
         "subject": dict(imported.subject),
         "provenance": {"imported": imported.source, **imported.provenance},
         "started_at": imported.measured_at,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.errors import UserError
+from harness.core.protocol import MetricName
 from harness.core.types import Direction, ScoreOutcome
 from harness.statistics.sequential import Moments, as_unit_means, fixed_lower_bound
 from harness.store.store import Store
@@ -165,7 +166,7 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
     from harness.store.runs import load_scores
 
     field = f"signals.{name}.metric"
-    task, _, short = metric.partition("/")
+    wanted = MetricName.parse(metric)
     if run_id is None:
         raise UserError(
             "the promoted checkpoint was never scored, so there is no anchor to hold it to",
@@ -174,7 +175,8 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
         )
     groups: dict[str, list[float]] = {}
     for score in load_scores(store, run_id):
-        if (score.task, score.metric) == (task, short) and score.outcome is ScoreOutcome.SCORED:
+        named = MetricName(score.task, score.metric)
+        if named == wanted and score.outcome is ScoreOutcome.SCORED:
             assert score.value is not None
             groups.setdefault(score.cluster or score.sample_id, []).append(score.value)
     values = np.array([np.mean(group) for group in groups.values()])
