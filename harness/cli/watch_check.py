@@ -60,7 +60,7 @@ def check(
         shown = ""
         while True:
             now = datetime.now(UTC)
-            tripped = check_breaker(store, registry, name, rules.breaker, now=now)
+            tripped = check_breaker(store, registry, name, rules.breaker or None, now=now)
             verdict = tripped or look(store, registry, name, rules, now=now)
             if not follow or verdict.watch_id != shown:
                 show(verdict, console, as_json=as_json)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from harness.core.types import Run
 from harness.gate.calibration import Calibration
-from harness.gate.policy import GatePolicy, Waiver
+from harness.gate.policy import GatePolicy
 from harness.store import runs
 from harness.store.store import Store
 
@@ -97,15 +97,4 @@ def calibrated(
 
 def policy_document(policy: GatePolicy) -> dict[str, Any]:
     """A policy as it is stored: JSON types only."""
-    document: dict[str, Any] = _plain(asdict(policy))
-    return document
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Waiver):
-        return {"reason": value.reason, "expires": str(value.expires)}
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return policy.model_dump(mode="json")

@@ -6,7 +6,6 @@ The decision itself (`harness.gate`) is pure; this is where it meets the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from harness.comparison.evidence import metric_scores, planned, planned_responses, slices_of
 from harness.comparison.verdict_log import Decision, keep
@@ -129,7 +128,7 @@ def decide_by_looks(
     last one per opponent is returned, in the order of the opponents.
     """
     extents = schedule(looks)
-    policy = replace(policy, looks=tuple(looks))
+    policy = policy.changed(looks=tuple(looks))
     decisions: dict[str, Decision] = {}
     open_names = list(opponents)
     for look, extent in enumerate(extents, start=1):

@@ -241,10 +241,10 @@ def _widened(policy: GatePolicy, budget: float | None) -> GatePolicy:
     if budget is None:
         return policy
     metrics = {
-        name: own if own.margin is None else replace(own, margin=budget)
+        name: own if own.margin is None else own.changed(margin=budget)
         for name, own in policy.metrics.items()
     }
-    return replace(policy, margin=budget, metrics=metrics)
+    return policy.changed(margin=budget, metrics=metrics)
 
 
 def _refusal(decision: Decision, root: Decision | None, first: PromotedVersion) -> str:

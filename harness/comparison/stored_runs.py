@@ -15,15 +15,16 @@ from pydantic import BaseModel, ConfigDict
 from harness.comparison.evidence import metric_scores
 from harness.comparison.looks import incomparable
 from harness.comparison.verdict_log import Decision, keep
-from harness.core.digests import digest_of
+from harness.core import protocol
 from harness.core.errors import UserError
 from harness.core.fingerprint import protocol_differences
+from harness.core.protocol import MetricName
 from harness.core.types import Run, Sample, VerdictOutcome
 from harness.core.yaml_file import load_yaml, validate
 from harness.gate.decision import decide
 from harness.gate.improvement import improved
 from harness.gate.metric_scores import MetricScores
-from harness.gate.policy import GatePolicy, GatePolicyModel, policy_from_mapping
+from harness.gate.policy import GatePolicy, policy_from_mapping
 from harness.store import runs
 from harness.store.store import Store
 
@@ -32,7 +33,7 @@ class _WithGate(BaseModel):
     """A file with a `gate:` block among other things: a suite is one."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-    gate: GatePolicyModel = GatePolicyModel()
+    gate: GatePolicy = GatePolicy()
 
 
 def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
@@ -43,11 +44,11 @@ def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
     """
     document = load_yaml(path, what="policy")
     inside = "gate" in document.data or "tasks" in document.data
-    model = validate(_WithGate, document).gate if inside else validate(GatePolicyModel, document)
-    for problem, name, hint in _named_in_vain(model.metrics, metrics):
+    policy = validate(_WithGate, document).gate if inside else validate(GatePolicy, document)
+    for problem, name, hint in _named_in_vain(policy.metrics, metrics):
         place = ("gate", "metrics", name) if inside else ("metrics", name)
         raise document.error(problem, place, hint=hint)
-    return model.to_policy()
+    return policy
 
 
 def policy_over(given: GatePolicy | Mapping[str, Any], metrics: Collection[str]) -> GatePolicy:
@@ -65,7 +66,7 @@ def _named_in_vain(
     named: Collection[str], metrics: Collection[str]
 ) -> Iterator[tuple[str, str, str]]:
     """What is wrong, the metric's name, and a hint, for each that the runs don't have."""
-    known = {*metrics, *(name.rpartition("/")[2] for name in metrics)}
+    known = {*metrics, *(MetricName.parse(name).metric for name in metrics)}
     for name in named:
         if name not in known:
             problem = f"the policy names a metric that the runs don't have: {name!r}"
@@ -74,12 +75,7 @@ def _named_in_vain(
 
 def metrics_of(run: Run) -> list[str]:
     """The `task/metric` names of a run."""
-    return [
-        f"{task}/{metric}"
-        for task, protocol in run.fingerprint.protocol.items()
-        if not task.startswith("@")
-        for metric in protocol["metrics"]
-    ]
+    return [str(name) for name, _ in protocol.metrics_of(run.fingerprint.protocol)]
 
 
 def decide_stored(
@@ -125,11 +121,8 @@ def _scores(
 def _samples(store: Store, run: Run) -> dict[str, dict[str, Sample]]:
     """Task -> sample id -> sample, as they were when the run was scored."""
     return {
-        task: runs.load_samples(
-            store, digest_of({k: protocol[k] for k in protocol if k != "metrics"})
-        )
-        for task, protocol in run.fingerprint.protocol.items()
-        if not task.startswith("@")
+        name: runs.load_samples(store, task.digest)
+        for name, task in protocol.tasks_of(run.fingerprint.protocol).items()
     }
 
 

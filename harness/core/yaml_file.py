@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import UserError
+from harness.core.strict_model import fault
 
 Place = tuple[str | int, ...]
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]"
-"""How what becomes the name of a file begins, as a pattern."""
+"""The keys and list positions that lead to a field, from the outermost on."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -143,31 +142,12 @@ def _collect_lines(
 def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
     """The document as `model`. The first complaint becomes a UserError, in words."""
     try:
-        return model.model_validate(document.data)
+        # A field that has an alias is written under it, and under nothing else.
+        return model.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the misspelling says more.
-        details = sorted(
-            _own_faults(error.errors(include_url=False)),
-            key=lambda detail: detail["type"] != "extra_forbidden",
-        )
-        first = details[0]
-        raw = tuple(part for part in first["loc"])
+        what, raw, hint = fault(error, model)
         place = _real_place(raw, document)
-        what, hint = _in_words(first, raw, model)
-        if len(details) > 1:
-            what += f" (and {len(details) - 1} more)"
         raise document.error(what, place, hint=hint) from None
-
-
-def _own_faults(details: list[Any]) -> list[Any]:
-    """Without the lists that pydantic calls too short because the items in them are wrong."""
-    places = [detail["loc"] for detail in details]
-    return [
-        detail
-        for detail in details
-        if detail["type"] != "too_short"
-        or not any(place[: len(detail["loc"])] == detail["loc"] != place for place in places)
-    ]
 
 
 def _real_place(raw: Place, document: YamlDocument) -> Place:
@@ -185,42 +165,3 @@ def _real_place(raw: Place, document: YamlDocument) -> Place:
             continue
         place = (*place, part)
     return place
-
-
-def _in_words(detail: Any, raw: Place, model: type[BaseModel]) -> tuple[str, str | None]:
-    kind, key, given = detail["type"], str(raw[-1]) if raw else "", detail.get("input")
-    if kind == "extra_forbidden":
-        known = _known_keys(model, raw[:-1])
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}", hint
-    if kind == "missing":
-        return f"the key {key!r} is missing", f"add `{key}: ...`"
-    if kind == "too_short":
-        return "this list is empty", "give it at least one item"
-    if kind in ("model_type", "dict_type"):
-        return f"keys and values are expected here (given: {given!r})", "write `{key: value}`"
-    if kind == "string_pattern_mismatch" and NAME in detail["ctx"]["pattern"]:
-        hint = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
-        return f"{given!r} can't be a name", hint
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
-    return f"{message[:1].lower()}{message[1:]}{shown}", None
-
-
-def _known_keys(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that the model at `place` takes, following nested models by their annotations."""
-    current: Any = model
-    for part in place:
-        fields = getattr(current, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else current
-        current = next(iter(_models_in(annotation, part)), current)
-    fields = getattr(current, "model_fields", {})
-    return [field.alias or name for name, field in fields.items()]
-
-
-def _models_in(annotation: Any, hint: str | int) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    found = [model for arg in getattr(annotation, "__args__", ()) for model in _models_in(arg, "")]
-    return sorted(found, key=lambda model: model.__name__.lower() != str(hint).lower())

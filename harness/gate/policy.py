@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from harness.core.errors import UserError
+from harness.core.protocol import MetricName
+from harness.core.strict_model import StrictModel, fault
 
 DEFAULT_MARGIN = 0.05
 """δ where nothing else is said: the 5% that the whole house is built around."""
@@ -20,11 +22,19 @@ Role = Literal["required", "watched", "advisory"]
 """`required`: must pass. `watched`: may fail, needn't pass. `advisory`: shown, decides nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiver:
+def _share(margin: float | Literal["auto"]) -> float | Literal["auto"]:
+    if margin != "auto" and not 0 <= margin < 1:
+        raise ValueError(f"a margin is a share from 0 up to 1 (0.05 allows 5%), not {margin}")
+    return margin
+
+
+Margin = Annotated[float | Literal["auto"], AfterValidator(_share)]
+
+
+class Waiver(StrictModel):
     """Why one metric may not stop a candidate for a while. `expires` is the last day it holds."""
 
-    reason: str
+    reason: str = Field(min_length=1)
     expires: date | None = None
 
     def holds_on(self, today: date | None) -> bool:
@@ -32,8 +42,7 @@ class Waiver:
         return self.expires is None or (today is not None and today <= self.expires)
 
 
-@dataclass(frozen=True, slots=True)
-class MetricPolicy:
+class MetricPolicy(StrictModel):
     """What the gate asks of one metric. None means: as the policy has it.
 
     margin          δ, a share of the anchor; "auto" passes at `frozen_margin` and fails at δ
@@ -51,27 +60,32 @@ class MetricPolicy:
     waiver          a reason, and until when
     """
 
-    margin: float | Literal["auto"] | None = None
-    frozen_margin: float | None = None
-    floor: float | None = None
+    margin: Margin | None = None
+    frozen_margin: float | None = Field(default=None, ge=0, lt=1)
+    floor: float | None = Field(default=None, ge=0)
     required: bool = False
     advisory: bool = False
     at_least: float | None = None
     at_most: float | None = None
-    rate_at_most: float | None = None
+    rate_at_most: float | None = Field(default=None, gt=0, lt=1)
     rate_over: float = 0.3
     by: str | None = None
     fixed_set: bool = False
     interleaved: bool = False
     waiver: Waiver | None = None
 
+    @model_validator(mode="after")
+    def _one_role(self) -> Self:
+        if self.required and self.advisory:
+            raise ValueError("a metric is required or advisory, not both")
+        return self
+
     @property
     def has_requirement(self) -> bool:
         return any(x is not None for x in (self.at_least, self.at_most, self.rate_at_most))
 
 
-@dataclass(frozen=True, slots=True)
-class GatePolicy:
+class GatePolicy(StrictModel):
     """The whole policy. The defaults are meant to be right without being touched.
 
     margin        δ for every metric with a true zero
@@ -86,36 +100,25 @@ class GatePolicy:
     metrics       overrides, by "task/metric" or by the metric's name in every task
     """
 
-    margin: float | Literal["auto"] = DEFAULT_MARGIN
-    alpha: float = 0.05
+    margin: Margin = DEFAULT_MARGIN
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
     fail_rule: FailRule = "drop"
     rule: Rule = "paired"
-    error_share: float = 0.01
+    error_share: float = Field(default=0.01, ge=0, lt=1)
     looks: tuple[float, ...] | None = None
-    better_by: float = 0.0
-    metrics: Mapping[str, MetricPolicy] = field(default_factory=dict)
+    better_by: float = Field(default=0.0, ge=0)
+    metrics: Mapping[str, MetricPolicy] = Field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha < 0.5:
-            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", hint="try 0.05")
-        for name, margin in [("margin", self.margin), *self._margins()]:
-            if margin != "auto" and not 0 <= float(margin) < 1:
-                raise UserError(
-                    f"a margin of {margin} allows nothing or everything",
-                    field=name,
-                    hint="give a share from 0 up to 1: 0.05 allows a drop of 5%",
-                )
-
-    def _margins(self) -> list[tuple[str, float | Literal["auto"]]]:
-        return [
-            (f"metrics.{name}.margin", metric.margin)
-            for name, metric in self.metrics.items()
-            if metric.margin is not None
-        ]
+    @field_validator("looks")
+    @classmethod
+    def _rising(cls, looks: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if looks is not None and any(b <= a for a, b in pairwise((0.0, *looks))):
+            raise ValueError("looks are cumulative: rising positive numbers such as [1, 2, 4]")
+        return looks
 
     def of(self, metric: str) -> MetricPolicy:
         """The policy of "task/metric": its own entry, else the one under the metric's name."""
-        own = self.metrics.get(metric) or self.metrics.get(metric.rpartition("/")[2])
+        own = self.metrics.get(metric) or self.metrics.get(MetricName.parse(metric).metric)
         return own or MetricPolicy()
 
     def margin_of(self, metric: str) -> float:
@@ -157,103 +160,27 @@ class GatePolicy:
 
     def with_alpha(self, alpha: float) -> GatePolicy:
         """The same policy at another error rate: a checkpoint's share of its training's alpha."""
-        return replace(self, alpha=alpha)
+        return self.changed(alpha=alpha)
 
     def with_frozen(self, margins: Mapping[str, float]) -> GatePolicy:
         """The same policy with the margins that calibration froze, by "task/metric"."""
         metrics = dict(self.metrics)
         for name, margin in margins.items():
-            metrics[name] = replace(self.of(name), frozen_margin=margin)
-        return replace(self, metrics=metrics)
+            metrics[name] = self.of(name).changed(frozen_margin=margin)
+        return self.changed(metrics=metrics)
 
 
 DEFAULT_POLICY = GatePolicy()
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WaiverModel(_Strict):
-    """`waiver: {reason: ..., expires: 2026-12-31}`."""
-
-    reason: str = Field(min_length=1)
-    expires: date | None = None
-
-
-Margin = float | Literal["auto"]
-
-
-class MetricPolicyModel(_Strict):
-    """One entry under `gate: metrics:`."""
-
-    margin: Margin | None = None
-    frozen_margin: float | None = Field(default=None, ge=0, lt=1)
-    floor: float | None = Field(default=None, ge=0)
-    required: bool = False
-    advisory: bool = False
-    at_least: float | None = None
-    at_most: float | None = None
-    rate_at_most: float | None = Field(default=None, gt=0, lt=1)
-    rate_over: float = 0.3
-    by: str | None = None
-    fixed_set: bool = False
-    interleaved: bool = False
-    waiver: WaiverModel | None = None
-
-    @model_validator(mode="after")
-    def _one_role(self) -> MetricPolicyModel:
-        if self.required and self.advisory:
-            raise ValueError("a metric is required or advisory, not both")
-        return self
-
-    def to_policy(self) -> MetricPolicy:
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        if self.waiver is not None:
-            values["waiver"] = Waiver(self.waiver.reason, self.waiver.expires)
-        return MetricPolicy(**values)
-
-
-class GatePolicyModel(_Strict):
-    """The `gate:` block of a suite."""
-
-    margin: Margin = DEFAULT_MARGIN
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    fail_rule: FailRule = "drop"
-    rule: Rule = "paired"
-    error_share: float = Field(default=0.01, ge=0, lt=1)
-    looks: tuple[float, ...] | None = None
-    better_by: float = Field(default=0.0, ge=0)
-    metrics: dict[str, MetricPolicyModel] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _numbers(self) -> GatePolicyModel:
-        for name, margin in [("margin", self.margin)] + [
-            (f"metrics.{name}.margin", metric.margin) for name, metric in self.metrics.items()
-        ]:
-            if isinstance(margin, float | int) and not 0 <= margin < 1:
-                raise ValueError(f"{name} is a share from 0 up to 1, not {margin}")
-        if self.looks is not None and any(
-            later <= earlier for earlier, later in zip((0.0, *self.looks), self.looks, strict=False)
-        ):
-            raise ValueError("looks are cumulative: rising positive numbers such as [1, 2, 4]")
-        return self
-
-    def to_policy(self) -> GatePolicy:
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        values["metrics"] = {name: metric.to_policy() for name, metric in self.metrics.items()}
-        return GatePolicy(**values)
-
-
-def policy_from_mapping(mapping: Mapping[str, Any] | None) -> GatePolicy:
-    """The policy of a `gate:` block that was read from YAML. Raises UserError naming the field."""
+def policy_from_mapping(mapping: Mapping[str, Any]) -> GatePolicy:
+    """The policy of a `gate:` block's keys as a mapping. Raises UserError naming the field."""
     try:
-        return GatePolicyModel.model_validate(dict(mapping or {})).to_policy()
+        return GatePolicy.model_validate(dict(mapping))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in ("gate", *first["loc"]))
+        what, place, hint = fault(error, GatePolicy)
         raise UserError(
-            f"the gate's policy can't be used: {first['msg']}",
-            field=place,
-            hint="see docs/gate.md for the keys that `gate:` takes",
-        ) from error
+            f"the gate's policy can't be used: {what}",
+            field=".".join(map(str, ("gate", *place))),
+            hint=hint or "see docs/gate.md for the keys that `gate:` takes",
+        ) from None

@@ -32,7 +32,7 @@ def load_suite(path: str | Path) -> Suite:
     document = load_yaml(Path(path), what="suite")
     model = validate(SuiteModel, document)
     tasks = tuple(_task(name, task, document) for name, task in model.tasks.items())
-    names = {f"{task.name}/{metric.spec.name}" for task in tasks for metric in task.metrics}
+    names = {task.named(metric) for task in tasks for metric in task.metrics}
     for metric in model.gate.metrics:
         if metric not in names:
             raise document.error(
@@ -40,7 +40,7 @@ def load_suite(path: str | Path) -> Suite:
                 ("gate", "metrics", metric),
                 hint=f"the suite's metrics are: {', '.join(sorted(names))}",
             )
-    return Suite(model.name, document.path, tasks, model.gate.to_policy())
+    return Suite(model.name, document.path, tasks, model.gate)
 
 
 def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:

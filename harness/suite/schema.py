@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from harness.gate.policy import GatePolicyModel
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from harness.core.strict_model import StrictModel
+from harness.gate.policy import GatePolicy
 
 
-class PromptModel(_Strict):
+class PromptModel(StrictModel):
     """The chat that is put to the model; both are templates over the row's fields."""
 
     system: str | None = None
     user: str
 
 
-class GenerateModel(_Strict):
+class GenerateModel(StrictModel):
     """How answers are sampled; `responses` is K, the answers per sample."""
 
     max_new_tokens: int = Field(default=128, ge=1, le=32768)
@@ -45,7 +42,7 @@ class GenerateModel(_Strict):
         return self
 
 
-class TaskModel(_Strict):
+class TaskModel(StrictModel):
     """One task as it stands in the YAML file."""
 
     data: str
@@ -69,12 +66,12 @@ class TaskModel(_Strict):
         return self
 
 
-class SuiteModel(_Strict):
+class SuiteModel(StrictModel):
     """The whole YAML file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     tasks: dict[str, TaskModel] = Field(min_length=1)
-    gate: GatePolicyModel = Field(default_factory=GatePolicyModel)
+    gate: GatePolicy = Field(default_factory=GatePolicy)
 
     @field_validator("tasks")
     @classmethod

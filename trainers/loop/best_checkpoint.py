@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.comparison.evidence import metric_scores
 from harness.core.types import Run
@@ -68,7 +68,7 @@ def _only_these(policy: GatePolicy, suite: Suite, metrics: Sequence[str]) -> Gat
     """The policy with these metrics alone required: the claim that is to be confirmed."""
     names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
     roles = {
-        name: replace(policy.of(name), required=name in metrics, advisory=name not in metrics)
+        name: policy.of(name).changed(required=name in metrics, advisory=name not in metrics)
         for name in names
     }
-    return replace(policy, metrics=roles)
+    return policy.changed(metrics=roles)

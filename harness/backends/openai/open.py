@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from harness.backends.base import (
     Backend,
@@ -26,6 +26,7 @@ from harness.backends.openai.http import NoAnswerError, RefusedError, Wire
 from harness.backends.openai.rate_limit import Budget, Pace, Prices
 from harness.core.digests import digest_of
 from harness.core.errors import UnfinishedError, UserError
+from harness.core.strict_model import StrictModel
 from harness.core.workspace import Workspace
 from harness.core.yaml_file import load_yaml, validate
 
@@ -36,25 +37,21 @@ OPENAI_HOST, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
 Say = Callable[[str], None]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BudgetModel(_Strict):
+class BudgetModel(StrictModel):
     """The most that one command may spend."""
 
     tokens: int | None = Field(default=None, ge=1)
     usd: float | None = Field(default=None, gt=0)
 
 
-class PricesModel(_Strict):
+class PricesModel(StrictModel):
     """US dollars per million tokens."""
 
     input: float = Field(default=0.0, ge=0)
     output: float = Field(default=0.0, ge=0)
 
 
-class AdapterModel(_Strict):
+class AdapterModel(StrictModel):
     """A LoRA adapter to be loaded into a running vLLM; `on_server` is its folder over there,
     where that is another than here.
     """
@@ -63,7 +60,7 @@ class AdapterModel(_Strict):
     on_server: str | None = None
 
 
-class ServedModel(_Strict):
+class ServedModel(StrictModel):
     """The YAML file that describes a served model.
 
     `weights` names the files that are served: their bytes then name the answers, and their

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
+import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from harness.core.digests import digest_of
 from harness.core.errors import UserError
+from harness.core.strict_model import StrictModel
+from harness.core.yaml_file import load_yaml, read_text, validate
 from harness.gate.policy import DEFAULT_MARGIN
 from harness.watch.monitor import signals
-
-Source = str
-"""`auto`, `anchor`, `previous`, `first`, or the digest of a checkpoint that served before."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_S = 3_650 * 86_400
@@ -29,8 +30,49 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _WORDS = ("auto", "anchor", "previous", "first")
 
 
-@dataclass(frozen=True, slots=True)
-class SignalPolicy:
+def seconds(duration: str | float) -> float:
+    """`90`, `90s`, `10m`, `1.5h` or `7d` in seconds, ten years at most. Raises ValueError."""
+    if isinstance(duration, int | float) and duration >= 0:
+        found_s = float(duration)
+    elif (match := _DURATION.fullmatch(str(duration).strip())) is not None:
+        found_s = float(match.group(1)) * _SECONDS[match.group(2)]
+    else:
+        raise ValueError(f"a duration is written 90s, 10m, 6h or 7d, not {duration!r}")
+    # Beyond it the calendar ends, and with it every moment that is counted back from now.
+    if found_s > _LONGEST_S:
+        raise ValueError(f"a duration is at most {_LONGEST_S // 86_400}d, not {duration!r}")
+    return found_s
+
+
+def _source(value: str) -> str:
+    if value in _WORDS or re.fullmatch(r"[0-9a-f]{6,64}", value):
+        return value
+    raise ValueError(f"a reference is one of {', '.join(_WORDS)}, or a digest (6 digits or more)")
+
+
+def _at_least(least_s: float, words: str) -> Callable[[float], float]:
+    def check(found_s: float) -> float:
+        if found_s < least_s:
+            raise ValueError(f"window must be {words} at least")
+        return found_s
+
+    return check
+
+
+Source = Annotated[str, AfterValidator(_source)]
+"""`auto`, `anchor`, `previous`, `first`, or the digest of a checkpoint that served before."""
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+"""Seconds; written `90`, `90s`, `10m`, `1.5h` or `7d`."""
+
+
+class _Written(StrictModel):
+    """Some fields have a name of their own in the file: `window` for `window_s`."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+
+class SignalPolicy(_Written):
     """What is asked of one signal. None means: as the signal or the policy has it.
 
     margin     share of the reference that may be lost
@@ -43,29 +85,35 @@ class SignalPolicy:
     options    what the signal itself is told: a judge's model, more sensitive words
     """
 
-    margin: float | None = None
-    floor: float | None = None
+    margin: float | None = Field(default=None, ge=0, lt=1)
+    floor: float | None = Field(default=None, ge=0, lt=1)
     required: bool = False
     advisory: bool = False
-    share: float | None = None
-    source: Source | None = None
+    share: float | None = Field(default=None, gt=0, le=1)
+    source: Source | None = Field(default=None, validation_alias="reference")
     metric: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_role(self) -> Self:
+        if self.required and self.advisory:
+            raise ValueError("a signal is required or advisory, not both")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerPolicy:
+class BreakerPolicy(_Written):
     """The circuit breaker: of at least `at_least` requests within `window_s`, the share `errors`
     failed. No part of the policy's digest: it is separate from what is watched.
     """
 
-    window_s: float = 60.0
-    at_least: int = 20
-    errors: float = 0.5
+    window_s: Annotated[Duration, AfterValidator(_at_least(1, "a second"))] = Field(
+        default=60.0, validation_alias="window"
+    )
+    at_least: int = Field(default=20, ge=5)
+    errors: float = Field(default=0.5, gt=0, le=1)
 
 
-@dataclass(frozen=True, slots=True)
-class WatchPolicy:
+class WatchPolicy(_Written):
     """The whole policy.
 
     margin           δ for every signal that declares none of its own
@@ -77,33 +125,43 @@ class WatchPolicy:
                      `auto` is the previous version where it served enough, else its own first
     conversations    how many of them make a reference
     reference_alpha  chance that any bound of the reference is wrong
-    signals          overrides by name; None leaves a signal out
-    breaker          None: there is none
+    signals          overrides by name; False leaves a signal out
+    breaker          False: there is none
     """
 
-    margin: float = DEFAULT_MARGIN
-    alpha_per_day: float = 0.001
-    window_s: float = 86_400.0
-    settle_s: float = 600.0
-    source: Source = "auto"
-    conversations: int = 1000
-    reference_alpha: float = 0.01
-    signals: Mapping[str, SignalPolicy | None] = field(default_factory=dict)
-    breaker: BreakerPolicy | None = field(default_factory=BreakerPolicy)
+    margin: float = Field(default=DEFAULT_MARGIN, ge=0, lt=1)
+    alpha_per_day: float = Field(default=0.001, gt=0, lt=0.5)
+    window_s: Annotated[Duration, AfterValidator(_at_least(60, "a minute"))] = Field(
+        default=86_400.0, validation_alias="window"
+    )
+    settle_s: Duration = Field(default=600.0, validation_alias="settle")
+    source: Source = Field(default="auto", validation_alias="reference")
+    conversations: int = Field(default=1000, ge=20)
+    reference_alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    signals: Mapping[str, SignalPolicy | Literal[False]] = Field(default_factory=dict)
+    breaker: BreakerPolicy | Literal[False] = Field(default_factory=BreakerPolicy)
+
+    @field_validator("source")
+    @classmethod
+    def _not_the_anchor(cls, value: str) -> str:
+        if value == "anchor":
+            raise ValueError("`anchor` is said per signal, with the metric that it stands for")
+        return value
 
     @property
     def digest(self) -> str:
         """Of all that it says: another policy is another watch."""
-        from harness.core.digests import digest_of
-
-        return digest_of({name: part for name, part in asdict(self).items() if name != "breaker"})
+        said = self.model_dump(exclude={"breaker"})
+        # Stored watches are found by it, and theirs has null for a signal that is left out.
+        said["signals"] = {name: own or None for name, own in said["signals"].items()}
+        return digest_of(said)
 
     def watched(self) -> dict[str, SignalPolicy]:
         """Every signal that is computed, by name, in the order of the tiers."""
         found = {}
         for name, signal in signals.BY_NAME.items():
-            own = self.signals.get(name, SignalPolicy() if signal.default else None)
-            if own is not None:
+            own = self.signals.get(name, SignalPolicy() if signal.default else False)
+            if own:
                 found[name] = own
         return found
 
@@ -136,141 +194,26 @@ class WatchPolicy:
 DEFAULT_WATCH_POLICY = WatchPolicy()
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _source(value: str) -> str:
-    if value in _WORDS or re.fullmatch(r"[0-9a-f]{6,64}", value):
-        return value
-    raise ValueError(f"a reference is one of {', '.join(_WORDS)}, or a digest (6 digits or more)")
-
-
-class SignalPolicyModel(_Strict):
-    """One entry under `signals:`."""
-
-    margin: float | None = Field(default=None, ge=0, lt=1)
-    floor: float | None = Field(default=None, ge=0, lt=1)
-    required: bool = False
-    advisory: bool = False
-    share: float | None = Field(default=None, gt=0, le=1)
-    reference: str | None = None
-    metric: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("reference")
-    @classmethod
-    def _known_source(cls, value: str | None) -> str | None:
-        return None if value is None else _source(value)
-
-    @model_validator(mode="after")
-    def _one_role(self) -> SignalPolicyModel:
-        if self.required and self.advisory:
-            raise ValueError("a signal is required or advisory, not both")
-        return self
-
-    def to_policy(self) -> SignalPolicy:
-        values = self.model_dump()
-        return SignalPolicy(source=values.pop("reference"), **values)
-
-
-class BreakerPolicyModel(_Strict):
-    """The entry `breaker:`."""
-
-    window: str | float = "60s"
-    at_least: int = Field(default=20, ge=5)
-    errors: float = Field(default=0.5, gt=0, le=1)
-
-    @field_validator("window")
-    @classmethod
-    def _a_second_at_least(cls, value: str | float) -> str | float:
-        if seconds(value) < 1:
-            raise ValueError("window must be a second at least")
-        return value
-
-    def to_policy(self) -> BreakerPolicy:
-        return BreakerPolicy(seconds(self.window), self.at_least, self.errors)
-
-
-class WatchPolicyModel(_Strict):
-    """The whole file."""
-
-    margin: float = Field(default=DEFAULT_MARGIN, ge=0, lt=1)
-    alpha_per_day: float = Field(default=0.001, gt=0, lt=0.5)
-    window: str | float = "1d"
-    settle: str | float = "10m"
-    reference: str = "auto"
-    conversations: int = Field(default=1000, ge=20)
-    reference_alpha: float = Field(default=0.01, gt=0, lt=0.5)
-    signals: dict[str, SignalPolicyModel | Literal[False]] = Field(default_factory=dict)
-    breaker: BreakerPolicyModel | Literal[False] = Field(default_factory=BreakerPolicyModel)
-
-    @field_validator("reference")
-    @classmethod
-    def _known_source(cls, value: str) -> str:
-        if value == "anchor":
-            raise ValueError("`anchor` is said per signal, with the metric that it stands for")
-        return _source(value)
-
-    @model_validator(mode="after")
-    def _whole(self) -> WatchPolicyModel:
-        if seconds(self.window) < 60:
-            raise ValueError("window must be a minute at least")
-        seconds(self.settle)
-        return self
-
-    def to_policy(self) -> WatchPolicy:
-        return WatchPolicy(
-            margin=self.margin,
-            alpha_per_day=self.alpha_per_day,
-            window_s=seconds(self.window),
-            settle_s=seconds(self.settle),
-            source=self.reference,
-            conversations=self.conversations,
-            reference_alpha=self.reference_alpha,
-            signals={n: s.to_policy() if s else None for n, s in self.signals.items()},
-            breaker=self.breaker.to_policy() if self.breaker else None,
-        )
-
-
-def seconds(duration: str | float) -> float:
-    """`90`, `90s`, `10m`, `1.5h` or `7d` in seconds, ten years at most. Raises ValueError."""
-    if isinstance(duration, int | float) and duration >= 0:
-        found_s = float(duration)
-    elif (match := _DURATION.fullmatch(str(duration).strip())) is not None:
-        found_s = float(match.group(1)) * _SECONDS[match.group(2)]
-    else:
-        raise ValueError(f"a duration is written 90s, 10m, 6h or 7d, not {duration!r}")
-    # Beyond it the calendar ends, and with it every moment that is counted back from now.
-    if found_s > _LONGEST_S:
-        raise ValueError(f"a duration is at most {_LONGEST_S // 86_400}d, not {duration!r}")
-    return found_s
-
-
 def load_policy(path: Path | None) -> WatchPolicy:
     """The policy in a YAML file; the defaults without one.
 
     Raises UserError with file, line and field.
     """
-    from harness.core.yaml_file import YamlDocument, load_yaml, read_text, validate
-
     if path is None:
         return DEFAULT_WATCH_POLICY
     if not read_text(path, what="watch policy").strip():
         return DEFAULT_WATCH_POLICY
-    document: YamlDocument = load_yaml(path, what="watch policy")
-    policy = validate(WatchPolicyModel, document).to_policy()
+    document = load_yaml(path, what="watch policy")
+    policy = validate(WatchPolicy, document)
     for name, own in policy.signals.items():
         if name not in signals.BY_NAME:
             raise _unknown(document.error, name)
-        if own is not None:
+        if own:
             _check_options(document.error, name, own)
     return policy
 
 
 def _unknown(error: Any, name: str) -> UserError:
-    import difflib
-
     near = difflib.get_close_matches(name, signals.BY_NAME, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(signals.BY_NAME)}"
     found: UserError = error(f"there is no signal {name!r}", ("signals", name), hint=hint)

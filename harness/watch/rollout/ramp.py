@@ -161,7 +161,7 @@ def abort(store: Store, line: str, *, act: bool, actor: str | None = None) -> St
 def _verdict(store: Store, split: Split, policy: WatchPolicy, now: datetime) -> WatchVerdict:
     """The breaker's where it trips on the candidate, else that of the step; recorded."""
     found = None
-    if policy.breaker is not None:
+    if policy.breaker:
         since = datetime.fromisoformat(split.at)
         since = max(since, now - timedelta(seconds=policy.breaker.window_s))
         found = trip(

@@ -12,7 +12,7 @@ from harness.core.errors import UserError
 from harness.gate.decision import decide
 from harness.gate.improvement import improved
 from harness.gate.metric_scores import MetricScores
-from harness.gate.policy import GatePolicy, MetricPolicy, policy_from_mapping
+from harness.gate.policy import GatePolicy, MetricPolicy
 from harness.gate.verdict import Verdict
 from harness.statistics.alpha_spending import per_checkpoint_alpha
 from tests.harness.gate.run_builders import (
@@ -168,7 +168,7 @@ def test_slices_are_held_by_themselves() -> None:
     theirs = scores([i >= 30 for i in range(1000)])
     ours, theirs = (dataclasses.replace(run, slices=labels) for run in (ours, theirs))
     assert decide({MATCH: ours}, {MATCH: theirs}, GatePolicy(fail_rule="strict")).outcome is PASS
-    policy = policy_from_mapping({"metrics": {MATCH: {"by": "language"}}})
+    policy = GatePolicy(metrics={MATCH: MetricPolicy(by="language")})
     verdict = decide({MATCH: ours}, {MATCH: theirs}, policy)
     assert verdict.outcome is FAIL
     assert [row.name for row in verdict.failing()] == [f"{MATCH}[zh]"]

@@ -379,7 +379,7 @@ def test_fixed_problems_take_twice_k_tries(
     assert verdict.outcome is outcome, verdict.headline
     if outcome is INCOMPARABLE:
         assert "2k tries of each" in verdict.headline
-    across = dataclasses.replace(suite.policy, metrics={})
+    across = suite.policy.changed(metrics={})
     assert decide_once(store, "anchor", *runs, suite, across).verdict.outcome is not INCOMPARABLE
 
 

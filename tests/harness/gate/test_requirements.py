@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harness.comparison.stored_runs import read_policy
 from harness.core.errors import UserError
 from harness.core.types import VerdictOutcome
 from harness.gate.decision import decide, requirements_only
@@ -99,7 +100,7 @@ def test_the_first_of_a_line_is_asked_in_every_slice() -> None:
 
 
 def test_a_waiver_holds_until_its_last_day() -> None:
-    waiver = Waiver("the labels are being redone", date(2026, 12, 31))
+    waiver = Waiver(reason="the labels are being redone", expires=date(2026, 12, 31))
     policy = GatePolicy(metrics={"a/y": MetricPolicy(waiver=waiver)})
     ours = {"a/x": right(500, 600), "a/y": right(60, 60)}
     theirs = {**ours, "a/y": right(0, 60)}
@@ -112,7 +113,7 @@ def test_a_waiver_holds_until_its_last_day() -> None:
 
 
 def test_margin_auto_passes_wider_and_fails_as_before() -> None:
-    policy = policy_from_mapping({"metrics": {MATCH: {"margin": "auto"}}})
+    policy = GatePolicy.model_validate({"metrics": {MATCH: {"margin": "auto"}}})
     ours = {MATCH: right(120, 150)}
     unfrozen = decide(ours, ours, policy)
     assert "no frozen margin" in " ".join(unfrozen.reasons)
@@ -130,7 +131,7 @@ def test_margin_auto_passes_wider_and_fails_as_before() -> None:
 
 
 def test_the_suites_gate_block() -> None:
-    policy = policy_from_mapping(
+    policy = GatePolicy.model_validate(
         {
             "margin": 0.05,
             "metrics": {
@@ -141,32 +142,58 @@ def test_the_suites_gate_block() -> None:
             },
         }
     )
-    assert policy.of("general/perplexity").waiver == Waiver("new data", date(2026, 12, 31))
+    assert policy.of("general/perplexity").waiver == Waiver(
+        reason="new data", expires=date(2026, 12, 31)
+    )
     roles = policy.roles(["intents/json_match", "replies/toxicity", "replies/self_bleu"])
     assert list(roles.values()) == ["required", "watched", "advisory"]
-    assert policy_from_mapping(None) == GatePolicy()
 
 
 @pytest.mark.parametrize(
-    ("block", "field"),
+    ("text", "line", "field", "said"),
     [
-        ({"margn": 0.05}, "margn"),
-        ({"metrics": {"a/x": {"requird": True}}}, "requird"),
-        ({"margin": 5}, "gate"),
-        ({"alpha": 0.9}, "alpha"),
-        ({"metrics": {"a/x": {"required": True, "advisory": True}}}, "a/x"),
-        ({"looks": [2, 1]}, "gate"),
-        ({"metrics": {"a/x": {"rate_at_most": 2}}}, "rate_at_most"),
+        ("{\nmargn: 0.05}", 2, "margn", "did you mean 'margin'"),
+        ("metrics:\n  a/x: {requird: true}", 2, "requird", "did you mean 'required'"),
+        ("metrics:\n  a/x:\n    margin: 5", 3, "metrics.a/x.margin", "a share from 0 up to 1"),
+        ("rule: paired\nmargin: 5", 2, "margin", "a share from 0 up to 1"),
+        ("rule: paired\nalpha: 0.9", 2, "alpha", "less than 0.5"),
+        ("metrics:\n  a/x: {required: true, advisory: true}", 2, "a/x", "not both"),
+        ("rule: paired\nlooks: [2, 1]", 2, "looks", "cumulative"),
+        ("metrics:\n  a/x: {rate_at_most: 2}", 2, "rate_at_most", "less than 1"),
+        ("metrics:\n  a/x: {waiver: {reason: ''}}", 2, "reason", "at least 1 character"),
     ],
 )
-def test_a_typo_is_named(block: Mapping[str, Any], field: str) -> None:
-    with pytest.raises(UserError) as caught:
-        policy_from_mapping(block)
-    assert field in str(caught.value.where)
+def test_what_is_wrong_in_a_file_is_named_with_its_line(
+    tmp_path: Path, text: str, line: int, field: str, said: str
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError, match=said) as caught:
+        read_policy(path, ["a/x"])
+    assert caught.value.line == line
+    assert field in str(caught.value.field)
 
 
 def test_a_policy_from_python_is_checked_too() -> None:
-    with pytest.raises(UserError, match="margin"):
-        GatePolicy(margin=5)
-    with pytest.raises(UserError, match="alpha"):
-        GatePolicy(alpha=0)
+    for wrong in ({"margin": 5}, {"alpha": 0}, {"looks": (2, 1)}, {"margn": 0.05}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            GatePolicy(**wrong)
+    with pytest.raises(ValueError, match="not both"):
+        MetricPolicy(required=True, advisory=True)
+
+
+def test_a_mapping_of_keys_names_its_wrong_field() -> None:
+    with pytest.raises(UserError, match="less than 1") as caught:
+        policy_from_mapping({"metrics": {"a/x": {"rate_at_most": 2}}})
+    assert caught.value.field == "gate.metrics.a/x.rate_at_most"
+    with pytest.raises(UserError, match="did you mean 'margin'"):
+        policy_from_mapping({"margn": 0.05})
+    assert policy_from_mapping({}) == GatePolicy()
+
+
+def test_a_changed_policy_is_checked_too() -> None:
+    policy = GatePolicy(metrics={"a/x": MetricPolicy(required=True)})
+    assert policy.changed(alpha=0.01).with_alpha(0.05) == policy
+    with pytest.raises(UserError, match="a share from 0 up to 1") as caught:
+        policy.changed(margin=1)
+    assert caught.value.field == "margin"

@@ -67,7 +67,7 @@ def verdicts() -> dict[str, Verdict]:
     sliced = {"意图/精确匹配": dataclasses.replace(right(42, 60), slices=labels)}
     by = GatePolicy(metrics={"意图/精确匹配": MetricPolicy(by="language", at_least=0.5)})
     waived = GatePolicy(
-        metrics={"intents/json_match": MetricPolicy(waiver=Waiver("labels <b>|redone|</b>"))}
+        metrics={"intents/json_match": MetricPolicy(waiver=Waiver(reason="labels <b>|redone|</b>"))}
     )
     return {
         "pass": decide(enough, enough),

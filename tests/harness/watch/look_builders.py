@@ -14,7 +14,7 @@ from harness.watch.monitor.verdict import WatchVerdict
 
 LINE = "bot"
 START = datetime(2030, 1, 1, tzinfo=UTC)
-POLICY = WatchPolicy(conversations=300, settle_s=60, signals={"toxicity": None})
+POLICY = WatchPolicy(conversations=300, settle_s=60, signals={"toxicity": False})
 Promote = Callable[[str], str]
 
 

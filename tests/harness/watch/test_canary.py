@@ -28,7 +28,8 @@ from tests.harness.watch.watch_builders import LINE, Line, hook
 
 ROOT = Path(__file__).parents[3]
 POLICY = WatchPolicy(
-    settle_s=0.0, signals=dict.fromkeys(BY_NAME) | {"completion": SignalPolicy(required=True)}
+    settle_s=0.0,
+    signals=dict.fromkeys(BY_NAME, False) | {"completion": SignalPolicy(required=True)},
 )
 RAMP = (0.3, 0.5, 1.0)
 

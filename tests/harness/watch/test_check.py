@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def test_a_healthy_model_passes_and_a_worse_one_fails(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     digest = promote("a")
-    policy = replace(POLICY, conversations=800)
+    policy = POLICY.changed(conversations=800)
     end = serve(store, digest, START, 3700, seed=1, ends=0.95)
     healthy = check(store, registry, LINE, policy, now=later(end))
     assert healthy.outcome == "pass", healthy.signals
@@ -62,7 +61,7 @@ def test_a_failure_stands_until_the_evidence_after_it_passes(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     digest = promote("a")
-    policy = replace(POLICY, conversations=800)
+    policy = POLICY.changed(conversations=800)
     end = serve(store, digest, START, 900, seed=1, ends=0.95)
     end = serve(store, digest, later(end), 200, seed=2, ends=0.3)
     assert check(store, registry, LINE, policy, now=later(end)).outcome == "fail"
@@ -86,7 +85,7 @@ def test_many_looks_leave_what_one_look_leaves(
     differ in name only, so that both begin from nothing over the same observations."""
     digest = promote("a")
     often = POLICY
-    once = replace(POLICY, signals={**POLICY.signals, "json_valid": None})
+    once = POLICY.changed(signals={**POLICY.signals, "json_valid": False})
     at = START
     for part in range(4):
         end = serve(
@@ -135,7 +134,7 @@ def test_feedback_that_comes_later_belongs_to_its_conversation(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     digest = promote("a")
-    policy = replace(POLICY, settle_s=600)
+    policy = POLICY.changed(settle_s=600)
     end = serve(store, digest, START, 300, seed=1)
     came = START + timedelta(seconds=100)
     row = {"observation_id": "f", "line": LINE, "about": "1-0", "thumb": -1}
@@ -207,12 +206,12 @@ def test_costly_signals_are_kept_and_chosen_by_the_observation_s_id(
 ) -> None:
     digest = promote("a")
     half = SignalPolicy(share=0.5)
-    policy = replace(POLICY, signals={"toxicity": half})
+    policy = POLICY.changed(signals={"toxicity": half})
     end = serve(store, digest, START, 400, seed=1)
     check(store, registry, LINE, policy, now=later(end))
     rows = store.query("SELECT observation_id, value FROM observation_signals")
     assert 150 < len(rows) < 250
-    again = replace(policy, alpha_per_day=0.002)
+    again = policy.changed(alpha_per_day=0.002)
     check(store, registry, LINE, again, now=later(end))
     assert store.query("SELECT observation_id, value FROM observation_signals") == rows
 

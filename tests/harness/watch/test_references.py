@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_reference_that_is_too_small_for_the_margin_is_said_to_be(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     end = serve(store, promote("a"), START, 800, seed=1, every_s=20)
-    few = replace(POLICY, conversations=100)
+    few = POLICY.changed(conversations=100)
     verdict = check(store, registry, LINE, few, now=later(end))
     assert "too small to show a margin" in signal(verdict, "completion").reason
 
@@ -57,7 +57,7 @@ def test_the_anchor_s_scores_are_a_reference_by_their_bound(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
     own = SignalPolicy(source="anchor", metric="chat/done")
-    policy = replace(POLICY, signals={"toxicity": None, "completion": own})
+    policy = POLICY.changed(signals={"toxicity": False, "completion": own})
     promote("a")
     with pytest.raises(UserError, match="never scored"):
         check(store, registry, LINE, policy)
@@ -78,16 +78,16 @@ def test_an_anchor_s_clusters_are_its_unit(
     ]
     save_scores(store, scores, signatures={"chat/done": "done|v:1"})
     own = SignalPolicy(source="anchor", metric="chat/done")
-    policy = replace(POLICY, signals={"toxicity": None, "completion": own})
+    policy = POLICY.changed(signals={"toxicity": False, "completion": own})
     verdict = check(store, registry, LINE, policy)
     reference = verdict.state["references"]["completion"]
     assert (reference["source"], reference["n"], reference["mean"]) == ("anchor", 30, 0.8)
     alpha = policy.reference_alpha / 8
     bound = fixed_lower_bound(Moments(30, 24, 24), alpha)
     assert signal(verdict, "completion").reference == pytest.approx(0.95 * bound)
-    other = replace(own, metric="chat/other")
+    other = own.changed(metric="chat/other")
     with pytest.raises(UserError, match="no scores of chat/other"):
-        check(store, registry, LINE, replace(policy, signals={"completion": other}))
+        check(store, registry, LINE, policy.changed(signals={"completion": other}))
 
 
 def test_slow_answers_fail_a_latency_that_is_required(
@@ -95,7 +95,7 @@ def test_slow_answers_fail_a_latency_that_is_required(
 ) -> None:
     digest = promote("a")
     slow = SignalPolicy(required=True)
-    policy = replace(POLICY, signals={"toxicity": None, "latency_p95": slow})
+    policy = POLICY.changed(signals={"toxicity": False, "latency_p95": slow})
     end = serve(store, digest, START, 1200, seed=1)
     fine = check(store, registry, LINE, policy, now=later(end))
     assert signal(fine, "latency_p95").outcome == "pass"
@@ -111,8 +111,11 @@ def test_answers_on_another_subject_are_far_from_the_reference(
     """With the embedded model; and what was embedded once is not embedded again."""
     digest = promote("a")
     drift = SignalPolicy(share=1.0, required=True)
-    signals: dict[str, SignalPolicy | None] = {"toxicity": None, "embedding_drift": drift}
-    policy = replace(POLICY, conversations=400, signals=signals)
+    signals: dict[str, SignalPolicy | Literal[False]] = {
+        "toxicity": False,
+        "embedding_drift": drift,
+    }
+    policy = POLICY.changed(conversations=400, signals=signals)
     parcels = ("Your parcel arrives on Monday.", "The courier has your parcel.", "It was sent.")
     end = serve(store, digest, START, 450, seed=1, response=lambda i: parcels[i % 3])
     before = signal(check(store, registry, LINE, policy, now=later(end)), "embedding_drift")

@@ -1,0 +1,95 @@
+"""What is read from a file: a model that takes no key it doesn't know, and says what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.core.errors import UserError
+
+_Place = tuple[str | int, ...]
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]"
+"""How what becomes the name of a file begins, as a pattern."""
+
+
+class StrictModel(BaseModel):
+    """A frozen mapping of known keys. Made with a wrong value it raises pydantic's ValidationError,
+    which is a ValueError; whoever reads a file makes a UserError of it that has the line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def changed(self, **values: Any) -> Self:
+        """The same with other values. Raises UserError where one of them is not allowed."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return type(self)(**{**kept, **values})
+        except ValidationError as error:
+            what, place, hint = fault(error, type(self))
+            raise UserError(what, field=".".join(map(str, place)), hint=hint) from None
+
+
+def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, _Place, str | None]:
+    """The complaint that says most: what is wrong in words, where, and a hint."""
+    # A misspelt key is also a missing one: the misspelling says more.
+    details = sorted(
+        _own_faults(error.errors(include_url=False)),
+        key=lambda detail: detail["type"] != "extra_forbidden",
+    )
+    first = details[0]
+    place: _Place = tuple(first["loc"])
+    what, hint = _in_words(first, place, model)
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return what + more, place, hint
+
+
+def _own_faults(details: list[Any]) -> list[Any]:
+    """Without the lists that pydantic calls too short because the items in them are wrong."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(place[: len(detail["loc"])] == detail["loc"] != place for place in places)
+    ]
+
+
+def _in_words(detail: Any, raw: _Place, model: type[BaseModel]) -> tuple[str, str | None]:
+    kind, key, given = detail["type"], str(raw[-1]) if raw else "", detail.get("input")
+    if kind == "extra_forbidden":
+        known = _known_keys(model, raw[:-1])
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}", hint
+    if kind == "missing":
+        return f"the key {key!r} is missing", f"add `{key}: ...`"
+    if kind == "too_short":
+        return "this list is empty", "give it at least one item"
+    if kind in ("model_type", "dict_type"):
+        return f"keys and values are expected here (given: {given!r})", "write `{key: value}`"
+    if kind == "string_pattern_mismatch" and _NAME in detail["ctx"]["pattern"]:
+        hint = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
+        return f"{given!r} can't be a name", hint
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
+    return f"{message[:1].lower()}{message[1:]}{shown}", None
+
+
+def _known_keys(model: type[BaseModel], place: _Place) -> list[str]:
+    """The keys that the model at `place` takes, following nested models by their annotations."""
+    current: Any = model
+    for part in place:
+        fields = getattr(current, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else current
+        current = next(iter(_models_in(annotation, part)), current)
+    fields = getattr(current, "model_fields", {})
+    return [field.validation_alias or name for name, field in fields.items()]
+
+
+def _models_in(annotation: Any, hint: str | int) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found = [model for arg in getattr(annotation, "__args__", ()) for model in _models_in(arg, "")]
+    return sorted(found, key=lambda model: model.__name__.lower() != str(hint).lower())
