@@ -127,11 +127,11 @@ def _show(found: Parity, between: tuple[str, str], show: int, console: Console) 
         console.print(verdict_view(decision.verdict))
     if found.compared:
         console.print(f"{found.same} of {found.compared} greedy answers are the same to the letter")
-    if found.drift is not None:
-        drift = found.drift
+    if found.logprob_gap is not None:
+        gap = found.logprob_gap
         console.print(
-            f"log-probabilities of {drift.tokens} tokens: median difference {drift.median:.2g} "
-            f"nats, largest {drift.largest:.2g} (sample {drift.sample_id})",
+            f"log-probabilities of {gap.tokens} tokens: median difference {gap.median:.2g} "
+            f"nats, largest {gap.largest:.2g} (sample {gap.sample_id})",
             highlight=False,
         )
     for divergence in found.divergences[:show]:

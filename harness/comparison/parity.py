@@ -31,7 +31,7 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class LogprobGap:
     """How far the log-probabilities of given tokens are apart, in nats a token: over `tokens`
     tokens the median and the largest absolute difference, and the sample that holds the largest.
     """
@@ -56,7 +56,7 @@ class Parity:
     compared: int
     same: int
     divergences: tuple[Divergence, ...]
-    drift: Drift | None
+    logprob_gap: LogprobGap | None
 
 
 def parity(store: Store, first: Run, second: Run, suite: Suite, policy: GatePolicy) -> Parity:
@@ -81,7 +81,7 @@ def parity(store: Store, first: Run, second: Run, suite: Suite, policy: GatePoli
         compared=len(greedy),
         same=len(greedy) - len(divergences),
         divergences=divergences,
-        drift=_drift(pairs),
+        logprob_gap=_logprob_gap(pairs),
     )
 
 
@@ -119,7 +119,7 @@ def _divergence(a: Response, b: Response) -> Divergence:
     return Divergence(a.task, a.sample_id, at, a.text, b.text)
 
 
-def _drift(pairs: list[tuple[Response, Response]]) -> Drift | None:
+def _logprob_gap(pairs: list[tuple[Response, Response]]) -> LogprobGap | None:
     gaps = [
         (abs(x - y), a.sample_id)
         for a, b in pairs
@@ -129,4 +129,4 @@ def _drift(pairs: list[tuple[Response, Response]]) -> Drift | None:
     if not gaps:
         return None
     largest, sample_id = max(gaps)
-    return Drift(len(gaps), median(gap for gap, _ in gaps), largest, sample_id)
+    return LogprobGap(len(gaps), median(gap for gap, _ in gaps), largest, sample_id)

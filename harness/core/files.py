@@ -39,7 +39,7 @@ _NOT_THE_MODEL = {
 _STATE_OF_TRAINING = ("rng_state", "global_step", ".")
 
 
-def file_digest(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -76,7 +76,7 @@ def digest_of_folder(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in files:
         name = path.relative_to(folder).as_posix()
-        whole.update(f"{name}\0{path.stat().st_size}\0{file_digest(path)}\n".encode())
+        whole.update(f"{name}\0{path.stat().st_size}\0{sha256_of_file(path)}\n".encode())
     return whole.hexdigest()
 
 
@@ -129,7 +129,7 @@ def write_manifest(folder: Path) -> None:
     """Sizes in bytes and SHA-256 of every file of the folder, as `MANIFEST.json`."""
     files = {
         path.relative_to(folder).as_posix(): {
-            "sha256": file_digest(path),
+            "sha256": sha256_of_file(path),
             "size": path.stat().st_size,
         }
         for path in _files(folder)
@@ -169,7 +169,7 @@ def verify(folder: Path) -> list[str]:
             problems.append(f"{name}: missing")
         elif path.stat().st_size != expected["size"]:
             problems.append(f"{name}: {path.stat().st_size} bytes, not {expected['size']}")
-        elif file_digest(path) != expected["sha256"]:
+        elif sha256_of_file(path) != expected["sha256"]:
             problems.append(f"{name}: its bytes have changed")
     present = {path.relative_to(folder).as_posix() for path in _files(folder)} - {MANIFEST}
     problems += [f"{name}: not in the manifest" for name in sorted(present - listed.keys())]

@@ -33,12 +33,14 @@ def digest_of_parts(parts: Iterable[tuple[str, Path]], memory: Path) -> str:
     """
     total = hashlib.sha256()
     for role, path in sorted(parts, key=lambda part: (part[0], part[1].name)):
-        total.update(f"{role}/{path.name}:{file_digest(path, memory)}\n".encode())
+        total.update(f"{role}/{path.name}:{weights_digest(path, memory)}\n".encode())
     return total.hexdigest()
 
 
-def file_digest(path: Path, memory: Path) -> str:
-    """SHA-256 in hex of one file, read only if it is not remembered."""
+def weights_digest(path: Path, memory: Path) -> str:
+    """SHA-256 in hex of one of a model's files, a configuration by its meaning; read only if it is
+    not remembered.
+    """
     before = _identity(path)
     note = memory / hashlib.sha256(repr((str(path.resolve()), before)).encode()).hexdigest()[:32]
     try:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
-from harness.core.files import file_digest, fsync, staged
+from harness.core.files import fsync, sha256_of_file, staged
 from harness.core.protocol import tasks_of
 from harness.store.schema import utc
 from harness.store.store import Store
@@ -93,7 +93,7 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
                 data = store.query_arrow(query, params).cast(BY_NAME[name].arrow)
                 path = staging / f"{name}.parquet"
                 parquet.write_table(data, path, compression="zstd")
-                files[path.name] = {"rows": data.num_rows, "sha256": file_digest(path)}
+                files[path.name] = {"rows": data.num_rows, "sha256": sha256_of_file(path)}
             content = {
                 "format": FORMAT,
                 "run": rows[0],
@@ -211,7 +211,7 @@ def _read_table(folder: Path, name: str, files: Mapping[str, Any]) -> pyarrow.Ta
     expected = files.get(path.name)
     if not path.is_file() or expected is None:
         raise _refused(path, "is missing")
-    if file_digest(path) != expected["sha256"]:
+    if sha256_of_file(path) != expected["sha256"]:
         raise _refused(path, "was torn, or changed after it was written")
     try:
         return parquet.read_table(path).cast(BY_NAME[name].arrow)

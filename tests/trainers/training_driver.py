@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.core.files import file_digest
+from harness.core.files import sha256_of_file
 from harness.core.types import VerdictOutcome
 from trainers.checkpoints.state import TrainingState
 from trainers.loop.gated_training import GatedTraining
@@ -61,10 +61,10 @@ def never_fail(training: GatedTraining, but: dict[tuple[int, int], VerdictOutcom
 
 
 def weights(folder: Path) -> str:
-    return file_digest(next(folder / name for name in WEIGHT_FILES if (folder / name).exists()))
+    return sha256_of_file(next(folder / name for name in WEIGHT_FILES if (folder / name).exists()))
 
 
 def everything(training: GatedTraining, step: int) -> dict[str, str]:
     """Digests of all that a checkpoint carries on: weights, optimizer, scheduler, randomness."""
     folder = training.folder.path(step)
-    return {"weights": weights(folder), **{n: file_digest(folder / n) for n in STATE_FILES}}
+    return {"weights": weights(folder), **{n: sha256_of_file(folder / n) for n in STATE_FILES}}

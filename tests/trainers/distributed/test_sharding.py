@@ -22,7 +22,7 @@ import yaml
 from harness.cli.app import main
 from harness.core.errors import UserError
 from harness.core.fault_points import FAULT_VARIABLE
-from harness.core.files import file_digest, verify
+from harness.core.files import sha256_of_file, verify
 from harness.core.workspace import Workspace
 from harness.store.store import Store
 from tests.trainers.distributed import torchrun_process as ranked
@@ -70,7 +70,7 @@ def end(folder: Path, last: int = 12) -> tuple[dict[str, Any], str]:
     kept = home / "checkpoints"
     assert all(verify(step) == [] for step in kept.iterdir())
     state = json.loads((home / "state.json").read_text(encoding="utf-8"))
-    return state, file_digest(kept / f"step-{last:06d}" / "model.safetensors")
+    return state, sha256_of_file(kept / f"step-{last:06d}" / "model.safetensors")
 
 
 @pytest.mark.long

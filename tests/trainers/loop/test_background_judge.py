@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.files import file_digest
+from harness.core.files import sha256_of_file
 from harness.core.workspace import Workspace
 from harness.models.resolve import ModelFiles
 from harness.store.store import Store
@@ -107,7 +107,7 @@ def all_of(training: GatedTraining, step: int) -> dict[str, str]:
     folder = training.folder.path(step)
     states = [*folder.glob("rng_state*.pth"), folder / "optimizer.pt", folder / "scheduler.pt"]
     assert len(states) > 2
-    return {"weights": weights(folder), **{path.name: file_digest(path) for path in states}}
+    return {"weights": weights(folder), **{path.name: sha256_of_file(path) for path in states}}
 
 
 @pytest.mark.parametrize("patience", [2, 100])

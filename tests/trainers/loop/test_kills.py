@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from harness.core.fault_points import FAULT_VARIABLE
-from harness.core.files import file_digest, verify
+from harness.core.files import sha256_of_file, verify
 from tests.trainers.method_builders import TEMPLATES, stage_of, write_method_world
 from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import STATE_FILES, WEIGHT_FILES
@@ -42,7 +42,7 @@ def finish(warm: Warm, folder: Path) -> tuple[dict[str, object], str]:
     kept = home / "checkpoints"
     assert all(verify(step) == [] for step in kept.iterdir())
     state = json.loads((home / "state.json").read_text(encoding="utf-8"))
-    return state, file_digest(kept / "step-000012" / "model.safetensors")
+    return state, sha256_of_file(kept / "step-000012" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def states(warm: Warm, folder: Path) -> dict[str, dict[str, str]]:
         last = home / "checkpoints" / "step-000006"
         assert verify(last) == []
         files = [*STATE_FILES, *(n for n in WEIGHT_FILES if (last / n).exists())]
-        found[home.name] = {name: file_digest(last / name) for name in files}
+        found[home.name] = {name: sha256_of_file(last / name) for name in files}
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.files import file_digest
+from harness.core.files import sha256_of_file
 from harness.core.workspace import Workspace
 from harness.registry.registry import Registry
 from harness.store.store import Store
@@ -54,7 +54,7 @@ def train(
 def weights(training: GatedTraining, step: int) -> str:
     folder = training.folder.path(step)
     files = ("model.safetensors", "adapter_model.safetensors")
-    return file_digest(next(folder / name for name in files if (folder / name).exists()))
+    return sha256_of_file(next(folder / name for name in files if (folder / name).exists()))
 
 
 @pytest.fixture(scope="module")

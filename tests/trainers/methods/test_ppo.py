@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.files import file_digest
+from harness.core.files import sha256_of_file
 from tests.tiny import tiny_model, tiny_tokenizer
 from trainers.config.schema import AdapterModel, PpoModel
 from trainers.methods.models import adapted as wrapped
@@ -90,7 +90,7 @@ def trainer_of(folder: Path, rewards: RewardMixture = MIXTURE, **settings: Any) 
 
 
 def weights(folder: Path, step: int) -> str:
-    return file_digest(folder / f"checkpoint-{step}" / "adapter_model.safetensors")
+    return sha256_of_file(folder / f"checkpoint-{step}" / "adapter_model.safetensors")
 
 
 @pytest.fixture(scope="module")
