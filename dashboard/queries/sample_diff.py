@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.core.escape import SHOWN
+from harness.core.escape import SHOWN_CHARACTERS
 from harness.core.protocol import MetricName, tasks_of
 from harness.store.store import Store
 
@@ -94,10 +94,12 @@ def sample(store: Store, digest: str, sample_id: str) -> Row | None:
     rows = store.query(
         f"""
         SELECT sample_id, language, cluster, reserve,
-            left(text, {SHOWN}) AS text,
-            list_transform(reference_texts[:5], lambda t: left(t, {SHOWN})) AS reference_texts,
+            left(text, {SHOWN_CHARACTERS}) AS text,
+            list_transform(reference_texts[:5], lambda t:
+                left(t, {SHOWN_CHARACTERS})) AS reference_texts,
             list_transform(from_json(prompt, '["JSON"]')[:20], lambda m:
-                {{'role': m ->> '$.role', 'content': left(m ->> '$.content', {SHOWN})}}) AS prompt
+                {{'role': m ->> '$.role',
+                  'content': left(m ->> '$.content', {SHOWN_CHARACTERS})}}) AS prompt
         FROM samples WHERE task_digest = ? AND sample_id = ? LIMIT 1
         """,
         [digest, sample_id],
@@ -106,10 +108,10 @@ def sample(store: Store, digest: str, sample_id: str) -> Row | None:
 
 
 def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
-    """What a run said to a sample: its generations, each cut at SHOWN characters."""
+    """What a run said to a sample: its generations, each cut where it is too long to show."""
     return store.query(
         f"""
-        SELECT r.response_index, r.draw, left(r.text, {SHOWN}) AS text,
+        SELECT r.response_index, r.draw, left(r.text, {SHOWN_CHARACTERS}) AS text,
             length(r.text) AS characters, r.finish_reason, r.latency_s, r.error, r.kind
         FROM run_responses l JOIN responses r USING (key)
         WHERE l.run_id = ? AND l.task = ? AND l.sample_id = ? AND l.kind = 'generation'

@@ -13,7 +13,7 @@ from harness.watch.rollout.traffic_split import Split
 
 Row = dict[str, Any]
 
-SHOWN = 50
+NEWEST = 50
 """Verdicts, actions and days that the page offers at most, the newest."""
 
 
@@ -44,7 +44,7 @@ def verdicts(store: Store, line: str) -> list[Row]:
     return store.query(
         "SELECT watch_id, kind, model_digest, reference_digest, policy_digest, outcome, "
         "observations, window_from, window_to, signals, detail, decided_at FROM watch_verdicts "
-        f"WHERE line = ? ORDER BY seq DESC LIMIT {SHOWN}",
+        f"WHERE line = ? ORDER BY seq DESC LIMIT {NEWEST}",
         [line],
     )
 
@@ -54,7 +54,7 @@ def actions(store: Store, line: str) -> list[Row]:
     return store.query(
         "SELECT action_id, watch_id, action, acted, from_digest, to_digest, actor, reason, "
         "happened_at FROM watch_actions WHERE line = ? AND action <> 'told' "
-        f"ORDER BY seq DESC LIMIT {SHOWN}",
+        f"ORDER BY seq DESC LIMIT {NEWEST}",
         [line],
     )
 
@@ -63,7 +63,7 @@ def days(store: Store, line: str) -> list[date]:
     """Days in UTC on which the line was seen, the newest first."""
     rows = store.query(
         "SELECT DISTINCT observed_at::DATE AS day FROM observations "
-        f"WHERE line = ? AND observed_at IS NOT NULL ORDER BY day DESC LIMIT {SHOWN}",
+        f"WHERE line = ? AND observed_at IS NOT NULL ORDER BY day DESC LIMIT {NEWEST}",
         [line],
     )
     return [row["day"] for row in rows]

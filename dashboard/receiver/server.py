@@ -32,7 +32,7 @@ PROTOBUF = "application/x-protobuf"
 LINES = ("application/x-ndjson", "application/jsonl", "application/ndjson", "application/jsonlines")
 LARGE = 64 * 1024
 """Bytes from which a body is read in a thread of its own: nobody else should wait for it."""
-SHOWN = 100
+NAMED_REFUSALS = 100
 """Refusals that one answer names; all are counted."""
 DRAIN_S = 30.0
 
@@ -121,7 +121,7 @@ class Receiver:
                 "accepted": len(taken.observations) - duplicates,
                 "duplicates": duplicates,
                 "refused": len(taken.refused),
-                "reasons": [refusal.said() for refusal in taken.refused[:SHOWN]],
+                "reasons": [refusal.said() for refusal in taken.refused[:NAMED_REFUSALS]],
             }
             return _json(said, 422 if alone and taken.refused else 200)
 

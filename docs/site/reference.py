@@ -210,7 +210,7 @@ def _bounds(value: Schema) -> str:
 
 
 def _spoken(key: str) -> str:
-    """`MetricPolicyModel` to "Metric policy"."""
+    """`PromptModel` to "Prompt", `MetricPolicy` to "Metric policy"."""
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in key.removesuffix("Model"))
     return words.strip().capitalize()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.data.duplicates import Passage
     from harness.store.store import Store
-    from harness.watch.feedback.reviews import Goal, Pending
+    from harness.watch.feedback.reviews import Goal, HarvestedItem
 
 
 def harvest(
@@ -155,7 +155,7 @@ def _write(
         console.print(f"left out {name}: {why}", style="dim", markup=False, highlight=False)
 
 
-def _show(console: Console, item: Pending) -> None:
+def _show(console: Console, item: HarvestedItem) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
@@ -171,7 +171,7 @@ def _show(console: Console, item: Pending) -> None:
     console.print(Panel(Text.assemble(*parts), title=Text(title), title_align="left"))
 
 
-def _say_next(console: Console, waiting: list[Pending]) -> None:
+def _say_next(console: Console, waiting: list[HarvestedItem]) -> None:
     if not waiting:
         console.print("nothing waits for a person")
         return

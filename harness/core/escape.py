@@ -7,7 +7,7 @@ shown.
 
 from __future__ import annotations
 
-SHOWN = 20_000
+SHOWN_CHARACTERS = 20_000
 """Characters of one answer that a page shows; the rest is in the data."""
 
 # Blank but no space: bidirectional controls, fillers, invisible operators, annotations, tags,
@@ -52,7 +52,7 @@ class _Shown(dict[int, str]):
 _SHOWN = _Shown()
 
 
-def visible(text: str, limit: int | None = SHOWN) -> str:
+def visible(text: str, limit: int | None = SHOWN_CHARACTERS) -> str:
     """The text with every character that would hide or reorder others written out.
 
     Controls become their pictures (ESC is ␛, so an ANSI sequence reads as `␛[31m`), all others

@@ -11,6 +11,18 @@ from typing import Any, Literal
 Direction = Literal["higher", "lower"]
 """Whether a larger value of a metric is better or worse."""
 
+Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
+"""How per-sample values become the metric's value: `mean` averages them; `perplexity` is
+exp(sum of NLL / sum of tokens); `group` is computed on fixed groups of K responses and then
+averaged; `pass_at_k` from (n, c); `corpus` from summed counts; `quantile` over all responses."""
+
+FailRule = Literal["drop", "strict"]
+"""`strict`: fail only where "within the margin" is rejected. `drop`: at the last look also where
+"no drop at all" is rejected and the best estimate exceeds the margin."""
+
+Row = dict[str, Any]
+"""One row of data, or of what a query found: field -> value."""
+
 ResponseKind = Literal["generation", "text", "reference"]
 """`generation`: the model wrote it. `text`: log-probabilities of a given text (perplexity).
 `reference`: log-probabilities of the reference answer given the prompt (reference NLL)."""

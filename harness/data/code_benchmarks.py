@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-
-Row = dict[str, Any]
+from harness.core.types import Row
 
 SOURCES = ("human-eval", "mbpp", "evalplus")
 

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-
-Row = dict[str, Any]
+from harness.core.types import Row
 
 PREFIX = "lm_eval:"
 OWN_TASKS = "lm_eval"

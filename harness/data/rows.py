@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.types import Row
 from harness.core.yaml_file import read_text
-
-Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[tuple[int, Row]]:

@@ -8,9 +8,6 @@ from typing import Literal
 
 from harness.core.types import Direction
 
-Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
-
-
 Slices = Mapping[str, str] | Mapping[str, Mapping[str, str]]
 
 
@@ -21,7 +18,7 @@ class MetricScores:
     values      sample id -> value in the metric's unit, averaged over the sample's K responses
     direction   whether larger is better
     scale       `ratio` has a true zero and takes a relative margin; `interval` has none
-    form        how samples become the metric's value (harness.metrics.base.Form)
+    form        how samples become the metric's value (harness.core.types.Form)
     weights     sample id -> weight; the metric's value is the weighted mean
     variance    sample id -> variance of that sample's value over fresh responses
     stats       sample id -> sufficient statistics: (nll in nats, tokens, …) for perplexity,

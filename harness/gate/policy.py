@@ -12,12 +12,12 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from harness.core.errors import UserError
 from harness.core.protocol import MetricName
 from harness.core.strict_model import StrictModel, fault
+from harness.core.types import FailRule
 
 DEFAULT_MARGIN = 0.05
 """δ where nothing else is said: the 5% that the whole house is built around."""
 
 Rule = Literal["paired", "point"]
-FailRule = Literal["drop", "strict"]
 Role = Literal["required", "watched", "advisory"]
 """`required`: must pass. `watched`: may fail, needn't pass. `advisory`: shown, decides nothing."""
 

@@ -10,13 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from harness.core.types import LOST, Direction, Response, ResponseKind, Sample, ScoreOutcome
-
-Form = Literal["mean", "perplexity", "group", "pass_at_k", "corpus", "quantile", "winshare"]
-"""How per-sample values become the metric's value: `mean` averages them; `perplexity` is
-exp(sum of NLL / sum of tokens); `group` is computed on fixed groups of K responses and then
-averaged; `pass_at_k` from (n, c); `corpus` from summed counts; `quantile` over all responses."""
-
+from harness.core.types import LOST, Direction, Form, Response, ResponseKind, Sample, ScoreOutcome
 
 _UNCERTAINTY: dict[Form, str] = {
     "mean": "Student's t over samples, each the mean of its responses",

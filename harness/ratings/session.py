@@ -20,9 +20,9 @@ from harness.core.types import Run
 from harness.statistics.pair_selection import Design
 from harness.store.store import Store
 
-Form = Literal["pairs", "questions", "stars"]
+RatingForm = Literal["pairs", "questions", "stars"]
 Kind = Literal["human", "reward_model", "llm"]
-FORMS: tuple[Form, ...] = ("pairs", "questions", "stars")
+FORMS: tuple[RatingForm, ...] = ("pairs", "questions", "stars")
 KINDS: tuple[Kind, ...] = ("human", "reward_model", "llm")
 CHOICES = ("left", "right", "tie", "both_bad")
 
@@ -88,7 +88,7 @@ class Rules:
     repeats: float = 0.05
     swaps: float = 0.05
     everyone: bool = False
-    forms: tuple[Form, ...] = ("pairs",)
+    forms: tuple[RatingForm, ...] = ("pairs",)
     dimensions: tuple[str, ...] = STANDARD
     target: int = 500
     looks: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)

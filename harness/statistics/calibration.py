@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.core.types import FailRule
 from harness.statistics import decision_rule as rule
 from harness.statistics.rare_events import Range
 from harness.statistics.student_t import Array
@@ -121,7 +122,7 @@ def rates(
     required: Sequence[str],
     *,
     alpha: float = 0.05,
-    fail_rule: rule.FailRule = "drop",
+    fail_rule: FailRule = "drop",
     drops: Sequence[float] = (0.05, 0.06, 0.08, 0.10),
     trials: int = 1000,
     run_length: int = 100,
@@ -162,13 +163,13 @@ def rates(
     )
 
 
-def _decide(p: Array, alpha: float, fail_rule: rule.FailRule) -> rule.Decisions:
+def _decide(p: Array, alpha: float, fail_rule: FailRule) -> rule.Decisions:
     """`p` has shape (metrics, 4, trials)."""
     worse, any_drop, within, mean_z = np.moveaxis(p, 0, -1)
     return rule.apply_rule(worse, any_drop, within, mean_z, alpha=alpha, fail_rule=fail_rule)
 
 
-def _caught(null: Array, index: int, p: Array, alpha: float, fail_rule: rule.FailRule) -> float:
+def _caught(null: Array, index: int, p: Array, alpha: float, fail_rule: FailRule) -> float:
     dropped = null.copy()
     dropped[index] = p
     return float(_decide(dropped, alpha, fail_rule).failed.any(-1).mean())
@@ -179,7 +180,7 @@ def _run_fails(
     rng: np.random.Generator,
     length: int,
     alpha: float,
-    fail_rule: rule.FailRule,
+    fail_rule: FailRule,
 ) -> bool:
     """Whether any checkpoint of one run fails: one anchor, `length` fresh candidates."""
     found = []

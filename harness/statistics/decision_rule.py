@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.types import FailRule
 from harness.statistics import rare_events as guard
 from harness.statistics.multiplicity import holm
 from harness.statistics.rare_events import Range
 from harness.statistics.student_t import Array, TTest, fixed_set_test, t_test
-
-FailRule = Literal["drop", "strict"]
-"""`strict`: fail only where "within the margin" is rejected. `drop`: at the last look also where
-"no drop at all" is rejected and the best estimate exceeds the margin."""
 
 Bools = npt.NDArray[np.bool_]
 

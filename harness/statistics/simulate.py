@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.types import FailRule
 from harness.statistics import alpha_spending as looks
 from harness.statistics import decision_rule as rule
 from harness.statistics.margins import harm, linear_allowance
@@ -104,7 +105,7 @@ def judge(
     floor: float = 0.0,
     alpha: float = 0.05,
     last: bool = True,
-    fail_rule: rule.FailRule = "drop",
+    fail_rule: FailRule = "drop",
     clusters: npt.NDArray[np.intp] | None = None,
     guard: bool = True,
 ) -> rule.Decisions:
@@ -135,7 +136,7 @@ def checkpoints(
     *,
     margin: float = 0.05,
     alpha: float = 0.05,
-    fail_rule: rule.FailRule = "drop",
+    fail_rule: FailRule = "drop",
     guard: bool = True,
 ) -> Outcomes:
     """One decision per trial at a single look, anchor and candidate drawn anew each time.

@@ -13,12 +13,12 @@ from typing import Any
 from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
-from harness.core.types import Sample
+from harness.core.types import Row, Sample
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
 from harness.data.code_benchmarks import is_code_source, read_code_tasks
 from harness.data.lm_eval import is_lm_eval, read_lm_eval
-from harness.data.rows import Row, read_hub, read_rows, row_id, texts_in
+from harness.data.rows import read_hub, read_rows, row_id, texts_in
 from harness.metrics import get_metric
 from harness.metrics.base import Metric
 from harness.suite.schema import SuiteModel, TaskModel

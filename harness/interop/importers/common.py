@@ -14,12 +14,9 @@ from typing import Any, Literal
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.protocol import SAMPLING
-from harness.core.types import Direction, Run, Sample, ScoreOutcome
-from harness.metrics.base import Form
+from harness.core.types import Direction, Form, Run, Sample, ScoreOutcome
 from harness.store.store import Store
 from harness.store.tables import BY_NAME
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

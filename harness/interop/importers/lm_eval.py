@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
-from harness.core.types import Direction, Sample, ScoreOutcome
+from harness.core.types import Direction, Form, Sample, ScoreOutcome
 from harness.interop.importers.common import (
     Answer,
     Imported,
@@ -28,7 +28,6 @@ from harness.interop.importers.common import (
     read_json_lines,
     task_name,
 )
-from harness.metrics.base import Form
 
 _STAMP = re.compile(r"results_(.+)\.json")
 _PER_WEIGHT = {"word_perplexity": "word", "byte_perplexity": "byte"}

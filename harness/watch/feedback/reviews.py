@@ -32,7 +32,7 @@ _EDITABLE = ("prompt", "target")
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class HarvestedItem:
     """A harvested item that nobody decided on yet."""
 
     item_id: str
@@ -85,7 +85,7 @@ def goal_of(name: str) -> Goal:
     raise UserError(f"{name!r} is no goal", field="--to", hint=f"one of {', '.join(SIDES)}")
 
 
-def pending(store: Store, limit: int = 50) -> list[Pending]:
+def pending(store: Store, limit: int = 50) -> list[HarvestedItem]:
     """What waits for a person, the oldest first."""
     rows = store.query(
         "SELECT item_id, kind, reason, item, observation_id, model_digest FROM harvested h "
@@ -93,7 +93,7 @@ def pending(store: Store, limit: int = 50) -> list[Pending]:
         "ORDER BY seq LIMIT ?",
         [limit],
     )
-    return [Pending(**row) for row in rows]
+    return [HarvestedItem(**row) for row in rows]
 
 
 def review(
@@ -186,7 +186,7 @@ def write(store: Store, goal: Goal, path: Path, *, against: Sequence[Passage] = 
 # The rest is private.
 
 
-def _find(store: Store, item: str) -> Pending:
+def _find(store: Store, item: str) -> HarvestedItem:
     rows = store.query(
         "SELECT item_id, kind, reason, item, observation_id, model_digest FROM harvested "
         "WHERE starts_with(item_id, ?) LIMIT 2",
@@ -197,7 +197,7 @@ def _find(store: Store, item: str) -> Pending:
         raise UserError(
             f"{item!r} {what}", field="item", hint="`ratchet watch review` lists what waits"
         )
-    return Pending(**rows[0])
+    return HarvestedItem(**rows[0])
 
 
 def _apart(

@@ -33,7 +33,7 @@ policy, the latest: they cost nobody any waiting, and the bound gets closer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class ReferenceProgress:
     """How far the reference `first` is: it has `have` of the `need` conversations."""
 
     have: int
@@ -119,7 +119,7 @@ class _Look:
         scope = Scope(promoted.line, promoted.digest, datetime.fromisoformat(promoted.at))
         self._reader = Reader(store, scope, policy)
 
-    def onward(self, state: State) -> tuple[State, Pending | None]:
+    def onward(self, state: State) -> tuple[State, ReferenceProgress | None]:
         """The state after everything that is settled by now, and what the reference lacks."""
         upto = self._reader.settled_until(self._now)
         state = self._with_other_references(state)
@@ -130,7 +130,7 @@ class _Look:
         return replace(state, looks=state.looks + 1), pending
 
     def verdict(
-        self, state: State, pending: Pending | None, before: WatchVerdict | None
+        self, state: State, pending: ReferenceProgress | None, before: WatchVerdict | None
     ) -> WatchVerdict:
         state, signals = decide(state, self._policy, self._now)
         by_source = {r.source: r.digest for r in state.references.values()}
@@ -247,7 +247,9 @@ class _Look:
         places = (firsts[0] - 1, firsts[-1])
         return self._built(reader, list(self._policy.watched()), places, kind, version.digest)
 
-    def _with_first_reference(self, state: State, upto: int) -> tuple[State, Pending | None]:
+    def _with_first_reference(
+        self, state: State, upto: int
+    ) -> tuple[State, ReferenceProgress | None]:
         """With the version's own first conversations as reference of what has none, if complete."""
         missing = [name for name in self._policy.watched() if name not in state.references]
         if not missing:
@@ -255,7 +257,7 @@ class _Look:
         need = self._policy.conversations
         firsts = self._reader.firsts(upto, limit=need)
         if len(firsts) < need:
-            return state, Pending(len(firsts), need)
+            return state, ReferenceProgress(len(firsts), need)
         found = self._built(self._reader, missing, (0, firsts[-1]), "first", self._promoted.digest)
         references_ = {**state.references, **found}
         return replace(state, references=references_, reference_until=firsts[-1]), None
