@@ -68,6 +68,8 @@ def test_another_policy_has_another_digest() -> None:
         ("reference: yesterday\n", 1, "or a digest"),
         ("reference: anchor\n", 1, "said per signal"),
         ("window: soon\n", 1, "a duration is written"),
+        ("margin: 0.1\nwindow_s: 60\n", 2, "did you mean 'window'"),
+        ("signals:\n  toxicity:\n", 2, "keys and values"),
         ("window: 5s\n", 1, "a minute at least"),
         ("window: .inf\n", 1, "at most 3650d"),
         ("settle: 99999999999d\n", 1, "at most 3650d"),
