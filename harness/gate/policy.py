@@ -43,7 +43,7 @@ class Waiver(StrictModel):
 
 
 class MetricPolicy(StrictModel):
-    """What the gate asks of one metric. None means: as the policy has it.
+    """What the gate asks of one metric (`gate: metrics:`). None: as the policy has it.
 
     margin          δ, a share of the anchor; "auto" passes at `frozen_margin` and fails at δ
     frozen_margin   the margin that calibration froze for "auto"
@@ -86,7 +86,7 @@ class MetricPolicy(StrictModel):
 
 
 class GatePolicy(StrictModel):
-    """The whole policy. The defaults are meant to be right without being touched.
+    """A suite's `gate:` block. The defaults are meant to be right without being touched.
 
     margin        δ for every metric with a true zero
     alpha         chance of a false FAIL, and of a false PASS, over all metrics and looks of one
