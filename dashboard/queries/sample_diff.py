@@ -119,13 +119,3 @@ def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
         """,
         [run_id, task, sample_id],
     )
-
-
-def scores_of(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
-    """Every metric's score of one sample in one run."""
-    return store.query(
-        "SELECT metric, response_index, outcome, value, left(reason, 500) AS reason "
-        "FROM current_scores WHERE run_id = ? AND task = ? AND sample_id = ? "
-        "ORDER BY metric, response_index LIMIT 200",
-        [run_id, task, sample_id],
-    )

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,20 +174,6 @@ def verify(folder: Path) -> list[str]:
     present = {path.relative_to(folder).as_posix() for path in _files(folder)} - {MANIFEST}
     problems += [f"{name}: not in the manifest" for name in sorted(present - listed.keys())]
     return problems
-
-
-def latest_valid(folders: Sequence[Path]) -> Path | None:
-    """The last of `folders` (oldest first) that verifies; None where none does.
-
-    Broken ones that come after it are set aside with their reason, so that nobody uses them.
-    """
-    for folder in reversed(folders):
-        problems = verify(folder)
-        if not problems:
-            return folder
-        if folder.exists():
-            set_aside(folder, "; ".join(problems))
-    return None
 
 
 def set_aside(folder: Path, reason: str) -> Path:

@@ -67,14 +67,6 @@ def vote_as_judge(
     return len(given)
 
 
-def reward_choices(scores: Sequence[tuple[float, float]], *, tie_within: float = 0.0) -> list[str]:
-    """A reward model's choices from (left, right) rewards; equal up to `tie_within` is a tie."""
-    return [
-        "tie" if abs(left - right) <= tie_within else "left" if left > right else "right"
-        for left, right in scores
-    ]
-
-
 def _todo(store: Store, session: Session, name: str, kind: str) -> list[dict[str, Any]]:
     known = {
         row["vote_id"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -259,8 +259,3 @@ def slow_decline(
         if previous:
             anchor = answers(rng, chance * quality, world.anchor_k)
     return caught
-
-
-def with_drop(world: World, drop: float) -> World:
-    """The same world with another true drop."""
-    return replace(world, drop=drop)

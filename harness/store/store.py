@@ -87,23 +87,17 @@ class Store:
                 raise
             self._appended_at = time.monotonic()
 
-    def append_arrow(self, table: str, data: pyarrow.Table) -> None:
-        """Add many rows at once, straight into the database, under the lock.
-
-        Columns as the table declares them, in any order; those left out are NULL; JSON columns
-        hold JSON text. One transaction: all rows or none. Raises UserError as `append` does.
-        """
-        self.append_together({table: data})
-
     def append_together(
         self,
         tables: Mapping[str, pyarrow.Table],
         *,
         unless: tuple[str, Sequence[Any]] | None = None,
     ) -> bool:
-        """`append_arrow` for several tables in one transaction: all of it or nothing.
+        """Add many rows of several tables straight into the database, under the lock.
 
-        Where the query `unless` finds a row, nothing is added and False is returned.
+        Columns as each table declares them, in any order; those left out are NULL; JSON columns
+        hold JSON text. One transaction: all of it or nothing. Where the query `unless` finds a
+        row, nothing is added and False is returned. Raises UserError as `append` does.
         """
         rows = [(_table(name), drain.conform(_table(name), data)) for name, data in tables.items()]
         with self._open(write=True) as connection:

@@ -143,7 +143,7 @@ TABLES: tuple[Table, ...] = (
             _c("reason", "VARCHAR", "why it is not scored"),
             _c("stats", "DOUBLE[]", "sufficient statistics, in the order the metric declares"),
             _c("cluster", "VARCHAR", "cluster of the sample"),
-            _c("slice", "JSON", "slices that the sample is in, as {field: value}"),
+            _c("slice", "JSON", "always NULL: a sample's slices are read from its own fields"),
             _c("signature", "VARCHAR", "metric, version and options, as in rouge_l|v:1|tok:zh"),
             _c("scored_at", "TIMESTAMP", "UTC", now=True),
         ),

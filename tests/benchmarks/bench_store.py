@@ -152,7 +152,7 @@ def _work(role: str, home: str, number: str, begin: str, seconds: str) -> None:
 
 
 def bulk(folder: Path, rows: int, rounds: int) -> dict[str, object]:
-    """A million scores through `append_arrow`, against DuckDB's COPY from Parquet."""
+    """A million scores through `append_together`, against DuckDB's COPY from Parquet."""
     import pyarrow.parquet as parquet
 
     from harness.core.workspace import Workspace
@@ -165,7 +165,7 @@ def bulk(folder: Path, rows: int, rounds: int) -> dict[str, object]:
     for number in range(rounds):
         store = Store(Workspace.at(folder / f"bulk-{number}"))
         store.drain()
-        ours.append(_timed(lambda s=store: s.append_arrow("scores", data)))
+        ours.append(_timed(lambda s=store: s.append_together({"scores": data})))
         peer.append(_timed(lambda n=number: _copy(folder / f"copy-{n}.duckdb", source)))
         store.close()
     return _row(

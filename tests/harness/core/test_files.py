@@ -73,24 +73,16 @@ def test_damage_is_named(tmp_path, damage, word):
     assert word in problem
 
 
-def test_the_latest_valid_one_is_found_and_broken_ones_are_set_aside(tmp_path):
-    folders = [make(tmp_path / f"step-{n}") for n in range(4)]
-    (folders[1] / "model.safetensors").write_text("changed")
-    (folders[3] / "model.safetensors").unlink()
-    assert artifacts.latest_valid(folders) == folders[2]
-    aside = tmp_path / artifacts.SET_ASIDE
-    assert (aside / "step-3.1").is_dir()
-    assert "missing" in (aside / "step-3.1.reason.txt").read_text()
-    assert folders[1].exists(), "older ones are none of its business"
-    make(folders[3])
-    (folders[3] / "model.safetensors").unlink()
-    assert artifacts.latest_valid(folders) == folders[2]
-    assert (aside / "step-3.2").is_dir()
-
-
-def test_there_may_be_no_valid_one(tmp_path):
-    assert artifacts.latest_valid([]) is None
-    assert artifacts.latest_valid([tmp_path / "never-written"]) is None
+def test_what_is_broken_is_set_aside_with_its_reason(tmp_path):
+    for number in (1, 2):
+        folder = make(tmp_path / "step-3")
+        (folder / "model.safetensors").unlink()
+        place = artifacts.set_aside(folder, "; ".join(artifacts.verify(folder)))
+        assert place == tmp_path / artifacts.SET_ASIDE / f"step-3.{number}"
+        assert place.is_dir()
+        assert not folder.exists()
+        reason = place.with_name(f"step-3.{number}.reason.txt")
+        assert "missing" in reason.read_text()
 
 
 def test_a_staging_folder_is_swept_only_when_its_writer_is_gone(tmp_path):

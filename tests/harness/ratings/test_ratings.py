@@ -14,7 +14,7 @@ from harness.core.workspace import Workspace
 from harness.ratings import session as ratings
 from harness.ratings.blinding import Scrubber
 from harness.ratings.export import export
-from harness.ratings.model_raters import reward_choices, vote_as_judge
+from harness.ratings.model_raters import vote_as_judge
 from harness.ratings.rater_quality import between_kinds, group_agreement, rater_quality
 from harness.ratings.session import Contender, Gold, Item, Rules, Session
 from harness.ratings.verdict import METRIC, direct, standings, win_share
@@ -338,11 +338,6 @@ def test_judges_vote_under_their_own_name_and_are_never_mixed_in(world):
         vote_as_judge(world.store, made, "ann", "llm", ask)
     with pytest.raises(UserError, match="answered 'maybe'"):
         vote_as_judge(world.store, made, "other", "llm", lambda qs: ["maybe"] * len(qs))
-
-
-def test_a_reward_models_scores_are_choices():
-    scores = [(1.0, 0.5), (0.2, 0.9), (0.5, 0.5), (0.5, 0.52)]
-    assert reward_choices(scores, tie_within=0.05) == ["left", "right", "tie", "tie"]
 
 
 def test_export_is_what_dpo_reads(world, tmp_path):

@@ -65,14 +65,14 @@ class Worker:
             lambda: self.store.append("training_steps", rows),
         )
 
-    def append_arrow(self):
+    def append_bulk(self):
         steps = list(range(self.number, self.number + 50))
         self.number = steps[-1] + 1
         table = pa.table({"training_id": [self.name] * 50, "step": steps})
         self.tracked(
             "rows",
             [[self.name, n] for n in steps],
-            lambda: self.store.append_arrow("training_steps", table),
+            lambda: self.store.append_together({"training_steps": table}),
         )
 
     def respond(self):
@@ -119,7 +119,7 @@ class Worker:
     def work(self):
         wanted = self.order.get("only")
         acts = {
-            self.append: 12, self.append_arrow: 1, self.respond: 4, self.query: 3,
+            self.append: 12, self.append_bulk: 1, self.respond: 4, self.query: 3,
             self.checkpoint: 1, self.promote: 1, self.rollback: 1, self.bring_in: 1,
         }  # fmt: skip
         for _ in range(self.order.get("acts", 10_000)):

@@ -42,7 +42,7 @@ REACHED_BY = {
     "before-rename": ["checkpoint"],
     "mid-promotion": ["promote"],
     "mid-rollback": ["promote", "promote", "rollback"],
-    "mid-import": ["bring_in", "append_arrow"],
+    "mid-import": ["bring_in", "append_bulk"],
     "mid-migration": ["query"],
 }
 

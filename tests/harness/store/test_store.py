@@ -199,7 +199,8 @@ def test_errors_and_unscored_are_counted_and_never_averaged(store):
 
 def test_bulk_rows_and_journal_rows_are_in_one_order(store):
     store.append("training_steps", [step(1)])
-    store.append_arrow("training_steps", pa.table({"training_id": ["t"] * 2, "step": [2, 3]}))
+    bulk = pa.table({"training_id": ["t"] * 2, "step": [2, 3]})
+    store.append_together({"training_steps": bulk})
     store.append("training_steps", [step(4)])
     found = store.query_arrow("SELECT step, seq FROM training_steps ORDER BY seq")
     assert found.column("step").to_pylist() == [1, 2, 3, 4]
@@ -217,7 +218,7 @@ def test_bulk_rows_and_journal_rows_are_in_one_order(store):
 )
 def test_bad_bulk_rows_are_refused(store, columns, field):
     with pytest.raises(UserError) as refusal:
-        store.append_arrow("training_steps", pa.table(columns))
+        store.append_together({"training_steps": pa.table(columns)})
     assert refusal.value.field == field
     assert store.query("SELECT count(*) AS n FROM training_steps") == [{"n": 0}]
 
