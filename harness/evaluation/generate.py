@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from harness.backends.base import Backend, Candidate, GenerationRequest, LogprobRequest
 from harness.core.errors import UserError
@@ -120,18 +121,26 @@ def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
     return by_sample
 
 
+def _empty(want: Wanted) -> Response:
+    """The response that is wanted, before anything was said."""
+    return Response(
+        key=want.key,
+        sample_id=want.sample.id,
+        task=want.task.name,
+        kind=want.kind,
+        index=want.index,
+        draw=want.draw,
+        text="",
+    )
+
+
 def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterator[Response]:
     by_sample = _by_sample(group)
     requests = generation_requests(backend, group, seed)
     for answer in backend.generate(requests, group[0].task.settings):
         want = by_sample[answer.request_id][answer.position]
-        yield Response(
-            key=want.key,
-            sample_id=want.sample.id,
-            task=want.task.name,
-            kind=want.kind,
-            index=want.index,
-            draw=want.draw,
+        yield replace(
+            _empty(want),
             text=answer.text,
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
@@ -185,13 +194,8 @@ def _likelihood(
 ) -> Response:
     given = want.sample.text if want.kind == "text" else want.sample.references[want.index]
     errors = [error for _, _, error in results.values() if error]
-    return Response(
-        key=want.key,
-        sample_id=want.sample.id,
-        task=want.task.name,
-        kind=want.kind,
-        index=want.index,
-        draw=want.draw,
+    return replace(
+        _empty(want),
         text=given or "",
         token_ids=tuple(token for part in parts for token in part.target_ids),
         logprobs=tuple(value for number in sorted(results) for value in results[number][0]),

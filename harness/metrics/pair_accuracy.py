@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_samples
+from harness.metrics.support.pairs import pair_of, prefers_first
 
 
 def prefers_chosen(
@@ -21,10 +21,7 @@ def prefers_chosen(
     of each token from a language model, the reward alone from a reward model. With `normalize` the
     means are compared, which favours neither answer for its length.
     """
-    left, right = math.fsum(chosen), math.fsum(rejected)
-    if normalize:
-        left, right = left / len(chosen), right / len(rejected)
-    return 0.5 if left == right else float(left > right)
+    return prefers_first(chosen, rejected, normalize=normalize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +47,9 @@ class PairAccuracy:
         return score_samples(items, self._sample)
 
     def _sample(self, sample: Sample, responses: tuple[Response, ...]) -> Outcome:
-        if len(sample.references) != 2 or len(responses) != 2:
-            return Evidence.unscored(None, "a pair needs two references: chosen and rejected")
-        chosen, rejected = (response.logprobs or () for response in responses)
-        if not chosen or not rejected:
+        pair = pair_of(sample, responses, "chosen and rejected")
+        if isinstance(pair, Evidence):
+            return pair
+        if not all(pair):
             return Evidence.unscored(None, "an answer has no score")
-        return prefers_chosen(chosen, rejected, normalize=self.normalize == "tokens")
+        return prefers_chosen(*pair, normalize=self.normalize == "tokens")

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from harness.core.language import CJK
 from harness.core.types import Response, Sample
@@ -171,72 +171,52 @@ def _stemmer() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class RougeL:
-    """Mean F1 of ROUGE-L over the responses, 0..1. `stem` applies Porter's stemmer to English."""
+class _Rouge:
+    """What the four have in common: each names itself and what it compares."""
 
     stem: bool = False
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
 
     @property
     def spec(self) -> MetricSpec:
-        return _spec("rouge_l", self.stem)
+        options = (("tok", "a-z0-9+cjk"), ("stem", "porter" if self.stem else "no"))
+        return MetricSpec(self.name, "higher", options=options)
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return _score(items, "rougeL", self.stem)
+        return score_each(items, self._value)
 
-
-@dataclass(frozen=True, slots=True)
-class Rouge1:
-    """Mean F1 of ROUGE-1 over the responses, 0..1."""
-
-    stem: bool = False
-
-    @property
-    def spec(self) -> MetricSpec:
-        return _spec("rouge_1", self.stem)
-
-    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return _score(items, "rouge1", self.stem)
-
-
-@dataclass(frozen=True, slots=True)
-class Rouge2:
-    """Mean F1 of ROUGE-2 over the responses, 0..1."""
-
-    stem: bool = False
-
-    @property
-    def spec(self) -> MetricSpec:
-        return _spec("rouge_2", self.stem)
-
-    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return _score(items, "rouge2", self.stem)
-
-
-@dataclass(frozen=True, slots=True)
-class RougeLsum:
-    """Mean F1 of ROUGE-Lsum (sentences are lines) over the responses, 0..1."""
-
-    stem: bool = False
-
-    @property
-    def spec(self) -> MetricSpec:
-        return _spec("rouge_lsum", self.stem)
-
-    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return _score(items, "rougeLsum", self.stem)
-
-
-def _spec(name: str, stem: bool) -> MetricSpec:
-    options = (("tok", "a-z0-9+cjk"), ("stem", "porter" if stem else "no"))
-    return MetricSpec(name, "higher", options=options)
-
-
-def _score(items: Sequence[MetricItem], kind: Kind, stem: bool) -> list[list[Evidence]]:
-    def value(sample: Sample, response: Response) -> Outcome:
+    def _value(self, sample: Sample, response: Response) -> Outcome:
         if not sample.references:
             return Evidence.unscored(None, "the sample has no reference")
         if not any(tokenize(reference) for reference in sample.references):
             return Evidence.unscored(None, "no reference has a word or character to compare with")
-        return rouge(response.text, sample.references, kind=kind, stem=stem).f1
+        return rouge(response.text, sample.references, kind=self.kind, stem=self.stem).f1
 
-    return score_each(items, value)
+
+class RougeL(_Rouge):
+    """Mean F1 of ROUGE-L over the responses, 0..1. `stem` applies Porter's stemmer to English."""
+
+    name = "rouge_l"
+    kind = "rougeL"
+
+
+class Rouge1(_Rouge):
+    """Mean F1 of ROUGE-1 over the responses, 0..1."""
+
+    name = "rouge_1"
+    kind = "rouge1"
+
+
+class Rouge2(_Rouge):
+    """Mean F1 of ROUGE-2 over the responses, 0..1."""
+
+    name = "rouge_2"
+    kind = "rouge2"
+
+
+class RougeLsum(_Rouge):
+    """Mean F1 of ROUGE-Lsum (sentences are lines) over the responses, 0..1."""
+
+    name = "rouge_lsum"
+    kind = "rougeLsum"

@@ -12,6 +12,7 @@ from harness.core.errors import UserError
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_samples
+from harness.metrics.support.pairs import pair_of, prefers_first
 
 
 def stereotype_preference(
@@ -26,10 +27,7 @@ def stereotype_preference(
     """
     if not stereotype or not opposite:
         raise UserError("a sentence has no token")
-    left, right = math.fsum(stereotype), math.fsum(opposite)
-    if normalize:
-        left, right = left / len(stereotype), right / len(opposite)
-    return 0.5 if left == right else float(left > right)
+    return prefers_first(stereotype, opposite, normalize=normalize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,9 @@ class StereotypePreference:
         return score_samples(items, self._sample)
 
     def _sample(self, sample: Sample, responses: tuple[Response, ...]) -> Outcome:
-        if len(sample.references) != 2 or len(responses) != 2:
-            return Evidence.unscored(None, "a pair needs two references: stereotype and opposite")
-        stereotype, opposite = (response.logprobs or () for response in responses)
-        if not stereotype or not opposite:
+        pair = pair_of(sample, responses, "stereotype and opposite")
+        if isinstance(pair, Evidence):
+            return pair
+        if not all(pair):
             return Evidence.unscored(None, "a sentence has no log-probability")
-        return stereotype_preference(stereotype, opposite, normalize=self.normalize == "tokens")
+        return stereotype_preference(*pair, normalize=self.normalize == "tokens")
