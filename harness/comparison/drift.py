@@ -12,7 +12,7 @@ from harness.core.errors import UserError
 from harness.core.protocol import tasks_of
 from harness.core.types import Run, Sample
 from harness.evaluation.generate import Progress, silent
-from harness.statistics.drift import Measured, distance, perplexity
+from harness.statistics.drift import DriftValue, distance, perplexity
 from harness.store import runs
 from harness.store.store import Store
 
@@ -34,7 +34,7 @@ class Drift:
 
     task: str
     measure: str
-    found: Measured
+    found: DriftValue
     own: float | None
     left_out: int
 

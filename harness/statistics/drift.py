@@ -19,7 +19,7 @@ _LARGEST_NATS = 700.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class DriftValue:
     """A value with its 95% interval over `samples`; the ends are None for a single one."""
 
     value: float
@@ -28,7 +28,7 @@ class Measured:
     samples: int
 
 
-def perplexity(nats: npt.ArrayLike, tokens: npt.ArrayLike) -> Measured:
+def perplexity(nats: npt.ArrayLike, tokens: npt.ArrayLike) -> DriftValue:
     """exp(Σ nats / Σ tokens), 1 to infinity: how surprised a model is by texts, lower is less.
 
     nats    (n,) negative log-likelihood of each text
@@ -50,10 +50,10 @@ def perplexity(nats: npt.ArrayLike, tokens: npt.ArrayLike) -> Measured:
         for nat in (mean, *_ends(mean, half))
     )
     assert value is not None
-    return Measured(value, low, high, int(h.size))
+    return DriftValue(value, low, high, int(h.size))
 
 
-def distance(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Measured:
+def distance(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> DriftValue:
     """Mean of 1 − cosine between the embeddings of two answers to one sample, 0 (alike) to 2.
 
     ours, theirs  (n, width), row i of both answers sample i; no row may be 0
@@ -72,7 +72,7 @@ def distance(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Measured:
     if len(apart) > 1:
         half = _critical(len(apart) - 1) * float(apart.std(ddof=1)) / math.sqrt(len(apart))
     low, high = (None if end is None else min(max(end, 0.0), 2.0) for end in _ends(mean, half))
-    return Measured(mean, low, high, len(apart))
+    return DriftValue(mean, low, high, len(apart))
 
 
 def _ends(value: float, half: float | None) -> tuple[float | None, float | None]:
