@@ -284,10 +284,10 @@ def _of(one: Any) -> str:
 
 
 def _metric_modules() -> list[str]:
-    from harness.metrics import _BUILT_IN
+    from harness.metrics import METRICS
 
     return sorted(
-        {target.partition(":")[0] for target in _BUILT_IN.values()}
+        {target.partition(":")[0] for target in METRICS.built_in.values()}
         | {
             "harness.statistics.elo",
             "harness.metrics.base",

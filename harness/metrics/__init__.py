@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.util
 import inspect
 import sys
@@ -11,54 +10,57 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
 from harness.core.errors import UserError
+from harness.core.plugins import PluginTable, imported
 from harness.metrics.base import Metric
 
-ENTRY_POINTS = "ratchet.metrics"
-
-_BUILT_IN: Mapping[str, str] = {
-    "accuracy": "harness.metrics.classification:Accuracy",
-    "bertscore": "harness.metrics.bertscore:BertScoreMetric",
-    "bleu": "harness.metrics.bleu:Bleu",
-    "chrf": "harness.metrics.bleu:Chrf",
-    "code_tests": "harness.metrics.code_tests:CodeTests",
-    "distinct_n": "harness.metrics.distinct_n:DistinctN",
-    "exact_match": "harness.metrics.exact_match:ExactMatch",
-    "f1_macro": "harness.metrics.classification:F1Macro",
-    "factual_consistency": "harness.metrics.similarity:FactualConsistency",
-    "json_fields": "harness.metrics.json_answers:JsonFields",
-    "json_match": "harness.metrics.json_answers:JsonMatch",
-    "json_schema": "harness.metrics.json_answers:JsonSchema",
-    "json_valid": "harness.metrics.json_answers:JsonValid",
-    "judge": "harness.metrics.judge:JudgeMetric",
-    "latency": "harness.metrics.latency:LatencyMetric",
-    "length": "harness.metrics.length:Length",
-    "multiple_choice": "harness.metrics.multiple_choice:MultipleChoice",
-    "pair_accuracy": "harness.metrics.pair_accuracy:PairAccuracy",
-    "pass_at_k": "harness.metrics.pass_at_k:PassAtK",
-    "pass_hat_k": "harness.metrics.pass_at_k:PassHatK",
-    "perplexity": "harness.metrics.perplexity:Perplexity",
-    "reference_nll": "harness.metrics.reference_nll:ReferenceNll",
-    "refusal": "harness.metrics.refusal:Refusal",
-    "regex": "harness.metrics.regex:Regex",
-    "reward_model": "harness.metrics.reward_model:RewardModel",
-    "rouge_1": "harness.metrics.rouge:Rouge1",
-    "rouge_2": "harness.metrics.rouge:Rouge2",
-    "rouge_l": "harness.metrics.rouge:RougeL",
-    "rouge_lsum": "harness.metrics.rouge:RougeLsum",
-    "self_bleu": "harness.metrics.self_bleu:SelfBleu",
-    "sensitive_words": "harness.metrics.sensitive_words:SensitiveWords",
-    "similarity": "harness.metrics.similarity:Similarity",
-    "stereotype_preference": "harness.metrics.stereotype_preference:StereotypePreference",
-    "token_f1": "harness.metrics.classification:TokenF1",
-    "toxicity": "harness.metrics.toxicity:Toxicity",
-    "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",
-    "web_page": "harness.metrics.web_page:WebPage",
-}
+METRICS = PluginTable(
+    "ratchet.metrics",
+    "metric",
+    {
+        "accuracy": "harness.metrics.classification:Accuracy",
+        "bertscore": "harness.metrics.bertscore:BertScoreMetric",
+        "bleu": "harness.metrics.bleu:Bleu",
+        "chrf": "harness.metrics.bleu:Chrf",
+        "code_tests": "harness.metrics.code_tests:CodeTests",
+        "distinct_n": "harness.metrics.distinct_n:DistinctN",
+        "exact_match": "harness.metrics.exact_match:ExactMatch",
+        "f1_macro": "harness.metrics.classification:F1Macro",
+        "factual_consistency": "harness.metrics.similarity:FactualConsistency",
+        "json_fields": "harness.metrics.json_answers:JsonFields",
+        "json_match": "harness.metrics.json_answers:JsonMatch",
+        "json_schema": "harness.metrics.json_answers:JsonSchema",
+        "json_valid": "harness.metrics.json_answers:JsonValid",
+        "judge": "harness.metrics.judge:JudgeMetric",
+        "latency": "harness.metrics.latency:LatencyMetric",
+        "length": "harness.metrics.length:Length",
+        "multiple_choice": "harness.metrics.multiple_choice:MultipleChoice",
+        "pair_accuracy": "harness.metrics.pair_accuracy:PairAccuracy",
+        "pass_at_k": "harness.metrics.pass_at_k:PassAtK",
+        "pass_hat_k": "harness.metrics.pass_at_k:PassHatK",
+        "perplexity": "harness.metrics.perplexity:Perplexity",
+        "reference_nll": "harness.metrics.reference_nll:ReferenceNll",
+        "refusal": "harness.metrics.refusal:Refusal",
+        "regex": "harness.metrics.regex:Regex",
+        "reward_model": "harness.metrics.reward_model:RewardModel",
+        "rouge_1": "harness.metrics.rouge:Rouge1",
+        "rouge_2": "harness.metrics.rouge:Rouge2",
+        "rouge_l": "harness.metrics.rouge:RougeL",
+        "rouge_lsum": "harness.metrics.rouge:RougeLsum",
+        "self_bleu": "harness.metrics.self_bleu:SelfBleu",
+        "sensitive_words": "harness.metrics.sensitive_words:SensitiveWords",
+        "similarity": "harness.metrics.similarity:Similarity",
+        "stereotype_preference": "harness.metrics.stereotype_preference:StereotypePreference",
+        "token_f1": "harness.metrics.classification:TokenF1",
+        "toxicity": "harness.metrics.toxicity:Toxicity",
+        "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",
+        "web_page": "harness.metrics.web_page:WebPage",
+    },
+    also=", evaluate:NAME, or a file: path/to/file.py:Class",
+)
 _FAMILIES: Mapping[str, str] = {"evaluate": "harness.metrics.hf_evaluate:HfEvaluate"}
 """`evaluate:NAME`: what stands before the colon finds the class, what follows is its first
 argument."""
@@ -69,8 +71,7 @@ def known_metrics() -> list[str]:
 
     `file.py:Class` names a metric in a file of the user's own.
     """
-    plugins = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    return sorted({*_BUILT_IN, *(f"{family}:NAME" for family in _FAMILIES), *plugins})
+    return sorted([*METRICS.names(), *(f"{family}:NAME" for family in _FAMILIES)])
 
 
 def get_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
@@ -93,39 +94,20 @@ def get_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
 
 
 def _find(name: str) -> Callable[..., Metric]:
-    if name in _BUILT_IN:
-        return _load(_BUILT_IN[name])
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            return _load_plugin(name, point.load)
+    if name in METRICS:
+        return cast("Callable[..., Metric]", METRICS.load(name))
     family, colon, rest = name.partition(":")
     if colon and family in _FAMILIES and rest:
-        return partial(_load(_FAMILIES[family]), rest)
+        return partial(imported(_FAMILIES[family]), rest)
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
-        return _load_plugin(name, lambda: _from_file(Path(path), attribute))
-    raise _unknown(name)
+        return _load_file(name, Path(path), attribute)
+    raise METRICS.unknown(name)
 
 
-def _unknown(name: str) -> UserError:
-    near = difflib.get_close_matches(name, known_metrics(), n=3, cutoff=0.5)
-    return UserError(
-        f"there is no metric named {name!r}",
-        field=name,
-        hint=f"did you mean {' or '.join(near)}?"
-        if near
-        else f"known are {', '.join(known_metrics())}, or a file: path/to/file.py:Class",
-    )
-
-
-def _load(target: str) -> Callable[..., Metric]:
-    module, _, attribute = target.partition(":")
-    return cast("Callable[..., Metric]", getattr(importlib.import_module(module), attribute))
-
-
-def _load_plugin(name: str, load: Callable[[], Any]) -> Callable[..., Metric]:
+def _load_file(name: str, path: Path, attribute: str) -> Callable[..., Metric]:
     try:
-        return cast("Callable[..., Metric]", load())
+        return cast("Callable[..., Metric]", _from_file(path, attribute))
     except UserError:
         raise
     except Exception as error:

@@ -1,0 +1,101 @@
+"""Tables of what can be added: Ratchet's own names, and those of installed packages."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from harness.core.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class PluginTable:
+    """One kind of thing by its names; each is imported only when it is asked for.
+
+    group     the entry-point group in which a package registers its own
+    kind      what one is called in messages: `metric`, `backend`, `trainer`, `importer`
+    built_in  the names that ship, each with its `module:attribute`
+    also      what else may be named, for the message about a name that is not there
+    """
+
+    group: str
+    kind: str
+    built_in: Mapping[str, str]
+    also: str = ""
+
+    def names(self) -> list[str]:
+        """Every name: those that ship in their order, then those of packages, sorted."""
+        added = {point.name for point in added_by_packages(self.group)}
+        return [*self.built_in, *sorted(added - self.built_in.keys())]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def load(self, name: str) -> Any:
+        """What stands under `name`, as its module or its package defines it.
+
+        Raises UserError for a name that is not there, for one that two packages claim or that a
+        package takes from Ratchet, and for a package's that can't be imported.
+        """
+        points = [point for point in added_by_packages(self.group) if point.name == name]
+        if name in self.built_in and not points:
+            return imported(self.built_in[name])
+        if not points:
+            raise self.unknown(name)
+        claims = [*(["Ratchet"] if name in self.built_in else []), *map(package_of, points)]
+        if len(claims) > 1:
+            raise UserError(
+                f"the {self.kind} {name!r} is claimed by {' and by '.join(claims)}",
+                field=name,
+                hint=f"uninstall one of them, or register it under another name of {self.group}",
+            )
+        return load_point(points[0], f"the {self.kind} {name!r}")
+
+    def unknown(self, name: str) -> UserError:
+        """The error for a name that is not in the table, with those that are near or there."""
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        return UserError(
+            f"there is no {self.kind} named {name!r}",
+            field=name,
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else f"known are {', '.join(names)}{self.also}",
+        )
+
+
+def imported(target: str) -> Any:
+    """What `module:attribute` names."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def added_by_packages(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group. Read once: each time all installed packages are looked at."""
+    return tuple(entry_points(group=group))
+
+
+def package_of(point: EntryPoint) -> str:
+    """The package that registers an entry point, or its module where that is not known."""
+    return point.dist.name if point.dist is not None else point.module
+
+
+def load_point(point: EntryPoint, what: str) -> Any:
+    """What an entry point names. Raises UserError naming the package where its import fails."""
+    try:
+        return point.load()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{what} of the package {package_of(point)} can't be loaded: "
+            f"{type(error).__name__}: {error}",
+            field=point.name,
+            hint=f"see where it fails: python -c 'import {point.module}'",
+        ) from error
