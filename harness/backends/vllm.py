@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.backends import tokenization as tokens
 from harness.backends.base import (
+    Candidate,
     Generation,
     GenerationRequest,
     GenerationSettings,
@@ -15,6 +16,7 @@ from harness.backends.base import (
     Logprobs,
 )
 from harness.backends.limits import known_unread, why_unwritten
+from harness.backends.openers import Opening
 from harness.core.errors import UserError
 from harness.models.resolve import ModelFiles
 
@@ -132,6 +134,17 @@ class VllmBackend:
 def subject(dtype: str) -> dict[str, Any]:
     """What is being compared, known before the engine is started."""
     return {"backend": "vllm", "dtype": dtype, "quantisation": None, "device": "cuda"}
+
+
+def open_candidate(asked: Opening) -> Candidate:
+    """The opener of `vllm:MODEL`, a folder or a hub id. Raises UserError where it is not there."""
+    from harness.models.resolve import resolve
+
+    dtype = asked.hardware.dtype
+    files = resolve(asked.rest, asked.workspace, base=asked.base, say=asked.say)
+    return Candidate(
+        asked.name, files.digest, subject(dtype), lambda: open_vllm(files, dtype=dtype)
+    )
 
 
 def open_vllm(files: ModelFiles, *, dtype: str) -> VllmBackend:

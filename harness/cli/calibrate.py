@@ -57,10 +57,11 @@ def calibrate(
     """
     from rich.console import Console
 
+    from harness.backends.openers import Hardware
     from harness.comparison.calibrations import keep_calibration
     from harness.comparison.looks import evidence_at
     from harness.core.workspace import Workspace
-    from harness.evaluation.open_model import Hardware, open_model
+    from harness.evaluation.open_model import open_model
     from harness.evaluation.runner import score
     from harness.gate import calibration
     from harness.store.store import Store

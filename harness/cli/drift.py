@@ -11,10 +11,10 @@ from harness.core.errors import UserError
 
 if TYPE_CHECKING:
     from harness.backends.base import Candidate
+    from harness.backends.openers import Hardware
     from harness.comparison.drift import Drift
     from harness.core.types import Run
     from harness.core.workspace import Workspace
-    from harness.evaluation.open_model import Hardware
     from harness.store.store import Store
 
 
@@ -40,10 +40,10 @@ def drift(
     """
     from rich.console import Console
 
+    from harness.backends.openers import Hardware
     from harness.cli.progress import bars
     from harness.comparison.drift import keep, measure
     from harness.core.workspace import Workspace
-    from harness.evaluation.open_model import Hardware
     from harness.store.store import Store
 
     console = Console()

@@ -88,8 +88,9 @@ def parity(
 def _open(
     side: str, model: str, workspace: Workspace, store: Store, device: str, console: Console
 ) -> Candidate:
+    from harness.backends.openers import Hardware
     from harness.core.errors import UserError
-    from harness.evaluation.open_model import Hardware, open_model
+    from harness.evaluation.open_model import open_model
 
     def say(text: str) -> None:
         console.print(text, style="dim", markup=False)

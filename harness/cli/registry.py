@@ -137,10 +137,11 @@ def _confirm(
     from rich.text import Text
 
     from harness.backends.base import Candidate
+    from harness.backends.openers import Hardware
     from harness.cli.progress import bars
     from harness.comparison.promotion import confirm
     from harness.core.workspace import Workspace
-    from harness.evaluation.open_model import Hardware, open_model
+    from harness.evaluation.open_model import open_model
     from harness.report.console import verdict_view
 
     chosen = Hardware.choose(*hardware)

@@ -69,8 +69,9 @@ def score(
     loaded = load_suite(suite)
     workspace = Workspace.at().ensure()
     console = Console()
+    from harness.backends.openers import Hardware
     from harness.backends.ray.cluster import connect
-    from harness.evaluation.open_model import Hardware, open_model
+    from harness.evaluation.open_model import open_model
 
     cluster = connect(replicas) if executor == "ray" else None
     if cluster is not None and device == "auto":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import Candidate
+from harness.backends.openers import Hardware
 from harness.comparison.calibrations import calibrated
 from harness.comparison.looks import Extend, decide_by_looks
 from harness.comparison.stored_runs import decide_stored, metrics_of, policy_over, read_policy
@@ -14,7 +15,7 @@ from harness.comparison.verdict_log import Decision
 from harness.core.errors import UserError
 from harness.core.types import Run
 from harness.evaluation.generate import Progress, silent
-from harness.evaluation.open_model import Hardware, open_model
+from harness.evaluation.open_model import open_model
 from harness.evaluation.plan import Extent
 from harness.evaluation.references import find_named_run, suite_of, suite_path
 from harness.evaluation.runner import RunReport, score

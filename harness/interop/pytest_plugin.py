@@ -91,7 +91,8 @@ class Ratchet:
         return Gated(decision)
 
     def _candidate(self, name: str | Path) -> Any:
-        from harness.evaluation.open_model import Hardware, open_model
+        from harness.backends.openers import Hardware
+        from harness.evaluation.open_model import open_model
 
         hardware = Hardware.choose(*self.hardware)
         return open_model(str(name), self.workspace, self.store, hardware=hardware)

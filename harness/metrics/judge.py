@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from harness.backends.base import Backend, Generation, GenerationRequest, GenerationSettings
+from harness.backends.openers import Opening, open_prefixed, prefix_of
 from harness.core.errors import UserError
 from harness.core.types import ScoreOutcome
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
@@ -152,9 +153,9 @@ class JudgeMetric:
     """Win share of the responses over the reference answer: 1 a win, ½ a tie, 0 a loss.
 
     The judge is the language model `model`: a folder, a hub id or the embedded name, run on this
-    machine, or a server's `openai:URL#MODEL`. A reply without a readable verdict is an error. The
-    statistics hold what was spent in tokens, prompts included, whether both orders agreed, and the
-    cost at `price` (money per million tokens).
+    machine, or a backend's, such as a server's `openai:URL#MODEL`. A reply without a readable
+    verdict is an error. The statistics hold what was spent in tokens, prompts included, whether
+    both orders agreed, and the cost at `price` (money per million tokens).
 
     `humans` names a JSONL file of pairs that people decided, each with `question`, `left`, `right`
     and `choice` (left, right or tie): the judge decides them as well, and its agreement with
@@ -168,7 +169,7 @@ class JudgeMetric:
     humans: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.model.startswith("openai:"):
+        if prefix_of(self.model) is None:
             require(self.model)
         if self.humans is not None:
             read_humans(Path(self.humans))
@@ -300,13 +301,12 @@ def _question(prompt: Sequence[object]) -> str:
 
 @lru_cache(maxsize=1)
 def open_judge(model: str) -> Backend:
-    """The model that judges: a folder, a hub id or a server's `openai:URL#MODEL`."""
+    """The model that judges: a folder, a hub id, or a backend's, as `openai:URL#MODEL`."""
     from harness.core.workspace import Workspace
 
-    if model.startswith("openai:"):
-        from harness.backends.openai.open import open_served
-
-        return open_served(model, Workspace.at()).open()
+    if (prefix := prefix_of(model)) is not None:
+        asked = Opening(model, model.removeprefix(f"{prefix}:"), Workspace.at())
+        return open_prefixed(asked, prefix).open()
     from harness.backends.transformers.backend import TransformersBackend
     from harness.models.resolve import load, resolve
 

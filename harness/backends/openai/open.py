@@ -24,6 +24,7 @@ from harness.backends.openai.backend import OpenAIBackend
 from harness.backends.openai.capabilities import gone
 from harness.backends.openai.http import NoAnswerError, RefusedError, Wire
 from harness.backends.openai.rate_limit import Budget, Pace, Prices
+from harness.backends.openers import Opening
 from harness.core.digests import digest_of
 from harness.core.errors import UnfinishedError, UserError
 from harness.core.strict_model import StrictModel
@@ -114,6 +115,11 @@ def read_served(name: str) -> ServedModel:
         adapter = served.adapter.model_copy(update={"folder": folder})
         return served.model_copy(update={**beside, "adapter": adapter})
     return served.model_copy(update=beside)
+
+
+def open_candidate(asked: Opening) -> Candidate:
+    """The opener of `openai:`; a server has its own hardware. Raises as `open_served` does."""
+    return open_served(asked.name, asked.workspace, say=asked.say)
 
 
 def open_served(

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.backends.base import Candidate
+from harness.backends.openers import Hardware
 from harness.backends.scripted import ScriptedBackend
 from harness.comparison.evidence import metric_scores, slices_of, summarise
 from harness.core.types import ScoreOutcome, VerdictOutcome
-from harness.evaluation.open_model import Hardware, open_model
+from harness.evaluation.open_model import open_model
 from harness.evaluation.plan import Extent
 from harness.evaluation.runner import score
 from harness.gate.decision import decide
