@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from harness.interop.importers.common import Imported
     from harness.store.store import Store
 
-FORMATS = ("bundle", "lm-eval", "inspect", "csv")
+BUNDLE = "bundle"
 
 
 def export(
@@ -40,7 +39,10 @@ def export(
 def import_(
     what: Annotated[
         str,
-        typer.Argument(help="A bundle's folder; or lm-eval, inspect or csv.", show_default=False),
+        typer.Argument(
+            help="A bundle's folder; or lm-eval, inspect, csv, or an added kind.",
+            show_default=False,
+        ),
     ],
     place: Annotated[
         Path | None,
@@ -58,7 +60,7 @@ def import_(
     """Take a run in: a bundle, or what lm-eval, Inspect or a CSV measured.
 
     ratchet import DIR · import lm-eval DIR · import inspect FILE · import csv FILE --run NAME.
-    Doing it twice changes nothing.
+    Doing it twice changes nothing. An installed package may add kinds.
     """
     from rich.console import Console
 
@@ -66,11 +68,21 @@ def import_(
     from harness.store.store import Store
 
     kind, source = _which(what, place)
-    read = _reader(kind, source, run, lower or [])
+    if kind != BUNDLE:
+        from harness.interop.importers.kinds import read_kind
+
+        imported = read_kind(kind, source, name=run, lower=lower or ())
+    elif run is not None or lower:
+        option = "--lower" if lower else "--run"
+        raise UserError(
+            "a bundle says itself what its run is called, and what is better",
+            field=option,
+            hint=f"leave {option} out",
+        )
     console = Console()
     with Store(Workspace.at().ensure()) as store:
-        if read is not None:
-            _take_in(store, read(), console)
+        if kind != BUNDLE:
+            _take_in(store, imported, console)
             return
         from harness.store.bundle import import_bundle
 
@@ -79,48 +91,19 @@ def import_(
 
 
 def _which(what: str, place: Path | None) -> tuple[str, Path]:
-    """`import DIR` is a bundle; `import FORMAT PLACE` is what the format says."""
+    """`import DIR` is a bundle; `import KIND PLACE` is what the kind's importer reads."""
+    from harness.interop.importers.kinds import IMPORTERS
+
+    known = what == BUNDLE or what in IMPORTERS
     if place is not None:
-        if what not in FORMATS:
-            raise UserError(
-                f"{what!r} is no format",
-                hint=f"ratchet import {'|'.join(FORMATS)} PLACE; or a bundle's folder alone",
-            )
+        if not known:
+            raise IMPORTERS.unknown(what)
         return what, place
-    if what in FORMATS and not Path(what).is_dir():
+    if known and not Path(what).is_dir():
         raise UserError(
             f"what is to be imported from {what}?", hint=f"name its place: ratchet import {what} …"
         )
-    return "bundle", Path(what)
-
-
-def _reader(
-    kind: str, place: Path, run: str | None, lower: list[str]
-) -> Callable[[], Imported] | None:
-    """Reads the run of that kind; None for a bundle. Raises UserError for options amiss."""
-    if lower and kind != "inspect":
-        raise UserError(
-            f"{kind} says itself what is better", field="--lower", hint="leave --lower out"
-        )
-    if kind == "csv":
-        if run is None:
-            raise UserError(
-                "a CSV doesn't say what was measured", field="--run", hint="name it: --run NAME"
-            )
-        from harness.interop.importers.csv_scores import read_csv
-
-        return lambda: read_csv(place, name=run)
-    if kind == "lm-eval":
-        from harness.interop.importers.lm_eval import read_lm_eval
-
-        return lambda: read_lm_eval(place, name=run)
-    if kind == "inspect":
-        from harness.interop.importers.inspect_log import read_inspect
-
-        return lambda: read_inspect(place, name=run, lower=lower)
-    if run is not None:
-        raise UserError("a bundle's run has its name", field="--run", hint="leave --run out")
-    return None
+    return BUNDLE, Path(what)
 
 
 def _take_in(store: Store, imported: Imported, console: Console) -> None:
