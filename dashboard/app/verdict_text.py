@@ -6,6 +6,7 @@ from dashboard.app.page import cached
 from dashboard.i18n import zh_verdict as chinese_verdict
 from dashboard.i18n.reader import language
 from dashboard.queries import history as queries
+from harness.core.format import in_todays_words
 from harness.gate import explain as wording
 from harness.gate.verdict import MetricVerdict, Verdict
 
@@ -26,7 +27,9 @@ def stored(verdict_id: str, english: str) -> list[str]:
 
 def happened(detail: str) -> str:
     """Why something happened in a training, as the trainer wrote it down."""
-    return chinese_verdict.best_checkpoint(detail) if language() == "zh" else detail
+    return (
+        chinese_verdict.best_checkpoint(detail) if language() == "zh" else in_todays_words(detail)
+    )
 
 
 def why(row: MetricVerdict) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from harness.core.format import opponent_name
 from harness.core.protocol import metrics_of
 from harness.gate.verdict import Verdict
 from harness.store.store import Store
@@ -284,11 +285,12 @@ def trainings(store: Store) -> list[Row]:
 
 def training_events(store: Store, training_id: str) -> list[Row]:
     """The newest first, without what each step earned: that would crowd out all the others."""
-    return store.query(
+    rows = store.query(
         "SELECT event, step, attempt, detail, happened_at FROM training_events "
         "WHERE training_id = ? AND event <> 'rewards' ORDER BY seq DESC LIMIT 200",
         [training_id],
     )
+    return [{**row, "event": opponent_name(row["event"])} for row in rows]
 
 
 def training_steps(store: Store, training_id: str) -> list[Row]:

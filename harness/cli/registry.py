@@ -10,6 +10,7 @@ import typer
 from harness.cli.options import DeviceOption, DtypeOption
 from harness.cli.session import open_workspace
 from harness.core.errors import UserError
+from harness.core.format import in_todays_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,7 +230,7 @@ def history(
                     version.at[:19].replace("T", " "),
                     version.actor,
                     version.verdict_id or "none",
-                    why or "",
+                    in_todays_words(why or ""),
                 )
             console.print(table)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 
 MINUS = "−"
+_CREST = re.compile(r"\bcrest\b(?= \(step \d+\)| of step \d+|')")
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -41,8 +43,13 @@ def share(value: float) -> str:
 
 
 def opponent_name(stored: str) -> str:
-    """What a candidate was compared with, in today's words.
+    """What a candidate was compared with, or what happened to it, in today's words.
 
     The store says `crest` for a training's best checkpoint: it was written so at first.
     """
     return "best checkpoint" if stored == "crest" else stored
+
+
+def in_todays_words(stored: str) -> str:
+    """A sentence that an older version wrote into the store, in today's words."""
+    return _CREST.sub("best checkpoint", stored)

@@ -17,6 +17,7 @@ from dashboard.queries import measures
 from dashboard.queries.time_left import Left, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
+from harness.core.format import in_todays_words
 
 Row = dict[str, Any]
 EVERY_S = 5.0
@@ -247,7 +248,8 @@ def _events(events: list[Row]) -> None:
                 link("verdict", tr("look →"), verdict=verdict)
     with st.expander(tr("Every event")):
         frame = pd.DataFrame(events)
-        frame["detail"] = frame["detail"].map(lambda detail: visible(str(detail or ""), 2_000))
+        said = frame["detail"].map(lambda detail: in_todays_words(str(detail or "")))
+        frame["detail"] = said.map(lambda text: visible(text, 2_000))
         st.dataframe(frame, hide_index=True, width="stretch")
 
 
