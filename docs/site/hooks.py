@@ -16,18 +16,26 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
-HOMES = {"index.md": "README.md", "index.zh.md": "README.zh.md"}
+HOMES = {
+    "index.md": "README.md",
+    "index.zh.md": "README.zh.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
 WRAPPED = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add both homes, the reference, and every file of the repository that a page links to."""
+    """Add the pages beside `docs/`, the reference, the house as it is now, and linked files."""
     sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "site")]
+    from house import draw_house
     from reference import pages
 
     for name, origin in HOMES.items():
         files.append(File.generated(config, name, content=(ROOT / origin).read_text("utf-8")))
+    files.remove(files.src_uris["images/house.svg"])
+    files.append(File.generated(config, "images/house.svg", content=draw_house().drawn()))
     for name, text in pages():
         files.append(File.generated(config, name, content=text))
     for target in sorted({t for page in files.documentation_pages() for t in _linked(page)}):

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/statistics.md from the gate's own functions.
+"""Draw the pictures of the pages: from the gate's own functions, the contracts, a real run.
 
 `python docs/site/pictures.py` writes them into docs/images/.
 
@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+from house import draw_house  # noqa: E402
 from svg import Picture  # noqa: E402
 
 from harness.gate.decision import decide  # noqa: E402
@@ -239,7 +241,14 @@ def draw_best_checkpoint() -> Picture:
     return picture
 
 
-PICTURES: Mapping[str, Callable[[], Picture]] = {
+class Drawn(Protocol):
+    """What gives the text of an SVG file."""
+
+    def drawn(self) -> str: ...
+
+
+PICTURES: Mapping[str, Callable[[], Drawn]] = {
+    "house": draw_house,
     "false-alarms": draw_false_alarms,
     "verdicts": draw_verdicts,
     "trainings": draw_trainings,
