@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboard.queries.change_points import Trigrams, chinese_share, distance, trigrams
-from dashboard.queries.measures import Estimate, ratio, wilson
+from harness.statistics.intervals import Estimate, t_interval, wilson
 from harness.store.store import Store
 
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ def lengths(store: Store, run_ids: Sequence[str], task: str) -> dict[str, Row]:
     rows = store.query(
         f"""
         WITH answered AS (
-            SELECT l.run_id, l.sample_id, avg(length(r.text)) AS h, 1::DOUBLE AS w,
+            SELECT l.run_id, l.sample_id, avg(length(r.text)) AS characters,
                 count(*) AS answers,
                 count(*) FILTER (r.finish_reason = 'length') AS cut,
                 count(*) FILTER (r.error IS NULL AND length(trim(r.text)) = 0) AS empty,
@@ -38,14 +38,18 @@ def lengths(store: Store, run_ids: Sequence[str], task: str) -> dict[str, Row]:
             WHERE l.run_id IN ({places}) AND l.task = ? AND l.kind = 'generation'
             GROUP BY l.run_id, l.sample_id
         )
-        SELECT run_id, count(*) AS n, sum(h) AS h, sum(w) AS w, sum(h * h) AS hh, sum(h * w) AS hw,
-            sum(w * w) AS ww, sum(answers)::BIGINT AS answers, sum(cut)::BIGINT AS cut,
+        SELECT run_id, list(characters ORDER BY sample_id) AS characters,
+            sum(answers)::BIGINT AS answers, sum(cut)::BIGINT AS cut,
             sum(empty)::BIGINT AS empty, sum(failed)::BIGINT AS failed
         FROM answered GROUP BY run_id
         """,
         [*run_ids, task],
     )
-    return {row["run_id"]: {**row, "length": ratio(row)} for row in rows}
+    return {row["run_id"]: {**row, "length": _mean(row["characters"])} for row in rows}
+
+
+def _mean(lengths: Sequence[float]) -> Estimate:
+    return Estimate.of(sum(lengths) / len(lengths), t_interval(lengths), len(lengths))
 
 
 def texts(store: Store, run_ids: Sequence[str], task: str) -> dict[str, list[str]]:

@@ -1,149 +1,98 @@
-"""Metrics over runs, as the charts draw them: estimates with intervals, summed up in DuckDB.
+"""Metrics of many runs as the charts draw them: each value and each change with its interval.
 
-One formula serves them all. A sample brings h and a weight w (1, or its tokens for perplexity);
-the estimate is Σh / Σw, and its standard error that of a ratio (Cochran 1977, 6.3), which for
-w = 1 is the ordinary one of a mean. Student's t on samples − 1 degrees of freedom.
+The figures are the gate's own: this module only asks for the scores and lays them side by side.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
+from harness.comparison.evidence import scores_of_runs
+from harness.core.format import MINUS, number
 from harness.core.protocol import MetricName
+from harness.core.types import Direction
+from harness.gate.intervals import change_with_interval, value_with_interval
+from harness.gate.metric_scores import MetricScores
+from harness.gate.pairing import MismatchError, pair
+from harness.statistics.intervals import Estimate
 from harness.store.store import Store
 
-Row = dict[str, Any]
-LEVEL = 0.95
-CELLS = 20_000
-"""Rows of sums that one query returns at most."""
+DEFAULT_MARGIN = 0.05
+"""Of the anchor's value, where no verdict says what it allowed."""
 
-_MOMENTS = """
-    count(*) AS n, sum(h) AS h, sum(w) AS w, sum(h * h) AS hh, sum(h * w) AS hw, sum(w * w) AS ww
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 95% interval over samples; the ends are None where there is none.
-
-    `base` is the anchor's value, for a change.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    base: float | None = None
-
-
-def _per_sample(runs: int, where: str = "") -> str:
-    """One row a sample: the mean of its responses, and the statistics of perplexity.
-
-    A sample with a failed answer has no value, as for the gate.
-    """
-    places = ", ".join("?" * runs)
-    return f"""
-        SELECT run_id, task, metric, sample_id, avg(value) AS value,
-            first(stats ORDER BY response_index) AS stats
-        FROM current_scores WHERE run_id IN ({places}) {where}
-        GROUP BY ALL
-        HAVING count(value) > 0 AND count(*) FILTER (outcome = 'error') = 0
-    """
-
-
-def _logarithmic(declared: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [name for name, says in declared.items() if says["form"] == "perplexity"]
+Declared = Mapping[str, Mapping[str, Any]]
 
 
 def values(
-    store: Store,
-    run_ids: Sequence[str],
-    declared: Mapping[str, Mapping[str, Any]],
-    metric: str | None = None,
+    store: Store, run_ids: Sequence[str], declared: Declared, metric: str | None = None
 ) -> dict[tuple[str, str], Estimate]:
-    """(run, `task/metric`) -> its value, for one metric or all of them."""
-    if not run_ids:
-        return {}
-    where, extra = _one_metric(metric)
-    rows = store.query(
-        f"""
-        WITH samples AS ({_per_sample(len(run_ids), where)}),
-        parts AS (
-            SELECT run_id, task || '/' || metric AS name,
-                CASE WHEN list_contains(?, task || '/' || metric) THEN stats[1] ELSE value END AS h,
-                CASE WHEN list_contains(?, task || '/' || metric) THEN stats[2] ELSE 1 END AS w
-            FROM samples
-        )
-        SELECT run_id, name, {_MOMENTS} FROM parts GROUP BY ALL LIMIT {CELLS}
-        """,
-        [*run_ids, *extra, _logarithmic(declared), _logarithmic(declared)],
-    )
-    return {
-        (row["run_id"], row["name"]): _value(row, declared[row["name"]])
-        for row in rows
-        if row["name"] in declared and row["w"]
-    }
+    """(run, `task/metric`) -> its value in the metric's unit, for one metric or all of them."""
+    found = {}
+    for run_id, name, scores in scores_of_runs(store, run_ids, _asked(declared, metric)):
+        value, low, high = value_with_interval(scores)
+        if value is not None:
+            found[run_id, name] = Estimate(value, low, high, len(scores.values))
+    return found
 
 
 def changes(
     store: Store,
     anchor: str,
     run_ids: Sequence[str],
-    declared: Mapping[str, Mapping[str, Any]],
+    declared: Declared,
     by: str | None = None,
     task_digests: Mapping[str, str] | None = None,
 ) -> dict[tuple[str, str, str], Estimate]:
     """(run, `task/metric`, slice) -> its paired change against the anchor, in the metric's unit.
 
-    `by` is a column of `samples` (language, cluster) to slice by; without it the slice is "".
+    Negative where the value fell; over the samples that both runs have, even where the gate would
+    ask for all of them. `by` is a column of `samples` (language, cluster) to slice by, with the
+    tasks' digests; without it the slice is "". A slice by cluster speaks of that cluster alone,
+    so its samples are the unit; everywhere else clusters are.
     """
-    if not run_ids:
-        return {}
-    where, extra = _one_metric(next(iter(declared)) if len(declared) == 1 else None)
-    asked = list(dict.fromkeys([anchor, *run_ids]))
-    digests = list((task_digests or {}).values())
-    sliced = by in ("language", "cluster")
-    label = f"coalesce(s.{by}, '')" if sliced else "''"
-    join = (
-        "LEFT JOIN samples s ON s.sample_id = c.sample_id AND s.task = c.task "
-        "AND list_contains(?, s.task_digest)"
-        if sliced
-        else ""
-    )
-    rows = store.query(
-        f"""
-        WITH answered AS ({_per_sample(len(asked), where)}),
-        parts AS (
-            SELECT c.run_id, c.task || '/' || c.metric AS name, {label} AS slice,
-                list_contains(?, c.task || '/' || c.metric) AS logarithmic,
-                CASE WHEN logarithmic THEN c.stats[1] - a.stats[1] ELSE c.value - a.value END AS h,
-                CASE WHEN logarithmic THEN a.stats[2] ELSE 1 END AS w,
-                CASE WHEN logarithmic THEN a.stats[1] ELSE a.value END AS base
-            FROM answered c JOIN answered a
-                ON a.run_id = ? AND a.task = c.task AND a.metric = c.metric
-                AND a.sample_id = c.sample_id
-            {join}
-        )
-        SELECT run_id, name, slice, sum(base) / sum(w) AS base, {_MOMENTS}
-        FROM parts GROUP BY ALL LIMIT {CELLS}
-        """,
-        [*asked, *extra, _logarithmic(declared), anchor, *([digests] if sliced else [])],
-    )
-    return {
-        (row["run_id"], row["name"], row["slice"]): _change(row, declared[row["name"]])
-        for row in rows
-        if row["name"] in declared and row["w"]
-    }
+    labels = _labels(store, by, list((task_digests or {}).values())) if by else None
+    theirs = {name: scores for _, name, scores in scores_of_runs(store, [anchor], declared)}
+    found = {}
+    for run_id, name, scores in scores_of_runs(store, list(dict.fromkeys(run_ids)), declared):
+        own = theirs.get(name)
+        for label, samples in _slices(name, own, scores, labels):
+            estimate = _change(own, scores, samples, keep_clusters=by != "cluster")
+            if estimate is not None:
+                found[run_id, name, label] = estimate
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class InMargins:
+    """A change in units of its margin: + is better, −1 has used the margin up, 0 is no change.
+
+    `low` and `high` are its interval, None where there is none; `is_sure` says that the interval
+    leaves out 0.
+    """
+
+    at: float
+    low: float | None
+    high: float | None
+    is_sure: bool
+
+
+def in_margins(change: Estimate, direction: Direction, allowed: float | None) -> InMargins:
+    """The change in units of `allowed`, what a verdict allowed, in the metric's unit.
+
+    Without one, 5% of the anchor's value stands for it.
+    """
+    unit = abs(allowed) if allowed else DEFAULT_MARGIN * abs(change.base or 1.0)
+    scale = (1.0 if direction == "higher" else -1.0) / unit
+    if change.low is None or change.high is None:
+        return InMargins(scale * change.value, None, None, is_sure=False)
+    low, high = sorted((scale * change.low, scale * change.high))
+    return InMargins(scale * change.value, low, high, is_sure=change.low * change.high > 0)
 
 
 def with_interval(found: Estimate, *, signed: bool = False) -> str:
     """`0.905 [0.864, 0.946]`, with the digits of the largest, or the number alone."""
-    from harness.core.format import MINUS, number
-
     if found.low is None or found.high is None:
         return number(found.value, signed=signed)
     three = (found.value, found.low, found.high)
@@ -158,65 +107,72 @@ def with_interval(found: Estimate, *, signed: bool = False) -> str:
     return f"{shown(found.value)} [{shown(found.low)}, {shown(found.high)}]"
 
 
-def ratio(row: Mapping[str, Any]) -> Estimate:
-    """Σh / Σw with its interval, from the sums of one group."""
-    n, value = int(row["n"]), row["h"] / row["w"]
-    if n < 2:
-        return Estimate(value, None, None, n)
-    spread = row["hh"] - 2 * value * row["hw"] + value**2 * row["ww"]
-    half = _critical(n - 1) * math.sqrt(max(spread, 0.0) * n / (n - 1)) / row["w"]
-    return Estimate(value, value - half, value + half, n)
+def _asked(declared: Declared, metric: str | None) -> Declared:
+    return declared if metric is None else {metric: declared[metric]}
 
 
-def wilson(hits: float, n: int) -> Estimate:
-    """A share with Wilson's interval (1927). n may not be 0."""
-    from scipy.stats import norm
-
-    z = float(norm.ppf((1 + LEVEL) / 2))
-    share = hits / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
-
-
-@cache
-def _critical(df: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf((1 + LEVEL) / 2, df))
+def _labels(store: Store, by: str, digests: list[str]) -> dict[tuple[str, str], str]:
+    """(task, sample) -> its slice."""
+    if by not in ("language", "cluster"):
+        return {}
+    rows = store.query(
+        f"SELECT DISTINCT task, sample_id, coalesce({by}, '') AS label FROM samples "
+        "WHERE list_contains(?, task_digest)",
+        [digests],
+    )
+    return {(row["task"], row["sample_id"]): row["label"] for row in rows}
 
 
-def _value(row: Mapping[str, Any], says: Mapping[str, Any]) -> Estimate:
-    found = ratio(row)
-    if says["form"] == "perplexity":
-        return _mapped(found, lambda nats: math.exp(min(nats, 700.0)))
-    ends = says["low"], says["high"]
-    if None in ends:
-        return found
-    return _mapped(found, lambda value: value, clip=ends)
+def _slices(
+    name: str,
+    anchor: MetricScores | None,
+    candidate: MetricScores,
+    labels: Mapping[tuple[str, str], str] | None,
+) -> Iterator[tuple[str, list[str]]]:
+    """Each slice's label and the samples of it that both sides have."""
+    known = candidate.values if anchor is None else anchor.values
+    common = [sample for sample in candidate.values if sample in known]
+    if labels is None:
+        yield "", common
+        return
+    task = MetricName.parse(name).task
+    parts: dict[str, list[str]] = {}
+    for sample in common:
+        parts.setdefault(labels.get((task, sample), ""), []).append(sample)
+    yield from parts.items()
 
 
-def _change(row: Mapping[str, Any], says: Mapping[str, Any]) -> Estimate:
-    found = ratio(row)
-    if says["form"] != "perplexity":
-        return replace(found, base=row["base"])
-    base = math.exp(min(row["base"], 700.0))
-    moved = _mapped(found, lambda nats: base * math.expm1(min(nats, 700.0)))
-    return replace(moved, base=base)
+def _change(
+    anchor: MetricScores | None,
+    candidate: MetricScores,
+    samples: Sequence[str],
+    *,
+    keep_clusters: bool,
+) -> Estimate | None:
+    """The gate's change over these samples; None where it finds nothing to compare."""
+    sides = [
+        side and _restricted(side, samples, keep_clusters=keep_clusters)
+        for side in (anchor, candidate)
+    ]
+    assert sides[1] is not None
+    try:
+        paired = pair(sides[0], sides[1])
+    except MismatchError:
+        return None
+    direction: Direction = candidate.direction
+    change, bounds = change_with_interval(paired, direction)
+    return Estimate.of(change, bounds, paired.n, paired.anchor_value)
 
 
-def _mapped(found: Estimate, how: Any, clip: tuple[float, float] | None = None) -> Estimate:
-    def end(value: float | None) -> float | None:
-        if value is None:
-            return None
-        moved = float(how(value))
-        return min(max(moved, clip[0]), clip[1]) if clip else moved
-
-    return Estimate(how(found.value), end(found.low), end(found.high), found.n)
-
-
-def _one_metric(metric: str | None) -> tuple[str, list[str]]:
-    if metric is None:
-        return "", []
-    name = MetricName.parse(metric)
-    return "AND task = ? AND metric = ?", [name.task, name.metric]
+def _restricted(
+    scores: MetricScores, samples: Sequence[str], *, keep_clusters: bool
+) -> MetricScores:
+    """The scores of these samples alone. A chart shows what there is, whatever else failed."""
+    return replace(
+        scores,
+        values={sample: scores.values[sample] for sample in samples},
+        errors=0,
+        total=len(samples),
+        scale="interval",  # a value below 0 has a change, if no relative margin
+        clusters=scores.clusters if keep_clusters else None,
+    )

@@ -114,7 +114,7 @@ def _show(found: list[Drift], run: Run, anchor: Run) -> None:
         own = "" if drift.own is None else number(drift.own)
         left = f" ({drift.left_out} left out)" if drift.left_out else ""
         words = (drift.task, _NAMES[drift.measure], number(one.value), ends, own)
-        table.add_row(*map(Text, (*words, f"{one.samples}{left}")))
+        table.add_row(*map(Text, (*words, f"{one.n}{left}")))
     console.print(table)
     console.print("see it: ratchet dashboard, under Drift")
 

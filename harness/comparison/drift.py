@@ -12,7 +12,8 @@ from harness.core.errors import UserError
 from harness.core.protocol import tasks_of
 from harness.core.types import Run, Sample
 from harness.evaluation.generate import Progress, silent
-from harness.statistics.drift import DriftValue, distance, perplexity
+from harness.statistics.drift import distance, perplexity
+from harness.statistics.intervals import Estimate
 from harness.store import runs
 from harness.store.store import Store
 
@@ -34,7 +35,7 @@ class Drift:
 
     task: str
     measure: str
-    found: DriftValue
+    found: Estimate
     own: float | None
     left_out: int
 
@@ -94,7 +95,7 @@ def keep(store: Store, run: Run, anchor: Run, found: Sequence[Drift], limit: int
                 "low": drift.found.low,
                 "high": drift.found.high,
                 "own": drift.own,
-                "samples": drift.found.samples,
+                "samples": drift.found.n,
                 "detail": {"left_out": drift.left_out, "limit": limit},
             }
             for drift in found

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
-from harness.core.protocol import MetricName, metrics_of, tasks_of
+from harness.core.protocol import MetricName, metrics_of
 from harness.core.types import LOST, Direction, Run
 from harness.evaluation.plan import Extent, samples_in
+from harness.gate.intervals import value_with_interval
 from harness.gate.metric_scores import MetricScores
-from harness.gate.pairing import MismatchError, cluster_codes, linear_values
 from harness.gate.policy import GatePolicy
 from harness.metrics.base import option_of
-from harness.statistics.intervals import t_interval
 from harness.store.store import Store
 from harness.suite.suite import Suite
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
 _PER_SAMPLE = """
-SELECT metric, sample_id, any_value(cluster) AS cluster,
+SELECT run_id, task || '/' || metric AS name, sample_id, any_value(cluster) AS cluster,
        avg(value) AS value, var_samp(value) / count(value) AS variance, count(value) AS scored,
        count(*) FILTER (outcome = 'error') AS errors,
        count(*) FILTER (outcome = 'error' AND starts_with(reason, lost_prefix)) AS lost,
        count(*) FILTER (outcome = 'unscored') AS unscored,
        first(stats ORDER BY response_index) AS stats,
-       list(stats ORDER BY response_index) FILTER (list_contains(summed, metric)) AS every_stats,
-       list(value ORDER BY response_index) FILTER (list_contains(ranked, metric)) AS every_value,
-       count(*) FILTER (value > coalesce(thresholds[metric], 'inf'::DOUBLE)) AS above
+       list(stats ORDER BY response_index) FILTER (
+           list_contains(summed, task || '/' || metric)) AS every_stats,
+       list(value ORDER BY response_index) FILTER (
+           list_contains(ranked, task || '/' || metric)) AS every_value,
+       count(*) FILTER (
+           value > coalesce(thresholds[task || '/' || metric], 'inf'::DOUBLE)) AS above
 FROM current_scores, (
     SELECT ?::VARCHAR AS lost_prefix, ?::MAP(VARCHAR, DOUBLE) AS thresholds,
-           ?::VARCHAR[] AS summed, ?::VARCHAR[] AS ranked
+           ?::VARCHAR[] AS summed, ?::VARCHAR[] AS ranked, ?::MAP(VARCHAR, INTEGER) AS limits
 )
-WHERE run_id = ? AND task = ? AND (response_index IS NULL OR response_index < ?)
-GROUP BY metric, sample_id
-ORDER BY metric, sample_id
+WHERE run_id IN ({runs}) AND task IN ({tasks}) AND metric IN ({metrics})
+  AND (response_index IS NULL OR response_index < coalesce(limits[task], 2147483647))
+GROUP BY run_id, task, metric, sample_id
+ORDER BY run_id, task, metric, sample_id
 """
+
+ROWS = 400
+"""Metrics of runs that are read in one query, so that a long history needs no more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +95,72 @@ def metric_scores(
     that a look sees what was planned for it and nothing more. `slices` is field -> sample -> label.
     A sample with a failed answer counts as an error and has no value.
     """
-    found: dict[str, MetricScores] = {}
-    for task, says in tasks_of(run.fingerprint.protocol).items():
-        if only is not None and task not in only:
-            continue
-        declared = says.metrics
-        names = {metric: str(MetricName(task, metric)) for metric in declared}
-        thresholds = {metric: policy.of(name).rate_over for metric, name in names.items()}
-        limit = (responses or {}).get(task, 2**31 - 1)
-        summed, ranked = (
-            [name for name, one in declared.items() if one["form"] == form]
-            for form in ("corpus", "quantile")
-        )
-        rows = store.query(_PER_SAMPLE, [LOST, thresholds, summed, ranked, run.id, task, limit])
-        chosen = None if only is None else set(only[task])
-        for metric, name in names.items():
-            mine = [
+    declared = {
+        str(name): says
+        for name, says in metrics_of(run.fingerprint.protocol)
+        if only is None or name.task in only
+    }
+    rows = _per_sample(store, [run.id], declared, policy, responses or {})
+    chosen = None if only is None else {task: set(ids) for task, ids in only.items()}
+    return {
+        name: _scores(
+            says,
+            [
                 row
-                for row in rows
-                if row["metric"] == metric and (chosen is None or row["sample_id"] in chosen)
-            ]
-            found[name] = _scores(declared[metric], mine, slices)
+                for row in rows.get((run.id, name), ())
+                if chosen is None or row["sample_id"] in chosen[MetricName.parse(name).task]
+            ],
+            slices,
+        )
+        for name, says in declared.items()
+    }
+
+
+def scores_of_runs(
+    store: Store, run_ids: Sequence[str], declared: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, MetricScores]]:
+    """(run, `task/metric`, what the run knows) for every metric of `declared` that a run has.
+
+    `declared` is what the metrics say of themselves, as in a run's protocol. Runs are read a few
+    at a time.
+    """
+    at_once = max(1, ROWS // max(1, len(declared)))
+    for first in range(0, len(run_ids), at_once):
+        some = run_ids[first : first + at_once]
+        rows = _per_sample(store, some, declared, GatePolicy(), {})
+        for (run_id, name), own in rows.items():
+            yield run_id, name, _scores(declared[name], own, None)
+
+
+def _per_sample(
+    store: Store,
+    run_ids: Sequence[str],
+    declared: Mapping[str, Mapping[str, Any]],
+    policy: GatePolicy,
+    limits: Mapping[str, int],
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(run, `task/metric`) -> one row a sample, by the samples' ids."""
+    if not run_ids or not declared:
+        return {}
+    thresholds = {name: policy.of(name).rate_over for name in declared}
+    summed, ranked = (
+        [name for name, one in declared.items() if one["form"] == form]
+        for form in ("corpus", "quantile")
+    )
+    names = list(map(MetricName.parse, declared))
+    sets = (
+        list(run_ids),
+        list({name.task for name in names}),
+        list({name.metric for name in names}),
+    )
+    places = (", ".join("?" * len(names)) for names in sets)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in store.query(
+        _PER_SAMPLE.format(**dict(zip(("runs", "tasks", "metrics"), places, strict=True))),
+        [LOST, thresholds, summed, ranked, dict(limits), *chain(*sets)],
+    ):
+        if row["name"] in declared:
+            found.setdefault((row["run_id"], row["name"]), []).append(row)
     return found
 
 
@@ -236,68 +284,3 @@ def _counts(store: Store, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
         [run.id],
     )
     return {(row.pop("task"), row.pop("metric")): row for row in rows}
-
-
-def value_with_interval(
-    scores: MetricScores, level: float = 0.95
-) -> tuple[float | None, float | None, float | None]:
-    """The metric's value and its interval over samples or their clusters, by Student's t.
-
-    For perplexity, exp of the token-weighted mean NLL, with the interval of the ratio estimator
-    taken on the log scale; corpus values and quantiles as the gate has them (`linear_values`).
-    (None, None, None) where there is nothing; no interval where no spread was seen.
-    """
-    ids = tuple(scores.values)
-    if not ids:
-        return None, None, None
-    clusters = cluster_codes(ids, scores.clusters)
-    if scores.form == "perplexity" and scores.stats:
-        return _perplexity_with_interval(scores, level, clusters)
-    try:
-        values = linear_values(ids, scores, clusters=clusters)
-    except MismatchError:
-        return None, None, None
-    bounds = t_interval(values, level, clusters=clusters)
-    mean = float(values.mean())
-    ends = [end for end in (scores.worst, scores.best) if end is not None]
-    if bounds is None:
-        groups = len(ids) if clusters is None else int(clusters.max()) + 1
-        return mean, *_at_an_end(mean, ends, groups, level)
-    if len(ends) < 2:
-        return mean, *bounds
-    return mean, max(bounds[0], min(ends)), min(bounds[1], max(ends))
-
-
-def _at_an_end(
-    mean: float, ends: Sequence[float], groups: int, level: float
-) -> tuple[float | None, float | None]:
-    """The interval of a mean whose samples all lie at one end of the range: none of n seen.
-
-    The exact binomial's (Clopper & Pearson 1934), which holds for any values in a range
-    (Hoeffding 1963); none without such a range, or with fewer than two samples.
-    """
-    if len(ends) < 2 or mean not in ends or groups < 2:
-        return None, None
-    low, high = min(ends), max(ends)
-    reach = (high - low) * (1 - ((1 - level) / 2) ** (1 / groups))
-    return (low, low + reach) if mean == low else (high - reach, high)
-
-
-def _perplexity_with_interval(
-    scores: MetricScores, level: float, clusters: npt.NDArray[np.intp] | None
-) -> tuple[float | None, float | None, float | None]:
-    import numpy as np
-
-    assert scores.stats is not None
-    nll, tokens = np.array([scores.stats[key][:2] for key in scores.values], dtype=float).T
-    total = float(tokens.sum())
-    if total == 0:
-        return None, None, None
-    mean = float(nll.sum()) / total
-    # The ratio estimator, linearised: what each document adds to a mean over `len` documents.
-    linear = (nll - mean * tokens) * (len(tokens) / total) + mean
-    bounds = t_interval(linear, level, clusters=clusters)
-    centre = math.exp(min(mean, 700.0))
-    if bounds is None:
-        return centre, None, None
-    return centre, math.exp(min(bounds[0], 700.0)), math.exp(min(bounds[1], 700.0))

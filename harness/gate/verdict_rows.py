@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.types import VerdictOutcome
+from harness.core.types import Direction, VerdictOutcome
 from harness.gate.checks import Check
+from harness.gate.intervals import change_with_interval, relative_change
 from harness.gate.pairing import Paired
-from harness.gate.verdict import Allowed, Arm, Decided, Interval, Measured, MetricVerdict, Moved
-from harness.statistics.intervals import fieller, t_interval
+from harness.gate.verdict import Allowed, Arm, Decided, Measured, MetricVerdict, Moved
+from harness.statistics.intervals import LEVEL
 from harness.statistics.power import guarded_needed, samples_needed
 
-LEVEL = 0.95
 MOVED = 10
 
 
@@ -75,12 +75,15 @@ def _row(check: Check, decided: Decided, measured: Measured, allowed: Allowed) -
 
 
 def _measured(paired: Paired, check: Check) -> Measured:
-    relative, relative_interval = _relative_change(paired, check)
+    change, interval = change_with_interval(paired, _direction(check))
+    relative, relative_interval = None, None
+    if check.scores is None or check.scores.scale != "interval":
+        relative, relative_interval = relative_change(paired, _direction(check))
     return Measured(
         anchor=paired.anchor_value,
         candidate=paired.candidate_value,
-        change=paired.candidate_value - paired.anchor_value,
-        interval=_absolute_interval(paired, check, relative_interval),
+        change=change,
+        interval=interval,
         relative=relative,
         relative_interval=relative_interval,
         level=LEVEL,
@@ -102,44 +105,8 @@ def _finite(value: Any) -> float | None:
     return float(value) if math.isfinite(float(value)) else None
 
 
-def _sign(check: Check) -> float:
-    """+1 where harm makes the value larger."""
-    return 1.0 if check.scores is not None and check.scores.direction == "lower" else -1.0
-
-
-def _relative_change(paired: Paired, check: Check) -> tuple[float | None, Interval | None]:
-    if check.scores is not None and check.scores.scale == "interval":
-        return None, None
-    bounds = fieller(
-        paired.harm, paired.base, LEVEL, clusters=paired.clusters, weights=paired.weights
-    )
-    if paired.logarithmic:
-        ratio = float(paired.harm.sum() / paired.base.sum())
-        return math.expm1(ratio), _ordered(bounds, math.expm1)
-    if paired.anchor_value <= 0:
-        return None, None
-    sign = _sign(check)
-    change = (paired.candidate_value - paired.anchor_value) / paired.anchor_value
-    return change, _ordered(bounds, lambda ratio: sign * ratio)
-
-
-def _ordered(bounds: Interval | None, f: Any) -> Interval | None:
-    if bounds is None:
-        return None
-    try:
-        low, high = sorted((float(f(bounds[0])), float(f(bounds[1]))))
-    except OverflowError:
-        return None
-    return low, high
-
-
-def _absolute_interval(paired: Paired, check: Check, relative: Interval | None) -> Interval | None:
-    if paired.logarithmic:
-        if relative is None:
-            return None
-        return paired.anchor_value * relative[0], paired.anchor_value * relative[1]
-    bounds = t_interval(paired.harm, LEVEL, clusters=paired.clusters, weights=paired.weights)
-    return _ordered(bounds, lambda harm: _sign(check) * harm)
+def _direction(check: Check) -> Direction:
+    return "higher" if check.scores is None else check.scores.direction
 
 
 def _allowed(paired: Paired, check: Check) -> Allowed:
@@ -153,7 +120,8 @@ def _worst_allowed(paired: Paired, check: Check) -> tuple[float, float | None]:
     if paired.logarithmic:
         growth = math.exp(math.log1p(check.margin) + check.floor) - 1
         return anchor * growth, growth
-    amount = _sign(check) * (check.margin * anchor + check.floor)
+    sign = 1.0 if _direction(check) == "lower" else -1.0
+    amount = sign * (check.margin * anchor + check.floor)
     return amount, amount / anchor if anchor > 0 else None
 
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.comparison.evidence import metric_scores, value_with_interval
+from harness.comparison.evidence import metric_scores
 from harness.core.protocol import MetricName, metrics_of
 from harness.core.types import Run
+from harness.gate.intervals import value_with_interval
 from harness.metrics.code_tests import STATISTICS
 from harness.store.store import Store
 

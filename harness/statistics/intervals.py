@@ -1,22 +1,49 @@
-"""A confidence interval for a relative change."""
+"""Confidence intervals of means, ratios and shares: those that gate, tables and pages print."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.statistics.student_t import t_test
 
+LEVEL = 0.95
+"""Of every interval that is shown, unless somebody asks for another."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value and its interval over `n` samples; the ends are None where none can be claimed.
+
+    `base` is the anchor's value where `value` is a change from it.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    base: float | None = None
+
+    @classmethod
+    def of(cls, value: float, bounds: Interval | None, n: int, base: float | None = None) -> Self:
+        """The same from a pair of ends, or None."""
+        low, high = bounds if bounds is not None else (None, None)
+        return cls(value, low, high, n, base)
+
 
 def t_interval(
     values: npt.ArrayLike,
-    level: float = 0.95,
+    level: float = LEVEL,
     *,
     clusters: npt.NDArray[np.intp] | None = None,
     weights: npt.ArrayLike | None = None,
-) -> tuple[float, float] | None:
+) -> Interval | None:
     """Two-sided interval of the mean of `values`, shape (n,).
 
     None with fewer than two clusters, or where all values agree: no spread was seen, so no width
@@ -31,14 +58,70 @@ def t_interval(
     return float(test.mean) - half, float(test.mean) + half
 
 
+def range_interval(
+    values: npt.ArrayLike,
+    ends: tuple[float, float],
+    level: float = LEVEL,
+    *,
+    clusters: npt.NDArray[np.intp] | None = None,
+) -> Interval | None:
+    """`t_interval` of a mean of values between `ends`, cut to them; shape (n,).
+
+    Where every value lies at one end, t sees no spread: the interval is then the exact binomial's
+    for none of n seen (Clopper & Pearson 1934), which holds for any values in a range (Hoeffding
+    1963). None with fewer than two clusters, or where all agree between the ends.
+    """
+    x = np.asarray(values, dtype=float)
+    low, high = ends
+    bounds = t_interval(x, level, clusters=clusters)
+    if bounds is not None:
+        return max(bounds[0], low), min(bounds[1], high)
+    groups = len(x) if clusters is None else int(clusters.max()) + 1
+    mean = float(x.mean())
+    if mean not in ends or groups < 2:
+        return None
+    reach = (high - low) * (1 - ((1 - level) / 2) ** (1 / groups))
+    return (low, low + reach) if mean == low else (high - reach, high)
+
+
+def ratio_interval(
+    numerator: npt.ArrayLike,
+    denominator: npt.ArrayLike,
+    level: float = LEVEL,
+    *,
+    clusters: npt.NDArray[np.intp] | None = None,
+) -> Interval | None:
+    """Interval of Σ numerator / Σ denominator, shape (n,) each; the latter may not add up to 0.
+
+    The ratio estimator, linearized (Cochran 1977, 6.3): what each sample adds to a mean. None
+    as for `t_interval`.
+    """
+    h, w = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
+    total = float(w.sum())
+    ratio = float(h.sum()) / total
+    linear = (h - ratio * w) * (len(w) / total) + ratio
+    return t_interval(linear, level, clusters=clusters)
+
+
+def wilson(hits: float, n: int, level: float = LEVEL) -> Estimate:
+    """The share `hits`/n, 0 to 1, with Wilson's interval (1927). n may not be 0."""
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + level) / 2))
+    share = hits / n
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Estimate(share, max(0.0, center - half), min(1.0, center + half), n)
+
+
 def fieller(
     numerator: npt.ArrayLike,
     denominator: npt.ArrayLike,
-    level: float = 0.95,
+    level: float = LEVEL,
     *,
     clusters: npt.NDArray[np.intp] | None = None,
     weights: npt.ArrayLike | None = None,
-) -> tuple[float, float] | None:
+) -> Interval | None:
     """Interval of E[numerator]/E[denominator], paired, shape (n,) each (Fieller 1954).
 
     All θ for which "E[numerator − θ·denominator] = 0" is not rejected: the very test that the

@@ -11,8 +11,8 @@ from dashboard.app import charts
 from dashboard.app.page import cached, empty, export, pick, require_history, title, when
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
-from dashboard.queries import measures
 from dashboard.web.escape import plain
+from harness.statistics.intervals import wilson
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ def _show(row: Row) -> None:
     ):
         place.metric(name, _share(share))
         if share is not None and place is not run:
-            ends = measures.wilson(share * trials, trials)
+            ends = wilson(share * trials, trials)
             place.caption(f"[{_share(ends.low)}, {_share(ends.high)}]")
     st.caption(
         tr(
@@ -71,7 +71,7 @@ def _show(row: Row) -> None:
         }
         for metric in detail["metrics"]
         for drop, chance in metric["power"].items()
-        for seen in [measures.wilson(chance * detail["trials"], detail["trials"])]
+        for seen in [wilson(chance * detail["trials"], detail["trials"])]
     ]
     chart = None
     if power:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from dashboard.app import charts
 from dashboard.app.page import cached, export, link, pick, provenance, require_history, title
-from dashboard.app.pages.heatmap import in_margins
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.queries import measures
@@ -123,7 +121,8 @@ def _metrics(a: Row, b: Row) -> None:
             }
         )
         if change.low is not None and change.high is not None:
-            forest.append(_interval(name, change, says, text))
+            seen = measures.in_margins(change, says["direction"], None)
+            forest.append(_interval(name, seen, text))
     if not rows:
         st.info(tr("The two runs have no sample in common."))
         return
@@ -149,22 +148,8 @@ def _metrics(a: Row, b: Row) -> None:
         link("samples", tr("samples, regressed first →"), a=a["run_id"], b=b["run_id"])
 
 
-def _interval(name: str, change: measures.Estimate, says: Mapping[str, Any], text: str) -> Row:
-    at, sure = in_margins(change, says, None)
-    unit = at / change.value if change.value else 0.0
-    ends = sorted((unit or in_margins(_one(change), says, None)[0]) * end for end in _ends(change))
-    outcome = "none" if not sure else "pass" if at > 0 else "fail"
+def _interval(name: str, seen: measures.InMargins, text: str) -> Row:
+    outcome = "none" if not seen.is_sure else "pass" if seen.at > 0 else "fail"
     tips = {"tip_metric": name, "tip_change": text}
-    return {"name": name, "at": at, "low": ends[0], "high": ends[1], "outcome": outcome, **tips}
-
-
-def _one(change: measures.Estimate) -> measures.Estimate:
-    from dataclasses import replace
-
-    return replace(change, value=1.0)
-
-
-def _ends(change: measures.Estimate) -> tuple[float, float]:
-    assert change.low is not None
-    assert change.high is not None
-    return change.low, change.high
+    ends = {"low": seen.low, "high": seen.high}
+    return {"name": name, "at": seen.at, **ends, "outcome": outcome, **tips}

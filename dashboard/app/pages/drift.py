@@ -22,8 +22,9 @@ from dashboard.queries import answers as outputs
 from dashboard.queries import history as queries
 from dashboard.queries.attention import forecasts, margins
 from dashboard.queries.change_points import Forecast, change_points
-from dashboard.queries.measures import Estimate, with_interval
+from dashboard.queries.measures import with_interval
 from harness.core.protocol import tasks_of
+from harness.statistics.intervals import Estimate
 
 Row = dict[str, Any]
 

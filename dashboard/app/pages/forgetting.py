@@ -16,12 +16,14 @@ from dashboard.app.page import (
     suite_and_scope,
     title,
 )
-from dashboard.app.pages.heatmap import COLUMNS, in_margins
+from dashboard.app.pages.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.queries import measures
+from dashboard.queries.measures import in_margins, with_interval
 from dashboard.queries.sample_diff import task_digest
 from harness.core.protocol import MetricName
+from harness.statistics.intervals import Estimate
 
 Row = dict[str, Any]
 BY = ("language", "cluster")
@@ -57,7 +59,7 @@ def show() -> None:
 def _rows(
     runs: list[Row],
     declared: dict[str, Any],
-    found: dict[tuple[str, str, str], measures.Estimate],
+    found: dict[tuple[str, str, str], Estimate],
     allowed: dict[str, float],
 ) -> list[Row]:
     """Per metric and slice: now with its interval, and the best so far, in units of the margin."""
@@ -65,31 +67,28 @@ def _rows(
     rows = []
     for name, part in sorted({(name, part) for _, name, part in found}):
         now = found.get((last, name, part))
-        if now is None or now.low is None or now.high is None:
+        if now is None:
             continue
-        says, room = declared[name], allowed.get(name)
+        up, room = declared[name]["direction"], allowed.get(name)
         course = [
-            (in_margins(found[row["run_id"], name, part], says, room)[0], row["model"])
+            (in_margins(found[row["run_id"], name, part], up, room).at, row["model"])
             for row in runs
             if (row["run_id"], name, part) in found
         ]
         best, model = max(course)
-        at, _ = in_margins(now, says, room)
-        sign = 1.0 if says["direction"] == "higher" else -1.0
-        unit = abs(room) if room else 0.05 * abs(now.base or 1.0)
-        ends = sorted((sign * now.low / unit, sign * now.high / unit))
+        stands = in_margins(now, up, room)
         rows.append(
             {
                 "name": f"{name} · {part}" if part else name,
                 "best": best,
                 "best_model": model,
-                "now": at,
-                "low": ends[0],
-                "high": ends[1],
-                "lost": best - at,
+                "now": stands.at,
+                "low": stands.low,
+                "high": stands.high,
+                "lost": best - stands.at,
                 "samples": now.n,
                 "tip_metric": f"{name} {part}",
-                "tip_change": measures.with_interval(now, signed=True),
+                "tip_change": with_interval(now, signed=True),
                 "tip_best so far": f"{best:+.2f} ({model})",
                 "tip_evidence": str(now.n),
             }

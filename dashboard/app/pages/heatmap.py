@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -12,13 +11,13 @@ from dashboard.app.page import cached, export, provenance, require_history, suit
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.queries import measures
-from dashboard.queries.measures import with_interval
+from dashboard.queries.measures import in_margins, with_interval
+from harness.core.types import Direction
+from harness.statistics.intervals import Estimate
 
 Row = dict[str, Any]
 COLUMNS = 40
 """Checkpoints that fit side by side and can still be told apart."""
-
-DEFAULT_MARGIN = 0.05
 
 
 def show() -> None:
@@ -35,7 +34,13 @@ def show() -> None:
     ids = [row["run_id"] for row in runs]
     found = cached(measures.changes, anchor["run_id"], ids, declared)
     cells = [
-        _cell(row, name, found[row["run_id"], name, ""], declared[name], allowed.get(name))
+        _cell(
+            row,
+            name,
+            found[row["run_id"], name, ""],
+            declared[name]["direction"],
+            allowed.get(name),
+        )
         for name in declared
         for row in runs
         if (row["run_id"], name, "") in found
@@ -47,23 +52,10 @@ def show() -> None:
     provenance(anchor, role="Anchor")
 
 
-def in_margins(
-    change: measures.Estimate, says: Mapping[str, Any], allowed: float | None
-) -> tuple[float, bool]:
-    """The change in units of the margin, + for better, and whether its interval leaves out 0.
-
-    Without a verdict's margin, 5% of the anchor's value stands for it.
-    """
-    unit = abs(allowed) if allowed else DEFAULT_MARGIN * abs(change.base or 1.0)
-    sign = 1.0 if says["direction"] == "higher" else -1.0
-    sure = change.low is not None and change.high is not None and change.low * change.high > 0
-    return sign * change.value / unit, sure
-
-
 def _cell(
-    row: Row, name: str, change: measures.Estimate, says: Mapping[str, Any], allowed: float | None
+    row: Row, name: str, change: Estimate, direction: Direction, allowed: float | None
 ) -> Row:
-    margins, sure = in_margins(change, says, allowed)
+    seen = in_margins(change, direction, allowed)
     return {
         "place": row["place"],
         "name": name,
@@ -72,13 +64,13 @@ def _cell(
         "change": change.value,
         "low": change.low,
         "high": change.high,
-        "margins": margins,
-        "sure": sure,
+        "margins": seen.at,
+        "sure": seen.is_sure,
         "tip_model": row["model"],
         "tip_run": row["run_id"],
         "tip_metric": name,
         "tip_change": with_interval(change, signed=True),
-        "tip_margins": f"{margins:+.2f}",
+        "tip_margins": f"{seen.at:+.2f}",
     }
 
 

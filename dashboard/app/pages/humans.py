@@ -12,9 +12,9 @@ from dashboard.app import charts
 from dashboard.app.page import cached, empty, export, pick, title
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
-from dashboard.queries import measures
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
+from harness.statistics.intervals import wilson
 
 if TYPE_CHECKING:
     from harness.statistics.agreement import Agreement
@@ -124,7 +124,7 @@ def _trust(votes: Sequence[Row]) -> None:
     chosen = [row for row in votes if row["choice"] in ("left", "right")]
     first, second, third, fourth = st.columns(4)
     if chosen:
-        left = measures.wilson(sum(row["choice"] == "left" for row in chosen), len(chosen))
+        left = wilson(sum(row["choice"] == "left" for row in chosen), len(chosen))
         first.metric(tr("left chosen"), f"{left.value:.0%}", help=tr("50% means no bias."))
         first.caption(f"[{left.low:.0%}, {left.high:.0%}]")
     found = agreement(votes)

@@ -24,6 +24,7 @@ from dashboard.queries.change_points import change_points
 from dashboard.queries.measures import with_interval
 from dashboard.web.escape import plain
 from harness.core.format import MINUS, number
+from harness.statistics.intervals import Estimate
 
 Row = dict[str, Any]
 PAIRED = "of the change"
@@ -62,7 +63,7 @@ def _draw(
     scope: str,
     metric: str,
     runs: list[Row],
-    found: dict[tuple[str, str], measures.Estimate],
+    found: dict[tuple[str, str], Estimate],
     anchor: Row | None,
     says: Mapping[str, Any],
     allowed: float | None,
@@ -121,21 +122,22 @@ def _paired(
     ids: list[str],
     declared: dict[str, Any],
     metric: str,
-    found: dict[tuple[str, str], measures.Estimate],
-) -> dict[tuple[str, str], measures.Estimate]:
+    found: dict[tuple[str, str], Estimate],
+) -> dict[tuple[str, str], Estimate]:
     """The anchor's value plus each run's paired change, with the interval of the change."""
     changes = cached(measures.changes, anchor, ids, {metric: declared[metric]})
     held = found.get((anchor, metric))
     paired = dict(found)
     for (run, name, _), change in changes.items():
-        if held is not None and None not in (change.low, change.high):
-            ends = (held.value + (change.low or 0.0), held.value + (change.high or 0.0))
-            value = measures.Estimate(held.value + change.value, *ends, change.n)
-            paired[run, name] = value
+        if held is not None:
+            low, high = (
+                None if end is None else held.value + end for end in (change.low, change.high)
+            )
+            paired[run, name] = Estimate(held.value + change.value, low, high, change.n)
     return paired
 
 
-def _point(row: Row, value: measures.Estimate, x: str) -> Row:
+def _point(row: Row, value: Estimate, x: str) -> Row:
     return {
         "x": row[x],
         "value": value.value,
@@ -154,7 +156,7 @@ def _point(row: Row, value: measures.Estimate, x: str) -> Row:
     }
 
 
-def _numbers(last: Row, best: Row, held: measures.Estimate | None, says: Mapping[str, Any]) -> None:
+def _numbers(last: Row, best: Row, held: Estimate | None, says: Mapping[str, Any]) -> None:
     left, middle, right = st.columns(3)
     change = (
         None

@@ -10,10 +10,10 @@ import streamlit as st
 from dashboard.app import charts
 from dashboard.app.page import MARKS, cached, empty, export, mark, pick, title, when
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import measures
 from dashboard.queries import served_lines as watching
 from dashboard.web.escape import plain
 from harness.core.escape import visible
+from harness.statistics.intervals import wilson
 
 Row = dict[str, Any]
 _SHOWN: dict[str, Callable[[float], str]] = {
@@ -185,7 +185,7 @@ def _errors(errors: int, requests: int) -> Row:
     """The share of requests that failed, with its interval."""
     if not requests:
         return {"errors": None, "low": None, "high": None}
-    share = measures.wilson(errors, requests)
+    share = wilson(errors, requests)
     return {"errors": share.value, "low": share.low, "high": share.high}
 
 

@@ -1,32 +1,29 @@
-"""The dashboard's numbers are the harness's numbers, and drift sees what is there."""
+"""The figures on pages are the gate's own, for every form of metric, and equal references."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from dashboard.queries import answers as outputs
 from dashboard.queries import history as queries
 from dashboard.queries import measures
 from dashboard.queries import sample_diff as comparing
-from dashboard.queries.attention import attention, margins
-from dashboard.queries.change_points import (
-    change_points,
-    chinese_share,
-    forecast,
-    margin_left,
-    text_distance,
-)
-from harness.comparison.evidence import metric_scores, value_with_interval
-from harness.gate.pairing import pair
+from harness.comparison.evidence import metric_scores
+from harness.core.workspace import Workspace
+from harness.gate.decision import decide
+from harness.gate.intervals import value_with_interval
+from harness.statistics.intervals import Estimate
 from harness.store.runs import require_run
 from harness.store.store import Store
+from tests.dashboard.queries.score_builders import DECLARED, SAMPLES, write_runs
+
+NAMES = {f"t/{metric}": says for metric, says in DECLARED.items()}
+FORMS = [(seed, clustered) for seed in range(3) for clustered in (False, True)]
 
 
 def _newest(store: Store) -> list[dict[str, Any]]:
@@ -64,7 +61,7 @@ def test_paired_changes_equal_the_gate(demo: Store) -> None:
         assert row.measured.change is not None
         assert mine.value == pytest.approx(row.measured.change, abs=1e-9)
         assert mine.base == pytest.approx(row.measured.anchor, abs=1e-9)
-        if row.measured.interval is not None and row.measured.form != "perplexity":
+        if row.measured.interval is not None:
             assert (mine.low, mine.high) == pytest.approx(row.measured.interval, abs=1e-9)
 
 
@@ -83,123 +80,161 @@ def test_slices_add_up(demo: Store) -> None:
     assert mean == pytest.approx(whole[last, name, ""].value)
 
 
-def test_pairs_are_counted_and_paged(demo: Store) -> None:
-    runs = _newest(demo)
-    a, b = runs[0]["run_id"], runs[-1]["run_id"]
-    says = _declared(demo, b)["intents/json_match"]
-    counts = comparing.tally(demo, a, b, "intents/json_match", says)
-    scores = [metric_scores(demo, require_run(demo, r))["intents/json_match"] for r in (a, b)]
-    paired = pair(scores[0], scores[1])
-    assert counts["regressed"] == int((paired.candidate < paired.anchor).sum())
-    assert counts["fixed"] == int((paired.candidate > paired.anchor).sum())
-    pages = [
-        row["sample_id"]
-        for offset in range(0, 200, 50)
-        for row in comparing.pairs(demo, a, b, "intents/json_match", says, None, offset, 50)
-    ]
-    assert sorted(pages) == sorted(paired.ids)
-    first = comparing.pairs(demo, a, b, "intents/json_match", says, None, 0, 1)[0]
-    assert first["gain"] == min(paired.candidate - paired.anchor)
+@pytest.mark.parametrize(("seed", "clustered"), FORMS)
+def test_every_form_is_shown_as_the_gate_has_it(tmp_path: Path, seed: int, clustered: bool) -> None:
+    """Value, change and both intervals of all forms: not one figure is the page's own."""
+    with Store(Workspace.at(tmp_path)) as store:
+        anchor, candidate = write_runs(store, seed, clustered=clustered)
+        values = measures.values(store, [anchor, candidate], NAMES)
+        changes = measures.changes(store, anchor, [candidate], NAMES)
+        sides = [metric_scores(store, require_run(store, run)) for run in (anchor, candidate)]
+    verdict = decide(*sides)
+    assert {row.metric for row in verdict.rows if row.measured.change is not None} == set(NAMES)
+    for run, scores in zip((anchor, candidate), sides, strict=True):
+        for name in NAMES:
+            shown = values[run, name]
+            expected = value_with_interval(scores[name])
+            assert (shown.value, shown.low, shown.high) == pytest.approx(expected, rel=1e-12)
+    for row in verdict.rows:
+        shown, said = changes[candidate, row.metric, ""], row.measured
+        assert (shown.value, shown.base) == pytest.approx((said.change, said.anchor), abs=1e-12)
+        ends = said.interval or (None, None)
+        assert (shown.low, shown.high) == pytest.approx(ends, abs=1e-12)
+        assert shown.n == said.n == SAMPLES
 
 
-def test_the_first_page_knows_the_line(demo: Store) -> None:
-    (line,) = queries.lines(demo)
-    assert (line["line"], line["version"]) == ("demo-support-bot", 2)
-    assert line["last_verdict"] == queries.verdicts(demo)[0]["verdict_id"]
-    assert margins(demo, "demo-support-bot")
-    for item in attention(demo):
-        assert "{" not in item.sentence
+def test_values_of_clusters_equal_statsmodels(tmp_path: Path) -> None:
+    """The unit is the cluster: an intercept's CR1 interval, weighted by tokens for perplexity."""
+    import statsmodels.api as sm
+
+    with Store(Workspace.at(tmp_path)) as store:
+        _, run = write_runs(store, 1, clustered=True)
+        shown = measures.values(store, [run], NAMES)
+        scores = metric_scores(store, require_run(store, run))
+    groups = np.arange(SAMPLES) // 3
+    for name in ("t/reward", "t/group", "t/pass_at_k", "t/perplexity"):
+        own = scores[name]
+        values, weights = np.array(list(own.values.values())), np.ones(SAMPLES)
+        if own.form == "perplexity":
+            assert own.stats is not None
+            nats, weights = np.array(list(own.stats.values())).T
+            values = nats / weights
+        fit = sm.WLS(values, np.ones(SAMPLES), weights=weights).fit(
+            cov_type="cluster", cov_kwds={"groups": groups, "use_correction": True}, use_t=True
+        )
+        low, high = fit.conf_int()[0]
+        if own.form == "perplexity":
+            low, high = math.exp(low), math.exp(high)
+        found = shown[run, name]
+        assert (found.low, found.high) == pytest.approx((low, high)), name
 
 
-def test_a_quiet_query_returns_a_bounded_history(demo: Store) -> None:
-    runs = queries.runs_of(demo, "demo-support", "demo-first", 3)
-    assert [row["step"] for row in runs] == [80, 90, 100]
-    assert len(queries.training_steps(demo, "demo-first")) == 110
+def test_a_corpus_value_is_that_of_all_samples_together(tmp_path: Path) -> None:
+    """Not the mean of the samples' own values; its interval is about the bootstrap's."""
+    from scipy.stats import bootstrap
+
+    with Store(Workspace.at(tmp_path)) as store:
+        anchor, run = write_runs(store, 2, clustered=False)
+        shown = measures.values(store, [run], NAMES, "t/corpus")[run, "t/corpus"]
+        change = measures.changes(store, anchor, [run], NAMES)[run, "t/corpus", ""]
+        sides = [metric_scores(store, require_run(store, r))["t/corpus"] for r in (anchor, run)]
+    tables = []
+    for side in sides:
+        assert side.stats is not None
+        tables.append(np.array(list(side.stats.values())))
+    hits, total = tables[1].T
+    assert shown.value == pytest.approx(hits.sum() / total.sum())
+    assert abs(shown.value - float(np.mean(hits / total))) > 1e-4
+    again = bootstrap(
+        (hits, total),
+        lambda h, t, axis: h.sum(axis) / t.sum(axis),
+        paired=True,
+        n_resamples=4000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    reach = again.high - again.low
+    assert (shown.low, shown.high) == pytest.approx((again.low, again.high), abs=0.1 * reach)
+    paired = bootstrap(
+        (*tables[0].T, hits, total),
+        lambda a, b, c, d, axis: c.sum(axis) / d.sum(axis) - a.sum(axis) / b.sum(axis),
+        paired=True,
+        n_resamples=4000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    reach = paired.high - paired.low
+    assert (change.low, change.high) == pytest.approx((paired.low, paired.high), abs=0.1 * reach)
 
 
-def test_outputs_are_read_without_labels(demo: Store) -> None:
-    ids = [row["run_id"] for row in _newest(demo)]
-    found = outputs.lengths(demo, ids, "replies")
-    assert set(found) == set(ids)
-    texts = outputs.texts(demo, ids, "replies")
-    assert len(texts[ids[0]]) == 96
-    worded = outputs.wordings(demo, ids[1:], ids[0], "replies")
-    assert set(worded) == set(ids)
-    wording = worded[ids[0]]
-    assert wording["wording"].value == 0
-    apart = text_distance(texts[ids[1]], texts[ids[0]])
-    assert worded[ids[1]]["wording"].value == pytest.approx(apart)
-    assert 0.4 < wording["Chinese"].value < 0.6
+def test_a_quantile_is_no_mean(tmp_path: Path) -> None:
+    with Store(Workspace.at(tmp_path)) as store:
+        _, run = write_runs(store, 0, clustered=False)
+        shown = measures.values(store, [run], NAMES, "t/quantile")[run, "t/quantile"]
+        times = store.query(
+            "SELECT value FROM scores WHERE run_id = ? AND metric = 'quantile'", [run]
+        )
+    assert shown.value == pytest.approx(np.median([row["value"] for row in times]), rel=0.02)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
-@settings(max_examples=60, deadline=None)
-def test_ratio_is_the_t_interval_of_a_mean(values: list[float]) -> None:
-    x = np.array(values)
-    row = {"n": len(x), "h": x.sum(), "w": float(len(x)), "hh": (x * x).sum(), "hw": x.sum()}
-    found = measures.ratio(row | {"ww": float(len(x))})
-    assert found.value == pytest.approx(x.mean(), abs=1e-6)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low <= found.value <= found.high
+def test_a_perfect_score_may_still_be_luck(tmp_path: Path) -> None:
+    """The exact binomial's interval, and none for a change of which no spread was seen."""
+    from scipy.stats import binomtest
+
+    with Store(Workspace.at(tmp_path)) as store:
+        anchor, run = write_runs(store, 0, clustered=False)
+        shown = measures.values(store, [run], NAMES, "t/ceiling")[run, "t/ceiling"]
+        change = measures.changes(store, anchor, [run], NAMES)[run, "t/ceiling", ""]
+    exact = binomtest(SAMPLES, SAMPLES).proportion_ci(method="exact")
+    assert (shown.low, shown.high) == (pytest.approx(exact.low), 1.0)
+    assert (change.value, change.low, change.high) == (0.0, None, None)
 
 
-def test_wilson_equals_statsmodels() -> None:
-    from statsmodels.stats.proportion import proportion_confint
+def test_the_change_of_perplexity_is_fiellers() -> None:
+    """A ratio's own interval covers it as promised; documents are few and of unequal length."""
+    from harness.gate.intervals import change_with_interval
+    from harness.gate.pairing import pair
+    from tests.harness.gate.run_builders import documents
 
-    for hits, n in ((0, 10), (7, 10), (10, 10), (48, 240)):
-        found = measures.wilson(hits, n)
-        expected = proportion_confint(hits, n, method="wilson")
-        assert (found.low, found.high) == pytest.approx(expected)
-
-
-# Drift.
-
-
-@given(st.floats(-10, 10), st.floats(0.01, 5), st.sampled_from([-1, 1]))
-@settings(deadline=None)
-def test_margin_left(change: float, allowed: float, sign: int) -> None:
-    assert margin_left(0.0, sign * allowed) == 1
-    assert margin_left(sign * allowed, sign * allowed) == 0
-    better = margin_left(-sign * abs(change), sign * allowed)
-    assert better >= 1
+    rng = np.random.default_rng(3)
+    hits, draws = 0, 1000
+    for _ in range(draws):
+        tokens = rng.integers(5, 200, 40)
+        base = rng.normal(2, 0.3, 40)
+        moved = base + 0.02 + rng.normal(0, 0.05, 40)
+        paired = pair(documents(base, tokens), documents(moved, tokens))
+        _, bounds = change_with_interval(paired, "lower")
+        assert bounds is not None
+        hits += bounds[0] <= paired.anchor_value * math.expm1(0.02) <= bounds[1]
+    assert 0.93 <= hits / draws <= 0.97
 
 
-def test_a_steady_decline_is_foretold() -> None:
-    noise = np.random.default_rng(0).normal(0, 0.01, 12)
-    found = forecast(list(1.0 - 0.08 * np.arange(12) + noise))
-    assert found is not None
-    assert found.proven
-    assert found.gone_in == math.ceil(found.left / -found.slope)
-    assert found.is_alarming
+def test_changes_by_cluster_speak_of_each_cluster_alone(tmp_path: Path) -> None:
+    """Inside one cluster its samples are the unit: Student's paired interval."""
+    from scipy.stats import ttest_rel
+
+    with Store(Workspace.at(tmp_path)) as store:
+        anchor, run = write_runs(store, 0, clustered=True)
+        store.append(
+            "samples",
+            [
+                {"task_digest": "d", "task": "t", "sample_id": f"s{i:03d}", "cluster": f"k{i // 3}"}
+                for i in range(SAMPLES)
+            ],
+        )
+        found = measures.changes(store, anchor, [run], NAMES, "cluster", {"t": "d"})
+        sides = [metric_scores(store, require_run(store, r))["t/toxicity"] for r in (anchor, run)]
+    assert {label for _, _, label in found} == {f"k{i}" for i in range(SAMPLES // 3)}
+    ours, theirs = ([side.values[f"s{i:03d}"] for i in range(3)] for side in sides)
+    expected = ttest_rel(theirs, ours).confidence_interval()
+    change = found[run, "t/toxicity", "k0"]
+    assert (change.low, change.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_a_flat_course_raises_no_alarm() -> None:
-    rng = np.random.default_rng(1)
-    alarms = 0
-    for _ in range(100):
-        found = forecast(list(0.6 + rng.normal(0, 0.05, 12)))
-        assert found is not None
-        alarms += found.is_alarming
-    assert alarms <= 6
-    assert forecast([1.0, 0.9]) is None
-
-
-def test_change_points_are_found_and_not_invented() -> None:
-    rng = np.random.default_rng(2)
-    steady = sum(bool(change_points(rng.normal(size=30))) for _ in range(60))
-    assert steady <= 4
-    found = [change_points([*rng.normal(size=15), *rng.normal(3, 1, size=15)]) for _ in range(20)]
-    hits = sum(any(abs(at - 15) <= 2 for at in points) for points in found)
-    assert hits >= 17
-    assert change_points([1.0] * 20) == []
-    assert change_points([1.0, 2.0]) == []
-
-
-def test_text_distance() -> None:
-    assert text_distance(["hello there"], ["hello there"]) == 0
-    assert text_distance(["aaaa"], ["bbbb"]) == pytest.approx(1)
-    assert text_distance([], []) == 0
-    assert text_distance([""], ["words"]) == 1
-    assert chinese_share("你好 ok") == 0.5
-    assert chinese_share("123 !") == 0
+def test_a_change_in_units_of_its_margin() -> None:
+    fell = Estimate(-0.1, -0.15, -0.05, 40, 0.8)
+    seen = measures.in_margins(fell, "higher", -0.04)
+    assert (seen.at, seen.low, seen.high) == pytest.approx((-2.5, -3.75, -1.25))
+    assert seen.is_sure
+    lower = measures.in_margins(fell, "lower", None)
+    assert (lower.at, lower.low, lower.high) == pytest.approx((2.5, 1.25, 3.75))
+    bare = measures.in_margins(Estimate(0.0, None, None, 40, 0.8), "higher", None)
+    assert (bare.at, bare.low, bare.is_sure) == (0.0, None, False)

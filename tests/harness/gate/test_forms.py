@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from harness.backends.base import Candidate
-from harness.comparison.evidence import metric_scores, summarise, value_with_interval
+from harness.comparison.evidence import metric_scores, summarise
 from harness.comparison.looks import decide_once
 from harness.core.errors import UserError
 from harness.core.types import VerdictOutcome
 from harness.evaluation.runner import score
 from harness.gate.decision import decide
 from harness.gate.improvement import improved
+from harness.gate.intervals import value_with_interval
 from harness.gate.metric_scores import MetricScores
 from harness.gate.policy import GatePolicy, MetricPolicy
 from harness.metrics import get_metric
