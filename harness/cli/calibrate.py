@@ -21,7 +21,6 @@ from harness.cli.progress import bars
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from harness.core.types import Run
     from harness.evaluation.plan import Extent
@@ -145,15 +144,20 @@ def show_calibration(found: Calibration, console: Console) -> None:
     """What is caught, what an unchanged model meets, and what would help; a row each metric."""
     from rich.text import Text
 
-    caught = _table("chance of FAIL at", *(f"−{drop:.0%}" for drop in DROPS), "80% at", "n × K")
-    needs = _table("unchanged model", "passes", "auto margin", "samples", "responses")
+    from harness.report.table import FittedTable
+
+    losses = (f"−{drop:.0%}" for drop in DROPS)
+    caught = FittedTable(("chance of FAIL at", *losses, "80% at", "n × K"))
+    needs = FittedTable(("unchanged model", "passes", "auto margin", "samples", "responses"))
     for metric in found.metrics:
         drops = [_share(metric.power[drop]) for drop in DROPS]
         size = f"{metric.n} × {metric.responses}"
-        caught.add_row(Text(metric.metric), *drops, _visible(metric), size)
-        needs.add_row(Text(metric.metric), *_needs(metric))
+        caught.add(metric.metric, *drops, _visible(metric), size)
+        needs.add(metric.metric, *_needs(metric))
     console.print(caught)
+    console.print()
     console.print(needs)
+    console.print()
     for name, why in found.skipped.items():
         console.print(Text(f"not calibrated: {name}: {why}", "yellow"))
     console.print(
@@ -172,16 +176,6 @@ def show_calibration(found: Calibration, console: Console) -> None:
     )
     for metric in found.metrics:
         _explain(metric, console)
-
-
-def _table(first: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first, overflow="fold", min_width=20)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
 
 
 def _visible(metric: MetricCalibration) -> str:

@@ -100,21 +100,24 @@ def _registered(anchor: Run, store: Store, workspace: Workspace) -> str | None:
 
 def _show(found: list[Drift], run: Run, anchor: Run) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from harness.core.format import number
+    from harness.report.table import FittedTable
 
     console = Console()
     console.print(Text(f"{run.model} (run:{run.id}) against {anchor.model} (run:{anchor.id})"))
-    table = Table("task", "measure", "value", "95% interval", "the anchor's own", "samples")
+    table = FittedTable(
+        ("task", "measure", "value", "95% interval", "the anchor's own", "samples"),
+        left=frozenset({"measure"}),
+    )
     for drift in found:
         one = drift.found
         ends = "" if one.low is None else f"{number(one.low)} … {number(one.high)}"
         own = "" if drift.own is None else number(drift.own)
         left = f" ({drift.left_out} left out)" if drift.left_out else ""
-        words = (drift.task, _NAMES[drift.measure], number(one.value), ends, own)
-        table.add_row(*map(Text, (*words, f"{one.n}{left}")))
+        words = (_NAMES[drift.measure], number(one.value), ends, own, f"{one.n}{left}")
+        table.add(drift.task, *words)
     console.print(table)
     console.print("see it: ratchet dashboard, under Drift")
 

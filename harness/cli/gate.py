@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DeviceOption, DtypeOption, LimitOption, SeedOption
+from harness.cli.options import (
+    ALL_SHOWS,
+    AllOption,
+    DeviceOption,
+    DtypeOption,
+    LimitOption,
+    SeedOption,
+)
 from harness.cli.progress import bars
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ def gate(
     samples: Annotated[
         bool, typer.Option("--samples", help="Show the ten samples that moved most.")
     ] = False,
+    everything: AllOption = False,
     humans: Annotated[
         str | None,
         typer.Option(
@@ -101,7 +109,7 @@ def gate(
                 say=told.say,
             )
         people = _ask_people(store, humans, decision)
-    _show(decision, console, samples=10 if samples else 0)
+    _show(decision, console, samples=10 if samples else 0, everything=everything)
     j, looks = decision.verdict.look
     console.print(
         f"spent: {asked(told.generated, told.read)}, look {j} of {looks}",
@@ -163,7 +171,7 @@ def _show_people(people: Standing, outcome: VerdictOutcome, console: Console) ->
     return together(outcome, people)
 
 
-def _show(decision: Decision, console: Console, *, samples: int) -> None:
+def _show(decision: Decision, console: Console, *, samples: int, everything: bool) -> None:
     from rich.text import Text
 
     from harness.core.fingerprint import part_differences
@@ -177,7 +185,8 @@ def _show(decision: Decision, console: Console, *, samples: int) -> None:
     changed = part_differences(anchor.fingerprint.provenance, candidate.fingerprint.provenance)
     for difference in changed:
         console.print(Text(f"  warning: provenance differs: {difference}", style="yellow"))
-    console.print(verdict_view(decision.verdict, samples=samples))
+    view = verdict_view(decision.verdict, samples=samples, everything=everything, more=ALL_SHOWS)
+    console.print(view)
     for name, note in decision.verdict.notes.items():
         console.print(Text(f"{name}: {note}", style="dim"))
 

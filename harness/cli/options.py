@@ -18,6 +18,10 @@ WatchPolicyOption = Annotated[
     Path | None,
     typer.Option("--policy", "-p", help="A YAML file. Default: the defaults.", show_default=False),
 ]
+ALL_SHOWS = "--all shows them"
+AllOption = Annotated[
+    bool, typer.Option("--all", help="A row for every metric, advisory ones too.")
+]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DeviceOption, SuiteOption
+from harness.cli.options import ALL_SHOWS, AllOption, DeviceOption, SuiteOption
 from harness.cli.progress import bars
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def parity(
     show: Annotated[
         int, typer.Option("--show", min=0, help="How many diverging answers to show.")
     ] = 3,
+    everything: AllOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Score one checkpoint behind two backends, and compare each with the other.
@@ -81,7 +82,7 @@ def parity(
                 for side in sides
             )
         found = decide(store, first, second, loaded, loaded.policy)
-    _show(found, between, show, console)
+    _show(found, between, show, console, everything=everything)
     raise typer.Exit(found.outcome.exit_code)
 
 
@@ -112,7 +113,9 @@ def _open(
     )
 
 
-def _show(found: Parity, between: tuple[str, str], show: int, console: Console) -> None:
+def _show(
+    found: Parity, between: tuple[str, str], show: int, console: Console, *, everything: bool
+) -> None:
     from rich.text import Text
 
     from harness.core.fingerprint import part_differences
@@ -125,7 +128,7 @@ def _show(found: Parity, between: tuple[str, str], show: int, console: Console) 
         console.print(Text(f"  compared: {difference}", "dim"))
     for decision, side in ((there, between[1]), (back, between[0])):
         console.print(Text(f"{side} compared with the other", "bold"))
-        console.print(verdict_view(decision.verdict))
+        console.print(verdict_view(decision.verdict, everything=everything, more=ALL_SHOWS))
     if found.compared:
         console.print(f"{found.same} of {found.compared} greedy answers are the same to the letter")
     if found.logprob_gap is not None:

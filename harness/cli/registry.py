@@ -158,7 +158,7 @@ def _confirm(
         )
     for note in found.notes:
         console.print(Text(f"decided once more, on {note}", "dim"))
-    console.print(verdict_view(found.verdict))
+    console.print(verdict_view(found.verdict, everything=True))
     if found.root is not None:
         said = found.root.verdict.headline
         console.print(Text(f"against version 1, for all promotions together: {said}"))

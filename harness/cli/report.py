@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.options import ALL_SHOWS, AllOption
+
 if TYPE_CHECKING:
     from harness.core.types import Run
     from harness.report.html import Judged, Moved
@@ -23,6 +25,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to. Default: report-RUN.html.")
     ] = None,
+    everything: AllOption = False,
 ) -> None:
     """Show a run: its metrics, its last verdict, and the samples that moved most.
 
@@ -46,7 +49,7 @@ def report(
         if not html and output is None:
             show_run(found, store, console)
             if judged is not None:
-                console.print(verdict_view(judged.verdict))
+                console.print(verdict_view(judged.verdict, everything=everything, more=ALL_SHOWS))
             return
         moved = _moved(store, found, judged) if judged is not None else []
         page = to_html(found, summarise(store, found), judged, moved)

@@ -31,29 +31,23 @@ def show_report(report: RunReport, store: Store, console: Console) -> None:
 
 def show_run(run: Run, store: Store, console: Console) -> None:
     """One run's table: each metric with its interval, and n scored of n in total."""
-    from rich.table import Table
     from rich.text import Text
 
     from harness.comparison.evidence import summarise
     from harness.report.failures import outcome_sentences
     from harness.report.judge_summary import judge_sentences
+    from harness.report.table import FittedTable
 
     lines = summarise(store, run)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("metric", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95% interval", justify="right", no_wrap=True)
-    table.add_column("scored", justify="right", no_wrap=True)
-    table.add_column("unit", style="dim")
+    table = FittedTable(("metric", "value", "95% interval", "scored", "unit"), frozenset({"unit"}))
     for line in lines:
-        table.add_row(
+        found = line.estimate
+        table.add(
             ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
-            "–" if line.estimate.value is None else f"{line.estimate.value:.4g}",
-            "–"
-            if line.estimate.low is None
-            else f"{line.estimate.low:.3g} – {line.estimate.high:.3g}",
+            "–" if found.value is None else f"{found.value:.4g}",
+            "–" if found.low is None else f"{found.low:.3g} – {found.high:.3g}",
             f"{line.counts.scored} of {line.counts.total}",
-            line.unit,
+            Text(line.unit, "dim"),
         )
     console.print(table)
     for line in lines:

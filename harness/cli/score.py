@@ -199,8 +199,9 @@ def _values(store: Store, run_id: str) -> dict[str, float | None]:
 def _show_runs(
     rows: list[dict[str, Any]], values: dict[str, dict[str, float | None]], console: Console
 ) -> None:
-    from rich.padding import Padding
     from rich.text import Text
+
+    from harness.report.table import Flowed
 
     if not rows:
         console.print("No runs yet. `ratchet score MODEL --suite FILE` makes one.")
@@ -219,7 +220,7 @@ def _show_runs(
             for name, value in values[row["run_id"]].items()
             if value is not None
         ]
-        console.print(Padding(Text(" · ".join(listed), "dim"), (0, 0, 0, 4)))
+        console.print(Flowed(listed, indent=4, style="dim"))
 
 
 def _show_missing(

@@ -101,6 +101,8 @@ def _shown(text: str, limit: int = 160) -> str:
 def _show_gate(suite: Suite, console: Console) -> None:
     from rich.text import Text
 
+    from harness.report.table import Flowed
+
     roles = suite.roles()
     names = list(roles)
     console.print()
@@ -110,7 +112,7 @@ def _show_gate(suite: Suite, console: Console) -> None:
     for role in ("required", "watched", "advisory"):
         held = [name for name in names if roles[name] == role]
         if held:
-            console.print(Text(f"  {role}: {', '.join(held)}"))
+            console.print(Flowed(held, ", ", first=f"  {role}:", indent=4))
     _show_power(suite, [name for name in names if roles[name] != "advisory"], console)
 
 
@@ -119,32 +121,43 @@ def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
     from rich.text import Text
 
     from harness.comparison.looks import schedule
+    from harness.report.table import FittedTable, Flowed
 
     last = schedule(suite.policy.looks or (1.0,))[-1]
     known, note = _calibration(suite)
     console.print(Text("\nsmallest drop that FAILs in 80% of cases:", style="bold"))
-    later, assumed = [], False
+    titles = ("  metric", "drop", "samples × answers", "margin", "")
+    table, later, assumed, above = FittedTable(titles, frozenset({""})), [], False, False
     for task, metric in suite.metrics():
         name = task.named(metric)
         if name not in gated:
             continue
+        margin = suite.policy.margin_of(name)
         if name in known:
             drop, n, responses = known[name]
         elif _like_a_share(metric):
             assumed = True
-            drop, n, responses = _visible(
-                suite, task, last, len(gated), suite.policy.margin_of(name)
-            )
+            drop, n, responses = _visible(suite, task, last, len(gated), margin)
         else:
             later.append(name)
             continue
-        margin = suite.policy.margin_of(name)
-        said = f"  {name}: {_percent(drop)} with {n} samples × {responses}"
-        if drop > margin:
-            said += f", above the margin of {margin:.1%}: smaller drops often go unseen"
-        console.print(Text(said, style="yellow" if drop > margin else ""))
+        wide = drop > margin
+        above = above or wide
+        table.add(
+            f"  {name}",
+            _percent(drop),
+            f"{n} × {responses}",
+            f"{margin:.1%}",
+            "above it" if wide else "",
+            style="yellow" if wide else "",
+        )
+    if table.rows:
+        console.print(table)
+    if above:
+        console.print(Text("  above its margin: smaller drops often go unseen", "yellow"))
     if later:
-        console.print(Text(f"  {', '.join(later)}: `ratchet calibrate` measures it", "dim"))
+        first = "  `ratchet calibrate` measures:"
+        console.print(Flowed(later, ", ", first=first, indent=4, style="dim"))
     if known:
         console.print(Text(f"  measured by calibration {note}", "dim"))
     if assumed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import WatchPolicyOption
+from harness.cli.options import ALL_SHOWS, AllOption, WatchPolicyOption
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def check(
     webhook: Annotated[
         str | None, typer.Option("--webhook", help="Told once of every FAIL.", show_default=False)
     ] = None,
+    everything: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Hold what a line serves to its policy. Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
@@ -63,7 +66,7 @@ def check(
             tripped = check_breaker(store, registry, name, rules.breaker or None, now=now)
             verdict = tripped or look(store, registry, name, rules, now=now)
             if not follow or verdict.watch_id != shown:
-                show(verdict, console, as_json=as_json)
+                show(verdict, console, as_json=as_json, everything=everything)
                 if verdict.outcome == "fail":
                     respond(
                         verdict, registry, store, console, act=act, webhook=webhook, as_json=as_json
@@ -74,7 +77,9 @@ def check(
             time.sleep(every)
 
 
-def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
+def status(
+    line: LineArgument = None, everything: AllOption = False, as_json: JsonOption = False
+) -> None:
     """The last verdict on what each line serves, without a new look."""
     from harness.cli.session import open_workspace
     from harness.watch.monitor.look import latest
@@ -92,7 +97,7 @@ def status(line: LineArgument = None, as_json: JsonOption = False) -> None:
             if verdict is None:
                 _say_unseen(name, console, as_json=as_json)
                 continue
-            show(verdict, console, as_json=as_json)
+            show(verdict, console, as_json=as_json, everything=everything)
             if promoted is not None and promoted.digest != verdict.model_digest and not as_json:
                 console.print(f"{name} serves {promoted.digest[:12]} by now: look again")
 
@@ -104,16 +109,17 @@ def policy(
 ) -> None:
     """What a policy asks of each signal, defaults written out. Exit 3 where it can't be read."""
     from rich.console import Console
-    from rich.table import Table
 
+    from harness.report.table import FittedTable
     from harness.watch.monitor.policy import load_policy
     from harness.watch.monitor.signals import BY_NAME
 
     rules = load_policy(file)
-    table = Table("signal", "tier", "better", "margin", "floor", "role", "share", "reference")
+    titles = ("signal", "tier", "better", "margin", "floor", "role", "share", "reference")
+    table = FittedTable(titles, frozenset({"tier", "better", "role", "reference"}))
     for name in rules.watched():
         signal = BY_NAME[name]
-        table.add_row(
+        table.add(
             name,
             signal.tier,
             signal.direction,
@@ -131,7 +137,9 @@ def policy(
     )
 
 
-def show(verdict: WatchVerdict, console: Console, *, as_json: bool = False) -> None:
+def show(
+    verdict: WatchVerdict, console: Console, *, as_json: bool = False, everything: bool = False
+) -> None:
     """Print a verdict for people, or as one line of JSON."""
     if as_json:
         import json
@@ -142,7 +150,7 @@ def show(verdict: WatchVerdict, console: Console, *, as_json: bool = False) -> N
         console.file.flush()
         return
     _headline(verdict, console)
-    _table(verdict, console)
+    _table(verdict, console, everything=everything)
 
 
 def _say_unseen(line: str, console: Console, *, as_json: bool) -> None:
@@ -189,56 +197,65 @@ def _in_words(verdict: WatchVerdict) -> str:
     return f"nothing failed; not shown yet: {', '.join(open_) or 'anything'}"
 
 
-def _table(verdict: WatchVerdict, console: Console) -> None:
-    from rich.table import Table
+def _table(verdict: WatchVerdict, console: Console, *, everything: bool) -> None:
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("", "signal", "value", "95%, at any time", "fails", "passes", "n", "why"):
-        table.add_column(name, justify="right" if name == "n" else "left")
+    from harness.report.table import FittedTable, Flowed
+
+    seen = [signal for signal in verdict.signals if _worth_showing(signal)]
+    some_required = any(signal.required for signal in seen)
+    shown = [s for s in seen if s.required or everything or not some_required]
+    titles = ("signal", "value", "95%, at any time", "fails", "passes", "n", "")
+    table = FittedTable(titles, frozenset({""}))
     for tier in ("service", "business", "quality"):
-        rows = [s for s in verdict.signals if s.tier == tier and _worth_showing(s)]
-        for at, signal in enumerate(rows):
-            table.add_row(Text(tier if at == 0 else "", style="dim"), *_cells(signal))
-    if table.row_count:
+        rows = [signal for signal in shown if signal.tier == tier]
+        if rows:
+            table.say(tier)
+        for signal in sorted(rows, key=lambda signal: not signal.required):
+            style = _STYLES[signal.outcome] if signal.required else "dim"
+            word = signal.outcome if signal.required else f"({signal.outcome})"
+            table.add(f"  {signal.signal}", *_cells(signal), Text(word, style))
+    if shown:
         console.print(table)
+    for signal in shown:
+        if signal.outcome != "pass":
+            style = _STYLES[signal.outcome] if signal.required else "dim"
+            console.print(Text(f"{signal.signal}: {signal.reason}", style))
+    if len(shown) < len(seen):
+        folded = [signal for signal in seen if signal not in shown]
+        console.print(Text(f"{_folded(folded)}; {ALL_SHOWS}", "dim"))
     silent = [s.signal for s in verdict.signals if not _worth_showing(s)]
     if silent:
-        console.print(f"not measured: {', '.join(silent)}", style="dim", highlight=False)
+        console.print(Flowed(silent, ", ", first="not measured:", indent=2, style="dim"))
+
+
+def _folded(signals: Sequence[SignalVerdict]) -> str:
+    """`3 advisory signals: 1 fail, 2 pass`."""
+    counts = Counter[str](signal.outcome for signal in signals)
+    said = ", ".join(f"{counts[word]} {word}" for word in _STYLES if counts[word])
+    return f"{len(signals)} advisory signal{'s' if len(signals) != 1 else ''}: {said}"
 
 
 def _worth_showing(signal: SignalVerdict) -> bool:
     return signal.n > 0 or signal.outcome != "inconclusive" or signal.required
 
 
-def _cells(signal: SignalVerdict) -> list[Any]:
-    from rich.text import Text
-
+def _cells(signal: SignalVerdict) -> list[str]:
     sign = ("<", "≥") if signal.direction == "higher" else (">", "≤")
-    name = Text(signal.signal)
-    if not signal.required:
-        name.append(" (advisory)", style="dim")
-    style = _STYLES[signal.outcome] if signal.required else "dim"
     return [
-        name,
         _number(signal.value),
         f"{_number(signal.low)} … {_number(signal.high)}" if signal.low is not None else "",
         f"{sign[0]} {_number(signal.reference)}" if signal.reference is not None else "",
         f"{sign[1]} {_number(signal.pass_limit)}" if signal.pass_limit is not None else "",
         f"{signal.n:,}",
-        Text(signal.outcome if signal.outcome == "pass" else _why(signal), style=style),
     ]
-
-
-def _why(signal: SignalVerdict) -> str:
-    return f"{signal.outcome}: {signal.reason}"
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value >= 0.1 else f"{value:.4f}"
 
 
-_STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+_STYLES = {"fail": "red", "pass": "green", "inconclusive": "yellow"}
 
 
 def _iso(value: Any) -> str:

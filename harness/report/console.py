@@ -1,18 +1,18 @@
-"""A verdict at the terminal: one table and the sentences under it, from 80 columns up."""
+"""A verdict at the terminal: one table, one sentence under it. Reads well from 60 columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.format import number
 from harness.core.types import VerdictOutcome
 from harness.gate.explain import allowed_of, change_of, interval_of, sentences
 from harness.gate.verdict import MetricVerdict, Verdict
+from harness.report.reading_order import folded_sentence, folds, in_order
+from harness.report.table import FittedTable
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = ["STYLES", "moved_table", "verdict_table", "verdict_view"]
 
@@ -22,18 +22,12 @@ STYLES = {
     VerdictOutcome.INCONCLUSIVE: "yellow",
     VerdictOutcome.INCOMPARABLE: "magenta",
 }
-WIDE = 90
-ROLES = ("required", "watched", "advisory")
-
-
-@dataclass(frozen=True, slots=True)
-class _VerdictTable:
-    """Knows its width only when it is drawn: long names are broken where there is no room."""
-
-    verdict: Verdict
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _table(self.verdict, long_name=20 if options.max_width >= WIDE else 12)
+ROLES = {
+    "required": ("bold", ""),
+    "watched": ("", "watched: must not fail, may stay open"),
+    "advisory": ("dim", "advisory: decide nothing"),
+}
+"""The style of each role's rows, and what a line above them says."""
 
 
 def asked(generated: int, read: int) -> str:
@@ -42,47 +36,55 @@ def asked(generated: int, read: int) -> str:
     return ", ".join([*parts, f"{read} texts read"] if read else parts)
 
 
-def verdict_table(verdict: Verdict) -> RenderableType:
+def verdict_table(verdict: Verdict, *, everything: bool = False, more: str = "") -> RenderableType:
     """Metric, anchor, candidate, change with interval, margin, verdict: required ones first.
 
     Change, interval and margin of a row share one unit: percent of the anchor where that means
-    something, else the metric's own. Required metrics are bold; advisory ones are dim, with
-    their verdict in brackets, because it decides nothing.
+    something, else the metric's own. Advisory metrics fold into one line, unless `everything` is
+    asked; their verdict stands in brackets, because it decides nothing. `more` says, at the end of
+    that line, how a reader sees them: `--all shows them`.
     """
-    return _VerdictTable(verdict)
-
-
-def _table(verdict: Verdict, long_name: int) -> Table:
+    from rich.console import Group
     from rich.text import Text
 
-    table = _bare_table()
-    table.add_column("metric", overflow="fold", min_width=12)
-    table.add_column("anchor", justify="right", no_wrap=True)
-    table.add_column("candidate", justify="right", no_wrap=True)
-    table.add_column(f"change [{verdict.level:.0%}]", justify="left", no_wrap=True)
-    table.add_column("margin", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for role in ROLES:
-        for row in (row for row in verdict.rows if row.role == role):
-            base = {"required": "bold", "watched": "", "advisory": "dim"}[role]
-            table.add_row(
-                Text(_folded(row, long_name), style=base),
-                Text(number(row.measured.anchor), style=base),
-                Text(number(row.measured.candidate), style=base),
-                Text(_change(row), style=base),
-                Text(allowed_of(row), style=base),
-                Text(_word(row), style=_style(row)),
-            )
-        table.add_section()
-    return table
+    rows = in_order(verdict)
+    folded = [] if everything else [row for row in rows if folds(row, verdict)]
+    level = f"[{verdict.level:.0%}]"
+    titles = ("metric", "anchor", "candidate", "change", level, "margin", "verdict")
+    table = FittedTable(titles, left=frozenset({"verdict"}), ruled=True)
+    role = "required"
+    for row in (row for row in rows if row not in folded):
+        style, said = ROLES[row.role]
+        if row.role != role:
+            table.say(said)
+        role = row.role
+        table.add(
+            row.name,
+            number(row.measured.anchor),
+            number(row.measured.candidate),
+            change_of(row),
+            interval_of(row),
+            allowed_of(row),
+            Text(_word(row), style=_style(row)),
+            style=style,
+        )
+    if not folded:
+        return table
+    said = "; ".join(part for part in (folded_sentence(folded), more) if part)
+    return Group(table, Text(said, "dim"))
 
 
-def verdict_view(verdict: Verdict, *, samples: int = 0) -> RenderableType:
+def verdict_view(
+    verdict: Verdict, *, samples: int = 0, everything: bool = False, more: str = ""
+) -> RenderableType:
     """The table, the sentence under it and, where asked for, the samples that moved most."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [verdict_table(verdict), Text("")]
+    parts: list[RenderableType] = [
+        verdict_table(verdict, everything=everything, more=more),
+        Text(""),
+    ]
     parts.append(Text(verdict.headline, style=STYLES[verdict.outcome]))
     parts.extend(Text(sentence) for sentence in sentences(verdict)[1:])
     if samples:
@@ -90,22 +92,14 @@ def verdict_view(verdict: Verdict, *, samples: int = 0) -> RenderableType:
     return Group(*parts)
 
 
-def moved_table(row: MetricVerdict, limit: int = 10) -> Table:
+def moved_table(row: MetricVerdict, limit: int = 10) -> FittedTable:
     """The samples of one metric that moved most, the largest change first."""
     from rich.text import Text
 
-    table = _bare_table()
-    table.add_column(f"{row.name}: moved most", overflow="fold")
-    for name in ("anchor", "candidate", "z"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = FittedTable(("sample", "anchor", "candidate", "z"))
     for moved in row.measured.moved[:limit]:
-        style = "red" if moved.z > 0 else "green"
-        table.add_row(
-            Text(moved.id),
-            number(moved.anchor),
-            number(moved.candidate),
-            Text(number(moved.z, signed=True), style=style),
-        )
+        z = Text(number(moved.z, signed=True), "red" if moved.z > 0 else "green")
+        table.add(moved.id, number(moved.anchor), number(moved.candidate), z)
     return table
 
 
@@ -115,27 +109,11 @@ def _moved_of(verdict: Verdict, samples: int) -> list[RenderableType]:
     rows = [r for r in verdict.failing() if r.measured.moved] or [
         r for r in verdict.rows if r.required and r.measured.moved
     ]
-    return [part for row in rows for part in (Text(""), moved_table(row, samples))]
-
-
-def _bare_table() -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-
-
-def _folded(row: MetricVerdict, long_name: int) -> str:
-    """The row's name, broken where a reader would break it once it is long."""
-    label = f"{row.metric}[{row.slice}]" if row.slice is not None else row.metric
-    task, slash, metric = label.partition("/")
-    if len(label) > long_name and slash:
-        label = f"{task}/\n  {metric}"
-    return f"{label}\n  {row.allowed.requirement}" if row.allowed.requirement else label
-
-
-def _change(row: MetricVerdict) -> str:
-    return " ".join(part for part in (change_of(row), interval_of(row)) if part)
+    return [
+        part
+        for row in rows
+        for part in (Text(f"\n{row.name}: moved most"), moved_table(row, samples))
+    ]
 
 
 def _word(row: MetricVerdict) -> str:

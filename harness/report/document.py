@@ -8,13 +8,22 @@ from typing import Any, get_args
 from harness.core.types import VerdictOutcome
 from harness.gate.policy import Role
 from harness.gate.verdict import SCHEMA_VERSION, Arm, Verdict
+from harness.report.reading_order import folds, in_order
 
 Schema = dict[str, Any]
 
 
 def to_json(verdict: Verdict, *, indent: int | None = 2) -> str:
-    """UTF-8 text in the published form. Never NaN or Infinity."""
-    return json.dumps(verdict.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
+    """UTF-8 text in the published form, with the order in which to read the rows.
+
+    Never NaN or Infinity.
+    """
+    out = verdict.to_dict()
+    places = {id(row): place for place, row in enumerate(in_order(verdict), 1)}
+    for row, plain in zip(verdict.rows, out["rows"], strict=True):
+        plain["order"] = places[id(row)]
+        plain["folded"] = folds(row, verdict)
+    return json.dumps(out, ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def from_json(text: str) -> Verdict:
@@ -99,6 +108,11 @@ def _row() -> Schema:
             "false_alarm": _maybe(_number("how often the bare rule fails an unchanged model")),
             "reason": {"type": "string"},
             "moved": {"type": "array", "maxItems": 10, "items": _moved()},
+            "order": _number("place among the rows as people read them, from 1", "integer"),
+            "folded": {
+                "type": "boolean",
+                "description": "advisory: the terminal folds these rows into one line",
+            },
         },
     }
 
