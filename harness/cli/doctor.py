@@ -20,6 +20,7 @@ def doctor(
     from dataclasses import asdict
 
     from rich.console import Console
+    from rich.padding import Padding
     from rich.text import Text
 
     from harness.cli.machine import examine
@@ -36,8 +37,13 @@ def doctor(
             group = finding.group
             console.print(Text(group, "bold"))
         sign, style = SIGNS[finding.state]
-        said = f"  {finding.said}" if finding.said else ""
-        console.print(Text.assemble((f"  {sign} ", style), finding.name, (said, "dim")))
+        line = Text.assemble((f"  {sign} ", style), finding.name)
+        said = Text(finding.said, "dim")
+        if line.cell_len + 2 + said.cell_len <= console.width:
+            console.print(line.append("  ").append(said) if finding.said else line)
+        else:
+            console.print(line)
+            console.print(Padding(said, (0, 0, 0, 6), expand=False), soft_wrap=False)
         if finding.hint:
             console.print(Text(f"      {finding.hint}"))
     if not as_json:

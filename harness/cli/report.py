@@ -49,6 +49,7 @@ def report(
         if not html and output is None:
             show_run(found, store, console)
             if judged is not None:
+                console.print()
                 console.print(verdict_view(judged.verdict, everything=everything, more=ALL_SHOWS))
             return
         moved = _moved(store, found, judged) if judged is not None else []

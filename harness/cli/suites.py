@@ -161,10 +161,8 @@ def _show_power(suite: Suite, gated: list[str], console: Console) -> None:
     if known:
         console.print(Text(f"  measured by calibration {note}", "dim"))
     if assumed:
-        said = (
-            "before scoring, taken as right or wrong and 70% right; sampled anchors with 16 answers"
-        )
-        console.print(Text(f"  {said}", style="dim"))
+        console.print(Text("  before scoring, taken as right or wrong and 70% right;", "dim"))
+        console.print(Text("  sampled anchors with 16 answers", "dim"))
 
 
 def _calibration(suite: Suite) -> tuple[dict[str, tuple[float, int, int]], str]:

@@ -109,7 +109,7 @@ def ramp(
             return
         stepped = ramps.advance(store, registry, line, rules, act=act, webhook=webhook)
         if stepped.verdict is not None:
-            show(stepped.verdict, console)
+            show(stepped.verdict, console, everything=True)
         say(stepped.action, console)
         raise typer.Exit(stepped.verdict.exit_code if stepped.verdict is not None else 2)
 
@@ -129,7 +129,7 @@ def _standing(store: Store, console: Console, line: str, policy: WatchPolicy) ->
         )
     _say_split(console, split)
     verdict = look(store, split, policy, now=datetime.now(UTC))
-    show(verdict, console)
+    show(verdict, console, everything=True)
     detail = verdict.detail
     console.print(
         f"{detail['candidate']:,} conversations in the candidate's arm, {detail['blessed']:,} in "

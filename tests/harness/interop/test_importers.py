@@ -108,7 +108,10 @@ def test_two_folders_of_lm_evals_are_gated(home: Workspace, ratchet: Ratchet) ->
         "  word_perplexity: {advisory: true}\n  byte_perplexity: {advisory: true}\n",
         encoding="utf-8",
     )
-    code, said = ratchet("gate", second, "--against", first, "--policy", "policy.yaml")
+    words = ("gate", second, "--against", first, "--policy", "policy.yaml")
+    code, said = ratchet(*words)
+    assert (code, "2 advisory metrics: worse; --all shows them" in said) == (2, True)
+    code, said = ratchet(*words, "--all")
     assert (code, "(fail)" in said) == (2, True)
 
 
