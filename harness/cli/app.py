@@ -11,19 +11,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from harness.core.errors import UnfinishedError, UserError
+from harness.core.plugins import PluginTable
 from harness.core.quiet import TALKATIVE
 from harness.core.workspace import HOME_VARIABLE, Workspace
 
-VERBS = "ratchet.verbs"
-
+VERBS = PluginTable("ratchet.verbs", "verb", {})
+"""Each room registers its own, as an installed package does: a function, or a `typer.Typer`."""
 
 INCONCLUSIVE, BAD_INPUT, CRASH, INTERRUPTED = 2, 3, 4, 130
 
@@ -39,18 +39,19 @@ Exit codes: 0 pass, 1 fail, 2 inconclusive, 3 incomparable or bad input, 4 a cra
 class Verbs(TyperGroup):
     """A group whose commands are entry points, each loaded only when it is called."""
 
-    @staticmethod
-    def _found() -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=VERBS)}
-
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(self._found())
+        return VERBS.names()
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        from harness.cli.verb_help import help_of
+
+        lines = {p.name: TyperCommand(p.name, help=help_of(p)) for p in VERBS.added}
+        TyperGroup(commands=dict(lines)).format_commands(ctx, formatter)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        point = self._found().get(cmd_name)
-        if point is None:
+        if cmd_name not in VERBS:
             return None
-        verb = point.load()
+        verb = VERBS.load(cmd_name)
         if isinstance(verb, typer.Typer):
             return typer.main.get_command(verb)
         app = typer.Typer(add_completion=False)
@@ -63,12 +64,23 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"ratchet {version('ratchet-eval')}")  # noqa: T201
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     home: str = typer.Option(
         None, "--home", envvar=HOME_VARIABLE, help="The workspace folder. Default: ./.ratchet"
     ),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", is_eager=True, callback=_show_version
+    ),
 ) -> None:
     """`main` has read these already; they stand here so that --help shows them."""
 

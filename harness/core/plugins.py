@@ -28,10 +28,15 @@ class PluginTable:
     built_in: Mapping[str, str]
     also: str = ""
 
+    @property
+    def added(self) -> tuple[EntryPoint, ...]:
+        """What installed packages register, sorted by name."""
+        return added_by_packages(self.group)
+
     def names(self) -> list[str]:
         """Every name: those that ship in their order, then those of packages, sorted."""
-        added = {point.name for point in added_by_packages(self.group)}
-        return [*self.built_in, *sorted(added - self.built_in.keys())]
+        added = dict.fromkeys(point.name for point in self.added)
+        return [*self.built_in, *(name for name in added if name not in self.built_in)]
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()
@@ -42,7 +47,7 @@ class PluginTable:
         Raises UserError for a name that is not there, for one that two packages claim or that a
         package takes from Ratchet, and for a package's that can't be imported.
         """
-        points = [point for point in added_by_packages(self.group) if point.name == name]
+        points = [point for point in self.added if point.name == name]
         if name in self.built_in and not points:
             return imported(self.built_in[name])
         if not points:
@@ -77,8 +82,8 @@ def imported(target: str) -> Any:
 
 @cache
 def added_by_packages(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group. Read once: each time all installed packages are looked at."""
-    return tuple(entry_points(group=group))
+    """The entry points of a group by name. Read once: all installed packages are looked at."""
+    return tuple(sorted(entry_points(group=group), key=lambda point: point.name))
 
 
 def package_of(point: EntryPoint) -> str:

@@ -1,4 +1,4 @@
-"""A package adds a metric, a backend and an importer, and `ratchet` uses them."""
+"""A package adds a metric, a backend, an importer and a verb, and `ratchet` uses them."""
 
 from __future__ import annotations
 
@@ -141,3 +141,35 @@ def test_a_run_comes_in_by_the_packages_importer(acme: Path) -> None:
     )
     (acme.parent / "torn.jsonl").write_text(json.dumps({"id": 1})[:-1], encoding="utf-8")
     assert ratchet_with(acme, "import", "lines", "torn.jsonl").returncode == 3
+
+
+VERB = '''
+"""A verb of a package."""
+
+import nothing_that_is_there
+
+
+def hello(who: str = "you") -> None:
+    """Greet somebody."""
+'''
+
+
+def test_a_packages_verb_is_listed_unread_and_named_where_it_fails(tmp_path: Path) -> None:
+    verbs = {"ratchet.verbs": {"hello": "acme_verb:hello", "wave": "acme_hands:wave"}}
+    wave = 'def wave(times: int = 1) -> None:\n    """Wave a hand."""\n    print("o/" * times)\n'
+    modules = {"acme_verb.py": VERB, "acme_hands.py": wave}
+    acme = write_package(tmp_path / "site", "acme", modules, verbs)
+    listed = ratchet_with(acme, "--help").stdout
+    assert "Greet somebody." in listed
+    assert "Wave a hand." in listed
+    assert ratchet_with(acme, "wave", "--times", "2").stdout == "o/o/\n"
+    torn = ratchet_with(acme, "hello")
+    assert torn.returncode == 3
+    assert "the verb 'hello' of the package acme can't be loaded" in torn.stderr
+
+
+def test_no_package_takes_the_place_of_a_verb(tmp_path: Path) -> None:
+    acme = write_package(tmp_path / "site", "acme", {}, {"ratchet.verbs": {"gate": "acme:gate"}})
+    done = ratchet_with(acme, "gate", "run:1", "--against", "run:2")
+    assert done.returncode == 3
+    assert "the verb 'gate' is claimed by" in done.stderr

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import typer
 
-from harness.cli.app import main
+from harness.cli.app import VERBS, main
+from harness.cli.verb_help import help_of
 from tests.harness.suite_builders import suite_yaml
 
 HEAVY = ("torch", "transformers", "trl", "peft", "streamlit", "pandas", "duckdb", "scipy", "numpy")
@@ -28,16 +32,37 @@ def tiny_suite(folder: Path) -> Path:
     return suite_yaml(folder, gate={"metrics": {"read/perplexity": {"required": True}}})
 
 
-def test_help_lists_the_verbs_without_loading_anything_heavy() -> None:
+def loaded_by(*calls: list[str]) -> tuple[str, set[str]]:
+    """What `ratchet` prints when it is called so, one call after another, and what it imports."""
     code = (
-        "import sys; from harness.cli.app import main; code = main(['--help']); "
-        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr); sys.exit(code)"
+        "import sys; from harness.cli.app import main; "
+        f"codes = [main(words) for words in {list(calls)!r}]; assert codes == [0] * len(codes); "
+        "print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert done.stderr.strip() == "[]"
+    assert done.returncode == 0, done.stderr
+    return done.stdout, set(done.stderr.split())
+
+
+def test_help_lists_the_verbs_and_imports_none() -> None:
+    said, loaded = loaded_by(["--help"])
+    assert loaded.isdisjoint(HEAVY)
+    assert {point.module for point in VERBS.added}.isdisjoint(loaded)
     for verb in ("score", "gate", "rescore", "runs", "suites", "train", "promote", "rollback"):
-        assert f"  {verb} " in done.stdout
+        assert f"  {verb} " in said
+
+
+@pytest.mark.parametrize("point", VERBS.added, ids=lambda point: point.name)
+def test_the_line_of_help_is_what_the_verb_says_itself(point: EntryPoint) -> None:
+    verb = point.load()
+    told = verb.info.help if isinstance(verb, typer.Typer) else inspect.getdoc(verb)
+    assert help_of(point) == told
+
+
+def test_the_help_of_no_verb_loads_anything_heavy() -> None:
+    said, loaded = loaded_by(["--version"], *([name, "--help"] for name in VERBS.names()))
+    assert said.startswith("ratchet ")
+    assert loaded.isdisjoint(HEAVY)
 
 
 @pytest.mark.parametrize(
