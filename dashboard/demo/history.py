@@ -19,7 +19,7 @@ from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.types import Fingerprint, Run
 from harness.core.workspace import Workspace
-from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.plan import Extent, Scoring
 from harness.evaluation.runner import protocol_of
 from harness.evaluation.score import score_responses
 from harness.gate.calibration import calibrate
@@ -204,7 +204,8 @@ class _History:
         runs.save_run(self.store, run, draw=draw, suite_path=str(self.suite.path.resolve()))
         for task in self.suite.tasks:
             runs.save_samples(self.store, task.digest, task.samples)
-        wanted = list(plan_answers(candidate, self.suite, 0, None, draw, Extent(reserve=1.0)))
+        scoring = Scoring(candidate, self.suite, draw=draw, extent=Extent(reserve=1.0))
+        wanted = list(scoring.answers())
         said = {answer.key: answer for answer in answers(wanted, dials, f"{name}|{draw}")}
         runs.save_responses(self.store, said.values(), model_digest=digest)
         runs.link_responses(self.store, run.id, said.values())

@@ -23,6 +23,7 @@ __all__ = ["rescore", "runs", "score"]
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.evaluation.plan import Scoring
     from harness.store.store import Store
 
 
@@ -61,7 +62,7 @@ def score(
     from rich.console import Console
 
     from harness.core.workspace import Workspace
-    from harness.evaluation.plan import Extent
+    from harness.evaluation.plan import Extent, Scoring
     from harness.evaluation.runner import score as score_model
     from harness.store.store import Store
     from harness.suite.load import load_suite
@@ -89,7 +90,8 @@ def score(
         )
         extent = Extent(responses, 1.0 if reserve else 0.0)
         if dry_run:
-            _show_missing(candidate, loaded, store, seed, limit, draw, extent, console)
+            scoring = Scoring(candidate, loaded, seed, limit, draw, extent)
+            _show_missing(scoring, store, console)
             return
         with bars(console) as progress:
             report = score_model(
@@ -223,25 +225,13 @@ def _show_runs(
         console.print(Flowed(listed, indent=4, style="dim"))
 
 
-def _show_missing(
-    candidate: Any,
-    suite: Any,
-    store: Store,
-    seed: int,
-    limit: int | None,
-    draw: int,
-    extent: Any,
-    console: Console,
-) -> None:
+def _show_missing(scoring: Scoring, store: Store, console: Console) -> None:
     from harness.evaluation.cost import cost_of
     from harness.evaluation.runner import missing_answers
 
-    counts = missing_answers(
-        candidate, suite, store, seed=seed, limit=limit, draw=draw, extent=extent
-    )
-    for (task, kind), (missing, total, tokens) in counts.items():
+    for (task, kind), (missing, total, tokens) in missing_answers(scoring, store).items():
         what = f"at most {tokens} new tokens" if kind == "generation" else "log-probabilities only"
         console.print(f"  {task}: {missing} of {total} answers ({kind}) to make; {what}")
-    cost = cost_of(candidate, suite, store, seed=seed, limit=limit, draw=draw, extent=extent)
+    cost = cost_of(scoring, store)
     for sentence in cost.sentences if cost is not None else ():
         console.print(f"  {sentence}", highlight=False)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.backends.base import Candidate
 from harness.backends.openai.backend import OpenAIBackend
 from harness.backends.openai.rate_limit import Budget, Prices
 from harness.evaluation.generate import generation_requests, grouped, likelihood_requests, require
-from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.plan import Scoring
 from harness.store import runs
 from harness.store.store import Store
-from harness.suite.suite import Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +43,23 @@ class Cost:
         return said
 
 
-def cost_of(
-    candidate: Candidate,
-    suite: Suite,
-    store: Store,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    draw: int = 0,
-    extent: Extent = Extent(),
-) -> Cost | None:
-    """What `score` with the same words would cost at most, each request answered at once.
+def cost_of(scoring: Scoring, store: Store) -> Cost | None:
+    """What `score` of the same would cost at most, each request answered at once.
 
     None where the model is not behind a server. Nothing is sent. Raises UserError for answers that
     the server can't give.
     """
-    if candidate.subject.get("backend") != "openai":
+    if scoring.candidate.subject.get("backend") != "openai":
         return None
-    backend = candidate.open()
+    backend = scoring.candidate.open()
     assert isinstance(backend, OpenAIBackend)
-    wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
+    wanted = list(scoring.answers())
     known = runs.cached_responses(store, [want.key for want in wanted])
     read = written = 0
     for (_, kind), group in grouped(want for want in wanted if want.key not in known).items():
         require(backend, kind)
         requests = (
-            generation_requests(backend, group, seed)
+            generation_requests(backend, group, scoring.seed)
             if kind == "generation"
             else [part for parts in likelihood_requests(backend, group).values() for part in parts]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from harness.backends.base import Candidate
 from harness.core.digests import digest_of
@@ -59,32 +60,45 @@ def samples_in(
     return (*limited(first, limit, seed), *reserve[:taken])
 
 
-def plan_answers(
-    candidate: Candidate,
-    suite: Suite,
-    seed: int,
-    limit: int | None,
-    draw: int,
-    extent: Extent,
-) -> Iterator[Wanted]:
-    """Every answer that the run needs, in a fixed order."""
-    for task in suite.tasks:
-        settings = task.protocol["generate"]
-        for kind in task.kinds:
-            sampled = kind == "generation" and task.settings.temperature > 0
-            count = task.responses * (extent.of(suite, task).responses if sampled else 1)
-            for sample in samples_in(suite, task, limit, seed, extent):
-                asked = {
-                    "generation": [list(sample.prompt), settings],
-                    "reference": [list(sample.prompt), sample.references],
-                    "text": [sample.text],
-                }[kind]
-                base = [candidate.digest, dict(candidate.subject), task.name, kind, asked]
-                for index in range(count if kind != "reference" else len(sample.references)):
-                    # A greedy answer has no randomness, so neither seed nor draw changes it.
-                    chance = [sample.id, seed, index, draw] if sampled else [sample.id, index]
-                    key = digest_of([base, chance])
-                    yield Wanted(key, task, sample, kind, index, draw if sampled else 0)
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """One model on one suite, and everything else that decides which answers a run needs.
+
+    `seed` and `limit` choose the samples, `draw` names fresh answers to the same ones, and
+    `extent` says how much evidence.
+    """
+
+    candidate: Candidate
+    suite: Suite
+    seed: int = 0
+    limit: int | None = None
+    draw: int = 0
+    extent: Extent = Extent()
+
+    def answers(self) -> Iterator[Wanted]:
+        """Every answer that the run needs, in a fixed order."""
+        for task in self.suite.tasks:
+            extent = self.extent.of(self.suite, task)
+            for kind in task.kinds:
+                sampled = kind == "generation" and task.settings.temperature > 0
+                count = task.responses * (extent.responses if sampled else 1)
+                for sample in samples_in(self.suite, task, self.limit, self.seed, self.extent):
+                    base = self._asked(task, sample, kind)
+                    for index in range(count if kind != "reference" else len(sample.references)):
+                        # A greedy answer has no randomness: neither seed nor draw changes it.
+                        chance = [self.seed, index, self.draw] if sampled else [index]
+                        key = digest_of([base, [sample.id, *chance]])
+                        draw = self.draw if sampled else 0
+                        yield Wanted(key, task, sample, kind, index, draw)
+
+    def _asked(self, task: Task, sample: Sample, kind: ResponseKind) -> list[Any]:
+        """Who is asked, and what: all that an answer depends on but chance."""
+        asked = {
+            "generation": [list(sample.prompt), task.protocol["generate"]],
+            "reference": [list(sample.prompt), sample.references],
+            "text": [sample.text],
+        }[kind]
+        return [self.candidate.digest, dict(self.candidate.subject), task.name, kind, asked]
 
 
 def seed_of(seed: int, task: str, sample_id: str, index: int, draw: int) -> int:

@@ -17,7 +17,7 @@ from harness.core.fingerprint import provenance
 from harness.core.protocol import SAMPLING
 from harness.core.types import Fingerprint, Response, ResponseKind, Run
 from harness.evaluation.generate import Progress, generate, silent
-from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.plan import Extent, Scoring
 from harness.evaluation.score import score_responses
 from harness.store import runs
 from harness.store.store import Store
@@ -69,9 +69,10 @@ def score(
     same run, a larger `extent` extends it, and an interrupted one goes on where it was.
     """
     began = time.monotonic()
-    run = _announce(candidate, suite, store, seed, limit, draw, training_id, step)
+    scoring = Scoring(candidate, suite, seed, limit, draw, extent)
+    run = _announce(scoring, store, training_id, step)
     try:
-        wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
+        wanted = list(scoring.answers())
         responses, asked = generate(candidate, wanted, store, seed, progress)
         runs.link_responses(store, run.id, responses.values())
         scored = score_responses(run, suite, wanted, responses, store, draw, progress)
@@ -116,17 +117,14 @@ def rescore(
         )
 
     candidate = Candidate(run.model, run.model_digest, run.fingerprint.subject, closed)
-    again = _announce(candidate, suite, store, run.seed, run.limit, draw, run.training_id, run.step)
     responses = {response.key: response for response in runs.run_responses(store, run.id)}
     everything = Extent(
         responses=max((1, *(_factor(suite, response) for response in responses.values()))),
         reserve=1.0,
     )
-    wanted = [
-        want
-        for want in plan_answers(candidate, suite, run.seed, run.limit, draw, everything)
-        if want.key in responses
-    ]
+    scoring = Scoring(candidate, suite, run.seed, run.limit, draw, everything)
+    again = _announce(scoring, store, run.training_id, run.step)
+    wanted = [want for want in scoring.answers() if want.key in responses]
     if not wanted:
         raise UserError(
             f"none of run {run.id}'s answers belong to this suite",
@@ -143,19 +141,12 @@ def rescore(
 
 
 def missing_answers(
-    candidate: Candidate,
-    suite: Suite,
-    store: Store,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    draw: int = 0,
-    extent: Extent = Extent(),
+    scoring: Scoring, store: Store
 ) -> dict[tuple[str, ResponseKind], tuple[int, int, int]]:
-    """What a call to `score` would ask for: (task, kind) -> missing, of how many, and at most
+    """What `score` of the same would ask for: (task, kind) -> missing, of how many, and at most
     how many new tokens.
     """
-    wanted = list(plan_answers(candidate, suite, seed, limit, draw, extent))
+    wanted = list(scoring.answers())
     known = runs.cached_responses(store, [want.key for want in wanted])
     counts: dict[tuple[str, ResponseKind], tuple[int, int, int]] = {}
     for want in wanted:
@@ -177,18 +168,10 @@ def protocol_of(suite: Suite, seed: int, limit: int | None) -> dict[str, Any]:
     return {**suite.protocol, SAMPLING: {"limit": limit, "seed": seed if limit else None}}
 
 
-def _announce(
-    candidate: Candidate,
-    suite: Suite,
-    store: Store,
-    seed: int,
-    limit: int | None,
-    draw: int,
-    training_id: str | None,
-    step: int | None,
-) -> Run:
-    protocol = protocol_of(suite, seed, limit)
-    decides = [candidate.digest, dict(candidate.subject), protocol, seed, draw]
+def _announce(scoring: Scoring, store: Store, training_id: str | None, step: int | None) -> Run:
+    candidate, suite = scoring.candidate, scoring.suite
+    protocol = protocol_of(suite, scoring.seed, scoring.limit)
+    decides = [candidate.digest, dict(candidate.subject), protocol, scoring.seed, scoring.draw]
     run = Run(
         id=digest_of(decides),
         model=candidate.name,
@@ -197,12 +180,12 @@ def _announce(
         suite_digest=suite.digest,
         fingerprint=Fingerprint(protocol, dict(candidate.subject), provenance()),
         started_at=runs.now(),
-        seed=seed,
-        limit=limit,
+        seed=scoring.seed,
+        limit=scoring.limit,
         training_id=training_id,
         step=step,
     )
-    runs.save_run(store, run, draw=draw, suite_path=str(suite.path.resolve()))
+    runs.save_run(store, run, draw=scoring.draw, suite_path=str(suite.path.resolve()))
     for task in suite.tasks:
         runs.save_samples(store, task.digest, task.samples)
     return run

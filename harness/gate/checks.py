@@ -66,19 +66,18 @@ def all_checks(
     metrics = list(dict.fromkeys([*anchor, *fresh, *named]))
     for metric, role in policy.roles(metrics, timings(anchor, candidate)).items():
         ours, theirs = anchor.get(metric), candidate.get(metric)
-        waiver = _waiver(policy.of(metric), today)
+        check = Check(metric, role, theirs, waiver=_waiver(policy.of(metric), today))
         if theirs is None:
             whose = "candidate" if ours is not None else "anchor and the candidate"
-            problem = f"the {whose} doesn't have this metric"
-            yield Check(metric, role, ours, problem=problem, waiver=waiver)
+            yield replace(check, scores=ours, problem=f"the {whose} doesn't have this metric")
             continue
         for label, only in _slices(policy.of(metric), theirs):
             if isinstance(only, str):
-                yield Check(metric, role, theirs, problem=only, waiver=waiver)
+                yield replace(check, problem=only)
                 continue
-            relative = _relative(metric, role, ours, theirs, policy, waiver, label, only)
-            yield replace(relative, alpha=alpha)
-            yield from absolute_checks(metric, role, theirs, policy, alpha, today, label, only)
+            labelled = replace(check, label=label)
+            yield replace(_relative(labelled, ours, theirs, policy, only), alpha=alpha)
+            yield from _absolute(labelled, theirs, policy, alpha, only)
 
 
 def requirement_checks(
@@ -89,13 +88,13 @@ def requirement_checks(
         own, scores = policy.of(metric), candidate[metric]
         if not own.has_requirement:
             continue
+        check = Check(metric, role, scores, waiver=_waiver(own, today))
         for label, only in _slices(own, scores):
             if isinstance(only, str):
-                yield Check(metric, role, scores, problem=only, waiver=_waiver(own, today))
+                yield replace(check, problem=only)
                 continue
-            yield from absolute_checks(
-                metric, role, scores, policy, policy.alpha, today, label, only
-            )
+            labelled = replace(check, label=label)
+            yield from _absolute(labelled, scores, policy, policy.alpha, only)
 
 
 def timings(*runs: Scores) -> frozenset[str]:
@@ -120,29 +119,27 @@ def _slices(
 
 
 def _relative(
-    metric: str,
-    role: Role,
+    check: Check,
     ours: MetricScores | None,
     theirs: MetricScores,
     policy: GatePolicy,
-    waiver: Waiver | None,
-    label: str | None,
     only: frozenset[str] | None,
 ) -> Check:
-    check = Check(metric, role, theirs, label=label, waiver=waiver)
+    """The check with its evidence on `only` these samples, or with what is wrong."""
     try:
         paired = pair(ours, theirs, error_share=policy.error_share, only=only)
     except MismatchError as reason:
         return _problem(check, reason)
-    margin, pass_margin = policy.margin_of(metric), policy.pass_margin_of(metric)
-    floor = policy.of(metric).floor
+    own = policy.of(check.metric)
+    margin, pass_margin = policy.margin_of(check.metric), policy.pass_margin_of(check.metric)
+    floor = own.floor
     if theirs.scale == "interval":
         floor = default_floor(paired, margin) if floor is None else floor
         margin = pass_margin = 0.0
     floor = floor or 0.0
     wide = paired.allowance(pass_margin, floor) if pass_margin > margin else None
     try:
-        questions = _questions(paired, policy.of(metric), theirs, margin, floor, wide)
+        questions = _questions(paired, own, theirs, margin, floor, wide)
     except MismatchError as reason:
         return replace(check, problem=str(reason))
     return replace(
@@ -206,19 +203,15 @@ def default_floor(paired: Paired, margin: float) -> float:
     return margin * float(np.std(paired.anchor, ddof=1)) if paired.n > 1 else 0.0
 
 
-def absolute_checks(
-    metric: str,
-    role: Role,
+def _absolute(
+    check: Check,
     scores: MetricScores,
     policy: GatePolicy,
     alpha: float,
-    today: date | None,
-    label: str | None = None,
-    only: frozenset[str] | None = None,
+    only: frozenset[str] | None,
 ) -> Iterator[Check]:
     """A check for every bound that the policy sets on the candidate alone."""
-    own = policy.of(metric)
-    check = Check(metric, role, scores, label=label, waiver=_waiver(own, today))
+    own = policy.of(check.metric)
     try:
         found = requirements(scores, own, alpha=alpha, error_share=policy.error_share, only=only)
     except MismatchError as reason:

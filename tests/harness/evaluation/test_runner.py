@@ -14,7 +14,7 @@ from harness.backends.scripted import ScriptedBackend
 from harness.comparison.evidence import metric_scores, summarise
 from harness.core.errors import UserError
 from harness.core.types import ScoreOutcome
-from harness.evaluation.plan import Extent, seed_of
+from harness.evaluation.plan import Extent, Scoring, seed_of
 from harness.evaluation.runner import missing_answers, rescore, score
 from harness.store import runs
 from harness.store.store import Store
@@ -216,7 +216,7 @@ def test_rescoring_on_another_suite_is_refused(tmp_path: Path, store: Store) -> 
 def test_a_dry_run_counts_and_asks_nothing(tmp_path: Path, store: Store) -> None:
     suite = load_suite(suite_yaml(tmp_path))
     candidate, backend = scripted()
-    assert missing_answers(candidate, suite, store) == {
+    assert missing_answers(Scoring(candidate, suite), store) == {
         ("ask", "generation"): (5, 5, 80),
         ("ask", "reference"): (5, 5, 0),
         ("talk", "generation"): (15, 15, 15 * 24),

@@ -14,7 +14,7 @@ import pytest
 from harness.backends.base import Candidate
 from harness.comparison.calibrations import policy_document
 from harness.core.digests import digest_of
-from harness.evaluation.plan import Extent, plan_answers
+from harness.evaluation.plan import Extent, Scoring
 from harness.evaluation.runner import protocol_of
 from harness.suite.load import load_suite
 from harness.watch.monitor.policy import WatchPolicy, load_policy
@@ -88,7 +88,7 @@ def test_a_shipped_suite_keeps_its_digests(name: str) -> None:
     protocol, tasks, keys, policy = SUITES[name]
     suite = load_suite(ROOT / name)
     model = Candidate("m", "0" * 64, {"backend": "scripted"}, _no_model)
-    wanted = plan_answers(model, suite, 3, 5, 1, Extent(responses=2, reserve=0.5))
+    wanted = Scoring(model, suite, 3, 5, 1, Extent(responses=2, reserve=0.5)).answers()
     assert digest_of([task.digest for task in suite.tasks]) == tasks
     assert digest_of([want.key for want in wanted]) == keys
     assert digest_of(policy_document(suite.policy)) == policy
