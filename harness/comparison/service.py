@@ -167,7 +167,7 @@ def _suite_for(store: Store, suite: Suite | str | Path | None, runs: Iterable[Ru
 def _policy_for(suite: Suite, given: AnyPolicy | None) -> GatePolicy:
     if given is None:
         return suite.policy
-    names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
+    names = suite.metric_names()
     if isinstance(given, GatePolicy | Mapping):
         return policy_over(given, names)
     return read_policy(Path(given), names)

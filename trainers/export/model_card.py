@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from harness.core.format import opponent_name
+from harness.core.protocol import MetricName
 
 if TYPE_CHECKING:
     from harness.comparison.evidence import MetricSummary
@@ -69,8 +70,8 @@ def model_card(origin: Origin, form: str) -> str:
         EvalResult(
             task_type="text-generation",
             dataset_type=f"ratchet/{origin.run.suite}",
-            dataset_name=f"{origin.run.suite} / {line.metric.partition('/')[0]}",
-            metric_type=line.metric.partition("/")[2],
+            dataset_name=f"{origin.run.suite} / {MetricName.parse(line.metric).task}",
+            metric_type=MetricName.parse(line.metric).metric,
             metric_name=f"{line.metric} ({line.unit})",
             metric_value=line.estimate.value,
         )

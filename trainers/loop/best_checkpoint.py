@@ -66,9 +66,8 @@ class BestCheckpointRule:
 
 def _only_these(policy: GatePolicy, suite: Suite, metrics: Sequence[str]) -> GatePolicy:
     """The policy with these metrics alone required: the claim that is to be confirmed."""
-    names = [f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()]
     roles = {
         name: policy.of(name).changed(required=name in metrics, advisory=name not in metrics)
-        for name in names
+        for name in suite.metric_names()
     }
     return policy.changed(metrics=roles)
