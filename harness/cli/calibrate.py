@@ -18,6 +18,7 @@ from harness.cli.options import (
     SuiteOption,
 )
 from harness.cli.progress import bars
+from harness.cli.session import in_passing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,13 +69,13 @@ def calibrate(
 
     loaded, console = load_suite(suite), Console()
     workspace = Workspace.at().ensure()
-    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
+    with Store(workspace, on_wait=in_passing(console)) as store:
         candidate = open_model(
             model,
             workspace,
             store,
             hardware=Hardware.choose(device, dtype),
-            say=lambda text: console.print(text, style="dim", markup=False),
+            say=in_passing(console),
         )
         extents = _extents(loaded, anchor_responses)
         # Two scorings, one loading.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import DeviceOption, DtypeOption
+from harness.cli.session import in_passing
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def drift(
 
     console = Console()
     workspace = Workspace.at().ensure()
-    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
+    with Store(workspace, on_wait=in_passing(console)) as store:
         ours, anchor = _run(run, store, workspace), _run(against, store, workspace)
         hardware = Hardware.choose(device, dtype)
         opened = _model(model, anchor, store, workspace, hardware)

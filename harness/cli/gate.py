@@ -17,6 +17,7 @@ from harness.cli.options import (
     SeedOption,
 )
 from harness.cli.progress import bars
+from harness.cli.session import in_passing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,9 +90,7 @@ def gate(
 
     console = Console()
     told = _Told(console)
-    with Store(
-        Workspace.at().ensure(), on_wait=lambda text: console.print(text, style="dim")
-    ) as store:
+    with Store(Workspace.at().ensure(), on_wait=in_passing(console)) as store:
         with bars(console) as progress:
             decision = decide(
                 candidate,

@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.options import ALL_SHOWS, AllOption, DeviceOption, SuiteOption
 from harness.cli.progress import bars
+from harness.cli.session import in_passing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,7 @@ def parity(
     console = Console()
     loaded = load_suite(suite)
     workspace = Workspace.at().ensure()
-    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
+    with Store(workspace, on_wait=in_passing(console)) as store:
         sides = [_open(side, model, workspace, store, device, console) for side in between]
         if sides[0].digest != sides[1].digest:
             raise UserError(
@@ -93,9 +94,7 @@ def _open(
     from harness.core.errors import UserError
     from harness.evaluation.open_model import open_model
 
-    def say(text: str) -> None:
-        console.print(text, style="dim", markup=False)
-
+    say = in_passing(console)
     kind, _, dtype = side.partition(":")
     if kind == "openai":
         from harness.backends.openai.open import open_served

@@ -17,6 +17,7 @@ from harness.cli.options import (
 )
 from harness.cli.progress import bars
 from harness.cli.run_table import show_report
+from harness.cli.session import in_passing
 
 __all__ = ["rescore", "runs", "score"]
 
@@ -78,7 +79,7 @@ def score(
     if cluster is not None and device == "auto":
         device = cluster.device
 
-    with Store(workspace, on_wait=lambda text: console.print(text, style="dim")) as store:
+    with Store(workspace, on_wait=in_passing(console)) as store:
         candidate = open_model(
             model,
             workspace,
@@ -86,7 +87,7 @@ def score(
             hardware=Hardware.choose(device, dtype),
             base=base,
             cluster=cluster,
-            say=lambda text: console.print(text, style="dim", markup=False),
+            say=in_passing(console),
         )
         extent = Extent(responses, 1.0 if reserve else 0.0)
         if dry_run:

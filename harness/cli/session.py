@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
     from harness.registry.registry import Registry
     from harness.store.store import Store
+
+
+def in_passing(console: Console) -> Callable[[str], None]:
+    """Says a line dimmed, and as it is: what a verb waits for or does on the way."""
+    return lambda text: console.print(text, style="dim", markup=False)
 
 
 @contextmanager
@@ -22,10 +27,7 @@ def open_workspace() -> Iterator[tuple[Store, Registry, Console]]:
     from harness.store.store import Store
 
     console = Console()
-
-    def waiting(text: str) -> None:
-        console.print(text, style="dim", markup=False)
-
+    waiting = in_passing(console)
     workspace = Workspace.at().ensure()
     with Store(workspace, on_wait=waiting) as store:
         yield store, Registry(workspace, store, on_wait=waiting), console
