@@ -18,6 +18,7 @@ from dashboard.i18n.translate import LANGUAGES
 from dashboard.queries import history as queries
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
+from harness.core.types import Row
 from harness.core.workspace import Workspace
 from harness.store.store import Store
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○", "none": "·"}
 """Signs that every font has; no emoji, which many machines show as boxes."""

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from dashboard.queries.change_points import Trigrams, chinese_share, distance, trigrams
+from harness.core.types import Row
 from harness.statistics.intervals import Estimate, t_interval, wilson
 from harness.store.store import Store
 
-Row = dict[str, Any]
 TEXTS = 200
 """Answers of one run that are read for refusals, language and wording: a fixed, even choice."""
 

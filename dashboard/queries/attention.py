@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from dashboard.queries import history as queries
 from dashboard.queries.change_points import Forecast, forecast, margin_left
+from harness.core.types import Row
 from harness.store.store import Store
 
-Row = dict[str, Any]
 Level = Literal["act", "look"]
 
 

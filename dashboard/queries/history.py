@@ -9,10 +9,9 @@ from typing import Any
 
 from harness.core.format import opponent_name
 from harness.core.protocol import metrics_of
+from harness.core.types import Row
 from harness.gate.verdict import Verdict
 from harness.store.store import Store
-
-Row = dict[str, Any]
 
 RUNS = 200
 """Runs that one chart shows at most, the newest."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from harness.core.escape import SHOWN_CHARACTERS
 from harness.core.protocol import MetricName, tasks_of
+from harness.core.types import Row
 from harness.store.store import Store
 
-Row = dict[str, Any]
 KINDS = ("regressed", "fixed", "same")
 NOISE = 1e-9
 """Differences in the last digits are rounding."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
 
+from harness.core.types import Row
 from harness.store.store import Store
 from harness.watch.monitor import daily
 from harness.watch.monitor.daily import Day
 from harness.watch.rollout import traffic_split as splits
 from harness.watch.rollout.traffic_split import Split
-
-Row = dict[str, Any]
 
 NEWEST = 50
 """Verdicts, actions and days that the page offers at most, the newest."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
-Row = Mapping[str, Any]
+from harness.core.types import Row
+
 LAST = 5
 """Segments whose median counts: enough against one slow one, few enough to follow a change."""
 

@@ -12,9 +12,8 @@ from dashboard.app.page import cached, empty, export, pick, require_history, tit
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.web.escape import plain
+from harness.core.types import Row
 from harness.statistics.intervals import wilson
-
-Row = dict[str, Any]
 
 
 def show() -> None:

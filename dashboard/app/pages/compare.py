@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard.app import charts
@@ -14,8 +12,7 @@ from dashboard.queries import measures
 from dashboard.queries import sample_diff as comparing
 from dashboard.web.escape import plain
 from harness.core.format import number
-
-Row = dict[str, Any]
+from harness.core.types import Row
 
 
 def show() -> None:

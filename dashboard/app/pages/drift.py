@@ -24,9 +24,8 @@ from dashboard.queries.attention import forecasts, margins
 from dashboard.queries.change_points import Forecast, change_points
 from dashboard.queries.measures import with_interval
 from harness.core.protocol import tasks_of
+from harness.core.types import Row
 from harness.statistics.intervals import Estimate
-
-Row = dict[str, Any]
 
 
 def show() -> None:

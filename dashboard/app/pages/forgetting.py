@@ -23,9 +23,9 @@ from dashboard.queries import measures
 from dashboard.queries.measures import in_margins, with_interval
 from dashboard.queries.sample_diff import task_digest
 from harness.core.protocol import MetricName
+from harness.core.types import Row
 from harness.statistics.intervals import Estimate
 
-Row = dict[str, Any]
 BY = ("language", "cluster")
 
 

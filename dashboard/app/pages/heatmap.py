@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard.app import charts
@@ -12,10 +10,9 @@ from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.queries import measures
 from dashboard.queries.measures import in_margins, with_interval
-from harness.core.types import Direction
+from harness.core.types import Direction, Row
 from harness.statistics.intervals import Estimate
 
-Row = dict[str, Any]
 COLUMNS = 40
 """Checkpoints that fit side by side and can still be told apart."""
 

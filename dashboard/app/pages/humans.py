@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,12 +14,12 @@ from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
+from harness.core.types import Row
 from harness.statistics.intervals import wilson
 
 if TYPE_CHECKING:
     from harness.statistics.agreement import Agreement
 
-Row = dict[str, Any]
 GOAL = 500
 """Votes per question at which the interval of a win share is about ±4 points."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard.app import verdict_text as told
@@ -24,8 +22,7 @@ from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.queries.attention import attention, forecasts, margins
 from dashboard.web.escape import plain
-
-Row = dict[str, Any]
+from harness.core.types import Row
 
 
 def show() -> None:

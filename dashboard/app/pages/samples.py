@@ -28,8 +28,8 @@ from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import number
 from harness.core.protocol import MetricName
+from harness.core.types import Row
 
-Row = dict[str, Any]
 PAGE = 5
 
 

@@ -18,8 +18,8 @@ from dashboard.queries.time_left import Left, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import in_todays_words
+from harness.core.types import Row
 
-Row = dict[str, Any]
 EVERY_S = 5.0
 QUIET_S = 900
 """A training that ended in no event and has been silent for so long may have been killed."""

@@ -24,9 +24,9 @@ from dashboard.queries.change_points import change_points
 from dashboard.queries.measures import with_interval
 from dashboard.web.escape import plain
 from harness.core.format import MINUS, number
+from harness.core.types import Row
 from harness.statistics.intervals import Estimate
 
-Row = dict[str, Any]
 PAIRED = "of the change"
 _NOTES = {
     PAIRED: "Bars are 95% intervals of the paired change against the anchor, which the gate uses.",

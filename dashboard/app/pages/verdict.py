@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -25,6 +25,7 @@ from dashboard.i18n.reader import tr, words
 from dashboard.queries import history as queries
 from dashboard.web.escape import plain
 from harness.core.format import number, opponent_name
+from harness.core.types import Row
 from harness.gate.explain import allowed_of, change_of, interval_of
 from harness.gate.verdict import MetricVerdict, Verdict
 from harness.report.markdown import to_markdown
@@ -32,7 +33,6 @@ from harness.report.markdown import to_markdown
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
 _ORDER = {"required": 0, "watched": 1, "advisory": 2}
 
 

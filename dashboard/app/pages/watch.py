@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import streamlit as st
 
@@ -13,9 +12,9 @@ from dashboard.i18n.reader import tr, words
 from dashboard.queries import served_lines as watching
 from dashboard.web.escape import plain
 from harness.core.escape import visible
+from harness.core.types import Row
 from harness.statistics.intervals import wilson
 
-Row = dict[str, Any]
 _SHOWN: dict[str, Callable[[float], str]] = {
     "requests": "{:,.0f}".format,
     "errors": "{:.1%}".format,

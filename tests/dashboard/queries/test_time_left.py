@@ -1,14 +1,13 @@
 """How long a training still takes: by its own segments, with the scoring in them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.queries.time_left import Left, time_left
+from harness.core.types import Row
 
-Row = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
