@@ -1,4 +1,4 @@
-"""`ratchet rate`: make a session, serve it, hand out links, look at it, take its data out."""
+"""`ratchet rate`: create a session, serve it, hand out links, show its state, export its votes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session at the terminal: progress, raters, agreement, ratings, verdict."""
+"""A rating session at the terminal: progress, raters, agreement, ratings, verdict."""
 
 from __future__ import annotations
 

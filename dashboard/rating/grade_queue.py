@@ -1,4 +1,4 @@
-"""The questionnaire and the stars: one answer at a time, graded along named dimensions."""
+"""The queue of the questionnaire and of the stars: one answer at a time, graded by dimension."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def bounds(dimension: str) -> tuple[int, int]:
 
 
 class GradeQueue:
-    """One form of one session, beside its desk, whose texts, register and store it shares."""
+    """One form of one session; shares texts, register and store with its queue of pairs."""
 
     def __init__(self, queue: PairQueue, form: Literal["questions", "stars"]) -> None:
         self.queue, self.form = queue, form

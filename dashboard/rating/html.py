@@ -1,4 +1,4 @@
-"""The pages as HTML: shells that a few lines of script fill, always with text, never markup."""
+"""The rating pages as HTML shells, which a script fills with text, never with markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ratchet rate create` is given, read and checked."""
+"""Reads and checks the files that `ratchet rate create` is given."""
 
 from __future__ import annotations
 

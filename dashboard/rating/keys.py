@@ -1,4 +1,4 @@
-"""Signed links and tickets: who may rate, and what a page may answer, without trusting either.
+"""Signed links and tickets: who may rate, and which item an answer belongs to.
 
 One key per workspace signs both. A link names its rater and when it ends. A ticket names a place
 in a rater's row of answers, when it was given out, and a reference to what was shown: an opaque

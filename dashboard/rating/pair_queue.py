@@ -1,8 +1,8 @@
-"""A session's pairs at work: what each rater sees next, and taking in what they say.
+"""One rating session of pairs: shows each rater their next pair, and stores what they say.
 
 Everything here can be built again from the store, and is, when a server starts: a kill costs a
 reload and nothing else. A vote is in the journal, fsynced, before it is acknowledged, and its id
-is its place in the rater's row, so that the same place can't be filled twice by anybody.
+is its place in the rater's row, so that no place can be filled twice.
 """
 
 from __future__ import annotations
@@ -17,18 +17,14 @@ from typing import Any
 
 from dashboard.rating.items import PairCard, Sheet, every_pair, pair_card
 from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
+from dashboard.rating.next_pair import Chooser, OpenComparisons
 from dashboard.rating.tally import Tally
 from harness.core.escape import visible
 from harness.ratings.blinding import load_texts, scrubber
-from harness.ratings.model_raters import pair_id
 from harness.ratings.session import CHOICES, Session, register
 from harness.ratings.verdict import looks_at, standings
 from harness.ratings.votes import vote_of
-from harness.statistics.pair_selection import Design, next_comparison, next_item
 from harness.store.store import Store
-
-REPEAT_AFTER = 8
-"""Pairs between a pair and its repetition: long enough not to be remembered as a picture."""
 
 MAX_COMMENT = 2000
 
@@ -229,91 +225,8 @@ class PairQueue:
         if sheet.undone:
             again = sheet.undone[-1]
             return pair_card(self.session, rater, again["pair_id"], again["purpose"])
-        pair, purpose = self._choose(rater, sheet)
-        return None if pair is None else pair_card(self.session, rater, pair, purpose)
-
-    def _choose(self, rater: str, sheet: Sheet) -> tuple[str | None, str]:
-        """By chances that depend on salt, rater and place alone: the same after a restart."""
-        rules = self.session.rules
-        seen = {(row["pair_id"], row["purpose"]) for row in sheet.live.values()}
-        u = self.session.chance("kind", rater, sheet.serial)
-        if u < rules.gold:
-            pair = self._gold(rater, seen)
-            if pair is not None:
-                return pair, "gold"
-        elif u < rules.gold + rules.repeats + rules.swaps:
-            purpose = "repeat" if u < rules.gold + rules.repeats else "swapped"
-            pair = self._again(sheet, seen)
-            if pair is not None:
-                return pair, purpose
-        met = {pair for pair, purpose in seen if purpose == "plain"}
-        if self.session.chance("overlap", rater, sheet.serial) < rules.overlap:
-            pair = self._shared(met)
-            if pair is not None:
-                return pair, "plain"
-        return self._fresh(rater, sheet, met), "plain"
-
-    def _gold(self, rater: str, seen: set[tuple[str, str]]) -> str | None:
-        fresh = [
-            f"gold.{n}" for n in range(len(self.session.golds)) if (f"gold.{n}", "gold") not in seen
-        ]
-        return min(fresh, key=lambda pair: self.session.chance("gold", rater, pair), default=None)
-
-    def _again(self, sheet: Sheet, seen: set[tuple[str, str]]) -> str | None:
-        """The oldest pair that this rater decided and has not seen again."""
-        decided = [
-            row["pair_id"]
-            for row in sheet.live.values()
-            if row["purpose"] == "plain" and row["choice"] != "skip"
-        ]
-        return next(
-            (
-                pair
-                for pair in decided[:-REPEAT_AFTER]
-                if (pair, "repeat") not in seen and (pair, "swapped") not in seen
-            ),
-            None,
-        )
-
-    def _shared(self, met: set[str]) -> str | None:
-        """The pair with the fewest votes that somebody else has judged; one order for all."""
-        judged = [
-            pair
-            for pair, count in self.tally.pairs.items()
-            if count > 0 and pair not in met and self._open(pair)
-        ]
-        return min(
-            judged,
-            key=lambda pair: (self.tally.pairs[pair], self.session.chance("shared", pair)),
-            default=None,
-        )
-
-    def _fresh(self, rater: str, sheet: Sheet, met: set[str]) -> str | None:
-        """The comparison that narrows the widest interval, on the prompt with the fewest votes."""
-        left = list(self.comparisons)
-        while left:
-            design = Design(
-                len(self.session.contenders), tuple(left), tuple(self.targets), floor=0.1
-            )
-            draw = self.session.chance("comparison", rater, sheet.serial)
-            i, j = left.pop(next_comparison(self.tally.points, design, draw))
-            index = next_item(
-                range(len(self.session.items)),
-                {n: self._weight(n, i, j) for n in range(len(self.session.items))},
-                {n for n in range(len(self.session.items)) if pair_id(n, i, j) in met},
-                lambda n: self.session.chance("item", rater, n),
-            )
-            if index is not None:
-                return pair_id(index, i, j)
-        return None
-
-    def _weight(self, index: int, i: int, j: int) -> int:
-        """Votes on the pair first, then on its prompt in any comparison."""
-        return self.tally.pairs[pair_id(index, i, j)] * 1_000_000 + self.tally.prompts[index]
-
-    def _open(self, pair: str) -> bool:
-        i, j = map(int, pair.split(".")[1:])
-        return (i, j) in self.comparisons
+        chosen = Chooser(self.session, self.tally, self.open).choose(rater, sheet)
+        return None if chosen is None else pair_card(self.session, rater, *chosen)
 
     # Bookkeeping.
 
@@ -337,7 +250,7 @@ class PairQueue:
         self.tally = Tally.empty(self.session)
         for row in self.rows.values():
             if row["rater"] not in self.register.excluded:
-                self._tell(row, 1)
+                self._count_row(row, 1)
         self.look_due = True
 
     def _look(self) -> None:
@@ -357,17 +270,9 @@ class PairQueue:
         open_ones = {n for n, stand in enumerate(stands, start=1) if not stand.settled}
         with self.lock:
             self.settled = bool(stands) and not open_ones
-            self._leave_open(open_ones)
+            self.open = OpenComparisons.of(self.session, open_ones)
 
-    def _leave_open(self, contenders: set[int]) -> None:
-        """Go on asking about these contenders only; about all where everyone meets everyone."""
-        design = self.session.design if len(self.session.contenders) > 1 else None
-        everyone = self.session.rules.everyone
-        comparisons = design.comparisons if design else ()
-        self.comparisons = [c for c in comparisons if everyone or c[1] in contenders]
-        self.targets = [t for t in (design.targets if design else ()) if t[1] in contenders]
-
-    def _tell(self, row: dict[str, Any], sign: int) -> None:
+    def _count_row(self, row: dict[str, Any], sign: int) -> None:
         """Count a row, and note where that reaches a planned look, or leaves one again."""
         self.tally.add(self.session, row, sign)
         met = self.tally.points[0, 1:] + self.tally.points[1:, 0]
@@ -382,12 +287,12 @@ class PairQueue:
             self.rows.pop(row["undoes"], None)
             back = sheet.take_back(row["undoes"])
             if back is not None and counted:
-                self._tell(back, -1)
+                self._count_row(back, -1)
             return
         self.rows[row["vote_id"]] = row
         sheet.add(row["vote_id"], row)
         if counted:
-            self._tell(row, 1)
+            self._count_row(row, 1)
 
     def _shown(self, rater: str, ticket: Ticket) -> PairCard | None:
         """What a ticket refers to, also where it was given out before a restart."""

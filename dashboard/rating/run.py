@@ -1,4 +1,4 @@
-"""Running the rating server: one per workspace, on loopback unless told otherwise."""
+"""Runs the rating server: one per workspace, on loopback by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rating server: raters come in by a personal link, and every page is about that link.
+"""The HTTP server for raters, who come in by a personal link.
 
 The link's token stands in every path, so there is no cookie, no session, and nothing that
 another site could send along. What is kept in memory can be built again from the store.
@@ -54,21 +54,21 @@ SECURITY = {
 
 
 @dataclass
-class Room:
-    """A session's desk and its other forms."""
+class SessionQueues:
+    """A session's queue of pairs, and those of its other forms."""
 
     queue: PairQueue
     forms: dict[str, GradeQueue]
 
 
 @dataclass
-class House:
+class OpenSessions:
     """All sessions of a workspace that were asked for, each opened when first visited."""
 
     store: Store
     only: str | None = None
     clock: Callable[[], float] = time.time
-    rooms: dict[str, Room] = field(default_factory=dict)
+    by_id: dict[str, SessionQueues] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -79,17 +79,17 @@ class House:
         link = read_link(self.key, token)
         if self.only not in (None, link.session):
             raise Refused("tampered")
-        room = self.room(link.session)
+        queues = self.queues(link.session)
         # A link given out since the last look at the store must work at once.
-        known = {invitation.link for invitation in room.queue.register.invitations}
+        known = {invitation.link for invitation in queues.queue.register.invitations}
         if link.id not in known:
-            room.queue.refresh()
-        admit(link, room.queue.register, self.clock())
-        return Visit(token, link.rater, room)
+            queues.queue.refresh()
+        admit(link, queues.queue.register, self.clock())
+        return Visit(token, link.rater, queues)
 
-    def room(self, session_id: str) -> Room:
+    def queues(self, session_id: str) -> SessionQueues:
         with self.lock:
-            if session_id not in self.rooms:
+            if session_id not in self.by_id:
                 try:
                     session = load(self.store, session_id)
                 except UserError as error:
@@ -98,13 +98,13 @@ class House:
                 forms: dict[str, GradeQueue] = {
                     form: GradeQueue(queue, form) for form in session.rules.forms if form != "pairs"
                 }
-                self.rooms[session_id] = Room(queue, forms)
-            return self.rooms[session_id]
+                self.by_id[session_id] = SessionQueues(queue, forms)
+            return self.by_id[session_id]
 
     def refresh(self) -> None:
         """See what others stored: revocations, exclusions, the end of a session."""
-        for room in list(self.rooms.values()):
-            room.queue.refresh()
+        for queues in list(self.by_id.values()):
+            queues.queue.refresh()
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,19 @@ class Visit:
 
     token: str
     rater: str
-    room: Room
+    queues: SessionQueues
 
     @property
     def agreed(self) -> bool:
-        return self.rater in self.room.queue.register.consented
+        return self.rater in self.queues.queue.register.consented
 
     def state(self, form: str) -> State:
         return self.form(form).state(self.rater)
 
     def form(self, name: str) -> PairQueue | GradeQueue:
-        if name not in self.room.queue.session.rules.forms:
+        if name not in self.queues.queue.session.rules.forms:
             raise Rejected("invalid")
-        return self.room.queue if name == "pairs" else self.room.forms[name]
+        return self.queues.queue if name == "pairs" else self.queues.forms[name]
 
 
 def make_app(
@@ -140,17 +140,17 @@ def make_app(
     `hosts` are the names it answers to: a page of another name gets nothing, whatever its DNS
     says.
     """
-    house = House(store, only, clock)
+    sessions = OpenSessions(store, only, clock)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(_keep_fresh(house))
+        task = asyncio.create_task(_keep_fresh(sessions))
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    doors = _Doors(house)
+    doors = _Doors(sessions)
     app = Starlette(
         routes=[
             Route("/", doors.nobody),
@@ -167,23 +167,23 @@ def make_app(
         ],
         lifespan=lifespan,
     )
-    app.state.house = house
+    app.state.sessions = sessions
     return app
 
 
-async def _keep_fresh(house: House) -> None:
+async def _keep_fresh(sessions: OpenSessions) -> None:
     while True:
         await asyncio.sleep(REFRESH_S)
         # The file may be held by somebody else for a while: votes go on, this comes again.
         with contextlib.suppress(UserError):
-            await run_in_threadpool(house.refresh)
+            await run_in_threadpool(sessions.refresh)
 
 
 class _Doors:
     """The handlers. Whatever touches the store runs in a thread."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, sessions: OpenSessions) -> None:
+        self.sessions = sessions
 
     async def nobody(self, request: Request) -> Response:
         return pages.notice(request, "no_link", status=404)
@@ -193,7 +193,7 @@ class _Doors:
         visit = await self._visit(request)
         if isinstance(visit, Response):
             return visit
-        rules = visit.room.queue.session.rules
+        rules = visit.queues.queue.session.rules
         form = request.path_params.get("form", rules.forms[0])
         if form not in rules.forms:
             return pages.notice(request, "no_page", status=404)
@@ -206,7 +206,7 @@ class _Doors:
         visit = await self._visit(request)
         if isinstance(visit, Response):
             return visit
-        await run_in_threadpool(visit.room.queue.consent, visit.rater)
+        await run_in_threadpool(visit.queues.queue.consent, visit.rater)
         language = pages.language_of(request)
         return RedirectResponse(f"/r/{visit.token}?lang={language}", status_code=303)
 
@@ -264,7 +264,7 @@ class _Doors:
 
     async def _visit(self, request: Request, *, json_wanted: bool = False) -> Visit | Response:
         try:
-            return await run_in_threadpool(self.house.enter, request.path_params["token"])
+            return await run_in_threadpool(self.sessions.enter, request.path_params["token"])
         except Refused as refused:
             if json_wanted:
                 return JSONResponse({"why": refused.why}, status_code=403)

@@ -1,4 +1,4 @@
-"""Everything that the rating pages say, in each of their languages."""
+"""All texts of the rating pages, in each of their languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts of a session's plain votes: what the next pair is chosen by."""
+"""Counts of a session's plain votes, by which the next pair is chosen."""
 
 from __future__ import annotations
 

@@ -81,19 +81,19 @@ def load(home: Path, *, turns: int, per_second: float = PER_SECOND) -> list[floa
     """
     from dashboard.rating.keys import Link, sign_link, workspace_key
     from harness.ratings.votes import votes
-    from tests.dashboard.rating.rating_builders import World
+    from tests.dashboard.rating.rating_builders import RatedRuns
 
     names = [f"rater{n}" for n in range(RATERS)]
-    world = World(home, prompts=120)
-    session = world.session(
+    rated = RatedRuns(home, prompts=120)
+    session = rated.session(
         *names, votes=100_000, min_dwell_ms=1, overlap=0.2, repeats=0.05, swaps=0.05
     )
-    key = workspace_key(world.workspace.home)
-    world.store.close()
+    key = workspace_key(rated.workspace.home)
+    rated.store.close()
     kept: list[str] = []
     latencies: list[float] = []
     program = [sys.executable, "-m", "harness", "rate", "serve", "--port", "0"]
-    with _Server([*program, "--home", str(world.workspace.home)]) as server:
+    with _Server([*program, "--home", str(rated.workspace.home)]) as server:
 
         def rate(name: str, pause: Callable[[], None]) -> None:
             link = sign_link(key, Link(session.id, name, f"link-{name}", 2**40))
@@ -111,7 +111,7 @@ def load(home: Path, *, turns: int, per_second: float = PER_SECOND) -> list[floa
                 state = _call(caller, "GET", f"{path}/state")
 
         _at_once(names, rate, per_second)
-    with world.store as store:
+    with rated.store as store:
         found = [vote.id for vote in votes(store, session)]
     if sorted(found) != sorted(kept) or len(set(found)) != len(found):
         raise AssertionError(f"{len(kept)} votes acknowledged, {len(found)} kept")

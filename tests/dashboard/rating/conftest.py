@@ -1,3 +1,5 @@
+"""A workspace with rated runs for each test."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -5,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.rating.rating_builders import World
+from tests.dashboard.rating.rating_builders import RatedRuns
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World.copy(tmp_path)
+def rated(tmp_path: Path) -> Iterator[RatedRuns]:
+    made = RatedRuns.copy(tmp_path)
     yield made
     made.store.close()

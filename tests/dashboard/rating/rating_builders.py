@@ -29,7 +29,7 @@ HOSTILE = (
 )
 
 
-class World:
+class RatedRuns:
     """A workspace with runs of `models` on one task of `prompts` questions."""
 
     drawn = 0
@@ -57,15 +57,15 @@ class World:
         return f"{self.drawn:0{2 * size}x}"
 
     @classmethod
-    def copy(cls, home: Path) -> World:
-        """The usual world, made once and copied: scoring takes longer than most tests."""
+    def copy(cls, home: Path) -> RatedRuns:
+        """The usual rated, made once and copied: scoring takes longer than most tests."""
         template, folder = _template()
         shutil.copytree(Path(folder.name) / ".ratchet", home / ".ratchet")
-        world = object.__new__(cls)
-        world.workspace = Workspace.at(home / ".ratchet")
-        world.store = Store(world.workspace)
-        world.suite, world.runs = template.suite, template.runs
-        return world
+        rated = object.__new__(cls)
+        rated.workspace = Workspace.at(home / ".ratchet")
+        rated.store = Store(rated.workspace)
+        rated.suite, rated.runs = template.suite, template.runs
+        return rated
 
     def _run(self, name: str, number: int) -> Run:
         def say(prompt: str, seed: int) -> str:
@@ -100,8 +100,8 @@ class World:
 
 
 @cache
-def _template() -> tuple[World, tempfile.TemporaryDirectory[str]]:
+def _template() -> tuple[RatedRuns, tempfile.TemporaryDirectory[str]]:
     folder = tempfile.TemporaryDirectory()
-    world = World(Path(folder.name))
-    world.store.close()
-    return world, folder
+    rated = RatedRuns(Path(folder.name))
+    rated.store.close()
+    return rated, folder

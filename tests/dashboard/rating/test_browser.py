@@ -35,13 +35,13 @@ def chromium():
 
 
 class Server:
-    def __init__(self, world, port=0):
-        self.world = world
+    def __init__(self, rated, port=0):
+        self.rated = rated
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         self.port = listener.getsockname()[1]
-        config = uvicorn.Config(make_app(world.store), log_level="error", access_log=False)
+        config = uvicorn.Config(make_app(rated.store), log_level="error", access_log=False)
         self.uvicorn = uvicorn.Server(config)
         self.thread = threading.Thread(
             target=self.uvicorn.run, kwargs={"sockets": [listener]}, daemon=True
@@ -52,7 +52,7 @@ class Server:
 
     def url(self, session, rater, **fields):
         link = Link(session.id, rater, f"link-{rater}", fields.get("expires_at", 2**40))
-        key = workspace_key(self.world.workspace.home)
+        key = workspace_key(self.rated.workspace.home)
         return f"http://127.0.0.1:{self.port}/r/{sign_link(key, link)}"
 
     def stop(self):
@@ -61,8 +61,8 @@ class Server:
 
 
 @pytest.fixture
-def server(world):
-    running = [Server(world)]
+def server(rated):
+    running = [Server(rated)]
     yield running[0]
     running[0].stop()
 
@@ -100,8 +100,8 @@ def press(page, key, *, dwell=120):
     )
 
 
-def test_two_raters_at_once_by_keyboard(world, server, chromium):
-    session = world.session("ann", "bo", min_dwell_ms=50)
+def test_two_raters_at_once_by_keyboard(rated, server, chromium):
+    session = rated.session("ann", "bo", min_dwell_ms=50)
     with (
         rater(chromium, server.url(session, "ann")) as ann,
         rater(chromium, server.url(session, "bo")) as bo,
@@ -110,15 +110,15 @@ def test_two_raters_at_once_by_keyboard(world, server, chromium):
             press(ann, one)
             press(bo, two)
         assert "yours 4" in ann.locator("#mine").inner_text()
-    found = votes(world.store, session)
+    found = votes(rated.store, session)
     choices = {who: [v.choice for v in found if v.rater == who] for who in ("ann", "bo")}
     assert choices["ann"] == ["left", "right", "tie", "both_bad"]
     assert choices["bo"] == ["both_bad", "tie", "right", "left"]
     assert all(50 <= v.dwell_ms < 5000 for v in found)
 
 
-def test_undo_skip_comment_and_reload(world, server, chromium):
-    session = world.session("ann", min_dwell_ms=50)
+def test_undo_skip_comment_and_reload(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=50)
     with rater(chromium, server.url(session, "ann")) as page:
         first = page.locator("#left").inner_text()
         press(page, "1")
@@ -135,12 +135,12 @@ def test_undo_skip_comment_and_reload(world, server, chromium):
         assert "yours 1" in page.locator("#mine").inner_text()
         press(page, "s")
         assert page.locator("#left").inner_text() != shown
-    (kept,) = votes(world.store, session)
+    (kept,) = votes(rated.store, session)
     assert (kept.choice, kept.comment) == ("right", "Shorter, and right. 1 2 3 z s")
 
 
-def test_a_double_press_votes_once(world, server, chromium):
-    session = world.session("ann")  # with the usual 400 ms
+def test_a_double_press_votes_once(rated, server, chromium):
+    session = rated.session("ann")  # with the usual 400 ms
     with rater(chromium, server.url(session, "ann")) as page:
         page.wait_for_timeout(500)
         page.evaluate(
@@ -151,11 +151,11 @@ def test_a_double_press_votes_once(world, server, chromium):
         page.keyboard.press("1")  # on a pair seen for some milliseconds
         assert "quick" in page.locator("#toast").inner_text()
         page.wait_for_timeout(200)
-    assert len(votes(world.store, session)) == 1
+    assert len(votes(rated.store, session)) == 1
 
 
-def test_a_pause_does_not_count(world, server, chromium):
-    session = world.session("ann", min_dwell_ms=50)
+def test_a_pause_does_not_count(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=50)
     with rater(chromium, server.url(session, "ann")) as page:
         page.keyboard.press("p")
         assert not page.locator("#left").is_visible()
@@ -163,12 +163,12 @@ def test_a_pause_does_not_count(world, server, chromium):
         page.keyboard.press("1")
         page.keyboard.press("p")
         press(page, "1", dwell=200)
-    (kept,) = votes(world.store, session)
+    (kept,) = votes(rated.store, session)
     assert kept.dwell_ms < 1200
 
 
-def test_hostile_answers_are_words(world, server, chromium):
-    session = world.session("ann", min_dwell_ms=1)
+def test_hostile_answers_are_words(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=1)
     with rater(chromium, server.url(session, "ann")) as page:
         seen = False
         for _ in range(12):
@@ -183,8 +183,8 @@ def test_hostile_answers_are_words(world, server, chromium):
         assert page.locator("article img, article script, article h1").count() == 0
 
 
-def test_links_that_do_not_open(world, server, chromium):
-    session = world.session("ann")
+def test_links_that_do_not_open(rated, server, chromium):
+    session = rated.session("ann")
     for url, said in (
         (server.url(session, "ann", expires_at=1), "This link has expired"),
         (server.url(session, "ann")[:-1] + "!", "This link is not right"),
@@ -194,35 +194,35 @@ def test_links_that_do_not_open(world, server, chromium):
             assert page.locator("#left").count() == 0
 
 
-def test_a_revoked_link_ends_in_mid_session(world, server, chromium):
-    session = world.session("ann", min_dwell_ms=50)
+def test_a_revoked_link_ends_in_mid_session(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=50)
     with rater(chromium, server.url(session, "ann")) as page:
         press(page, "1")
-        ratings.record(world.store, session, "revoked", rater="ann", reason="left")
+        ratings.record(rated.store, session, "revoked", rater="ann", reason="left")
         page.wait_for_timeout(3500)
         page.keyboard.press("1")
         page.locator("h1", has_text="This link was taken back").wait_for()
-    assert len(votes(world.store, session)) == 1
+    assert len(votes(rated.store, session)) == 1
 
 
-def test_a_restart_goes_unnoticed(world, chromium):
-    session = world.session("ann", min_dwell_ms=50)
-    first = Server(world)
+def test_a_restart_goes_unnoticed(rated, chromium):
+    session = rated.session("ann", min_dwell_ms=50)
+    first = Server(rated)
     with rater(chromium, first.url(session, "ann")) as page:
         press(page, "1")
         first.stop()
         page.wait_for_timeout(100)
         page.keyboard.press("2")
         page.locator("#toast", has_text="No connection").wait_for()
-        again = Server(world, first.port)
+        again = Server(rated, first.port)
         page.locator("#mine", has_text="yours 2").wait_for()
         press(page, "3")
         again.stop()
-    assert [v.choice for v in votes(world.store, session)] == ["left", "right", "tie"]
+    assert [v.choice for v in votes(rated.store, session)] == ["left", "right", "tie"]
 
 
-def test_another_device_goes_on_where_the_first_was(world, server, chromium):
-    session = world.session("ann", min_dwell_ms=50)
+def test_another_device_goes_on_where_the_first_was(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=50)
     url = server.url(session, "ann")
     with rater(chromium, url) as queue:
         press(queue, "1")
@@ -237,11 +237,11 @@ def test_another_device_goes_on_where_the_first_was(world, server, chromium):
         queue.wait_for_timeout(100)
         queue.keyboard.press("1")  # the same pair, on the page that is out of date
         queue.locator("#toast", has_text="counted already").wait_for()
-    assert [v.choice for v in votes(world.store, session)] == ["left", "right"]
+    assert [v.choice for v in votes(rated.store, session)] == ["left", "right"]
 
 
-def test_the_questionnaire_by_keyboard_and_in_chinese(world, server, chromium):
-    session = world.session(
+def test_the_questionnaire_by_keyboard_and_in_chinese(rated, server, chromium):
+    session = rated.session(
         "ann", forms=("questions", "stars"), dimensions=("relevance", "safety"), min_dwell_ms=50
     )
     url = server.url(session, "ann")
@@ -261,7 +261,7 @@ def test_the_questionnaire_by_keyboard_and_in_chinese(world, server, chromium):
         page.keyboard.press("5")
         page.keyboard.press("Enter")
         page.locator("#mine", has_text="1").wait_for()
-    rows = world.store.query("SELECT dimension, value, comment FROM questionnaires ORDER BY seq")
+    rows = rated.store.query("SELECT dimension, value, comment FROM questionnaires ORDER BY seq")
     assert [tuple(row.values()) for row in rows] == [
         ("relevance", 4.0, "4 of 5"),
         ("safety", 1.0, None),

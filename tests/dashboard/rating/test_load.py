@@ -1,4 +1,4 @@
-"""The load that the benchmark measures, shortly and without a clock: nothing lost or doubled."""
+"""Many raters at once on one server: no vote is lost or doubled."""
 
 from tests.benchmarks.bench_rating import RATERS, load
 

@@ -10,7 +10,7 @@ from dashboard.rating.keys import workspace_key
 from dashboard.rating.pair_queue import PairQueue, Rejected
 from harness.ratings import session as ratings
 from harness.ratings.votes import exclude, votes
-from tests.dashboard.rating.rating_builders import World
+from tests.dashboard.rating.rating_builders import RatedRuns
 
 
 class Clock:
@@ -27,8 +27,8 @@ def clock():
     return Clock()
 
 
-def open_queue(world, session, clock):
-    return PairQueue(world.store, session, workspace_key(world.workspace.home), clock=clock)
+def open_queue(rated, session, clock):
+    return PairQueue(rated.store, session, workspace_key(rated.workspace.home), clock=clock)
 
 
 def give(queue, rater, choice="left", dwell=900):
@@ -37,15 +37,15 @@ def give(queue, rater, choice="left", dwell=900):
     return before, queue.vote(rater, before["ticket"], choice, dwell)
 
 
-def stored(world, session):
-    return world.store.query("SELECT * FROM votes WHERE session_id = ? ORDER BY seq", [session.id])
+def stored(rated, session):
+    return rated.store.query("SELECT * FROM votes WHERE session_id = ? ORDER BY seq", [session.id])
 
 
-def test_a_vote_is_stored_with_what_was_shown(world, clock):
-    session = world.session("ann")
-    queue = open_queue(world, session, clock)
+def test_a_vote_is_stored_with_what_was_shown(rated, clock):
+    session = rated.session("ann")
+    queue = open_queue(rated, session, clock)
     before, _ = give(queue, "ann", "right", 777)
-    (row,) = stored(world, session)
+    (row,) = stored(rated, session)
     assert row["choice"] == "right"
     assert row["rater_kind"] == "human"
     assert row["dwell_ms"] == 777
@@ -57,9 +57,9 @@ def test_a_vote_is_stored_with_what_was_shown(world, clock):
     assert before["left"] == queue.answers[row["left_key"]]
 
 
-def test_the_page_gets_no_name_and_no_hint(world, clock):
-    session = world.session("ann", golds=4, gold=0.3)
-    queue = open_queue(world, session, clock)
+def test_the_page_gets_no_name_and_no_hint(rated, clock):
+    session = rated.session("ann", golds=4, gold=0.3)
+    queue = open_queue(rated, session, clock)
     for _ in range(10):
         state = queue.state("ann")
         text = repr(state).lower()
@@ -68,20 +68,20 @@ def test_the_page_gets_no_name_and_no_hint(world, clock):
         queue.vote("ann", state["ticket"], "tie", 900)
 
 
-def test_a_ticket_counts_once_whatever_it_says(world, clock):
-    session = world.session("ann")
-    queue = open_queue(world, session, clock)
+def test_a_ticket_counts_once_whatever_it_says(rated, clock):
+    session = rated.session("ann")
+    queue = open_queue(rated, session, clock)
     before, after = give(queue, "ann", "left")
     again = queue.vote("ann", before["ticket"], "right", 900)
     assert again["already"]
     assert again["ticket"].split(".")[:2] == after["ticket"].split(".")[:2]
-    assert [row["choice"] for row in stored(world, session)] == ["left"]
+    assert [row["choice"] for row in stored(rated, session)] == ["left"]
 
 
 @pytest.mark.parametrize("damage", ["rater", "serial", "mac", "form", "empty"])
-def test_a_ticket_that_is_not_ours_is_refused(world, clock, damage):
-    session = world.session("ann", "bo")
-    queue = open_queue(world, session, clock)
+def test_a_ticket_that_is_not_ours_is_refused(rated, clock, damage):
+    session = rated.session("ann", "bo")
+    queue = open_queue(rated, session, clock)
     ticket = queue.state("ann")["ticket"]
     rater = "bo" if damage == "rater" else "ann"
     form, serial, rest = ticket.split(".", 2)
@@ -94,68 +94,68 @@ def test_a_ticket_that_is_not_ours_is_refused(world, clock, damage):
     }[damage]
     with pytest.raises(Rejected, match="invalid"):
         queue.vote(rater, broken, "left", 900)
-    assert stored(world, session) == []
+    assert stored(rated, session) == []
 
 
-def test_a_glance_does_not_count_whatever_the_page_claims(world, clock):
-    session = world.session("ann", min_dwell_ms=2500)
-    queue = open_queue(world, session, clock)
+def test_a_glance_does_not_count_whatever_the_page_claims(rated, clock):
+    session = rated.session("ann", min_dwell_ms=2500)
+    queue = open_queue(rated, session, clock)
     ticket = queue.state("ann")["ticket"]
     with pytest.raises(Rejected, match="too_soon"):
         queue.vote("ann", ticket, "left", 300)
     with pytest.raises(Rejected, match="too_soon"):  # the server's clock knows better
         queue.vote("ann", queue.state("ann")["ticket"], "left", 60_000)
-    assert stored(world, session) == []
+    assert stored(rated, session) == []
     queue.vote("ann", ticket, "skip", 10)
-    assert [row["choice"] for row in stored(world, session)] == ["skip"]
+    assert [row["choice"] for row in stored(rated, session)] == ["skip"]
 
 
-def test_undo_takes_back_the_last_and_shows_it_again(world, clock):
-    session = world.session("ann")
-    queue = open_queue(world, session, clock)
+def test_undo_takes_back_the_last_and_shows_it_again(rated, clock):
+    session = rated.session("ann")
+    queue = open_queue(rated, session, clock)
     give(queue, "ann")
     shown, after = give(queue, "ann", "right")
     back = queue.undo("ann", after["last"]["id"])
     assert (back["left"], back["right"]) == (shown["left"], shown["right"])
     assert queue.undo("ann", after["last"]["id"])["already"]
-    assert len(votes(world.store, session)) == 1
+    assert len(votes(rated.store, session)) == 1
     queue.vote("ann", back["ticket"], "tie", 900)
-    assert [v.choice for v in votes(world.store, session)] == ["left", "tie"]
-    assert [row["choice"] for row in stored(world, session)] == ["left", "right", "undo", "tie"]
+    assert [v.choice for v in votes(rated.store, session)] == ["left", "tie"]
+    assert [row["choice"] for row in stored(rated, session)] == ["left", "right", "undo", "tie"]
 
 
-def test_a_comment_comes_after_its_vote(world, clock):
-    session = world.session("ann")
-    queue = open_queue(world, session, clock)
+def test_a_comment_comes_after_its_vote(rated, clock):
+    session = rated.session("ann")
+    queue = open_queue(rated, session, clock)
     _, after = give(queue, "ann")
     said = queue.comment("ann", after["last"]["id"], "  clearer  ")
     assert said["last"]["comment"] == "clearer"
     queue.comment("ann", after["last"]["id"], "second thoughts")
-    assert [v.comment for v in votes(world.store, session)] == ["clearer"]
+    assert [v.comment for v in votes(rated.store, session)] == ["clearer"]
     with pytest.raises(Rejected):
         queue.comment("bo", after["last"]["id"], "not mine")
 
 
-def test_a_restart_changes_nothing_for_the_rater(world, clock):
-    session = world.session("ann", "bo", overlap=0.3, repeats=0.1, swaps=0.1)
-    queue = open_queue(world, session, clock)
+def test_a_restart_changes_nothing_for_the_rater(rated, clock):
+    session = rated.session("ann", "bo", overlap=0.3, repeats=0.1, swaps=0.1)
+    queue = open_queue(rated, session, clock)
     for _ in range(5):
         give(queue, "ann")
         give(queue, "bo", "right")
     after = queue.state("ann")
     queue.comment("ann", after["last"]["id"], "kept")
-    fresh = open_queue(world, session, clock)
+    fresh = open_queue(rated, session, clock)
     again = fresh.state("ann")
     for name in ("left", "right", "progress", "prompt", "done"):
         assert again[name] == after[name]
     assert again["last"]["comment"] == "kept"
     # A page that was open before the restart votes with its old ticket.
     assert fresh.vote("ann", after["ticket"], "tie", 900)["progress"]["mine"] == 6
-    assert (fresh.tally.points == open_queue(world, session, clock).tally.points).all()
+    assert (fresh.tally.points == open_queue(rated, session, clock).tally.points).all()
 
 
-def test_every_rater_has_sides_of_their_own_and_keeps_them(world, clock):
-    session = world.session("ann", "bo", "cy")
+def test_every_rater_has_sides_of_their_own_and_keeps_them(rated, clock):
+    session = rated.session("ann", "bo", "cy")
     sides = {
         rater: [session.first_is_left(rater, f"{n}.0.1") for n in range(200)]
         for rater in ("ann", "bo", "cy")
@@ -163,56 +163,56 @@ def test_every_rater_has_sides_of_their_own_and_keeps_them(world, clock):
     assert sides["ann"] != sides["bo"] != sides["cy"]
     for mine in sides.values():
         assert 60 < sum(mine) < 140
-    assert ratings.load(world.store, session.id).first_is_left("ann", "7.0.1") == sides["ann"][7]
+    assert ratings.load(rated.store, session.id).first_is_left("ann", "7.0.1") == sides["ann"][7]
 
 
-def test_prompts_are_balanced_and_nobody_sees_a_pair_twice(world, clock):
-    session = world.session("ann", "bo", "cy", votes=30)
-    queue = open_queue(world, session, clock)
+def test_prompts_are_balanced_and_nobody_sees_a_pair_twice(rated, clock):
+    session = rated.session("ann", "bo", "cy", votes=30)
+    queue = open_queue(rated, session, clock)
     for turn in range(30):
         give(queue, ("ann", "bo", "cy")[turn % 3], "tie")
-    found = votes(world.store, session)
+    found = votes(rated.store, session)
     assert max(Counter(v.prompt for v in found).values()) <= 3
     assert max(Counter((v.rater, v.pair) for v in found).values()) == 1
     assert queue.state("ann")["done"] == "budget"
 
 
-def test_gold_repeats_and_swaps_appear_in_their_shares(world, clock):
-    session = world.session("ann", golds=8, gold=0.2, repeats=0.15, swaps=0.15, votes=500)
-    queue = open_queue(world, session, clock)
+def test_gold_repeats_and_swaps_appear_in_their_shares(rated, clock):
+    session = rated.session("ann", golds=8, gold=0.2, repeats=0.15, swaps=0.15, votes=500)
+    queue = open_queue(rated, session, clock)
     while not queue.state("ann")["done"]:
         give(queue, "ann", "left")
-    kinds = Counter(row["purpose"] for row in stored(world, session))
+    kinds = Counter(row["purpose"] for row in stored(rated, session))
     assert kinds["plain"] == 12
     assert kinds["gold"] >= 1
-    again = [r for r in stored(world, session) if r["purpose"] in ("repeat", "swapped")]
-    first = {r["pair_id"]: r for r in stored(world, session) if r["purpose"] == "plain"}
+    again = [r for r in stored(rated, session) if r["purpose"] in ("repeat", "swapped")]
+    first = {r["pair_id"]: r for r in stored(rated, session) if r["purpose"] == "plain"}
     for row in again:
         before = first[row["pair_id"]]
         same = (row["left_key"], row["right_key"]) == (before["left_key"], before["right_key"])
         assert same == (row["purpose"] == "repeat")
 
 
-def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(world, clock):
-    session = world.session("ann", "bo")
-    queue = open_queue(world, session, clock)
+def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(rated, clock):
+    session = rated.session("ann", "bo")
+    queue = open_queue(rated, session, clock)
     for _ in range(4):
         give(queue, "ann")
         give(queue, "bo")
-    assert exclude(world.store, session, "bo", "always left") == 4
+    assert exclude(rated.store, session, "bo", "always left") == 4
     queue.refresh()
     assert queue.state("ann")["progress"]["total"] == 4
     assert queue.state("bo")["done"] == "closed"
-    assert {v.rater for v in votes(world.store, session)} == {"ann"}
-    assert len(votes(world.store, session, excluded=True)) == 8
-    exclude(world.store, session, "bo", "spoke with them", back=True)
-    assert len(votes(world.store, session)) == 8
+    assert {v.rater for v in votes(rated.store, session)} == {"ann"}
+    assert len(votes(rated.store, session, excluded=True)) == 8
+    exclude(rated.store, session, "bo", "spoke with them", back=True)
+    assert len(votes(rated.store, session)) == 8
 
 
-def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch):
-    session = world.session()
-    queue = open_queue(world, session, clock)
-    read = ratings.register(world.store, session)
+def test_a_refresh_forgets_nobody_who_has_just_agreed(rated, clock, monkeypatch):
+    session = rated.session()
+    queue = open_queue(rated, session, clock)
+    read = ratings.register(rated.store, session)
 
     def while_ann_agrees(*_):
         queue.consent("ann")
@@ -224,7 +224,7 @@ def test_a_refresh_forgets_nobody_who_has_just_agreed(world, clock, monkeypatch)
 
 
 def test_a_settled_session_asks_no_more(tmp_path, clock):
-    wide = World(tmp_path, prompts=60)
+    wide = RatedRuns(tmp_path, prompts=60)
     session = wide.session("ann", votes=60, looks=(0.9, 1.0))
     queue = open_queue(wide, session, clock)
     rng = random.Random(3)
@@ -241,22 +241,22 @@ def test_a_settled_session_asks_no_more(tmp_path, clock):
     wide.store.close()
 
 
-def test_overlap_gives_pairs_that_others_have_judged(world, clock):
-    session = world.session("ann", "bo", overlap=1.0)
-    queue = open_queue(world, session, clock)
+def test_overlap_gives_pairs_that_others_have_judged(rated, clock):
+    session = rated.session("ann", "bo", overlap=1.0)
+    queue = open_queue(rated, session, clock)
     for _ in range(6):
         give(queue, "ann")
     for _ in range(6):
         give(queue, "bo")
-    pairs = [{v.pair for v in votes(world.store, session) if v.rater == r} for r in ("ann", "bo")]
+    pairs = [{v.pair for v in votes(rated.store, session) if v.rater == r} for r in ("ann", "bo")]
     assert pairs[0] == pairs[1]
 
 
-def test_a_questionnaire_takes_every_dimension_once(world, clock):
-    session = world.session(
+def test_a_questionnaire_takes_every_dimension_once(rated, clock):
+    session = rated.session(
         "ann", "bo", forms=("questions",), dimensions=("relevance", "safety", "tone"), target=4
     )
-    form = GradeQueue(open_queue(world, session, clock), "questions")
+    form = GradeQueue(open_queue(rated, session, clock), "questions")
     state = form.state("ann")
     assert state["dimensions"] == [["relevance", 0, 5], ["safety", 0, 1], ["tone", 0, 5]]
     assert "Zebra" not in state["answer"]
@@ -271,30 +271,30 @@ def test_a_questionnaire_takes_every_dimension_once(world, clock):
     back = form.undo("ann", after["last"]["id"])
     assert back["answer"] == state["answer"]
     assert back["progress"]["dimensions"]["tone"] == 0
-    fresh = GradeQueue(open_queue(world, session, clock), "questions")
+    fresh = GradeQueue(open_queue(rated, session, clock), "questions")
     assert fresh.state("ann")["answer"] == state["answer"]
     for rater in ("ann", "bo", "ann", "bo"):
         fresh.answer(rater, fresh.state(rater)["ticket"], good, "", 900)
     assert fresh.state("ann")["done"] == "budget"
     from harness.ratings.votes import answered
 
-    assert answered(world.store, session) == {"relevance": 4, "safety": 4, "tone": 4}
+    assert answered(rated.store, session) == {"relevance": 4, "safety": 4, "tone": 4}
 
 
-def test_one_run_alone_can_be_graded(world, clock):
-    world.runs = world.runs[:1]
-    session = world.session("ann", forms=("stars",))
-    form = GradeQueue(open_queue(world, session, clock), "stars")
+def test_one_run_alone_can_be_graded(rated, clock):
+    rated.runs = rated.runs[:1]
+    session = rated.session("ann", forms=("stars",))
+    form = GradeQueue(open_queue(rated, session, clock), "stars")
     state = form.answer("ann", form.state("ann")["ticket"], {"stars": 3}, "", 900)
     assert state["progress"]["total"] == 1
 
 
-def test_stars_are_a_form_of_their_own(world, clock):
-    session = world.session("ann", forms=("stars",))
-    form = GradeQueue(open_queue(world, session, clock), "stars")
+def test_stars_are_a_form_of_their_own(rated, clock):
+    session = rated.session("ann", forms=("stars",))
+    form = GradeQueue(open_queue(rated, session, clock), "stars")
     ticket = form.state("ann")["ticket"]
     with pytest.raises(Rejected):
         form.answer("ann", ticket, {"stars": 0}, "", 900)
     form.answer("ann", ticket, {"stars": 4}, "good", 900)
-    (row,) = world.store.query("SELECT * FROM questionnaires")
+    (row,) = rated.store.query("SELECT * FROM questionnaires")
     assert (row["dimension"], row["value"], row["comment"]) == ("stars", 4.0, "good")

@@ -44,14 +44,14 @@ def fetched(page: str) -> list[str]:
     return links.found
 
 
-def token(world, session, rater, *, link=None, expires_at=2**40):
-    key = workspace_key(world.workspace.home)
+def token(rated, session, rater, *, link=None, expires_at=2**40):
+    key = workspace_key(rated.workspace.home)
     return sign_link(key, Link(session.id, rater, link or f"link-{rater}", expires_at))
 
 
 @pytest.fixture
-def client(world):
-    with TestClient(make_app(world.store), base_url="http://127.0.0.1") as opened:
+def client(rated):
+    with TestClient(make_app(rated.store), base_url="http://127.0.0.1") as opened:
         yield opened
 
 
@@ -62,18 +62,18 @@ def vote(client, token, choice="left", wait=0.05):
     return client.post(f"/r/{token}/pairs/vote", json=sent)
 
 
-def test_a_good_link_opens_the_page_without_a_name_in_it(world, client):
-    session = world.session("ann")
-    page = client.get(f"/r/{token(world, session, 'ann')}")
+def test_a_good_link_opens_the_page_without_a_name_in_it(rated, client):
+    session = rated.session("ann")
+    page = client.get(f"/r/{token(rated, session, 'ann')}")
     assert page.status_code == 200
     assert 'id="left"' in page.text
     for secret in ("zebra", "digest 0", session.contenders[0].run, "scripted"):
         assert secret not in page.text.lower()
 
 
-def test_hostile_text_is_data_in_the_page(world, client):
-    session = world.session("ann", votes=500)
-    mine = token(world, session, "ann")
+def test_hostile_text_is_data_in_the_page(rated, client):
+    session = rated.session("ann", votes=500)
+    mine = token(rated, session, "ann")
     for _ in range(12):
         page = client.get(f"/r/{mine}").text
         assert "<script>window.hacked" not in page
@@ -101,19 +101,19 @@ def test_hostile_text_is_data_in_the_page(world, client):
         ("nonsense", "This link is not right"),
     ],
 )
-def test_a_link_that_does_not_open_says_why(world, client, case, said):
-    session = world.session("ann", "bo")
-    good = token(world, session, "ann")
+def test_a_link_that_does_not_open_says_why(rated, client, case, said):
+    session = rated.session("ann", "bo")
+    good = token(rated, session, "ann")
     if case == "revoked":
-        ratings.record(world.store, session, "revoked", rater="ann", reason="left the company")
+        ratings.record(rated.store, session, "revoked", rater="ann", reason="left the company")
     bad = {
         "tampered": good[:-2] + ("AA" if good[-2:] != "AA" else "BB"),
-        "other rater": token(world, session, "bo", link="link-ann"),
-        "never given": token(world, session, "ann", link="link-other"),
+        "other rater": token(rated, session, "bo", link="link-ann"),
+        "never given": token(rated, session, "ann", link="link-other"),
         "other session": sign_link(
-            workspace_key(world.workspace.home), Link("no-such", "ann", "link-ann", 2**40)
+            workspace_key(rated.workspace.home), Link("no-such", "ann", "link-ann", 2**40)
         ),
-        "expired": token(world, session, "ann", expires_at=1),
+        "expired": token(rated, session, "ann", expires_at=1),
         "revoked": good,
         "nonsense": "…%00.x",
     }[case]
@@ -124,13 +124,13 @@ def test_a_link_that_does_not_open_says_why(world, client, case, said):
     assert client.post(f"/r/{bad}/pairs/vote", json={}).status_code == 403
 
 
-def test_a_running_server_hears_of_a_revocation(world, monkeypatch):
+def test_a_running_server_hears_of_a_revocation(rated, monkeypatch):
     monkeypatch.setattr("dashboard.rating.server.REFRESH_S", 0.05)
-    session = world.session("ann")
-    mine = token(world, session, "ann")
-    with TestClient(make_app(world.store), base_url="http://127.0.0.1") as client:
+    session = rated.session("ann")
+    mine = token(rated, session, "ann")
+    with TestClient(make_app(rated.store), base_url="http://127.0.0.1") as client:
         assert client.get(f"/r/{mine}").status_code == 200
-        with Store(world.workspace) as elsewhere:
+        with Store(rated.workspace) as elsewhere:
             ratings.record(elsewhere, session, "revoked", rater="ann", reason="done")
         deadline = time.monotonic() + 20
         while client.get(f"/r/{mine}").status_code == 200 and time.monotonic() < deadline:
@@ -138,24 +138,24 @@ def test_a_running_server_hears_of_a_revocation(world, monkeypatch):
         assert client.get(f"/r/{mine}").status_code == 403
 
 
-def test_terms_come_first_and_are_kept(world, client):
-    session = world.session(consent="I give my votes away.", licence="CC-BY-4.0", min_dwell_ms=1)
+def test_terms_come_first_and_are_kept(rated, client):
+    session = rated.session(consent="I give my votes away.", licence="CC-BY-4.0", min_dwell_ms=1)
     link = {"link": "link-cy", "expires_at": 2**40}
-    ratings.record(world.store, session, "invited", rater="cy", config=link)
-    mine = token(world, session, "cy")
+    ratings.record(rated.store, session, "invited", rater="cy", config=link)
+    mine = token(rated, session, "cy")
     page = client.get(f"/r/{mine}")
     assert "I give my votes away." in page.text
     assert "CC-BY-4.0" in page.text
     assert client.get(f"/r/{mine}/pairs/state").json() == {"why": "terms"}
     agreed = client.post(f"/r/{mine}/agree")
     assert 'id="left"' in agreed.text
-    assert ratings.register(world.store, session).consented == {"cy"}
+    assert ratings.register(rated.store, session).consented == {"cy"}
     assert vote(client, mine).status_code == 200
 
 
-def test_every_answer_is_guarded(world, client):
-    session = world.session("ann")
-    for path in ("/", f"/r/{token(world, session, 'ann')}", "/static/pairs.js", "/r/x"):
+def test_every_answer_is_guarded(rated, client):
+    session = rated.session("ann")
+    for path in ("/", f"/r/{token(rated, session, 'ann')}", "/static/pairs.js", "/r/x"):
         answer = client.get(path)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -168,16 +168,16 @@ def test_every_answer_is_guarded(world, client):
             assert "style=" not in answer.text
 
 
-def test_another_name_gets_nothing(world):
-    session = world.session("ann")
-    app = make_app(world.store)
+def test_another_name_gets_nothing(rated):
+    session = rated.session("ann")
+    app = make_app(rated.store)
     with TestClient(app, base_url="http://rebound.example") as stranger:
-        assert stranger.get(f"/r/{token(world, session, 'ann')}").status_code == 400
+        assert stranger.get(f"/r/{token(rated, session, 'ann')}").status_code == 400
 
 
-def test_speaks_chinese_to_who_reads_chinese(world, client):
-    session = world.session("ann")
-    path = f"/r/{token(world, session, 'ann')}"
+def test_speaks_chinese_to_who_reads_chinese(rated, client):
+    session = rated.session("ann")
+    path = f"/r/{token(rated, session, 'ann')}"
     assert "一样好" in client.get(path, headers={"accept-language": "zh-CN,zh;q=0.9"}).text
     assert "一样好" in client.get(f"{path}?lang=zh").text
     assert "Equally good" in client.get(f"{path}?lang=en", headers={"accept-language": "zh"}).text
@@ -201,40 +201,40 @@ BAD = [
 
 
 @pytest.mark.parametrize("sent", BAD, ids=str)
-def test_what_makes_no_sense_is_refused(world, client, sent):
-    session = world.session("ann")
+def test_what_makes_no_sense_is_refused(rated, client, sent):
+    session = rated.session("ann")
     answer = client.post(
-        f"/r/{token(world, session, 'ann')}/pairs/vote",
+        f"/r/{token(rated, session, 'ann')}/pairs/vote",
         content=json.dumps(sent),
         headers={"content-type": "application/json"},
     )
     assert answer.status_code == 422
-    assert votes(world.store, session) == []
+    assert votes(rated.store, session) == []
 
 
 @pytest.mark.parametrize("dwell", ["NaN", "1e999", "-5", "1" + "0" * 400, '"900"', "null", "true"])
-def test_a_dwell_that_is_no_time_is_refused(world, client, dwell):
-    session = world.session("ann")
-    mine = token(world, session, "ann")
+def test_a_dwell_that_is_no_time_is_refused(rated, client, dwell):
+    session = rated.session("ann")
+    mine = token(rated, session, "ann")
     ticket = client.get(f"/r/{mine}/pairs/state").json()["ticket"]
     body = f'{{"ticket": "{ticket}", "choice": "left", "dwell_ms": {dwell}}}'
     kind = {"content-type": "application/json"}
     answer = client.post(f"/r/{mine}/pairs/vote", content=body, headers=kind)
     assert answer.status_code in (409, 422)
-    assert votes(world.store, session) == []
+    assert votes(rated.store, session) == []
 
 
-def test_a_form_of_another_site_is_refused(world, client):
-    session = world.session("ann")
-    mine = token(world, session, "ann")
+def test_a_form_of_another_site_is_refused(rated, client):
+    session = rated.session("ann")
+    mine = token(rated, session, "ann")
     for kind, body in (("text/plain", "{}"), ("application/json", "[" * 100_000)):
         answer = client.post(f"/r/{mine}/pairs/vote", content=body, headers={"content-type": kind})
         assert answer.status_code == 422
 
 
-def test_a_vote_that_can_not_be_kept_is_not_acknowledged(world, client, monkeypatch):
-    session = world.session("ann", min_dwell_ms=1)
-    mine = token(world, session, "ann")
+def test_a_vote_that_can_not_be_kept_is_not_acknowledged(rated, client, monkeypatch):
+    session = rated.session("ann", min_dwell_ms=1)
+    mine = token(rated, session, "ann")
     real = Store.append
 
     def full(self, table, rows):
@@ -246,20 +246,20 @@ def test_a_vote_that_can_not_be_kept_is_not_acknowledged(world, client, monkeypa
     assert vote(client, mine).json()["progress"]["mine"] == 1
 
 
-def test_the_key_is_the_owners_alone(world):
-    workspace_key(world.workspace.home)
-    path = world.workspace.home / "rating.key"
+def test_the_key_is_the_owners_alone(rated):
+    workspace_key(rated.workspace.home)
+    path = rated.workspace.home / "rating.key"
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
     with pytest.raises(UserError, match="read by others"):
-        workspace_key(world.workspace.home)
+        workspace_key(rated.workspace.home)
 
 
 class Server:
     """`ratchet rate serve` in a process of its own."""
 
-    def __init__(self, world, port=0):
-        home = str(world.workspace.home)
+    def __init__(self, rated, port=0):
+        home = str(rated.workspace.home)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "harness", "rate", "serve", "--port", str(port), "--home", home],
             cwd=ROOT,
@@ -286,11 +286,11 @@ class Server:
 
 
 @pytest.fixture
-def server(world):
+def server(rated):
     running = []
 
     def start(port=0):
-        running.append(Server(world, port))
+        running.append(Server(rated, port))
         return running[-1]
 
     yield start
@@ -299,10 +299,10 @@ def server(world):
             one.kill()
 
 
-def test_killed_in_mid_session_nothing_is_lost_or_doubled(world, server):
+def test_killed_in_mid_session_nothing_is_lost_or_doubled(rated, server):
     """Votes go on over two kills; each open page's ticket still counts, once."""
-    session = world.session("ann", min_dwell_ms=1, votes=100)
-    mine = f"/r/{token(world, session, 'ann')}/pairs"
+    session = rated.session("ann", min_dwell_ms=1, votes=100)
+    mine = f"/r/{token(rated, session, 'ann')}/pairs"
     acknowledged, port = [], 0
     for _ in range(2):
         one = server(port)
@@ -324,26 +324,26 @@ def test_killed_in_mid_session_nothing_is_lost_or_doubled(world, server):
     assert status == 200
     acknowledged.append(after["last"]["id"])
     last.kill()
-    assert [v.id for v in votes(world.store, session)] == acknowledged
+    assert [v.id for v in votes(rated.store, session)] == acknowledged
     assert len(set(acknowledged)) == 7
 
 
-def test_one_server_a_workspace(world, server):
+def test_one_server_a_workspace(rated, server):
     server()
     from dashboard.rating.run import serve
 
     with pytest.raises(UserError, match="runs for this workspace already"):
-        serve(world.store, only=None, host="127.0.0.1", port=0, allow=[], ready=print)
+        serve(rated.store, only=None, host="127.0.0.1", port=0, allow=[], ready=print)
 
 
-def test_twenty_raters_at_once_lose_and_double_nothing(world, client):
+def test_twenty_raters_at_once_lose_and_double_nothing(rated, client):
     """Each presses twice at once, every time; what counts is one vote a pair."""
     names = [f"rater{n}" for n in range(20)]
-    session = world.session(*names, votes=10_000, min_dwell_ms=1)
+    session = rated.session(*names, votes=10_000, min_dwell_ms=1)
     acknowledged: list[str] = []
 
     def work(name):
-        mine = token(world, session, name)
+        mine = token(rated, session, name)
         for _ in range(4):
             state = client.get(f"/r/{mine}/pairs/state").json()
             time.sleep(0.01)
@@ -357,5 +357,5 @@ def test_twenty_raters_at_once_lose_and_double_nothing(world, client):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(v.id for v in votes(world.store, session)) == sorted(acknowledged)
+    assert sorted(v.id for v in votes(rated.store, session)) == sorted(acknowledged)
     assert len(acknowledged) == 80

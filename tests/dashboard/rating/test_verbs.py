@@ -15,15 +15,15 @@ from dashboard.rating.server import make_app
 from harness.cli.app import main
 from harness.ratings.session import load, sessions
 from harness.ratings.votes import votes
-from tests.dashboard.rating.rating_builders import World
+from tests.dashboard.rating.rating_builders import RatedRuns
 from trainers.config.load import load_recipe
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def verb(world, monkeypatch, capsys):
-    monkeypatch.setenv("RATCHET_HOME", str(world.workspace.home))
+def verb(rated, monkeypatch, capsys):
+    monkeypatch.setenv("RATCHET_HOME", str(rated.workspace.home))
     monkeypatch.setenv("COLUMNS", "120")
 
     def call(*words):
@@ -34,21 +34,21 @@ def verb(world, monkeypatch, capsys):
     return call
 
 
-def created(verb, world, *options):
-    code, said = verb("create", *(run.id for run in world.runs), "--title", "Week 47", *options)
+def created(verb, rated, *options):
+    code, said = verb("create", *(run.id for run in rated.runs), "--title", "Week 47", *options)
     assert code == 0, said
     return re.search(r"session (\S+)", said)[1], said
 
 
-def test_from_nothing_to_exported_pairs(world, verb, tmp_path):
+def test_from_nothing_to_exported_pairs(rated, verb, tmp_path):
     session, said = created(
-        verb, world, "--raters", "ann, bo", "--votes", 8, "--min-dwell", 0, "--repeats", 0,
+        verb, rated, "--raters", "ann, bo", "--votes", 8, "--min-dwell", 0, "--repeats", 0,
         "--licence", "CC0-1.0",
     )  # fmt: skip
     assert "12 prompts, 2 runs, 8 votes wanted" in said
     links = dict(re.findall(r"^(\w+): http://127.0.0.1:8502(/r/\S+)$", said, re.MULTILINE))
     assert set(links) == {"ann", "bo"}
-    with TestClient(make_app(world.store), base_url="http://127.0.0.1") as client:
+    with TestClient(make_app(rated.store), base_url="http://127.0.0.1") as client:
         for link in links.values():
             assert "Before you begin" in client.get(link).text
             client.post(f"{link}/agree")
@@ -88,33 +88,33 @@ def read_by_dpo(folder, rows):
     assert found == {(row["chosen"], row["rejected"]) for row in rows}
 
 
-def test_links_can_be_shown_added_and_revoked(world, verb):
-    session, said = created(verb, world, "--raters", "ann")
+def test_links_can_be_shown_added_and_revoked(rated, verb):
+    session, said = created(verb, rated, "--raters", "ann")
     link = re.search(r"ann: \S+(/r/\S+)", said)[1]
     code, shown = verb("links", session, "--add", "cy", "--url", "https://rate.example/")
     assert code == 0
     assert f"ann: https://rate.example{link}" in shown
     assert "cy: https://rate.example/r/" in shown
     assert verb("revoke", session, "ann", "--reason", "left")[0] == 0
-    with TestClient(make_app(world.store), base_url="http://127.0.0.1") as client:
+    with TestClient(make_app(rated.store), base_url="http://127.0.0.1") as client:
         assert client.get(link).status_code == 403
     assert "revoked (left)" in verb("links", session)[1]
     assert verb("revoke", session, "zoe", "--reason", "left")[0] == 3
     assert verb("revoke", session, "ann", "--reason", " ")[0] == 3
 
 
-def test_a_closed_session_thanks_its_raters(world, verb):
-    session, said = created(verb, world, "--raters", "ann")
+def test_a_closed_session_thanks_its_raters(rated, verb):
+    session, said = created(verb, rated, "--raters", "ann")
     link = re.search(r"ann: \S+(/r/\S+)", said)[1]
     assert verb("close", session)[0] == 0
-    with TestClient(make_app(world.store), base_url="http://127.0.0.1") as client:
+    with TestClient(make_app(rated.store), base_url="http://127.0.0.1") as client:
         client.post(f"{link}/agree")
         assert client.get(f"{link}/pairs/state").json()["done"] == "closed"
 
 
-def test_status_of_all_and_exclusion(world, verb):
+def test_status_of_all_and_exclusion(rated, verb):
     assert "no rating session yet" in verb("status")[1]
-    session, _ = created(verb, world, "--raters", "ann")
+    session, _ = created(verb, rated, "--raters", "ann")
     assert session in verb("status")[1]
     assert verb("exclude", session, "ann", "--reason", "a robot")[0] == 0
     assert "excluded: a robot" in verb("status", session)[1]
@@ -122,7 +122,7 @@ def test_status_of_all_and_exclusion(world, verb):
     assert "a robot" not in verb("status", session)[1]
 
 
-def cast(world, made, choices, name="v"):
+def cast(rated, made, choices, name="v"):
     """People's votes, one each, with the candidate on the left."""
     rows = []
     for n, choice in enumerate(choices):
@@ -137,29 +137,29 @@ def cast(world, made, choices, name="v"):
                 "right_model": made.contenders[0].digest, "choice": choice, "dwell_ms": 900.0,
             }
         )  # fmt: skip
-    world.store.append("votes", rows)
+    rated.store.append("votes", rows)
 
 
-def test_the_verdict_can_be_kept(world, verb):
-    session, _ = created(verb, world, "--votes", 40, "--repeats", 0)
-    made = load(world.store, session)
-    cast(world, made, ["right" if n % 7 else "left" for n in range(40)])
+def test_the_verdict_can_be_kept(rated, verb):
+    session, _ = created(verb, rated, "--votes", 40, "--repeats", 0)
+    made = load(rated.store, session)
+    cast(rated, made, ["right" if n % 7 else "left" for n in range(40)])
     code, said = verb("status", session, "--keep")
     assert code == 1, said
     assert "settled: fail" in said
-    kept = world.store.query("SELECT outcome, against, anchor_run, candidate_run FROM verdicts")
+    kept = rated.store.query("SELECT outcome, against, anchor_run, candidate_run FROM verdicts")
     assert kept == [
         {
             "outcome": "fail",
             "against": "humans",
-            "anchor_run": world.runs[0].id,
-            "candidate_run": world.runs[1].id,
+            "anchor_run": rated.runs[0].id,
+            "candidate_run": rated.runs[1].id,
         }
     ]
 
 
 def test_the_gate_asks_people_too(tmp_path, monkeypatch, capsys):
-    wide = World(tmp_path, prompts=40)
+    wide = RatedRuns(tmp_path, prompts=40)
     monkeypatch.setenv("RATCHET_HOME", str(wide.workspace.home))
     words = ["gate", f"run:{wide.runs[1].id}", "--against", f"run:{wide.runs[0].id}"]
     assert main(words) == 0  # the metrics alone see no difference
@@ -177,20 +177,20 @@ def test_the_gate_asks_people_too(tmp_path, monkeypatch, capsys):
     wide.store.close()
 
 
-def test_known_pairs_and_a_questionnaire(world, verb, tmp_path):
+def test_known_pairs_and_a_questionnaire(rated, verb, tmp_path):
     gold = tmp_path / "gold.jsonl"
     gold.write_text('{"prompt": "1 + 1?", "better": "2", "worse": "3"}\n', encoding="utf-8")
     session, _ = created(
-        verb, world, "--gold", gold, "--forms", "pairs,questions,stars", "--dimensions",
+        verb, rated, "--gold", gold, "--forms", "pairs,questions,stars", "--dimensions",
         "relevance,tone", "--target", 50, "--everyone", "--people",
     )  # fmt: skip
-    made = load(world.store, session)
+    made = load(rated.store, session)
     assert made.golds[0].worse == "3"
     assert made.rules.dimensions == ("relevance", "tone")
     assert made.rules.claim == "people"
     assert "tone" in verb("status", session)[1]
     gold.write_text('{"prompt": "1 + 1?", "better": 2}\n', encoding="utf-8")
-    code, said = verb("create", *(run.id for run in world.runs), "--gold", gold)
+    code, said = verb("create", *(run.id for run in rated.runs), "--gold", gold)
     assert code == 3
     assert "gold.jsonl:1, field better" in said
 
@@ -206,20 +206,20 @@ def test_known_pairs_and_a_questionnaire(world, verb, tmp_path):
         (["create", "RUN", "RUN2", "--forms", "dance"], "no form"),
     ],
 )
-def test_mistakes_are_one_message(world, verb, words, said):
-    names = {"RUN": world.runs[0].id, "RUN2": world.runs[1].id}
+def test_mistakes_are_one_message(rated, verb, words, said):
+    names = {"RUN": rated.runs[0].id, "RUN2": rated.runs[1].id}
     code, out = verb(*(names.get(word, word) for word in words))
     assert code == 3
     assert said in out
     assert "Traceback" not in out
-    assert sessions(world.store) == []
+    assert sessions(rated.store) == []
 
 
-def test_a_judge_votes_beside_people(world, verb, monkeypatch):
+def test_a_judge_votes_beside_people(rated, verb, monkeypatch):
     from harness.backends.base import Candidate
     from harness.backends.scripted import ScriptedBackend
 
-    session, _ = created(verb, world)
+    session, _ = created(verb, rated)
     backend = ScriptedBackend(lambda prompt, seed: "The first. [[A]]")
     judge = Candidate("judge-1", "digest", backend.subject, lambda: backend)
     monkeypatch.setattr("harness.evaluation.open_model.open_model", lambda *_, **__: judge)
@@ -227,6 +227,6 @@ def test_a_judge_votes_beside_people(world, verb, monkeypatch):
     assert code == 0, said
     assert "12 votes of judge-1" in said
     assert "llm" in verb("status", session)[1]
-    found = votes(world.store, load(world.store, session), kind="llm")
+    found = votes(rated.store, load(rated.store, session), kind="llm")
     assert {vote.choice for vote in found} == {"tie"}  # whoever stands first wins: no preference
-    assert votes(world.store, load(world.store, session)) == []
+    assert votes(rated.store, load(rated.store, session)) == []

@@ -23,7 +23,7 @@ from harness.ratings.votes import ratings as rate
 from harness.statistics.agreement import RELIABLE
 from harness.store.store import Store
 from harness.store.tables import VERSION
-from tests.dashboard.rating.rating_builders import World
+from tests.dashboard.rating.rating_builders import RatedRuns
 
 PASS, FAIL, OPEN = VerdictOutcome.PASS, VerdictOutcome.FAIL, VerdictOutcome.INCONCLUSIVE
 
@@ -242,7 +242,7 @@ def test_names_are_blacked_out():
 
 @pytest.fixture
 def world(tmp_path):
-    made = World.copy(tmp_path)
+    made = RatedRuns.copy(tmp_path)
     yield made
     made.store.close()
 
