@@ -1,4 +1,4 @@
-"""The interface in Chinese, by the English sentence. A table: its lines are as long as they are."""
+"""The interface in Chinese, by the English sentence."""
 
 # ruff: noqa: E501
 
@@ -241,6 +241,7 @@ SENTENCES: dict[str, str] = {
     "run": "运行",
     "run, oldest first": "运行，由旧到新",
     "same": "不变",
+    "samples": "样本",
     "samples needed": "所需样本数",
     "samples × responses": "样本 × 回答",
     "seed": "种子",
