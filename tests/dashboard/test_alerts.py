@@ -12,7 +12,6 @@ import pytest
 from dashboard import alerts
 from dashboard.queries.attention import Item
 from harness.core.errors import UserError
-from harness.core.types import VerdictOutcome
 from harness.store.store import Store
 
 
@@ -54,21 +53,3 @@ def test_a_webhook_that_is_down_says_so() -> None:
         alerts.send("http://127.0.0.1:9/hook", [])
     with pytest.raises(UserError, match="http"):
         alerts.send("file:///etc/passwd", [])
-
-
-def test_the_report_is_one_inert_file(demo: Store) -> None:
-    from harness.cli.report import _judged, _moved
-    from harness.comparison.evidence import summarise
-    from harness.report.html import to_html
-    from harness.store.runs import require_run
-
-    run_id = demo.query("SELECT candidate_run AS r FROM verdicts WHERE outcome = 'fail' LIMIT 1")
-    run = require_run(demo, run_id[0]["r"])
-    judged = _judged(demo, run)
-    assert judged is not None
-    assert judged.verdict.outcome is VerdictOutcome.FAIL
-    page = to_html(run, summarise(demo, run), judged, _moved(demo, run, judged))
-    assert "<script" not in page
-    assert "http:" not in page.replace("http-equiv", "")
-    assert "more than the 5% allowed" in page
-    assert "intents/json_match" in page
