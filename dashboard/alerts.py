@@ -1,4 +1,4 @@
-"""What needs a human, told to a webhook, each thing once. For cron, or the end of a CI job."""
+"""Sends to a webhook whatever needs a human, each item once; for cron or the end of a CI job."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ REMEMBERED = "alerts.json"
 
 
 def fresh(store: Store) -> list[Item]:
-    """What needs a human and was not told yet. What went away may be told again."""
+    """What needs a human and was not sent yet. What went away may be sent again."""
     items = attention(store)
-    told = _told(_memory(store))
-    return [item for item in items if _name(item) not in told]
+    sent = _sent(_memory(store))
+    return [item for item in items if _name(item) not in sent]
 
 
 def remember(store: Store) -> None:
-    """Everything that needs a human now has been told."""
+    """Note that everything that needs a human now has been sent."""
     names = sorted({_name(item) for item in attention(store)})
     write_atomic(_memory(store), json.dumps(names, ensure_ascii=False, indent=1) + "\n")
 
@@ -37,7 +37,11 @@ def send(url: str, items: Sequence[Item]) -> None:
     Raises UserError where the address is not a web address or doesn't take it.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise UserError("a webhook begins with http:// or https://", field="--webhook")
+        raise UserError(
+            f"{url!r} is not a web address",
+            field="--webhook",
+            hint="a webhook begins with http:// or https://",
+        )
     content = {
         "text": "\n".join(f"• {item.sentence}" for item in items),
         "items": [
@@ -59,7 +63,7 @@ def send(url: str, items: Sequence[Item]) -> None:
         raise UserError(
             f"the webhook did not take it: {reason}",
             field="--webhook",
-            hint="nothing is marked as told; the same command tries again",
+            hint="nothing is marked as sent; the same command tries again",
         ) from error
 
 
@@ -73,7 +77,7 @@ def _memory(store: Store) -> Path:
     return store.workspace.cache / REMEMBERED
 
 
-def _told(path: Path) -> set[str]:
+def _sent(path: Path) -> set[str]:
     try:
         return set(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`ratchet dashboard`, `ratchet demo-data`, `ratchet alerts`."""
+"""The verbs `ratchet dashboard`, `ratchet demo-data` and `ratchet alerts`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,12 @@ def dashboard(
     from harness.core.workspace import HOME_VARIABLE, Workspace
 
     if oidc is not None and not oidc.is_file():
-        raise UserError("there is no such file of secrets", file=oidc, field="--oidc")
+        raise UserError(
+            "there is no such file",
+            file=oidc,
+            field="--oidc",
+            hint="name a secrets.toml of Streamlit's with a section [auth]",
+        )
     if address != LOOPBACK and not allow_host:
         raise UserError(
             f"listening on {address} needs the names under which browsers may ask",

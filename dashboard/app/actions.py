@@ -1,9 +1,9 @@
-"""What a server that was started with --actions offers: promote, roll back, mark as anchor.
+"""Buttons that change something, offered with --actions: promote, roll back, mark as anchor.
 
 Each asks for a reason and for the name of the line to be typed, and then runs the very verb of the
 command line in a process of its own: the same checks, the same confirmation on fresh answers, the
 same record, and no model in this server's memory. To mark an anchor is to promote by override: a
-line's anchor is what is promoted, and nobody may pass over the gate without a record of it.
+line's anchor is what is promoted, and passing over the gate is always recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import streamlit as st
 
 from dashboard.app.page import cached, store
 from dashboard.i18n.reader import tr
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.workspace import Workspace
@@ -36,10 +36,10 @@ def roll_back(line: str) -> None:
             _run(["rollback", line, "--reason", reason])
 
 
-def promote(shown: queries.Shown) -> None:
+def promote(shown: history.Shown) -> None:
     """Promote the candidate of a verdict: decided once more, on fresh answers."""
-    lines = [row["line"] for row in cached(queries.lines)]
-    run = cached(queries.run, shown.candidate_run)
+    lines = [row["line"] for row in cached(history.lines)]
+    run = cached(history.run, shown.candidate_run)
     if run is None or not lines:
         return
     with st.popover(tr("Promote")):
@@ -50,7 +50,7 @@ def promote(shown: queries.Shown) -> None:
                 "long as on the command line."
             )
         )
-        digest = _checkpoint(shown.candidate_run)
+        digest = history.checkpoint_of(store(), shown.candidate_run)
         if digest is None:
             st.info(tr("This run's model is not in the registry, so it can't be promoted."))
             return
@@ -66,12 +66,12 @@ def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
     has none the checkpoint is scored on fresh answers first, and that verdict is recorded.
     """
     with st.popover(tr("Mark as anchor"), key="anchor"):
-        digest = _checkpoint(run_id)
+        digest = history.checkpoint_of(store(), run_id)
         if digest is None:
             st.info(tr("This run's model is not in the registry, so it can't be an anchor."))
             return
         new = tr("a new line")
-        lines = [row["line"] for row in cached(queries.lines)]
+        lines = [row["line"] for row in cached(history.lines)]
         chosen = st.selectbox(tr("Line"), [*lines, new], key="anchor.line")
         line = chosen
         if chosen == new:
@@ -84,7 +84,7 @@ def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
         )
         reason = _confirmed(line, "anchor") if line else None
         if reason is not None:
-            verdict = verdict_id or _last_verdict(run_id)
+            verdict = verdict_id or history.last_verdict_of(store(), run_id)
             stand_on = ["--verdict", verdict] if verdict else []
             words = ["promote", digest, "--line", line, *stand_on]
             _run([*words, "--override", reason, "--reason", reason])
@@ -97,23 +97,6 @@ def _confirmed(line: str, key: str) -> str | None:
     ready = bool(reason) and typed == line
     pressed = st.button(tr("Do it"), key=f"{key}.go", type="primary", disabled=not ready)
     return reason if pressed and ready else None
-
-
-def _checkpoint(run_id: str) -> str | None:
-    rows = store().query(
-        "SELECT digest FROM checkpoints WHERE run_id = ? AND event = 'added' "
-        "ORDER BY seq DESC LIMIT 1",
-        [run_id],
-    )
-    return str(rows[0]["digest"]) if rows else None
-
-
-def _last_verdict(run_id: str) -> str | None:
-    rows = store().query(
-        "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
-        [run_id],
-    )
-    return str(rows[0]["verdict_id"]) if rows else None
 
 
 def _run(words: Sequence[str]) -> bool:

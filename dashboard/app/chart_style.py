@@ -1,4 +1,4 @@
-"""What all charts share: colours, shapes, legends, and how one becomes a file.
+"""The look that all charts share: colors, shapes, legends, and saving a chart as SVG.
 
 The colours are Okabe and Ito's, which survive colour blindness; their blue is lighter here, so that
 it is seen on both themes.

@@ -1,6 +1,6 @@
 """Every chart of the dashboard, in one style.
 
-Intervals are always drawn, nothing is smoothed, and a verdict is told by shape as well as colour.
+Intervals are always drawn, nothing is smoothed, and a verdict shows by shape as well as by color.
 """
 
 from __future__ import annotations
@@ -251,18 +251,18 @@ def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart
     layers = []
     if "limit" in rows:
         layers.append(base.mark_tick(color=RED, thickness=2, size=22).encode(x="limit:Q", y=y))
-    told: dict[str, Any] = {"color": alt.value(BLUE)}
+    style: dict[str, Any] = {"color": alt.value(BLUE)}
     if "outcome" in rows:
-        told = {"color": outcome_colour(rows, words)}
-    bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x="low:Q", x2="high:Q", y=y, **told)
+        style = {"color": outcome_colour(rows, words)}
+    bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x="low:Q", x2="high:Q", y=y, **style)
     if "outcome" in rows:
-        told["shape"] = outcome_shape(rows, words)
+        style["shape"] = outcome_shape(rows, words)
     axis = alt.Axis(grid=True, tickCount=6)
     marks = base.mark_point(filled=True, size=100, opacity=1).encode(
         x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
         y=y,
         tooltip=tooltip(rows, words),
-        **told,
+        **style,
     )
     return styled(alt.layer(*layers, bars, marks), height=max(90, 40 * len(rows) + 80))
 

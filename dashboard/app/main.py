@@ -11,7 +11,7 @@ from dashboard.app.page import cached, show_error
 from dashboard.app.settings import OIDC_VARIABLE
 from dashboard.i18n.reader import language, tr
 from dashboard.i18n.translate import LANGUAGES, NAMES
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from harness.core.errors import UserError
 
 
@@ -24,7 +24,7 @@ def run(first: str = FIRST) -> None:
     with st.sidebar:
         _choose_language()
     try:
-        if cached(queries.is_synthetic):
+        if cached(history.is_synthetic):
             said = tr("Synthetic data, by ratchet demo-data: no model was asked")
             st.markdown(f":orange-background[{said}]")
         page.run()

@@ -1,4 +1,4 @@
-"""The views and their addresses."""
+"""The menu of the dashboard: its pages, their titles and addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every page stands in: language, filters that live in the URL, provenance, exports.
+"""What every page uses: cached queries, filters kept in the URL, provenance lines, exports.
 
 A filter is a query parameter first and a widget second, so every address can be shared.
 """
@@ -15,7 +15,7 @@ import streamlit as st
 from dashboard.app.settings import ACTIONS_VARIABLE
 from dashboard.i18n.reader import language, tr
 from dashboard.i18n.translate import LANGUAGES
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
 from harness.core.types import Row
@@ -199,7 +199,7 @@ def empty(what: str, *commands: str) -> None:
 
 def require_history() -> bool:
     """False, with a word on what to type, where the store is empty."""
-    if not cached(queries.is_empty):
+    if not cached(history.is_empty):
         return True
     empty(
         "No model was scored here yet.",
@@ -213,8 +213,8 @@ def suite_and_scope() -> tuple[str, list[Row]]:
     """The two filters that most views begin with, and the runs that they leave."""
     left, right = st.columns(2)
     with left:
-        suite = pick(tr("Suite"), cached(queries.suites), param="suite")
-    scopes = {row["scope"]: row for row in cached(queries.scopes, suite)}
+        suite = pick(tr("Suite"), cached(history.suites), param="suite")
+    scopes = {row["scope"]: row for row in cached(history.scopes, suite)}
     with right:
         scope = pick(
             tr("Runs"),
@@ -222,12 +222,12 @@ def suite_and_scope() -> tuple[str, list[Row]]:
             param="scope",
             shown=lambda name: _scope(name, scopes[name]),
         )
-    return scope, cached(queries.runs_of, suite, scope)
+    return scope, cached(history.runs_of, suite, scope)
 
 
 def _scope(name: str, row: Row) -> str:
     runs = tr("{n} runs", n=row["runs"])
-    if name == queries.OUTSIDE:
+    if name == history.OUTSIDE:
         return f"{tr('outside trainings')} · {runs}"
     return f"{tr('training')} {name} · {runs}"
 

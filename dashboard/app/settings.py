@@ -1,4 +1,4 @@
-"""How `ratchet dashboard` tells its server what it may do."""
+"""Environment variables by which `ratchet dashboard` passes its options to Streamlit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo's models are asked and what they say: made of a seed and a few dials."""
+"""The demo's questions and answers, generated from a seed and a quality level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's history: a training that was rolled back, seven weeks of nightly models, votes."""
+"""The demo's history: a training with a rollback, seven weeks of nightly models, votes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""English and Chinese."""
+"""The languages of the interface: English and Chinese."""

@@ -1,4 +1,4 @@
-"""The language that the reader of a page chose, and texts in it."""
+"""The language that the reader of a page chose, and translation into it."""
 
 from __future__ import annotations
 

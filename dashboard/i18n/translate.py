@@ -1,4 +1,4 @@
-"""The words of the interface in the reader's language. The English sentence is the key."""
+"""Translates the interface; the English sentence is the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A verdict in Chinese sentences, made from its rows: the stored headline is English.
+"""A verdict in Chinese sentences, made from its rows, since the stored headline is English.
 
 What the gate quotes from elsewhere (a waiver's reason, an error) stays in the words it came in.
 """

@@ -1,1 +1,1 @@
-"""What pages show, as questions to the store; nothing is drawn here."""
+"""Questions to the store whose answers the pages show; nothing is drawn here."""

@@ -1,6 +1,4 @@
-"""How answers changed, without any label: length, refusals, language, wording; and what
-`ratchet drift` measured with the anchor's model.
-"""
+"""How answers changed, without labels: length, refusals, language, wording, and measured drift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs a human, and whom it is told to: the first page's list, and the webhook's."""
+"""The list of what needs a human, for the first page and for the webhook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.queries.change_points import Forecast, forecast, margin_left
 from harness.core.types import Row
 from harness.store.store import Store
@@ -77,7 +77,7 @@ def forecasts(left: Mapping[str, list[Row]]) -> dict[str, Forecast]:
 def attention(store: Store) -> list[Item]:
     """Everything that waits for somebody, the most urgent first."""
     items: list[Item] = []
-    for line in queries.lines(store):
+    for line in history.lines(store):
         items += _of_line(line)
         for metric, seen in forecasts(margins(store, line["line"])).items():
             if seen.is_alarming:
@@ -90,7 +90,7 @@ def attention(store: Store) -> list[Item]:
                         {"line": line["line"]},
                     )
                 )
-    for trouble in queries.troubles(store):
+    for trouble in history.troubles(store):
         items.append(_of_trouble(trouble))
     return sorted(items, key=lambda item: item.level)
 

@@ -1,6 +1,6 @@
-"""Is it drifting? Change points, the margin that is left, and how far apart two heaps of text are.
+"""Change points of a series, the trend of the margin left, and how differently texts are worded.
 
-Pure functions over arrays; all of it is advice. What stops a checkpoint is the gate.
+Pure functions over arrays. All of it is advice: only the gate stops a checkpoint.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def change_points(values: Sequence[float], *, shortest: int = 3) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Trigrams:
-    """The letter trigrams of a heap of text: each as one number, rising, and how often it came."""
+    """The letter trigrams of a set of texts: each as one number, rising, and how often it came."""
 
     keys: npt.NDArray[Any]
     often: npt.NDArray[Any]
@@ -117,10 +117,10 @@ def trigrams(texts: Iterable[str]) -> Trigrams:
 
 
 def distance(ours: Trigrams, theirs: Trigrams) -> float:
-    """How differently two heaps of text are worded, 0 (alike) to 1 (nothing in common).
+    """How differently two sets of texts are worded, 0 (alike) to 1 (nothing in common).
 
     Jensen-Shannon distance, to the base 2, between their frequencies of letter trigrams. Two
-    heaps without a trigram are alike; one without is at distance 1.
+    sets without a trigram are alike; one without is at distance 1.
     """
     from scipy.spatial.distance import jensenshannon
 
@@ -132,11 +132,6 @@ def distance(ours: Trigrams, theirs: Trigrams) -> float:
     q[np.searchsorted(keys, theirs.keys)] = theirs.often
     found = jensenshannon(p, q, base=2)
     return float(min(max(found, 0.0), 1.0))
-
-
-def text_distance(ours: Iterable[str], theirs: Iterable[str]) -> float:
-    """`distance` of the texts themselves."""
-    return distance(trigrams(ours), trigrams(theirs))
 
 
 def chinese_share(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What the pages ask the store: one bounded query each, everything summed up in DuckDB."""
+"""Queries of runs, lines, verdicts and trainings, each bounded and summed up in DuckDB."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Shown:
 
 
 def is_empty(store: Store) -> bool:
+    """Whether nothing was scored here yet."""
     return not store.query("SELECT run_id FROM runs LIMIT 1")
 
 
@@ -51,6 +52,7 @@ def is_synthetic(store: Store) -> bool:
 
 
 def counts(store: Store) -> Row:
+    """{runs, verdicts, trainings, scores}: how many there are."""
     return store.query(
         "SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM verdicts) AS verdicts, "
         "(SELECT count(*) FROM trainings) AS trainings, (SELECT count(*) FROM scores) AS scores"
@@ -96,7 +98,7 @@ def lines(store: Store) -> list[Row]:
     )
 
 
-def history(store: Store, line: str) -> list[Row]:
+def versions(store: Store, line: str) -> list[Row]:
     """Every version of a line, the newest first."""
     return store.query(
         "SELECT try_cast(c.detail ->> '$.version' AS INTEGER) AS version, c.event, c.digest, "
@@ -162,6 +164,25 @@ def verdict(store: Store, verdict_id: str) -> Shown | None:
         decided_at=row["decided_at"],
         promotable=row["outcome"] == "pass" or bool(row["detail"].get("promotable")),
     )
+
+
+def checkpoint_of(store: Store, run_id: str) -> str | None:
+    """The digest under which a run's model is in the registry; None where it is not."""
+    rows = store.query(
+        "SELECT digest FROM checkpoints WHERE run_id = ? AND event = 'added' "
+        "ORDER BY seq DESC LIMIT 1",
+        [run_id],
+    )
+    return str(rows[0]["digest"]) if rows else None
+
+
+def last_verdict_of(store: Store, run_id: str) -> str | None:
+    """The id of the newest verdict on a run as a candidate."""
+    rows = store.query(
+        "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
+        [run_id],
+    )
+    return str(rows[0]["verdict_id"]) if rows else None
 
 
 def suites(store: Store) -> list[str]:
@@ -307,6 +328,7 @@ def training_steps(store: Store, training_id: str) -> list[Row]:
 
 
 def calibrations(store: Store) -> list[Row]:
+    """The newest 50; `false_rollback` is a share of identical checkpoints, 0 to 1."""
     return store.query(
         "SELECT calibration_id, suite, suite_digest, model_digest, runs, false_rollback, detail, "
         "calibrated_at FROM calibrations ORDER BY seq DESC LIMIT 50"

@@ -1,4 +1,4 @@
-"""Two runs, sample by sample: what was fixed, what regressed, and what both said."""
+"""Two runs compared sample by sample: which were fixed, which regressed, and both answers."""
 
 from __future__ import annotations
 

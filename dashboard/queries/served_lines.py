@@ -1,4 +1,4 @@
-"""What the page of a served line asks the store: one bounded query each."""
+"""Queries of served lines: their verdicts, actions, traffic and split, each bounded."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def days(store: Store, line: str) -> list[date]:
 
 
 def day(store: Store, when: date, line: str) -> Day:
+    """A line's traffic on one day in UTC, hour by hour: counts, and latencies in seconds."""
     return daily.summarise(store, when, line=line)
 
 

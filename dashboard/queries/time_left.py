@@ -1,4 +1,4 @@
-"""How long a training that is under way still takes, by the time that its own segments took."""
+"""How long a running training still takes, estimated from its own segments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ratchet watch`: observations come in, are compared with the promise, and are acted on."""
+"""`ratchet watch`: takes in observations of production, judges them, and acts on the verdict."""
 
 from __future__ import annotations
 

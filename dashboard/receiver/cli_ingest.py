@@ -1,4 +1,4 @@
-"""`ratchet watch ingest` and `ratchet watch serve`: the two ways in for observations."""
+"""`ratchet watch ingest` and `ratchet watch serve`: observations from a file or over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body of a request, in bounded memory: what is too much is turned away unread."""
+"""Reads the body of a request in bounded memory and refuses what is too large."""
 
 from __future__ import annotations
 

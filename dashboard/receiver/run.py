@@ -1,4 +1,4 @@
-"""Running the receiver: on loopback unless told otherwise, until it is asked to stop."""
+"""Runs the receiver, on loopback by default, until it is asked to stop."""
 
 from __future__ import annotations
 

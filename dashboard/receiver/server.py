@@ -1,4 +1,4 @@
-"""The receiver: observations over HTTP, acknowledged when they are on the disk.
+"""The HTTP receiver of observations, acknowledged once they are on the disk.
 
 Requests that come while one append is being written share the next one, so the disk is asked
 once for all of them. What waits is bounded: beyond it a sender hears 429 and when to come back.

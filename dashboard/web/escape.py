@@ -1,4 +1,4 @@
-"""What a model said is hostile text, on a page of Streamlit's as anywhere.
+"""Escapes text of models and users before it is put into Markdown: all of it may be hostile.
 
 `st.code(language=None)` renders plain text, and `core.escape` shows what hides; `plain` is for
 the few places where a name of somebody else's making stands in Markdown.

@@ -1,4 +1,4 @@
-"""Binds a server to its port, or says in one message why it cannot."""
+"""Binds a server to its port, or says in one message why it can't."""
 
 from __future__ import annotations
 

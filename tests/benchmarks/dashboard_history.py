@@ -138,10 +138,9 @@ def _scores(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _rooms(store: Any, runs: int) -> None:
     """Samples by language, answers, votes, a training."""
-    from dashboard.queries import history as queries
-    from dashboard.queries import sample_diff as comparing
+    from dashboard.queries import history, sample_diff
 
-    whole = queries.run(store, queries.runs_of(store, SUITE, None, 1)[0]["run_id"])
+    whole = history.run(store, history.runs_of(store, SUITE, None, 1)[0]["run_id"])
     assert whole is not None
     with _opened(store) as connection:
         for task in ("alpha", "beta"):
@@ -151,7 +150,7 @@ def _rooms(store: Any, runs: int) -> None:
                 """'[{"role": "user", "content": "What is it?"}]'::JSON AS prompt, """
                 "'{}'::JSON AS fields, j AS seq "
                 f"FROM generate_series(1, {SAMPLES}) g(j)",
-                [comparing.task_digest(whole, task), task, LANGUAGES],
+                [sample_diff.task_digest(whole, task), task, LANGUAGES],
             )
         _answers(connection, runs)
         connection.execute(

@@ -1,4 +1,4 @@
-"""Thirty things that a model might say to a careless page, to fetch from LEAK or to run."""
+"""Thirty texts of a hostile model that try to fetch LEAK or to run in a careless page."""
 
 from __future__ import annotations
 

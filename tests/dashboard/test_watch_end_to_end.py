@@ -1,4 +1,4 @@
-"""Promoted, served, broken in production, seen, taken back, and well again: with real processes.
+"""A model is promoted, breaks in production, is noticed and rolled back: with real processes.
 
 A server follows the line's pointer, clients ask it and report to `ratchet watch serve`, and
 `ratchet watch check --act` is the only one that decides.

@@ -1,3 +1,3 @@
-"""One file per view; each has one `show()`."""
+"""One file per page; each has one `show()`."""
 
 # Not named `pages`: Streamlit would serve such a folder by itself, past the navigation.

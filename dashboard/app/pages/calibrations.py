@@ -1,4 +1,4 @@
-"""What the gate of a suite can and can't see: false roll backs, and power."""
+"""The page of calibrations: how often a gate rolls back by mistake, and what it can detect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.app import charts
 from dashboard.app.page import cached, empty, export, pick, require_history, title, when
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.types import Row
 from harness.statistics.intervals import wilson
@@ -20,7 +20,7 @@ def show() -> None:
     title("Calibrations", "What can this gate see, and how often does it cry wolf?")
     if not require_history():
         return
-    found = {row["calibration_id"]: row for row in cached(queries.calibrations)}
+    found = {row["calibration_id"]: row for row in cached(history.calibrations)}
     if not found:
         empty("No suite was calibrated yet.", "ratchet calibrate MODEL --suite SUITE")
         return

@@ -1,4 +1,4 @@
-"""Two runs, paired: what was fixed, what regressed, and in which settings they differ."""
+"""The page that compares two runs: what was fixed, what regressed, and which settings differ."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import streamlit as st
 from dashboard.app import charts
 from dashboard.app.page import cached, export, link, pick, provenance, require_history, title
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
-from dashboard.queries import measures
-from dashboard.queries import sample_diff as comparing
+from dashboard.queries import history, measures, sample_diff
 from dashboard.web.escape import plain
 from harness.core.format import number
 from harness.core.types import Row
@@ -31,13 +29,13 @@ def show() -> None:
 
 def two_runs() -> tuple[Row, Row] | None:
     """A and B, by default the anchor and the last run; None where there is only one."""
-    suites = cached(queries.suites)
-    asked = [cached(queries.run, st.query_params[p]) for p in "ab" if p in st.query_params]
+    suites = cached(history.suites)
+    asked = [cached(history.run, st.query_params[p]) for p in "ab" if p in st.query_params]
     known = next((run["suite"] for run in asked if run), None)
     suite = (
         pick(tr("Suite"), suites, param="suite", default=known) if len(suites) > 1 else suites[0]
     )
-    runs = cached(queries.runs_of, suite)
+    runs = cached(history.runs_of, suite)
     for run in asked:
         if run and run["suite"] == suite and all(r["run_id"] != run["run_id"] for r in runs):
             runs = [{**run, "outcome": "none", "anchor_run": None, "against": None}, *runs]
@@ -47,7 +45,7 @@ def two_runs() -> tuple[Row, Row] | None:
         return None
     by_id = {row["run_id"]: row for row in reversed(runs)}
     outside = [row for row in runs if row["training_id"] is None] or runs
-    anchor = cached(queries.anchor_of, outside)
+    anchor = cached(history.anchor_of, outside)
     left, right = st.columns(2)
     with left:
         first = anchor["run_id"] if anchor and anchor["run_id"] in by_id else runs[0]["run_id"]
@@ -55,7 +53,7 @@ def two_runs() -> tuple[Row, Row] | None:
     with right:
         last = outside[-1]["run_id"]
         b = pick("B", list(by_id), param="b", shown=lambda i: label(by_id[i]), default=last)
-    sides = cached(queries.run, a), cached(queries.run, b)
+    sides = cached(history.run, a), cached(history.run, b)
     assert sides[0] is not None
     assert sides[1] is not None
     return sides[0], sides[1]
@@ -94,8 +92,8 @@ def _settings(a: Row, b: Row) -> None:
 def _metrics(a: Row, b: Row) -> None:
     import pandas as pd
 
-    declared = queries.declared(b)
-    tallies = cached(comparing.tallies, a["run_id"], b["run_id"])
+    declared = history.declared(b)
+    tallies = cached(sample_diff.tallies, a["run_id"], b["run_id"])
     changes = cached(measures.changes, a["run_id"], [b["run_id"]], declared)
     rows, forest = [], []
     for tally in tallies:

@@ -1,4 +1,4 @@
-"""Is it drifting? The margin that is left and its slope, and answers compared without labels."""
+"""The page of drift: how much margin is left, its trend, and how the answers changed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from dashboard.app.page import (
 )
 from dashboard.app.pages.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import answers as outputs
-from dashboard.queries import history as queries
+from dashboard.queries import answers, history
 from dashboard.queries.attention import forecasts, margins
 from dashboard.queries.change_points import Forecast, change_points
 from dashboard.queries.measures import with_interval
@@ -40,7 +39,7 @@ def _margin() -> None:
     import pandas as pd
 
     st.subheader(tr("Margin left"), anchor=False)
-    lines = [row["line"] for row in cached(queries.lines)]
+    lines = [row["line"] for row in cached(history.lines)]
     if not lines:
         st.info(tr("Without a promoted checkpoint there is no margin to use up."))
         st.code("ratchet promote MODEL --line support-bot", language=None)
@@ -94,7 +93,7 @@ def _outputs() -> None:
     st.subheader(tr("Answers"), anchor=False)
     _, runs = suite_and_scope()
     runs = runs[-COLUMNS:]
-    anchor = cached(queries.anchor_of, runs)
+    anchor = cached(history.anchor_of, runs)
     if anchor is None:
         return
     tasks = [name for name, task in tasks_of(anchor["protocol"]).items() if task.generates]
@@ -105,8 +104,8 @@ def _outputs() -> None:
     task = pick(tr("Task"), tasks, param="task", default=spread[0] if spread else None)
     ids = [row["run_id"] for row in runs]
     asked = list(dict.fromkeys([*ids, anchor["run_id"]]))
-    lengths = cached(outputs.lengths, asked, task)
-    worded = cached(outputs.wordings, ids, anchor["run_id"], task)
+    lengths = cached(answers.lengths, asked, task)
+    worded = cached(answers.wordings, ids, anchor["run_id"], task)
     rows = []
     for row in runs:
         if row["run_id"] in lengths and row["run_id"] in worded:
@@ -124,7 +123,7 @@ def _outputs() -> None:
             "Length is over all answers; refusals, language and wording are read in {n} of each "
             "run, the same samples each time. Wording is the Jensen–Shannon distance of letter "
             "trigrams to the anchor's answers. Bars are 95% intervals.",
-            n=outputs.TEXTS,
+            n=answers.TEXTS,
         )
     )
     export(f"outputs-{task}", frame[[c for c in frame.columns if not c.startswith("tip_")]])
@@ -184,7 +183,7 @@ def _measured(runs: list[Row], anchor: Row, task: str) -> None:
 
     st.subheader(tr("Under the anchor's model"), anchor=False)
     ids = [row["run_id"] for row in runs]
-    found = cached(outputs.measured, anchor["run_id"], ids, task)
+    found = cached(answers.measured, anchor["run_id"], ids, task)
     if not found:
         st.info(tr("Perplexity under the anchor and distance in meaning were not measured yet."))
         st.code(f"ratchet drift run:{ids[-1]} --against run:{anchor['run_id']}", language=None)

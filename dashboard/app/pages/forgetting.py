@@ -1,4 +1,4 @@
-"""What was lost on the way: per slice, the best there was, and where it stands now."""
+"""The page of forgetting: per slice, the best result so far and the present one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from dashboard.app.page import (
 )
 from dashboard.app.pages.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
-from dashboard.queries import measures
+from dashboard.queries import history, measures
 from dashboard.queries.measures import in_margins, with_interval
 from dashboard.queries.sample_diff import task_digest
 from harness.core.protocol import MetricName
@@ -35,25 +34,25 @@ def show() -> None:
         return
     _, runs = suite_and_scope()
     runs = runs[-COLUMNS:]
-    anchor = cached(queries.anchor_of, runs)
+    anchor = cached(history.anchor_of, runs)
     if anchor is None or len(runs) < 2:
         st.info(tr("One run has nothing behind it that it could forget."))
         st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None)
         return
     by = pick(tr("Slices by"), BY, param="by", shown=lambda name: tr(name))
-    declared = queries.declared(anchor)
+    declared = history.declared(anchor)
     tasks = dict.fromkeys(MetricName.parse(name).task for name in declared)
     digests = {task: task_digest(anchor, task) for task in tasks}
     ids = [row["run_id"] for row in runs]
     found = cached(measures.changes, anchor["run_id"], ids, declared, by, digests)
-    allowed = cached(queries.allowances, runs)
+    allowed = cached(history.allowances, runs)
     rows = _rows(runs, declared, found, allowed)
     if not rows:
         st.info(tr("No run here shares a sample with the anchor."))
         return
     _draw(rows)
     provenance(anchor, role="Anchor")
-    provenance(cached(queries.run, ids[-1]), role="Last run")
+    provenance(cached(history.run, ids[-1]), role="Last run")
 
 
 def _rows(

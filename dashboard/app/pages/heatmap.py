@@ -1,4 +1,4 @@
-"""Checkpoint × task: what each checkpoint changed against the anchor, in units of its margin."""
+"""The heat map: the change of each metric at each checkpoint, in units of its margin."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import streamlit as st
 from dashboard.app import charts
 from dashboard.app.page import cached, export, provenance, require_history, suite_and_scope, title
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
-from dashboard.queries import measures
+from dashboard.queries import history, measures
 from dashboard.queries.measures import in_margins, with_interval
 from harness.core.types import Direction, Row
 from harness.statistics.intervals import Estimate
@@ -23,11 +22,11 @@ def show() -> None:
         return
     _, runs = suite_and_scope()
     runs = runs[-COLUMNS:]
-    anchor = cached(queries.anchor_of, runs)
+    anchor = cached(history.anchor_of, runs)
     if anchor is None:
         return
-    declared = queries.declared(anchor)
-    allowed = cached(queries.allowances, runs)
+    declared = history.declared(anchor)
+    allowed = cached(history.allowances, runs)
     ids = [row["run_id"] for row in runs]
     found = cached(measures.changes, anchor["run_id"], ids, declared)
     cells = [

@@ -1,4 +1,4 @@
-"""What people said: ratings with intervals, who wins against whom, and whether to trust it."""
+"""The page of human ratings: Elo with intervals, win shares, and how far to trust the votes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard.app import charts
 from dashboard.app.page import cached, empty, export, pick, title
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
 from harness.core.types import Row
@@ -26,7 +26,7 @@ GOAL = 500
 
 def show() -> None:
     title("Humans", "Which model do people prefer, and can the votes be trusted?")
-    votes = cached(queries.votes)
+    votes = cached(history.votes)
     if not votes:
         empty("Nobody has voted yet.", "ratchet rate --help   # sets up a blind rating session")
         return

@@ -1,10 +1,10 @@
-"""Is it still getting better, and may we ship? Answered in five seconds."""
+"""The first page: each line's last verdict, what needs a decision, and the newest runs."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.app import verdict_text as told
+from dashboard.app import verdict_text
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -19,7 +19,7 @@ from dashboard.app.page import (
     when,
 )
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.queries.attention import attention, forecasts, margins
 from dashboard.web.escape import plain
 from harness.core.types import Row
@@ -29,7 +29,7 @@ def show() -> None:
     title("Today", "Is it still getting better, and may we ship?")
     if not require_history():
         return
-    lines = cached(queries.lines)
+    lines = cached(history.lines)
     if not lines:
         empty(
             "Nothing was ever promoted, so no line has a promoted checkpoint.",
@@ -72,7 +72,7 @@ def _last_verdict(line: Row) -> None:
     colour = {"pass": "green", "fail": "red", "inconclusive": "orange"}.get(outcome, "violet")
     st.markdown(f"#### :{colour}[{MARKS[outcome]} {tr(_ANSWERS[outcome])}]")
     st.caption(f"{tr('last verdict')} · {when(line['last_at'])}")
-    headline, *more = told.stored(line["last_verdict"], line["last_headline"])
+    headline, *more = verdict_text.stored(line["last_verdict"], line["last_headline"])
     st.markdown(plain(headline))
     for sentence in more or filter(None, [line["settle"]]):
         st.caption(plain(sentence))
@@ -123,7 +123,7 @@ def _needs() -> None:
 
 
 def _recent() -> None:
-    found = cached(queries.verdicts, 8)
+    found = cached(history.verdicts, 8)
     if not found:
         return
     st.subheader(tr("Last verdicts"), anchor=False)
@@ -142,11 +142,11 @@ def _sources(lines: list[Row]) -> None:
     if lines:
         export("lines", pd.DataFrame([{name: row[name] for name in _EXPORTED} for row in lines]))
         for row in lines:
-            promoted = cached(queries.run, row["run_id"]) if row["run_id"] else None
+            promoted = cached(history.run, row["run_id"]) if row["run_id"] else None
             provenance(promoted, role="Promoted", extra=[f"{tr('line')} {row['line']}"])
         return
-    newest = cached(queries.runs_of, cached(queries.suites)[0], None, 1)
-    provenance(cached(queries.run, newest[-1]["run_id"]) if newest else None, role="Last run")
+    newest = cached(history.runs_of, cached(history.suites)[0], None, 1)
+    provenance(cached(history.run, newest[-1]["run_id"]) if newest else None, role="Last run")
 
 
 _EXPORTED = (

@@ -1,4 +1,4 @@
-"""What both models said, sample by sample, regressed first.
+"""The page of answers: what two models said, sample by sample, regressed samples first.
 
 Nothing on this page is rendered: what a model wrote is shown as plain text (dashboard.web.escape).
 """
@@ -22,8 +22,7 @@ from dashboard.app.page import (
 )
 from dashboard.app.pages.compare import two_runs
 from dashboard.i18n.reader import tr
-from dashboard.queries import history as queries
-from dashboard.queries import sample_diff as comparing
+from dashboard.queries import history, sample_diff
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import number
@@ -41,7 +40,7 @@ def show() -> None:
     if sides is None:
         return
     a, b = sides
-    declared = {n: says for n, says in queries.declared(b).items() if n in queries.declared(a)}
+    declared = {n: says for n, says in history.declared(b).items() if n in history.declared(a)}
     if not declared:
         st.info(tr("The two runs have no metric in common."))
         return
@@ -49,12 +48,12 @@ def show() -> None:
     with left:
         plainest = next((n for n, says in declared.items() if says["form"] == "mean"), None)
         metric = pick(tr("Metric"), list(declared), param="metric", default=plainest)
-    counts = cached(comparing.tally, a["run_id"], b["run_id"], metric, declared[metric])
+    counts = cached(sample_diff.tally, a["run_id"], b["run_id"], metric, declared[metric])
     total = sum(counts.values())
     with right:
         kind = pick(
             tr("Show"),
-            ["all", *comparing.KINDS],
+            ["all", *sample_diff.KINDS],
             param="kind",
             shown=lambda k: f"{tr(k)} · {total if k == 'all' else counts[k]:,}",
             default="regressed" if counts["regressed"] else "all",
@@ -79,7 +78,7 @@ def _page(
 
     place = page_number(number, PAGE)
     asked = (a["run_id"], b["run_id"], metric, says, kind, place * PAGE, PAGE)
-    found = cached(comparing.pairs, *asked)
+    found = cached(sample_diff.pairs, *asked)
     for pair in found:
         _pair(a, b, MetricName.parse(metric).task, pair)
     export("samples", pd.DataFrame(found))
@@ -92,7 +91,7 @@ def _pair(a: Row, b: Row, task: str, pair: Row) -> None:
         st.markdown(
             f"{kind} · {plain(pair['sample_id'])} · {number(pair['a'])} → {number(pair['b'])}"
         )
-        asked = cached(comparing.sample, comparing.task_digest(b, task), pair["sample_id"])
+        asked = cached(sample_diff.sample, sample_diff.task_digest(b, task), pair["sample_id"])
         if asked is not None:
             _asked(asked)
         left, right = st.columns(2)
@@ -116,7 +115,7 @@ def _asked(sample: Row) -> None:
 
 def _answers(side: str, run: Row, task: str, sample_id: str) -> None:
     st.caption(f"**{side}** · {plain(run['model'])}")
-    found = cached(comparing.answers, run["run_id"], task, sample_id)
+    found = cached(sample_diff.answers, run["run_id"], task, sample_id)
     if not found:
         st.caption(tr("no answer: the given text was read"))
     for answer in found:

@@ -1,4 +1,4 @@
-"""Trainings, those in progress live: losses, gradient norm, learning rate, checkpoints."""
+"""The page of trainings, live while one runs: losses, gradient norm, learning rate, checkpoints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.app import charts, machine
-from dashboard.app import verdict_text as told
+from dashboard.app import charts, machine, verdict_text
 from dashboard.app.page import MARKS, cached, empty, export, link, pick, recent, title, when
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
-from dashboard.queries import measures
+from dashboard.queries import history, measures
 from dashboard.queries.time_left import Left, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
@@ -29,7 +27,7 @@ _OVER = ("finished", "stopped", "promoted", "interrupted")
 
 def show() -> None:
     title("Trainings", "Is it learning, and did the gate step in?")
-    found = {row["training_id"]: row for row in cached(queries.trainings)}
+    found = {row["training_id"]: row for row in cached(history.trainings)}
     if not found:
         empty("Nothing was trained here yet.", "ratchet train trainers/recipes/quickstart.yaml")
         return
@@ -60,10 +58,10 @@ def _state(row: Row) -> str:
 
 def _live(training_id: str) -> None:
     """One look at a training, at most four seconds old."""
-    rows = {row["training_id"]: row for row in recent(queries.trainings)}
+    rows = {row["training_id"]: row for row in recent(history.trainings)}
     row = rows[training_id]
-    steps = recent(queries.training_steps, training_id)
-    events = recent(queries.training_events, training_id)
+    steps = recent(history.training_steps, training_id)
+    events = recent(history.training_events, training_id)
     _head(row, steps, events)
     if not steps:
         st.info(tr("No step was taken yet."))
@@ -156,7 +154,7 @@ def _curves(row: Row, steps: list[Row]) -> None:
         happened_at=frame["happened_at"].map(lambda at: at.isoformat() if at else None)
     )
     export(f"training-{row['training_id']}", table, chart=loss)
-    if len(steps) >= queries.STEPS:
+    if len(steps) >= history.STEPS:
         st.caption(tr("Every k-th step is shown, none is averaged."))
 
 
@@ -186,9 +184,9 @@ def _validation(row: Row) -> None:
     """What the gate measured at each checkpoint: nats per token of held-out text."""
     import pandas as pd
 
-    runs = cached(queries.runs_of, None, row["training_id"])
-    last = cached(queries.run, runs[-1]["run_id"]) if runs else None
-    declared = queries.declared(last) if last else {}
+    runs = cached(history.runs_of, None, row["training_id"])
+    last = cached(history.run, runs[-1]["run_id"]) if runs else None
+    declared = history.declared(last) if last else {}
     texts = [name for name, says in declared.items() if says["form"] == "perplexity"]
     if last is None or not texts:
         return
@@ -241,7 +239,7 @@ def _events(events: list[Row]) -> None:
             said.append(plain(back))
         verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
         why = detail.get("why") or detail.get("headline") or tr(detail.get("outcome") or "")
-        why = told.stored(verdict, why)[0] if verdict else told.happened(why)
+        why = verdict_text.stored(verdict, why)[0] if verdict else verdict_text.happened(why)
         text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
         if verdict:
             with go:

@@ -1,4 +1,4 @@
-"""One metric over checkpoints: with intervals, the anchor's rule and the margin, unsmoothed."""
+"""The page of one metric over checkpoints, with intervals, the anchor's value and the margin."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from dashboard.app.page import (
     title,
 )
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
-from dashboard.queries import measures
+from dashboard.queries import history, measures
 from dashboard.queries.change_points import change_points
 from dashboard.queries.measures import with_interval
 from dashboard.web.escape import plain
@@ -40,13 +39,13 @@ def show() -> None:
     if not require_history():
         return
     scope, runs = suite_and_scope()
-    last = cached(queries.run, runs[-1]["run_id"])
+    last = cached(history.run, runs[-1]["run_id"])
     assert last is not None
-    declared = queries.declared(last)
-    required = cached(queries.allowances, runs)
+    declared = history.declared(last)
+    required = cached(history.allowances, runs)
     first = next((name for name in declared if name in required), None)
     metric = pick(tr("Metric"), list(declared), param="metric", default=first)
-    anchor = cached(queries.anchor_of, runs)
+    anchor = cached(history.anchor_of, runs)
     ids = [row["run_id"] for row in runs]
     held = [anchor["run_id"]] if anchor else []
     if held and _intervals() == PAIRED:
@@ -70,7 +69,7 @@ def _draw(
 ) -> None:
     import pandas as pd
 
-    by_step = scope != queries.OUTSIDE and all(row["step"] is not None for row in runs)
+    by_step = scope != history.OUTSIDE and all(row["step"] is not None for row in runs)
     points = []
     for row in runs:
         value = found.get((row["run_id"], metric))
@@ -100,8 +99,8 @@ def _draw(
     if changed:
         where = ", ".join(str(int(x)) for x in changed)
         notes.append(tr("The level changed at {where} (advice, by PELT).", where=where))
-    if len(runs) == queries.RUNS:
-        notes.append(tr("The newest {n} runs are shown.", n=queries.RUNS))
+    if len(runs) == history.RUNS:
+        notes.append(tr("The newest {n} runs are shown.", n=history.RUNS))
     st.caption(" ".join(notes))
     best = frame.loc[
         frame["value"].idxmax() if says["direction"] == "higher" else frame["value"].idxmin()

@@ -1,4 +1,4 @@
-"""One verdict: what changed, how surely, and how much was allowed."""
+"""The page of one verdict: what changed, with its interval, and how much was allowed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard.app import charts
-from dashboard.app import verdict_text as told
+from dashboard.app import charts, verdict_text
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -22,7 +21,7 @@ from dashboard.app.page import (
     when,
 )
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.format import number, opponent_name
 from harness.core.types import Row
@@ -40,9 +39,9 @@ def show() -> None:
     title("Verdict", "What changed, how surely, and how much was allowed?")
     if not require_history():
         return
-    found = {row["verdict_id"]: row for row in cached(queries.verdicts)}
+    found = {row["verdict_id"]: row for row in cached(history.verdicts)}
     asked = st.query_params.get("verdict")
-    if asked and asked not in found and cached(queries.verdict, asked) is not None:
+    if asked and asked not in found and cached(history.verdict, asked) is not None:
         found[asked] = {"verdict_id": asked}
     if not found:
         empty("The gate has not spoken yet.", "ratchet gate MODEL --against line:NAME")
@@ -50,7 +49,7 @@ def show() -> None:
     chosen = pick(
         tr("Verdict"), list(found), param="verdict", shown=lambda name: _label(found[name])
     )
-    shown = cached(queries.verdict, chosen)
+    shown = cached(history.verdict, chosen)
     assert shown is not None
     _head(shown)
     _body(shown)
@@ -66,17 +65,17 @@ def _label(row: Row) -> str:
     return f"{MARKS[row['outcome']]} {name} · {against}{look} · {moment}"
 
 
-def _head(shown: queries.Shown) -> None:
+def _head(shown: history.Shown) -> None:
     verdict = shown.verdict
     outcome = verdict.outcome.value
     box = {"pass": st.success, "fail": st.error, "inconclusive": st.warning}.get(outcome, st.info)
-    headline, *more = told.sentences(verdict)
+    headline, *more = verdict_text.sentences(verdict)
     box(f"**{plain(headline)}**")
     for sentence in more:
         st.markdown(f"- {plain(sentence)}")
 
 
-def _body(shown: queries.Shown) -> None:
+def _body(shown: history.Shown) -> None:
     verdict = shown.verdict
     chart = None
     rows = forest_rows(verdict)
@@ -95,7 +94,7 @@ def _body(shown: queries.Shown) -> None:
     st.dataframe(frame, hide_index=True, width="stretch")
     with st.expander(tr("Every metric in words")):
         for row in _ordered(verdict):
-            st.text(f"{MARKS[row.outcome.value]} {told.why(row)}")
+            st.text(f"{MARKS[row.outcome.value]} {verdict_text.why(row)}")
     left, middle, right = st.columns(3)
     with left:
         name = shown.candidate_model or shown.candidate_run
@@ -104,8 +103,8 @@ def _body(shown: queries.Shown) -> None:
         link("samples", tr("samples, regressed first →"), **_sides(shown))
     with right:
         link("compare", tr("compare the two runs →"), **_sides(shown))
-    anchor = cached(queries.run, shown.anchor_run) if shown.anchor_run else None
-    provenance(cached(queries.run, shown.candidate_run), role="Candidate")
+    anchor = cached(history.run, shown.anchor_run) if shown.anchor_run else None
+    provenance(cached(history.run, shown.candidate_run), role="Candidate")
     provenance(anchor, role="Anchor", extra=[f"{tr('verdict')} {shown.id}", when(shown.decided_at)])
     for name, note in verdict.notes.items():
         st.caption(plain(f"{name}: {note}"))
@@ -116,7 +115,7 @@ def _body(shown: queries.Shown) -> None:
         mark_as_anchor(shown.candidate_run, shown.id)
 
 
-def _sides(shown: queries.Shown) -> dict[str, str | None]:
+def _sides(shown: history.Shown) -> dict[str, str | None]:
     failing = shown.verdict.failing() or shown.verdict.rows
     metric = failing[0].metric if failing else None
     return {"a": shown.anchor_run, "b": shown.candidate_run, "metric": metric}
@@ -167,7 +166,7 @@ def table(verdict: Verdict) -> pd.DataFrame:
                 tr("candidate"): number(row.measured.candidate),
                 tr("change"): " ".join(p for p in (change_of(row), interval_of(row)) if p),
                 tr("margin"): allowed_of(row),
-                tr("evidence"): told.evidence(row),
+                tr("evidence"): verdict_text.evidence(row),
             }
             for row in _ordered(verdict)
         ]

@@ -1,4 +1,4 @@
-"""What production sees of a line: its last verdict, why it was taken back, and its traffic."""
+"""The page of a served line: its last verdict, why it was rolled back, and its traffic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.app import charts
 from dashboard.app.page import MARKS, cached, empty, export, mark, pick, title, when
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import served_lines as watching
+from dashboard.queries import served_lines
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.types import Row
@@ -25,7 +25,7 @@ _TIERS = ("service", "business", "quality")
 
 def show() -> None:
     title("Watch", "Does what is served keep what the gate promised?")
-    lines = cached(watching.lines)
+    lines = cached(served_lines.lines)
     if not lines:
         empty(
             "Nothing is served yet that could be watched.",
@@ -35,7 +35,7 @@ def show() -> None:
         return
     line = pick(tr("Line"), lines, param="line")
     _served(line)
-    found = cached(watching.verdicts, line)
+    found = cached(served_lines.verdicts, line)
     if not found:
         st.info(tr("Nobody has looked yet."))
         st.code(f"ratchet watch check {line}", language=None)
@@ -46,14 +46,14 @@ def show() -> None:
 
 
 def _served(line: str) -> None:
-    row = cached(watching.served, line)
+    row = cached(served_lines.served, line)
     if row is not None:
         said = tr("rolled back to") if row["event"] == "rolled_back" else tr("promoted")
         version = row["version"] if row["version"] is not None else "?"
         st.markdown(f"{said} **v{version}** · `{row['digest'][:12]}` · {when(row['happened_at'])}")
         if row["event"] == "rolled_back" and row["reason"]:
             st.warning(f"{tr('Taken back')}: {plain(row['reason'])}")
-    split = cached(watching.split, line)
+    split = cached(served_lines.split, line)
     if split is not None:
         st.info(
             tr(
@@ -157,7 +157,7 @@ def _number(value: float | None) -> str:
 def _actions(line: str) -> None:
     import pandas as pd
 
-    found = cached(watching.actions, line)
+    found = cached(served_lines.actions, line)
     if not found:
         return
     st.subheader(tr("What was done"), anchor=False)
@@ -191,14 +191,14 @@ def _errors(errors: int, requests: int) -> Row:
 def _traffic(line: str) -> None:
     import pandas as pd
 
-    days = cached(watching.days, line)
+    days = cached(served_lines.days, line)
     st.subheader(tr("Traffic"), anchor=False)
     if not days:
         st.info(tr("Nothing was observed yet."))
         st.code(f"ratchet watch ingest observations.jsonl --line {line}", language=None)
         return
     day = pick(tr("Day, UTC"), days, param="day")
-    found = cached(watching.day, day, line)
+    found = cached(served_lines.day, day, line)
     frame = pd.DataFrame(
         [
             {

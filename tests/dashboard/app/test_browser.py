@@ -1,4 +1,4 @@
-"""The dashboard in Debian's Chromium: journeys, and what a hostile model can't do."""
+"""The dashboard in a real Chromium: journeys of users, and text of a hostile model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard's process stands back behind those who work on the same machine."""
+"""The dashboard's process has a low priority on the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a served line: what was seen, what was made of it, what was done; and a sly model."""
+"""The page of a served line: observations, verdicts, actions, and hostile text."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from dashboard.i18n import zh_verdict as chinese_verdict
-from dashboard.queries import history as queries
-from harness.gate import explain as wording
+from dashboard.i18n import zh_verdict
+from dashboard.queries import history
+from harness.gate import explain
 from harness.gate.verdict import Arm
 from harness.store.store import Store
 
@@ -19,16 +19,16 @@ def _numbers(text: str) -> list[str]:
 
 def test_every_verdict_of_the_history(demo: Store) -> None:
     outcomes = set()
-    for row in queries.verdicts(demo):
-        shown = queries.verdict(demo, row["verdict_id"])
+    for row in history.verdicts(demo):
+        shown = history.verdict(demo, row["verdict_id"])
         assert shown is not None
         verdict = shown.verdict
         outcomes.add(verdict.outcome.value)
         for english, chinese in [
-            (verdict.headline, chinese_verdict.headline(verdict)),
-            (verdict.settle, chinese_verdict.settle(verdict)),
-            *((wording.why(line), chinese_verdict.why(line)) for line in verdict.rows),
-            *((wording.evidence_of(line), chinese_verdict.evidence(line)) for line in verdict.rows),
+            (verdict.headline, zh_verdict.headline(verdict)),
+            (verdict.settle, zh_verdict.settle(verdict)),
+            *((explain.why(line), zh_verdict.why(line)) for line in verdict.rows),
+            *((explain.evidence_of(line), zh_verdict.evidence(line)) for line in verdict.rows),
         ]:
             assert _numbers(english) == _numbers(chinese), (english, chinese)
             assert bool(english) == bool(chinese)
@@ -44,13 +44,13 @@ ARMS: tuple[Arm, ...] = ("waived", "strict", "point", "earlier", "lost")
 def test_rarer_rows(demo: Store, arm: Arm) -> None:
     from dataclasses import replace
 
-    shown = queries.verdict(demo, queries.verdicts(demo)[0]["verdict_id"])
+    shown = history.verdict(demo, history.verdicts(demo)[0]["verdict_id"])
     assert shown is not None
     first = shown.verdict.rows[0]
     row = replace(first, decided=replace(first.decided, arm=arm, reason="ticket 12"))
-    said = chinese_verdict.why(row)
+    said = zh_verdict.why(row)
     assert row.name in said
-    assert _numbers(said) == _numbers(wording.why(row))
+    assert _numbers(said) == _numbers(explain.why(row))
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_rarer_rows(demo: Store, arm: Arm) -> None:
     ],
 )
 def test_why_a_checkpoint_is_the_best(english: str, chinese: str) -> None:
-    assert chinese_verdict.best_checkpoint(english) == chinese
+    assert zh_verdict.best_checkpoint(english) == chinese

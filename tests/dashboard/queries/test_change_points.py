@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from dashboard.queries.change_points import (
     change_points,
     chinese_share,
+    distance,
     forecast,
     margin_left,
-    text_distance,
+    trigrams,
 )
 
 
@@ -58,10 +59,10 @@ def test_change_points_are_found_and_not_invented() -> None:
     assert change_points([1.0, 2.0]) == []
 
 
-def test_text_distance() -> None:
-    assert text_distance(["hello there"], ["hello there"]) == 0
-    assert text_distance(["aaaa"], ["bbbb"]) == pytest.approx(1)
-    assert text_distance([], []) == 0
-    assert text_distance([""], ["words"]) == 1
+def test_distance_of_wording() -> None:
+    assert distance(trigrams(["hello there"]), trigrams(["hello there"])) == 0
+    assert distance(trigrams(["aaaa"]), trigrams(["bbbb"])) == pytest.approx(1)
+    assert distance(trigrams([]), trigrams([])) == 0
+    assert distance(trigrams([""]), trigrams(["words"])) == 1
     assert chinese_share("你好 ok") == 0.5
     assert chinese_share("123 !") == 0

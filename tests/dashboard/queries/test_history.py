@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dashboard.queries import history as queries
+from dashboard.queries import history
 from dashboard.queries.attention import attention, margins
 from harness.store.store import Store
 
 
 def test_the_first_page_knows_the_line(demo: Store) -> None:
-    (line,) = queries.lines(demo)
+    (line,) = history.lines(demo)
     assert (line["line"], line["version"]) == ("demo-support-bot", 2)
-    assert line["last_verdict"] == queries.verdicts(demo)[0]["verdict_id"]
+    assert line["last_verdict"] == history.verdicts(demo)[0]["verdict_id"]
     assert margins(demo, "demo-support-bot")
     for item in attention(demo):
         assert "{" not in item.sentence
 
 
 def test_a_quiet_query_returns_a_bounded_history(demo: Store) -> None:
-    runs = queries.runs_of(demo, "demo-support", "demo-first", 3)
+    runs = history.runs_of(demo, "demo-support", "demo-first", 3)
     assert [row["step"] for row in runs] == [80, 90, 100]
-    assert len(queries.training_steps(demo, "demo-first")) == 110
+    assert len(history.training_steps(demo, "demo-first")) == 110

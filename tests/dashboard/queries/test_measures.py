@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboard.queries import history as queries
-from dashboard.queries import measures
-from dashboard.queries import sample_diff as comparing
+from dashboard.queries import history, measures, sample_diff
 from harness.comparison.evidence import metric_scores
 from harness.core.workspace import Workspace
 from harness.gate.decision import decide
@@ -27,13 +25,13 @@ FORMS = [(seed, clustered) for seed in range(3) for clustered in (False, True)]
 
 
 def _newest(store: Store) -> list[dict[str, Any]]:
-    return queries.runs_of(store, "demo-support", queries.OUTSIDE)
+    return history.runs_of(store, "demo-support", history.OUTSIDE)
 
 
 def _declared(store: Store, run_id: str) -> dict[str, Mapping[str, Any]]:
-    run = queries.run(store, run_id)
+    run = history.run(store, run_id)
     assert run is not None
-    return queries.declared(run)
+    return history.declared(run)
 
 
 def test_values_and_intervals_equal_the_harness(demo: Store) -> None:
@@ -50,11 +48,11 @@ def test_values_and_intervals_equal_the_harness(demo: Store) -> None:
 
 def test_paired_changes_equal_the_gate(demo: Store) -> None:
     runs = _newest(demo)
-    anchor = queries.anchor_of(demo, runs)
+    anchor = history.anchor_of(demo, runs)
     assert anchor is not None
     last = runs[-1]["run_id"]
-    found = measures.changes(demo, anchor["run_id"], [last], queries.declared(anchor))
-    shown = queries.verdict(demo, runs[-1]["verdict_id"])
+    found = measures.changes(demo, anchor["run_id"], [last], history.declared(anchor))
+    shown = history.verdict(demo, runs[-1]["verdict_id"])
     assert shown is not None
     for row in shown.verdict.rows:
         mine = found[last, row.metric, ""]
@@ -67,10 +65,10 @@ def test_paired_changes_equal_the_gate(demo: Store) -> None:
 
 def test_slices_add_up(demo: Store) -> None:
     runs = _newest(demo)
-    anchor = queries.anchor_of(demo, runs)
+    anchor = history.anchor_of(demo, runs)
     assert anchor is not None
-    declared, last = queries.declared(anchor), runs[-1]["run_id"]
-    digests = {"intents": comparing.task_digest(anchor, "intents")}
+    declared, last = history.declared(anchor), runs[-1]["run_id"]
+    digests = {"intents": sample_diff.task_digest(anchor, "intents")}
     whole = measures.changes(demo, anchor["run_id"], [last], declared)
     parts = measures.changes(demo, anchor["run_id"], [last], declared, "language", digests)
     name = "intents/json_match"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dashboard.queries import history as queries
-from dashboard.queries import sample_diff as comparing
+from dashboard.queries import history, sample_diff
 from harness.comparison.evidence import metric_scores
 from harness.gate.pairing import pair
 from harness.store.runs import require_run
@@ -11,12 +10,12 @@ from harness.store.store import Store
 
 
 def test_pairs_are_counted_and_paged(demo: Store) -> None:
-    runs = queries.runs_of(demo, "demo-support", queries.OUTSIDE)
+    runs = history.runs_of(demo, "demo-support", history.OUTSIDE)
     a, b = runs[0]["run_id"], runs[-1]["run_id"]
-    run = queries.run(demo, b)
+    run = history.run(demo, b)
     assert run is not None
-    says = queries.declared(run)["intents/json_match"]
-    counts = comparing.tally(demo, a, b, "intents/json_match", says)
+    says = history.declared(run)["intents/json_match"]
+    counts = sample_diff.tally(demo, a, b, "intents/json_match", says)
     scores = [metric_scores(demo, require_run(demo, r))["intents/json_match"] for r in (a, b)]
     paired = pair(scores[0], scores[1])
     assert counts["regressed"] == int((paired.candidate < paired.anchor).sum())
@@ -24,8 +23,8 @@ def test_pairs_are_counted_and_paged(demo: Store) -> None:
     pages = [
         row["sample_id"]
         for offset in range(0, 200, 50)
-        for row in comparing.pairs(demo, a, b, "intents/json_match", says, None, offset, 50)
+        for row in sample_diff.pairs(demo, a, b, "intents/json_match", says, None, offset, 50)
     ]
     assert sorted(pages) == sorted(paired.ids)
-    first = comparing.pairs(demo, a, b, "intents/json_match", says, None, 0, 1)[0]
+    first = sample_diff.pairs(demo, a, b, "intents/json_match", says, None, 0, 1)[0]
     assert first["gain"] == min(paired.candidate - paired.anchor)
