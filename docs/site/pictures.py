@@ -102,12 +102,13 @@ def draw_verdicts() -> Picture:
     kinds = {"pass": "good", "fail": "bad", "inconclusive": "mild"}
     for place, (name, n, k, drop) in enumerate(cases):
         (row,) = decide(*_pair(n, k, drop), GatePolicy()).rows
-        assert row.relative is not None
-        assert row.relative_interval is not None
+        relative, interval = row.measured.relative, row.measured.relative_interval
+        assert relative is not None
+        assert interval is not None
         y, kind = 4.2 - place * 1.15, kinds[row.outcome.value]
-        low, high = (min(max(v, -0.2), 0.1) for v in row.relative_interval)
+        low, high = (min(max(v, -0.2), 0.1) for v in interval)
         picture.line([(low, y), (high, y)], kind)
-        picture.dot((row.relative, y), kind, 6)
+        picture.dot((relative, y), kind, 6)
         picture.word((-0.2, y), name, "dull", anchor="end", dx=-14)
         picture.word((0.1, y), row.outcome.value, kind, dx=12)
     return picture
