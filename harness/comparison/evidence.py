@@ -46,7 +46,7 @@ ROWS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ValueWithInterval:
     """A metric's value with the ends of its 95% interval; None where there is nothing to say."""
 
     value: float | None = None
@@ -76,7 +76,7 @@ class MetricSummary:
     metric: str
     unit: str
     direction: Direction
-    estimate: Estimate
+    estimate: ValueWithInterval
     counts: Counts
 
 
@@ -266,7 +266,7 @@ def summarise(store: Store, run: Run) -> list[MetricSummary]:
                 metric=str(name),
                 unit=declared["unit"],
                 direction=scores.direction,
-                estimate=Estimate(*value_with_interval(scores)),
+                estimate=ValueWithInterval(*value_with_interval(scores)),
                 counts=Counts(len(scores.values), **counted),
             )
         )

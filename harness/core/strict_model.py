@@ -31,6 +31,12 @@ class StrictModel(BaseModel):
             raise UserError(what, field=".".join(map(str, place)), hint=hint) from None
 
 
+class FiniteModel(StrictModel):
+    """As StrictModel, and no number that is infinite or not a number."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, _Place, str | None]:
     """The complaint that says most: what is wrong in words, where, and a hint."""
     # A misspelt key is also a missing one: the misspelling says more.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from harness.core.strict import Strict
+from harness.core.strict_model import FiniteModel
 from harness.suite.schema import PromptModel
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
@@ -25,7 +25,7 @@ MOST_ROWS = 20_000_000
 """That one plan may list: it is held in memory, and written as one file."""
 
 
-class AdapterModel(Strict):
+class AdapterModel(FiniteModel):
     """What is trained around the base, in peft's terms; `none` is full fine-tuning.
 
     `rank`, `alpha`, `dropout`, `targets`, `bias` and `modules_to_save` belong to the LoRA family
@@ -51,7 +51,7 @@ class AdapterModel(Strict):
         return self
 
 
-class InstructionModel(Strict):
+class InstructionModel(FiniteModel):
     """How a source's rows are put to the model.
 
     style        `zero_shot`, `few_shot` (solved rows of the same source come before, as turns), or
@@ -82,7 +82,7 @@ class InstructionModel(Strict):
         return self
 
 
-class SourceModel(Strict):
+class SourceModel(FiniteModel):
     """One source of training data. Which templates it has decides what it can teach:
 
     `text`; `prompt` and `completion`; with a `label` (true: desirable) for KTO; `prompt`, `chosen`
@@ -133,7 +133,7 @@ class SourceModel(Strict):
         return "text" if self.text is not None else "prompt"
 
 
-class CurriculumModel(Strict):
+class CurriculumModel(FiniteModel):
     """From easy to hard, or the other way. `by` is a numeric column, or `perplexity`: the model's
     own before its training. At first the easiest share `start` of the rows is drawn from, all of
     them from the share `full_at` of the training on.
@@ -145,7 +145,7 @@ class CurriculumModel(Strict):
     full_at: float = Field(default=0.6, gt=0, le=1)
 
 
-class DataModel(Strict):
+class DataModel(FiniteModel):
     """What is learned from, in which mixture, and in which order within a source.
 
     `curriculum` goes from easy rows to hard ones, or back; `balance` names a column whose rare
@@ -168,7 +168,7 @@ class DataModel(Strict):
         return self
 
 
-class InconclusiveModel(Strict):
+class InconclusiveModel(FiniteModel):
     """Planned looks as cumulative shares of the evidence, and what to do when they are used up."""
 
     looks: tuple[float, ...] = (1.0,)
@@ -182,7 +182,7 @@ class InconclusiveModel(Strict):
         return looks
 
 
-class TrainingGateModel(Strict):
+class TrainingGateModel(FiniteModel):
     """The suite that judges, and what follows from its verdicts."""
 
     suite: str
@@ -192,7 +192,7 @@ class TrainingGateModel(Strict):
     promote: bool = True
 
 
-class HealthRule(Strict):
+class HealthRule(FiniteModel):
     """A bound on a measure's mean over a segment. `falls_by` is compared with the first segment's
     mean; `then` is the remedy, without it the next one of `on_fail`.
     """
@@ -226,7 +226,7 @@ KEYS_OF: dict[str, frozenset[str]] = {
 """Whose keys these are: to any other trainer they would mean nothing, in silence."""
 
 
-class PpoModel(Strict):
+class PpoModel(FiniteModel):
     """PPO's own settings.
 
     A rollout is sampled once and learned from for `epochs` passes of `minibatches` optimizer
@@ -246,7 +246,7 @@ class PpoModel(Strict):
     whiten: bool = True
 
 
-class EwcModel(Strict):
+class EwcModel(FiniteModel):
     """Elastic weight consolidation: what `samples` rows of the mix's source `source` need of the
     weights is held where it is, `weight` times as strongly as the Fisher information says.
     """
@@ -256,14 +256,14 @@ class EwcModel(Strict):
     samples: int = Field(default=64, ge=1)
 
 
-class LossModel(Strict):
+class LossModel(FiniteModel):
     """Options of the loss of supervised fine-tuning. `focal_gamma` 0 is the stock loss."""
 
     focal_gamma: float = Field(default=0.0, ge=0, le=10)
     ewc: EwcModel | None = None
 
 
-class StageModel(Strict):
+class StageModel(FiniteModel):
     """One trainer's part of the run. `batch_size` counts examples (completions, where they are
     generated) over all processes; a step learns from batch_size x gradient_accumulation of them.
 
@@ -332,7 +332,7 @@ class StageModel(Strict):
         return self.batch_size * self.gradient_accumulation
 
 
-class ContaminationModel(Strict):
+class ContaminationModel(FiniteModel):
     """`near` is the similarity from which two texts count as one; a training is refused where
     more than the share `refuse_above` of a task's samples is found in its data.
     """
@@ -341,7 +341,7 @@ class ContaminationModel(Strict):
     refuse_above: float = Field(default=0.01, ge=0, le=1)
 
 
-class RecipeModel(Strict):
+class RecipeModel(FiniteModel):
     """The whole YAML file. `data`, `gate` and `health` hold for every stage without its own.
 
     `start` is a checkpoint of this base to go on from; `webhook` is told of every rollback.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsFloat
 from pydantic import Field, model_validator
 
 from harness.core.errors import UserError
-from harness.core.strict import Strict
+from harness.core.strict_model import FiniteModel
 from harness.data import templates
 from trainers.rewards.answers import Answers
 from trainers.rewards.custom import by_function, function_file, require_function
@@ -48,7 +48,7 @@ _KEYS_OF: dict[str, frozenset[str]] = {
 """Which kinds have these keys: to any other they would mean nothing, in silence."""
 
 
-class RewardModelSpec(Strict):
+class RewardModelSpec(FiniteModel):
     """One component of the mixture.
 
     kind       `model` (a sequence classifier at `path`: a folder, a hub id, or `stage:NAME`),

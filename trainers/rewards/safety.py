@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import Field
 
 from harness.core.errors import UserError
-from harness.core.strict import Strict
+from harness.core.strict_model import FiniteModel
 
 if TYPE_CHECKING:
     from harness.metrics.sensitive_words import WordList
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Drawn = TypeVar("Drawn")
 
 
-class SafetyModel(Strict):
+class SafetyModel(FiniteModel):
     """What an answer must not be. `words` and `file` (one word a line) are added to the lists that
     ship; `classifier` is what the metric `toxicity` takes, None being the embedded one, which
     reads English alone: answers in another language are then held to the word lists only.
