@@ -91,7 +91,8 @@ def _known_keys(model: type[BaseModel], place: _Place) -> list[str]:
         annotation = fields[part].annotation if part in fields else current
         current = next(iter(_models_in(annotation, part)), current)
     fields = getattr(current, "model_fields", {})
-    return [field.validation_alias or name for name, field in fields.items()]
+    aliases = {name: field.validation_alias for name, field in fields.items()}
+    return [alias if isinstance(alias, str) else name for name, alias in aliases.items()]
 
 
 def _models_in(annotation: Any, hint: str | int) -> list[type[BaseModel]]:
