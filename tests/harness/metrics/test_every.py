@@ -255,7 +255,7 @@ def test_a_metric_in_a_file_of_the_users(tmp_path):
     with pytest.raises(UserError, match="RuntimeError: broken"):
         get_metric(f"{path}:Shouting")
     path.write_text("class Shouting: pass")
-    with pytest.raises(UserError, match="is no metric"):
+    with pytest.raises(UserError, match="is not a metric"):
         get_metric(f"{path}:Shouting")
 
 

@@ -109,7 +109,7 @@ def test_a_judge_may_sit_behind_a_server(tmp_path, monkeypatch):
     ("row", "message"),
     [
         (PAIR.replace("left", "links"), "no 'left'"),
-        (PAIR.replace('"left"}', '"best"}'), "is no choice"),
+        (PAIR.replace('"left"}', '"best"}'), "is not a choice"),
         (None, "no such file"),
     ],
 )

@@ -216,9 +216,9 @@ def test_what_a_canary_serves_is_not_pruned(line):
     ("more", "message"),
     [
         ({"override": None}, "the gate has not passed"),
-        ({"ramp": (0.5, 0.1)}, "no ramp"),
-        ({"ramp": (1.0,)}, "no ramp"),
-        ({"ramp": ()}, "no ramp"),
+        ({"ramp": (0.5, 0.1)}, "is not a ramp"),
+        ({"ramp": (1.0,)}, "is not a ramp"),
+        ({"ramp": ()}, "is not a ramp"),
     ],
 )
 def test_what_can_not_begin(line, more, message):

@@ -233,7 +233,7 @@ def test_a_file_of_somebody_else_is_left_alone(store, tmp_path):
 @pytest.mark.parametrize(
     ("item", "edits", "reviewer", "message"),
     [
-        ("nothing", None, "Mei", "is no harvested item"),
+        ("nothing", None, "Mei", "is not a harvested item"),
         ("", None, "Mei", "begins several"),
         (None, None, " ", "has a name"),
         (None, {"response": "x"}, "Mei", "can't be edited"),

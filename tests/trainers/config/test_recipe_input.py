@@ -46,7 +46,7 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("kto", ("data", "mix", 0, "label"), "perhaps", "a label is true or false"),
     ("kto", ("stages", 0, "batch_size"), 1, "at least 2"),
     ("sft", ("data", "mix", 0, "where"), {"ask": "no such question"}, "no row .* is left"),
-    ("sft", ("data", "mix", 0, "where"), {"colour": "red"}, "'colour' of `where` is no field"),
+    ("sft", ("data", "mix", 0, "where"), {"colour": "red"}, "'colour' of `where` is not a field"),
     ("sft", ("data", "validation"), 0.001, "can't be split"),
     ("sft", ("health",), {"kl": {"at_most": 1}}, "doesn't measure 'kl'"),
     ("sft", ("health",), {"loss_gap": {"at_most": 1}}, "needs rows to validate on"),
