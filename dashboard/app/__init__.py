@@ -1,1 +1,1 @@
-"""The Streamlit app; `pages/` has one file a page."""
+"""The Streamlit app; `views/` has one file a page."""

@@ -25,7 +25,7 @@ VIEWS: dict[str, dict[str, str]] = {
     "Look closer": {"compare": "Compare", "samples": "Samples"},
     "Machinery": {"trainings": "Trainings", "calibrations": "Calibrations"},
 }
-"""Section -> view -> its title. A view is the module `dashboard.app.pages.<view>`."""
+"""Section -> view -> its title. A view is the module `dashboard.app.views.<view>`."""
 
 FIRST = "overview"
 
@@ -56,7 +56,7 @@ def _page(view: str, name: str, first: str) -> StreamlitPage:
 
 def _shower(view: str) -> Callable[[], None]:
     def show() -> None:
-        import_module(f"dashboard.app.pages.{view}").show()
+        import_module(f"dashboard.app.views.{view}").show()
 
     show.__name__ = show.__qualname__ = view
     return show

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
 from dashboard.i18n.translate import LANGUAGES, Words, translate
-
-if TYPE_CHECKING:
-    pass
 
 
 def language() -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.app import navigation as views
-from dashboard.i18n.zh import SENTENCES
 from harness.core.workspace import HOME_VARIABLE
 from harness.store.store import Store
 
@@ -122,32 +120,9 @@ def test_an_action_runs_the_verb_of_the_command_line(
     assert any("nothing was ever promoted" in block.value for block in app.code)
 
 
-def test_every_word_is_translated() -> None:
-    missing = sorted(word for word in _words() if word not in SENTENCES)
-    assert not missing, missing
-
-
-def _words() -> set[str]:
-    """What the sources hand to `tr`, `title`, `empty`, `words[...]`, the menu, and attention."""
-    found = {word for section, group in views.VIEWS.items() for word in (section, *group.values())}
-    for path in [*ROOT.glob("*.py"), *(ROOT / "pages").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            found |= _constants(node)
-    return found - {""}
-
-
-def _constants(node: ast.AST) -> set[str]:
-    taken: list[ast.expr] = []
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        taken = {"tr": node.args[:1], "title": node.args, "empty": node.args[:1]}.get(
-            node.func.id, []
-        )
-        if node.func.id == "Item":
-            taken = node.args[:1]
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        taken = [node.slice] if node.value.id == "words" else []
-    return {
-        item.value
-        for item in taken
-        if isinstance(item, ast.Constant) and isinstance(item.value, str)
-    }
+def test_streamlit_finds_no_pages_of_its_own() -> None:
+    """A folder `pages` beside the script would be served at its addresses, past our menu: the first
+    address that a fresh server is asked for would then show an empty page.
+    """
+    assert (ROOT / "main.py").is_file()
+    assert not (ROOT / "pages").exists()

@@ -16,7 +16,7 @@ from dashboard.app.page import (
     suite_and_scope,
     title,
 )
-from dashboard.app.pages.heatmap import COLUMNS
+from dashboard.app.views.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures
 from dashboard.queries.measures import in_margins, with_interval

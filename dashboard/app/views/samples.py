@@ -20,7 +20,7 @@ from dashboard.app.page import (
     require_history,
     title,
 )
-from dashboard.app.pages.compare import two_runs
+from dashboard.app.views.compare import two_runs
 from dashboard.i18n.reader import tr
 from dashboard.queries import history, sample_diff
 from dashboard.web.escape import plain
