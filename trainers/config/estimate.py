@@ -156,7 +156,7 @@ def _tokens_learned(stage: Stage) -> float:
 
 
 def _tokens_generated(stage: Stage) -> float:
-    if "reward" not in traits_of(stage.model.trainer).measures:
+    if not traits_of(stage.model.trainer).samples:
         return 0.0
     model = stage.model
     return model.steps / model.reuse * model.rows_per_step * model.max_new_tokens

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Protocol
 
+from trainers.config.known_trainers import TRAINERS
+
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from trainers.config.schema import RecipeModel, StageModel
 
 
@@ -37,6 +40,29 @@ class Traits(Protocol):
         """What runs name the backend, which is part of what they compare."""
         ...
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Which of the stage's keys that not all trainers know (`schema.PARTICULAR`) it takes."""
+        ...
+
+    @property
+    def options(self) -> type[BaseModel] | None:
+        """What may stand under the stage's `options`: the keys that it alone knows; None if none.
+
+        A stage keeps them as they were written: `options.model_validate(stage.options or {})`.
+        """
+        ...
+
+    @property
+    def samples(self) -> bool:
+        """Whether it draws answers from the model that it trains, pass after pass over it."""
+        ...
+
+    @property
+    def trained_whole(self) -> tuple[str, ...]:
+        """What it trains of the language model beside the adapter, which no server can put on."""
+        ...
+
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         """Why the keys don't fit this trainer; None where they do."""
         ...
@@ -46,19 +72,7 @@ class Traits(Protocol):
         ...
 
 
-METHODS = {
-    "sft": "trainers.methods.sft:METHOD",
-    "reward": "trainers.methods.reward_model:METHOD",
-    "dpo": "trainers.methods.preference:DPO",
-    "kto": "trainers.methods.preference:KTO",
-    "grpo": "trainers.methods.reinforcement:GRPO",
-    "rloo": "trainers.methods.reinforcement:RLOO",
-    "ppo": "trainers.methods.reinforcement:PPO",
-}
-
-
 def traits_of(trainer: str) -> Traits:
     """The method of a trainer's name, which the recipe's schema has checked."""
-    module, _, name = METHODS[trainer].partition(":")
-    found: Traits = getattr(importlib.import_module(module), name)
+    found: Traits = TRAINERS.load(trainer)
     return found

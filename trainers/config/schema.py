@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from harness.core.strict_model import FiniteModel
 from harness.suite.schema import PromptModel
+from trainers.config.known_trainers import TRAINERS
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
 
 Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
-TrainerName = Literal["sft", "reward", "dpo", "kto", "grpo", "rloo", "ppo"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LONGEST_NAME = 100
 """As of a line: a recipe whose line could not be promoted must not train first."""
@@ -211,19 +211,21 @@ class HealthRule(FiniteModel):
         return self
 
 
-_SAMPLES = frozenset({"grpo", "rloo", "ppo"})
-_GROUPS = frozenset({"grpo", "rloo"})
-KEYS_OF: dict[str, frozenset[str]] = {
-    "beta": frozenset({"dpo", "kto", *_GROUPS}),
-    "generations": _GROUPS,
-    "reuse": _GROUPS,
-    "max_new_tokens": _SAMPLES,
-    "temperature": _SAMPLES,
-    "rewards": _SAMPLES,
-    "safety": _SAMPLES,
-    "ppo": frozenset({"ppo"}),
-}
-"""Whose keys these are: to any other trainer they would mean nothing, in silence."""
+PARTICULAR = frozenset(
+    {
+        "beta",
+        "generations",
+        "loss",
+        "max_new_tokens",
+        "ppo",
+        "reuse",
+        "rewards",
+        "safety",
+        "temperature",
+    }
+)
+"""A stage's keys that only some trainers take, as each says itself: to any other they would mean
+nothing, in silence."""
 
 
 class PpoModel(FiniteModel):
@@ -269,10 +271,11 @@ class StageModel(FiniteModel):
 
     `beta` weighs the distance from the stage's first state (DPO, KTO, GRPO, RLOO). `generations`
     to `reuse` are for GRPO and RLOO: completions to a prompt, their length and temperature, and
-    how many steps learn from the same completions.
+    how many steps learn from the same completions. `options` are the keys that the trainer alone
+    knows, where a package has added it.
     """
 
-    trainer: TrainerName = "sft"
+    trainer: str = "sft"
     name: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
     line: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
     steps: int = Field(ge=1)
@@ -292,9 +295,18 @@ class StageModel(FiniteModel):
     ppo: PpoModel = Field(default_factory=lambda: PpoModel.model_validate({}))
     rewards: tuple[RewardModelSpec, ...] = ()
     safety: SafetyModel | None = None
+    options: dict[str, Any] | None = None
     data: DataModel | None = None
     gate: TrainingGateModel | None = None
     health: dict[str, HealthRule] | None = None
+
+    @field_validator("trainer")
+    @classmethod
+    def _known(cls, trainer: str) -> str:
+        if trainer not in TRAINERS:
+            *names, last = (repr(name) for name in TRAINERS.names())
+            raise ValueError(f"input should be {', '.join(names)} or {last}")
+        return trainer
 
     @model_validator(mode="after")
     def _whole_segments(self) -> Self:
@@ -321,10 +333,22 @@ class StageModel(FiniteModel):
 
     @model_validator(mode="after")
     def _keys_of_its_trainer(self) -> Self:
-        for name in sorted(self.model_fields_set & KEYS_OF.keys()):
-            if self.trainer not in KEYS_OF[name]:
-                owners = ", ".join(sorted(KEYS_OF[name]))
-                raise ValueError(f"the trainer {self.trainer} has no {name!r}: it is for {owners}")
+        method = TRAINERS.load(self.trainer)
+        # A loss is refused with the data, where more is known of it.
+        for name in sorted(self.model_fields_set & (PARTICULAR - {"loss"}) - method.keys):
+            owners = [own for own in TRAINERS.built_in if name in TRAINERS.load(own).keys]
+            raise ValueError(
+                f"the trainer {self.trainer} has no {name!r}: it is for {', '.join(sorted(owners))}"
+            )
+        if self.options is not None and method.options is None:
+            raise ValueError(f"the trainer {self.trainer} has no 'options'")
+        if method.options is not None:
+            try:
+                method.options.model_validate(self.options or {})
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(map(str, ("options", *first["loc"])))
+                raise ValueError(f"`{place}`: {first['msg']}") from None
         return self
 
     @property

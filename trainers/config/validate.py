@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.core.errors import UserError
 from harness.core.yaml_file import Place, YamlDocument
 from trainers.config.curriculum import column_of
+from trainers.config.method_traits import traits_of
 from trainers.config.schema import DataModel, HealthRule, RecipeModel, StageModel
 from trainers.rewards.mixture import check as check_reward
 
@@ -45,7 +46,7 @@ def check_order_and_loss(
             )
     if model.loss is None:
         return
-    if model.trainer != "sft":
+    if "loss" not in traits_of(model.trainer).keys:
         raise document.error(f"the trainer {model.trainer} has a loss of its own", (*here, "loss"))
     ewc = model.loss.ewc
     if ewc is not None and ewc.source not in {source.source for source in data.mix}:
@@ -99,7 +100,9 @@ def check_rewards(
                 (*here, "rewards", number),
                 hint="give one of them a `name`",
             )
-    earlier = [s.name or s.trainer for s in recipe.stages[:index] if s.trainer == "reward"]
+    earlier = [
+        s.name or s.trainer for s in recipe.stages[:index] if not traits_of(s.trainer).continues
+    ]
     for number, spec in enumerate(model.rewards):
         place: Place = (*here, "rewards", number)
         stage = (spec.path or "").partition("stage:")[2]

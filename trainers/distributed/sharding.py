@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
+from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Sharding
 
 if TYPE_CHECKING:
     from trainers.config.recipe import Recipe
 
-
-SAMPLING = frozenset({"grpo", "rloo", "ppo"})
-"""Which trainers draw answers from the model that they train, pass after pass over all of it."""
 
 USE_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 
@@ -35,7 +33,7 @@ def require_sharding(recipe: Recipe) -> None:
             field="--shard",
             hint="torchrun --nproc-per-node N $(which ratchet) train RECIPE --shard " + how,
         )
-    sampling = [stage for stage in recipe.stages if stage.model.trainer in SAMPLING]
+    sampling = [stage for stage in recipe.stages if traits_of(stage.model.trainer).samples]
     if sampling and how == "fsdp":
         raise UserError(
             f"{sampling[0].model.trainer} draws answers from the model, of which FSDP leaves "

@@ -17,7 +17,6 @@ from trainers.loop.gated_training import GatedTraining
 from trainers.loop.reporter import Reporter, TrainingResult
 from trainers.methods.base import method_of
 from trainers.methods.models import require_gpu_for, require_same_base
-from trainers.methods.ppo.settings import VALUE_HEAD
 
 
 def run_stages(
@@ -84,8 +83,8 @@ def require_servable(recipe: Recipe) -> None:
     adapter = recipe.model.adapter
     plain = adapter is not None and adapter.kind in ("lora", "rslora")
     whole = [] if adapter is None else [*adapter.modules_to_save]
-    if any(stage.model.trainer == "ppo" for stage in recipe.stages):
-        whole.append(VALUE_HEAD)
+    for stage in recipe.stages:
+        whole.extend(method_of(stage.model.trainer).trained_whole)
     if not plain or whole or (adapter is not None and adapter.bias != "none"):
         what = f"trains {whole[0]} whole" if whole else "is no plain LoRA"
         raise UserError(

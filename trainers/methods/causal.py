@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from harness.backends.base import Backend
 from harness.models.resolve import ModelFiles
 from trainers.config.recipe import Recipe
@@ -19,6 +21,10 @@ class CausalMethod:
     continues = True
     backend_name = "transformers"
     judged_by: frozenset[str] | None = None
+    keys: frozenset[str] = frozenset()
+    options: type[BaseModel] | None = None
+    samples = False
+    trained_whole: tuple[str, ...] = ()
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         return None

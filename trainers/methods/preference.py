@@ -36,6 +36,7 @@ class Preference(CausalMethod):
     shapes: tuple[str, ...]
     measures: frozenset[str]
     factory: Callable[[Job], Trainer]
+    keys = frozenset({"beta"})
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         if recipe.adapter_kind == "prefix":

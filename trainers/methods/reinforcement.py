@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.models.resolve import ModelFiles
     from trainers.rewards.mixture import RewardMixture
 
+SAMPLING_KEYS = frozenset({"max_new_tokens", "temperature", "rewards", "safety"})
 # Names that the trainers give to what they make: a column of the data may not shadow them.
 TAKEN = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
 
@@ -47,6 +48,8 @@ class GroupSampling(CausalMethod):
     factory: Callable[[Job, dict[str, Any]], tuple[type[Any], Any]]
     shapes: tuple[str, ...] = ("prompt",)
     measures: frozenset[str] = frozenset({"reward", "reward_std", "kl", "entropy"})
+    keys = SAMPLING_KEYS | {"beta", "generations", "reuse"}
+    samples = True
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         if recipe.adapter_kind == "prefix":
@@ -126,6 +129,9 @@ class ProximalPolicy(CausalMethod):
 
     shapes: tuple[str, ...] = ("prompt",)
     measures: frozenset[str] = frozenset({"reward", "kl", "entropy", "clip_fraction", "value_loss"})
+    keys = SAMPLING_KEYS | {"ppo"}
+    samples = True
+    trained_whole = (ppo.VALUE_HEAD,)
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         if recipe.adapter_kind in ("none", "prefix"):

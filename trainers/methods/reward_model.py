@@ -40,6 +40,10 @@ class RewardModelling:
     continues = False
     backend_name = "reward"
     judged_by: frozenset[str] | None = frozenset({"pair_accuracy"})
+    keys: frozenset[str] = frozenset()
+    options = None
+    samples = False
+    trained_whole: tuple[str, ...] = ()
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         if recipe.adapter_kind == "prefix":

@@ -26,6 +26,7 @@ class SupervisedFineTuning(CausalMethod):
 
     shapes = ("answer", "text")
     measures = frozenset({"entropy"})
+    keys = frozenset({"loss"})
 
     def make(self, job: Job) -> Trainer:
         from trl.trainer.sft_config import SFTConfig

@@ -13,8 +13,8 @@ from harness.store.store import Store
 from trainers.checkpoints.lookup import training_id
 from trainers.config.contamination import check_recipe
 from trainers.config.data_plan import make_plan
+from trainers.config.known_trainers import TRAINERS
 from trainers.config.load import load_recipe
-from trainers.config.method_traits import METHODS
 
 RECIPES = Path(__file__).parents[3] / "trainers" / "recipes"
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -46,7 +46,9 @@ NAMES = {
 
 def test_there_is_a_recipe_for_every_trainer() -> None:
     recipes = [load_recipe(RECIPES / f"{name}.yaml") for name in SHIPPED]
-    assert {stage.model.trainer for recipe in recipes for stage in recipe.stages} == set(METHODS)
+    assert {stage.model.trainer for recipe in recipes for stage in recipe.stages} == set(
+        TRAINERS.built_in
+    )
 
 
 def test_the_quickstart_learns_from_the_same_rows_as_ever() -> None:
