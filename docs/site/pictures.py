@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from house import draw_house  # noqa: E402
+from rollback import draw_rollback  # noqa: E402
 from svg import Picture  # noqa: E402
 
 from harness.gate.decision import decide  # noqa: E402
@@ -249,6 +250,7 @@ class Drawn(Protocol):
 
 
 PICTURES: Mapping[str, Callable[[], Drawn]] = {
+    "rollback": draw_rollback,
     "house": draw_house,
     "false-alarms": draw_false_alarms,
     "verdicts": draw_verdicts,
