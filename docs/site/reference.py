@@ -12,6 +12,17 @@ from aligned import as_markdown
 
 Schema = dict[str, Any]
 
+FACE = (
+    "harness.api.gate",
+    "harness.api.score",
+    "harness.api.ScoredRun",
+    "harness.api.open_model",
+    "harness.suite.load.load_suite",
+    "harness.store.store.Store",
+    "harness.gate.verdict.Verdict",
+    "harness.core.errors.UserError",
+)
+"""What `from harness import …` gives, and what `score` returns; harness.__all__ names them."""
 GATE = (
     "harness.gate.decision.decide",
     "harness.gate.decision.requirements_only",
@@ -68,6 +79,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"reference/{name}.schema.json", json.dumps(schema, indent=1) + "\n"
         yield f"reference/{name}.md", _schema_page(title, name, schema, told)
     yield "reference/metrics.md", _metrics()
+    yield "reference/python.md", _face()
     yield (
         "reference/gate.md",
         _docstrings("The gate in Python", "pure functions over two runs' scores", GATE),
@@ -86,6 +98,17 @@ def _docstrings(title: str, about: str, names: list[str] | tuple[str, ...]) -> s
         if names is not GATE:
             lines.append(f"## {name.rpartition('.')[2].replace('_', ' ')}")
         lines.append(f"::: {name}")
+    return "\n\n".join(lines) + "\n"
+
+
+def _face() -> str:
+    """One heading a name of the face, under which it is imported, and its own words."""
+    lines = [
+        "# From Python",
+        "What `from harness import …` gives. Each name is loaded when it is first asked for.",
+    ]
+    for name in FACE:
+        lines += [f"## {name.rpartition('.')[2]}", f"::: {name}"]
     return "\n\n".join(lines) + "\n"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from harness.core.columns import columns
+from harness.core.format import number
 from harness.core.types import Direction, VerdictOutcome
 from harness.gate.policy import Role
 
@@ -178,6 +180,16 @@ class Verdict:
     tests: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """The headline, the rows as a table in each metric's own unit, and what else to know."""
+        more = [said for said in (*self.reasons, self.settle) if said and said not in self.headline]
+        parts = [self.headline, "\n".join(_table(self)), "\n".join(more)]
+        return "\n\n".join(part for part in parts if part)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook shows where a cell ends with a verdict."""
+        printer.text(str(self))
+
     @property
     def exit_code(self) -> int:
         return self.outcome.exit_code
@@ -243,6 +255,29 @@ class Verdict:
         known["reasons"] = tuple(data.get("reasons", ()))
         known["look"] = tuple(data.get("look", (1, 1)))
         return cls(**known)
+
+
+def _table(verdict: Verdict) -> list[str]:
+    if not verdict.rows:
+        return []
+    head = ("metric", "anchor", "candidate", f"change [{verdict.level:.0%}]", "allowed", "verdict")
+    lines = [head]
+    for row in verdict.rows:
+        found, allowed = row.measured, row.allowed
+        interval = ", ".join(number(bound, signed=True) for bound in found.interval or ())
+        change = number(found.change, signed=True) + (f" [{interval}]" if interval else "")
+        most = number(allowed.change, signed=True)
+        lines.append(
+            (
+                row.name,
+                number(found.anchor),
+                number(found.candidate),
+                change,
+                most if allowed.limit is None else number(allowed.limit),
+                f"({row.outcome})" if row.role == "advisory" else str(row.outcome),
+            )
+        )
+    return columns(lines, right=(1, 2, 4))
 
 
 _KEYS = (

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.core.errors import UserError
@@ -38,6 +39,9 @@ child does not have."""
 class Store:
     """Appends and queries, safe for threads, for processes, and for being killed.
 
+    `workspace` may be a folder, which is made where it isn't there; by default RATCHET_HOME or
+    `./.ratchet`.
+
     `lock_timeout_s` bounds every wait for others; `on_wait` is told, in one sentence, whom it
     waits for. Neither is ever needed by `append`.
 
@@ -49,7 +53,7 @@ class Store:
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Workspace | str | Path | None = None,
         *,
         lock_timeout_s: float = 60.0,
         on_wait: Callable[[str], None] | None = None,
@@ -57,6 +61,8 @@ class Store:
         threads: int | None = None,
         memory_mb: int | None = None,
     ) -> None:
+        if not isinstance(workspace, Workspace):
+            workspace = Workspace.at(workspace).ensure()
         self.workspace = workspace
         self._fresh_within_s = fresh_within_s
         self._bounds = {"threads": threads, "memory_mb": memory_mb}

@@ -29,6 +29,9 @@ __all__ = ["load_suite"]
 
 def load_suite(path: str | Path) -> Suite:
     """Read, validate and render a suite. Raises UserError with file, line, field and hint."""
+    if not isinstance(path, str | Path):
+        what = f"a suite is the path of one YAML file, and this is a {type(path).__name__}"
+        raise UserError(what, field="suite", hint="one call takes one suite")
     document = load_yaml(Path(path), what="suite")
     model = validate(SuiteModel, document)
     tasks = tuple(_task(name, task, document) for name, task in model.tasks.items())

@@ -1,4 +1,4 @@
-"""The README's first screen, held to the figures of the training that it shows."""
+"""The README's first screen, held to the figures that it shows; its Python example runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.core.format import number, percent
 
 ROOT = Path(__file__).parents[2]
 HOMES = ("README.md", "README.zh.md")
+EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -54,3 +55,18 @@ def test_the_page_tells_of_the_same_training(rollback: ModuleType) -> None:
     drawn = rollback.draw_rollback().drawn()
     assert f"{percent(promoted['score'])}: promoted" in drawn.replace(".0%", "%")
     assert f"{failed['score']:.0%}: fails" in drawn
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_the_python_example_runs_and_prints_what_is_shown(
+    home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = EXAMPLE.search((ROOT / home).read_text(encoding="utf-8"))
+    assert found is not None
+    program, shown = found.groups()
+    assert program.startswith("from harness import ")
+    exec(compile(program, home, "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("FAIL: ")
+    if shown is not None:
+        assert printed == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -67,6 +68,21 @@ def test_the_reference_names_every_verb_key_and_metric(tools: None) -> None:
         assert f"| `{key}` |" in made["reference/suite.md"]
     for name in known_metrics():
         assert f"## {name}\n" in made["reference/metrics.md"] or ":" in name
+
+
+def test_the_reference_has_every_name_of_the_public_face(tools: None) -> None:
+    from reference import FACE, pages
+
+    import harness
+
+    shown = {path.rpartition(".")[2]: path.rpartition(".")[0] for path in FACE}
+    assert set(shown) - {"ScoredRun"} == set(harness.__all__)
+    page = dict(pages())["reference/python.md"]
+    for name, home in shown.items():
+        assert f"\n## {name}\n\n::: {home}.{name}\n" in page
+        found = getattr(importlib.import_module(home), name)
+        if name not in ("gate", "ScoredRun"):  # the package `harness.gate` answers for its function
+            assert found is getattr(harness, name)
 
 
 def test_aligned_lines_become_a_list(tools: None) -> None:
