@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.fake_package import write_package
 from tests.harness.suite_builders import suite_yaml
+from tests.trainers.recipe_builders import write_world
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -68,7 +70,7 @@ class Place:
 
     folder: Path
 
-    def python(self, *words: object) -> str:
+    def python(self, *words: object, codes: tuple[int, ...] = (0,)) -> str:
         env = {**os.environ, "PYTHONPATH": f"{self.folder}:{ROOT}", "COLUMNS": "200"}
         env["RATCHET_HOME"] = str(self.folder / ".ratchet")
         done = subprocess.run(
@@ -79,11 +81,11 @@ class Place:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode in codes, done.stdout + done.stderr
         return done.stdout
 
-    def ratchet(self, *words: object) -> str:
-        return self.python("-m", "harness", *words)
+    def ratchet(self, *words: object, codes: tuple[int, ...] = (0,)) -> str:
+        return self.python("-m", "harness", *words, codes=codes)
 
 
 @pytest.fixture
@@ -135,6 +137,24 @@ def test_a_backend(package: Place) -> None:
         "-m", "harness", "report", re.findall(r"run:(\w+)", package.ratchet("runs"))[0]
     )
     assert "parrot:Paris" in answers
+
+
+def test_a_trainer(package: Place, tiny_llama: Path) -> None:
+    from safetensors.torch import load_file
+
+    write(section("A trainer"), package.folder)
+    recipe = write_world(package.folder, tiny_llama, spoiled=False, talk=False)
+    document = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    own = {"trainer": "last_layers", "options": {"count": 1}, "steps": 2, "checkpoint_every": 2}
+    document["stages"][0].update(own)
+    recipe.write_text(yaml.safe_dump(document), encoding="utf-8")
+    package.ratchet("train", recipe, codes=(0, 1, 2))
+    kept = package.folder / ".ratchet" / "trainings"
+    [trained] = kept.glob("*/checkpoints/step-000002/model.safetensors")
+    before, after = load_file(tiny_llama / "model.safetensors"), load_file(trained)
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert any("layers.1." in name for name in changed)
+    assert not any("layers.0." in name for name in changed)
 
 
 def test_an_importer(package: Place) -> None:
