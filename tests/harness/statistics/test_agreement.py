@@ -11,16 +11,19 @@ from statsmodels.stats.inter_rater import fleiss_kappa
 from harness.core.errors import UserError
 from harness.statistics.agreement import cohen, fleiss, krippendorff
 
-RNG = np.random.default_rng(5)
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
 
 
-def raters(units, people, *, noise=0.4, missing=0.0, values=5):
+def raters(rng, units, people, *, noise=0.4, missing=0.0, values=5):
     """(people, units) of numbers 0..values-1 around a truth, with holes as NaN."""
-    truth = RNG.integers(0, values, units)
+    truth = rng.integers(0, values, units)
     out = np.where(
-        RNG.random((people, units)) < noise, RNG.integers(0, values, (people, units)), truth
+        rng.random((people, units)) < noise, rng.integers(0, values, (people, units)), truth
     ).astype(float)
-    out[RNG.random((people, units)) < missing] = np.nan
+    out[rng.random((people, units)) < missing] = np.nan
     return out
 
 
@@ -30,8 +33,8 @@ def as_units(table):
 
 @pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
 @pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
-def test_cohen_is_scikit_learns(weights, noise):
-    a, b = raters(120, 2, noise=noise).astype(int).tolist()
+def test_cohen_is_scikit_learns(rng, weights, noise):
+    a, b = raters(rng, 120, 2, noise=noise).astype(int).tolist()
     ours = cohen(a, b, weights=weights, order=range(5))
     theirs = cohen_kappa_score(
         a, b, weights=None if weights == "none" else weights, labels=list(range(5))
@@ -41,16 +44,16 @@ def test_cohen_is_scikit_learns(weights, noise):
 
 
 @pytest.mark.parametrize("people", [2, 3, 7])
-def test_fleiss_is_statsmodels(people):
-    table = raters(80, people, noise=0.5)
+def test_fleiss_is_statsmodels(rng, people):
+    table = raters(rng, 80, people, noise=0.5)
     counts = np.stack([(table == v).sum(axis=0) for v in range(5)], axis=1)
     assert fleiss(counts).value == pytest.approx(fleiss_kappa(counts), abs=1e-12)
 
 
 @pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
-def test_alpha_is_the_packages(level, missing):
-    table = raters(100, 4, noise=0.5, missing=missing)
+def test_alpha_is_the_packages(rng, level, missing):
+    table = raters(rng, 100, 4, noise=0.5, missing=missing)
     ours = krippendorff(as_units(table), level=level)
     theirs = peer.alpha(reliability_data=table, level_of_measurement=level)
     assert ours.value == pytest.approx(theirs, abs=1e-12)
@@ -77,10 +80,10 @@ def test_coefficients_stay_in_range_and_forget_names(pairs):
     assert renamed.value == cohen(a, b, bootstraps=0).value
 
 
-def test_the_interval_covers_the_truth():
+def test_the_interval_covers_the_truth(rng):
     """95% intervals of kappa over fresh samples of 100 units hold the value of a huge one."""
-    truth = cohen(*raters(100_000, 2, noise=0.3).astype(int).tolist(), bootstraps=0).value
-    samples = [cohen(*raters(100, 2, noise=0.3).astype(int).tolist(), bootstraps=300)
+    truth = cohen(*raters(rng, 100_000, 2, noise=0.3).astype(int).tolist(), bootstraps=0).value
+    samples = [cohen(*raters(rng, 100, 2, noise=0.3).astype(int).tolist(), bootstraps=300)
                for _ in range(150)]  # fmt: skip
     covered = sum(s.low <= truth <= s.high for s in samples)
     assert 0.88 * 150 <= covered <= 150

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit
-from statsmodels.api import OLS, WLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
@@ -23,130 +25,32 @@ from harness.statistics.jackknife import bleu, f1_macro, pseudo_values, ratio
 from harness.statistics.margins import harm, linear_allowance, log_allowance, z_values
 from harness.statistics.multiplicity import holm
 from harness.statistics.power import samples_needed, smallest_distance, visible_drop
-from harness.statistics.rare_events import FEW, Range
-from harness.statistics.student_t import add_observation, few_differ, t_test
+from harness.statistics.student_t import t_test
 from harness.statistics.tail_bounds import betting_below, chernoff_below
 
-RNG = np.random.default_rng(11)
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(11)
+
+
 floats = st.floats(-5, 5, allow_nan=False).map(lambda x: round(x, 6))
 
 
-@pytest.mark.parametrize("n", [2, 3, 20, 500])
-def test_t_is_students(n: int) -> None:
-    z = RNG.normal(0.2, 1, n)
-    test = t_test(z)
-    greater = stats.ttest_1samp(z, 0, alternative="greater")
-    less = stats.ttest_1samp(z, 0, alternative="less")
-    assert float(test.t) == pytest.approx(greater.statistic)
-    assert float(test.df) == n - 1
-    assert float(test.skew) == pytest.approx(stats.skew(z), abs=1e-9)
-    assert float(test.below_by_t) == pytest.approx(less.pvalue)
-    # Skewness weakens one of the two claims and leaves the other to t.
-    assert float(test.above) >= greater.pvalue * (1 - 1e-9)
-    assert float(test.below) >= less.pvalue * (1 - 1e-9)
-
-
-def test_a_symmetric_sample_is_left_to_t() -> None:
-    half = RNG.normal(size=20)
-    z = np.concatenate([half, -half]) + 0.3
-    reference = stats.ttest_1samp(z, 0, alternative="greater")
-    assert float(t_test(z).above) == pytest.approx(reference.pvalue)
-
-
-def test_halls_transformation_mends_what_skewness_breaks() -> None:
-    z = 1 - np.random.default_rng(1).exponential(size=(40_000, 30))
-    by_t = stats.ttest_1samp(z, 0, axis=-1, alternative="greater").pvalue
-    test = t_test(z)
-    assert (by_t <= 0.01).mean() > 0.02
-    assert (test.above <= 0.01).mean() < 0.6 * (by_t <= 0.01).mean()
-    assert (test.above <= 0.05).mean() < 0.9 * (by_t <= 0.05).mean()
-    assert t_test(-z).below == pytest.approx(test.above)
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_clustered_t_is_cr1_of_a_regression_on_a_constant(weighted: bool) -> None:
-    clusters = np.sort(RNG.integers(0, 25, 200))
-    z = RNG.normal(0, 1, 200) + RNG.normal(0, 1, 25)[clusters]
-    weights = RNG.uniform(0.5, 3, 200) if weighted else None
-    codes = np.unique(clusters, return_inverse=True)[1]
-    test = t_test(z, clusters=codes, weights=weights)
-    model = WLS(z, np.ones(200), weights=weights) if weighted else OLS(z, np.ones(200))
-    fit = model.fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
-    assert float(test.mean) == pytest.approx(fit.params[0])
-    assert float(test.se) == pytest.approx(fit.bse[0])
-    assert float(test.df) == len(set(clusters)) - 1
-
-
-def test_order_of_clusters_is_nothing() -> None:
-    codes = np.repeat(np.arange(10), 5)
-    z, mixed = RNG.normal(size=50), RNG.permutation(50)
-    one, other = t_test(z, clusters=codes), t_test(z[mixed], clusters=codes[mixed])
-    assert float(one.se) == pytest.approx(float(other.se))
-
-
-def test_trials_are_independent_columns() -> None:
-    z = RNG.normal(size=(4, 3, 30))
-    together = t_test(z)
-    for i in np.ndindex(4, 3):
-        assert float(together.above[i]) == pytest.approx(float(t_test(z[i]).above))
-
-
-@given(st.integers(2, 60), st.floats(0.01, 10))
-@settings(deadline=None)
-def test_agreeing_samples_count_like_one_dissenter(n: int, value: float) -> None:
-    test = t_test(np.full(n, value))
-    dissent = stats.ttest_1samp([value] * n + [-value], 0, alternative="greater")
-    assert float(test.t) == pytest.approx(dissent.statistic)
-    assert float(test.above) == pytest.approx(dissent.pvalue)
-
-
-@pytest.mark.parametrize("z", [[0.3], [0.0, 0.0, 0.0]])
-def test_nothing_is_decided_by_nothing(z: list[float]) -> None:
-    test = t_test(z)
-    assert float(test.above) >= 0.5
-    assert float(test.below) >= 0.5
-
-
-@given(st.lists(floats, min_size=2, max_size=30), floats)
-@settings(deadline=None)
-def test_one_more_observation_is_one_more_sample(z: list[float], value: float) -> None:
-    longer = t_test([*z, value])
-    added = add_observation(z, value)
-    assert float(added.mean) == pytest.approx(float(longer.mean), abs=1e-12)
-    assert float(added.t) == pytest.approx(float(longer.t), abs=1e-9)
-
-
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, -1.0]), min_size=1, max_size=90))
-@settings(max_examples=300, deadline=None)
-def test_few_differ_counts_from_the_commonest(values: list[float]) -> None:
-    commonest = max(values.count(value) for value in set(values))
-    assert bool(few_differ(values, FEW)) == (len(values) - commonest < FEW)
-
-
-def test_few_differ_sees_through_rounding() -> None:
-    noisy = 0.3 + RNG.normal(0, 1e-16, 100)
-    assert bool(few_differ(noisy, FEW))
-    assert not bool(few_differ(np.arange(100.0), FEW))
-
-
-def test_few_differ_counts_clusters() -> None:
-    values = np.zeros(400)
-    values[:100] = 1.0
-    codes = np.arange(400) // 10
-    assert bool(few_differ(values, FEW, clusters=codes))
-    assert not bool(few_differ(values, FEW))
+def holm_of_statsmodels(p: npt.ArrayLike) -> Any:
+    with mock.patch("gc.collect"):  # it collects at every call: 0.2 s where torch is loaded
+        return multipletests(p, method="holm")[1]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=25))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 def test_holm_is_statsmodels(p: list[float]) -> None:
-    reference = multipletests(p, method="holm")[1]
-    assert np.allclose(holm(p), reference)
+    assert np.allclose(holm(p), holm_of_statsmodels(p))
 
 
-def test_holm_works_along_the_last_axis() -> None:
-    p = RNG.uniform(size=(2, 3, 4))
-    rows = np.array([multipletests(row, method="holm")[1] for row in p.reshape(-1, 4)])
+def test_holm_works_along_the_last_axis(rng: np.random.Generator) -> None:
+    p = rng.uniform(size=(2, 3, 4))
+    rows = np.array([holm_of_statsmodels(row) for row in p.reshape(-1, 4)])
     assert np.allclose(holm(p), rows.reshape(p.shape))
     assert holm(np.empty((3, 0))).shape == (3, 0)
 
@@ -197,22 +101,22 @@ def test_summed_perplexity_z_is_the_ratio_of_perplexities(growth: float) -> None
     assert (z.sum() > 1e-9) == (factor > 1.05 * (1 + 1e-11))
 
 
-def test_fieller_is_the_gates_own_test_inverted() -> None:
-    a = RNG.uniform(0.4, 1, 80)
-    d = RNG.normal(0.05, 0.1, 80)
+def test_fieller_is_the_gates_own_test_inverted(rng: np.random.Generator) -> None:
+    a = rng.uniform(0.4, 1, 80)
+    d = rng.normal(0.05, 0.1, 80)
     low, high = fieller(d, a) or (0.0, 0.0)
     for edge in (low, high):
         assert stats.ttest_1samp(d - edge * a, 0).pvalue == pytest.approx(0.05, abs=1e-9)
     assert low < d.mean() / a.mean() < high
 
 
-def test_fieller_is_silent_where_the_base_may_be_zero() -> None:
-    assert fieller(RNG.normal(size=20), RNG.normal(size=20)) is None
+def test_fieller_is_silent_where_the_base_may_be_zero(rng: np.random.Generator) -> None:
+    assert fieller(rng.normal(size=20), rng.normal(size=20)) is None
     assert fieller(np.zeros(20), np.zeros(20)) is None
 
 
-def test_t_interval_is_scipys() -> None:
-    values = RNG.normal(size=33)
+def test_t_interval_is_scipys(rng: np.random.Generator) -> None:
+    values = rng.normal(size=33)
     reference = stats.ttest_1samp(values, 0).confidence_interval(0.9)
     assert t_interval(values, 0.9) == pytest.approx((reference.low, reference.high))
     assert t_interval([1.0, 1.0, 1.0]) is None
@@ -260,10 +164,10 @@ def test_corpus_bleu_is_sacrebleus() -> None:
     assert bleu(np.zeros(10)) == 0
 
 
-def test_macro_f1_is_sklearns() -> None:
+def test_macro_f1_is_sklearns(rng: np.random.Generator) -> None:
     from sklearn.metrics import f1_score
 
-    truth, said = RNG.integers(0, 4, 300), RNG.integers(0, 4, 300)
+    truth, said = rng.integers(0, 4, 300), rng.integers(0, 4, 300)
     table = np.array([_confusion(t, s) for t, s in zip(truth, said, strict=True)])
     assert f1_macro(table.sum(0)) == pytest.approx(f1_score(truth, said, average="macro"))
 
@@ -276,15 +180,15 @@ def _confusion(truth: int, said: int) -> np.ndarray:
     return row.ravel()
 
 
-def test_pseudo_values_of_a_mean_are_the_values() -> None:
-    values = RNG.normal(size=40)
+def test_pseudo_values_of_a_mean_are_the_values(rng: np.random.Generator) -> None:
+    values = rng.normal(size=40)
     table = np.stack([values, np.ones(40)], axis=1)
     assert pseudo_values("ratio", table) == pytest.approx(values)
     assert ratio(table.sum(0)) == pytest.approx(values.mean())
 
 
-def test_pseudo_values_have_the_jackknifes_error() -> None:
-    table = RNG.uniform(1, 3, size=(60, 2))
+def test_pseudo_values_have_the_jackknifes_error(rng: np.random.Generator) -> None:
+    table = rng.uniform(1, 3, size=(60, 2))
     test = t_test(pseudo_values("ratio", table))
     without = np.array([ratio(table.sum(0) - row) for row in table])
     jackknife = math.sqrt(59 / 60 * ((without - without.mean()) ** 2).sum())
@@ -292,8 +196,8 @@ def test_pseudo_values_have_the_jackknifes_error() -> None:
     assert float(test.se) == pytest.approx(jackknife)
 
 
-def test_pseudo_values_leave_out_whole_clusters() -> None:
-    table, codes = RNG.uniform(1, 3, size=(60, 2)), np.sort(RNG.integers(0, 12, 60))
+def test_pseudo_values_leave_out_whole_clusters(rng: np.random.Generator) -> None:
+    table, codes = rng.uniform(1, 3, size=(60, 2)), np.sort(rng.integers(0, 12, 60))
     codes = np.unique(codes, return_inverse=True)[1]
     groups = codes.max() + 1
     test = t_test(pseudo_values("ratio", table, codes), clusters=codes)
@@ -321,17 +225,6 @@ def test_visible_drop_shrinks_with_samples_and_never_below_the_margin() -> None:
     assert drops[0] == math.inf
     assert drops == sorted(drops, reverse=True)
     assert drops[-1] == pytest.approx(0.05, abs=1e-3)
-
-
-def test_the_pseudo_sample_stops_a_ceiling_from_passing() -> None:
-    for n in (30, 60, 100, 300):
-        allowance = linear_allowance(np.ones(n), 0.05, 0.0)
-        unguarded = ask(np.zeros(n), allowance)
-        known = Range.of(np.ones(n), np.ones(n), 1.0, 0.0)
-        guarded = ask(np.zeros(n), allowance, known=known)
-        assert float(unguarded.p_within) < 1e-6
-        assert bool(guarded.guarded)
-        assert float(guarded.p_within) >= 0.95**n * (1 - 1e-9)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.floats(0.01, 0.99))
