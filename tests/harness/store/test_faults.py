@@ -250,7 +250,7 @@ def kill_a_crowd(killer, seed, rounds):
 
 
 def test_every_point_of_the_harness_is_among_those():
-    sources = "".join(path.read_text() for path in (ROOT / "harness").glob("*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "harness").rglob("*.py"))
     marked = set(re.findall(r'fault_point\("([a-z-]+)"\)', sources))
     assert marked <= REACHED_BY.keys() <= set(LABELS)
 
