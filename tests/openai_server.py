@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +35,7 @@ class ModelServer(ThreadingHTTPServer):
         self.adapters: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.together = self.most_together = 0
+        self.over = threading.Event()
         self.lock = threading.Lock()
         self.model_lock = threading.Lock()
 
@@ -52,6 +52,7 @@ def serving(backend: Any, **settings: Any) -> Iterator[ModelServer]:
     try:
         yield server
     finally:
+        server.over.set()
         server.shutdown()
         server.server_close()
 
@@ -59,6 +60,8 @@ def serving(backend: Any, **settings: Any) -> Iterator[ModelServer]:
 class _Handler(BaseHTTPRequestHandler):
     server: ModelServer
     protocol_version = "HTTP/1.1"
+    # Head and body are two writes: Nagle would hold the second for 40 ms of each answer.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -94,7 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, tuple):
             return self._send(fault[0], {"error": {"message": "not now"}}, fault[1])
         if fault == "hang":
-            time.sleep(3)
+            self.server.over.wait(120)
+            self.close_connection = True
+            return None
         if fault == "reset":
             self.close_connection = True
             self.connection.close()

@@ -13,7 +13,7 @@ GREEDY = GenerationSettings(max_new_tokens=6)
 
 
 def wire_to(server: ModelServer, **settings: Any) -> Wire:
-    return Wire(server.url, **{"backoff_s": 0.01, "timeout_s": 2.0, **settings})
+    return Wire(server.url, **{"backoff_s": 0.01, "timeout_s": 60.0, **settings})
 
 
 def backend_of(server: ModelServer, behind: Any, **settings: Any) -> OpenAIBackend:
