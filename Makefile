@@ -41,12 +41,14 @@ lint: setup
 docs: setup
 	$(MKDOCS)
 
-# Two workers, one thread each: threads of two workers on two cores would wait for each other.
+# Each worker begins with one half, file after file, so that what a file sets up is set up once.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not long' -n 2
+	$(PYTEST) -m 'not long'
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	$(PYTEST)
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

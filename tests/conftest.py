@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from tests.ray_nodes import two_nodes
 from tests.tiny import save_tiny_llama
 
 __all__ = ["two_nodes"]
+
+# Before torch is loaded, here and in every process that a test starts: sums in another number of
+# threads differ in their last bits, and threads of two workers on two cores wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -187,6 +187,7 @@ def test_the_gitlab_recipe_is_yaml_that_runs(checkout: Path) -> None:
     assert set(own["with"]) <= set(action["inputs"])
 
 
+@pytest.mark.long
 def test_score_export_gate_promote_as_the_page_says(tmp_path: Path, tiny_llama: Path) -> None:
     """The GPU box scores and exports, promotes, and the runner gates its bundle."""
     (tmp_path / "suites").mkdir()

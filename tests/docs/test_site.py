@@ -28,6 +28,7 @@ def pictures(tools: None) -> ModuleType:
     return pictures
 
 
+@pytest.mark.long
 def test_the_pictures_are_what_the_functions_say(pictures: ModuleType) -> None:
     for name, draw in pictures.PICTURES.items():
         kept = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")
@@ -37,6 +38,7 @@ def test_the_pictures_are_what_the_functions_say(pictures: ModuleType) -> None:
         assert list(ours) == pytest.approx(list(theirs), abs=2), name
 
 
+@pytest.mark.long
 def test_the_figures_of_the_page_are_measured(pictures: ModuleType) -> None:
     page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
     ten, one, ours = pictures.false_alarms().values()

@@ -38,6 +38,7 @@ def test_both_languages_type_the_same() -> None:
     assert [(n, bare(t)) for n, t in steps(CHINESE)] == [(n, bare(t)) for n, t in steps(ENGLISH)]
 
 
+@pytest.mark.long
 def test_every_line_does_what_the_page_says(
     tmp_path: Path,
     tiny_llama: Path,

@@ -96,6 +96,7 @@ class Visit:
         return str(self.page.inner_text("[data-testid=stMain]"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_from_the_first_page_to_the_worst_sample(browser: Any, server: str) -> None:
     visit = Visit(browser, server)

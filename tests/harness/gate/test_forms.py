@@ -243,13 +243,14 @@ def problems(n: int, k: int, seed: int) -> Make:
 
     rng = np.random.default_rng(seed)
     chance = rng.beta(0.8, 0.8, n)
+    variance = np.array([float(pass_at_k_variance(k, passed, 1)) for passed in range(k + 1)])
 
     def side(chance: Any) -> MetricScores:
         passes = rng.binomial(k, chance)
         return MetricScores(
             keyed(passes / k),
             form="pass_at_k",
-            variance=keyed(float(pass_at_k_variance(k, int(c), 1)) for c in passes),
+            variance=keyed(variance[passes]),
             worst=0.0,
         )
 

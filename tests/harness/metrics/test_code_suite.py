@@ -86,7 +86,10 @@ def test_every_reference_passes_where_its_judge_is_apart():
         assert evidence.reason is None, (name, evidence)
 
 
-@pytest.mark.parametrize("level", ["easy", "medium", "hard"])
+@pytest.mark.parametrize(
+    "level",
+    ["easy", *(pytest.param(level, marks=pytest.mark.long) for level in ("medium", "hard"))],
+)
 def test_the_tests_kill_every_wrong_program(level):
     problems = [name for name, row in PROBLEMS.items() if row["level"] == level]
     found = judged(problems, lambda solved: [wrong["program"] for wrong in solved["wrong"]])

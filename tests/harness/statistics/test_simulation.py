@@ -34,7 +34,10 @@ TRIALS = 20_000
 # --- nothing changed ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "k"), [(60, 1), (60, 4), (150, 1), (150, 4)])
+LARGER = [pytest.param(150, k, marks=pytest.mark.long) for k in (1, 4)]
+
+
+@pytest.mark.parametrize(("n", "k"), [(60, 1), (60, 4), *LARGER])
 def test_ten_metrics_of_an_identical_checkpoint_rarely_fail(n: int, k: int) -> None:
     world = World(n=n, k=k, metrics=10, anchor_k=8)
     found = checkpoints(world, TRIALS // 4, seed=1).rates

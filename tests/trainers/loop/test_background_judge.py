@@ -110,7 +110,7 @@ def all_of(training: GatedTraining, step: int) -> dict[str, str]:
     return {"weights": weights(folder), **{path.name: sha256_of_file(path) for path in states}}
 
 
-@pytest.mark.parametrize("patience", [2, 100])
+@pytest.mark.parametrize("patience", [100, pytest.param(2, marks=pytest.mark.long)])
 def test_a_late_verdict_rolls_back_to_where_a_timely_one_does(
     tmp_path: Path, tiny_llama: Path, timely: GatedTraining, patience: int
 ) -> None:

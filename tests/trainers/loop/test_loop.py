@@ -128,7 +128,12 @@ def test_a_second_call_trains_nothing(caught: Caught) -> None:
     assert reporter.of("train_step") == []
 
 
-@pytest.mark.parametrize("adapter", [None, {"rank": 4, "alpha": 8, "dropout": 0.2}])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "adapter", [None, pytest.param({"rank": 4, "alpha": 8, "dropout": 0.2}, marks=LONG)]
+)
 def test_going_back_is_bit_exact(
     tmp_path: Path, tiny_llama: Path, adapter: dict[str, object] | None
 ) -> None:
@@ -185,7 +190,7 @@ def test_being_judged_changes_nothing(tmp_path: Path, tiny_llama: Path) -> None:
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("after", [3, 9, 20, 31, 44])
+@pytest.mark.parametrize("after", [9, 44, *(pytest.param(n, marks=LONG) for n in (3, 20, 31))])
 def test_an_interrupted_training_goes_on_to_the_same_end(
     tmp_path: Path, tiny_llama: Path, caught: Caught, after: int
 ) -> None:

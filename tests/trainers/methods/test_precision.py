@@ -62,7 +62,7 @@ def test_recomputed_activations_change_no_step(
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("adapter", [None, {"rank": 4}])
+@pytest.mark.parametrize("adapter", [None, pytest.param({"rank": 4}, marks=pytest.mark.long)])
 def test_a_model_that_trains_in_bf16_answers_in_fp32(
     tmp_path: Path,
     tiny_llama: Path,
