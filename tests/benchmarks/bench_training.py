@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +132,11 @@ def _timed(training: Any) -> float:
 def _plain(training: Any, output: Path) -> float:
     """Seconds of the same training with nobody to judge it: loaded, trained, saved as ever."""
     from trainers.config.data_plan import current_order
-    from trainers.loop.engine import Engine, Turn
+    from trainers.loop.engine import Engine, Segment
 
     started = time.perf_counter()
-    engine = Engine(
-        training.recipe,
-        training.stage,
-        training.base,
-        None,
-        training.workspace,
-        output,
-        _Nobody(),
-    )
-    engine.run(Turn(current_order(training.plan, (), ()), None, 1.0))
+    engine = Engine(training.stage_run, output, _Nobody())
+    engine.run(Segment(current_order(training.plan, (), ()), None, 1.0))
     return time.perf_counter() - started
 
 
@@ -240,23 +231,23 @@ def _training(
     from harness.core.workspace import Workspace
     from harness.store.store import Store
     from trainers.config.load import load_recipe
+    from trainers.config.run_options import RunOptions
     from trainers.loop.gated_training import GatedTraining
 
     class Timed(GatedTraining):
         """`returns` are the seconds from each failed verdict to the next step's beginning."""
 
-        def __init__(self, *words: Any) -> None:
-            super().__init__(*words)
+        def __init__(self, *words: Any, **named: Any) -> None:
+            super().__init__(*words, **named)
             self.returns: list[float] = []
             self._failed_at: float | None = None
 
         @property
         def trained(self) -> Any:
-            assert self._engine is not None
-            return self._engine.trainer.train_dataset
+            return self.engine.trainer.train_dataset
 
-        def _make_engine(self) -> Any:
-            engine = super()._make_engine()
+        def open_engine(self) -> Any:
+            engine = super().open_engine()
             engine.trainer.add_callback(_beginnings(self))
             return engine
 
@@ -276,7 +267,8 @@ def _training(
     shared = Workspace.at().cache / "models"
     (workspace.cache / "models").symlink_to(shared.resolve(), target_is_directory=True)
     with Store(workspace) as store:
-        yield Timed(replace(load_recipe(recipe), aside=aside), workspace, store, Quiet())
+        options = RunOptions(background_device=aside)
+        yield Timed(load_recipe(recipe), workspace, store, Quiet(), options=options)
 
 
 def _beginnings(training: Any) -> Any:

@@ -29,6 +29,11 @@ class CheckpointFolder:
         self.kept = home / "checkpoints"
         self.rejected = home / "rejected"
         self._whole: dict[Path, Stamps] = {}
+        self.make()
+
+    def make(self) -> None:
+        """The empty folders of a training that begins, where they are not there yet."""
+        self._whole.clear()
         for folder in (self.staging, self.kept, self.rejected):
             folder.mkdir(parents=True, exist_ok=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,7 +45,7 @@ def train(
     from harness.core.workspace import Workspace
     from trainers.config.load import load_recipe
 
-    loaded = replace(load_recipe(recipe), sharding=shard, scored_on=score_on, aside=aside)
+    loaded = load_recipe(recipe)
     workspace = Workspace.at()
     if dry_run:
         from trainers.cli.summary import show_estimate, show_plan
@@ -55,17 +54,19 @@ def train(
         show_estimate(loaded, workspace, price)
         return
     quiet()
+    from trainers.config.run_options import RunOptions
     from trainers.distributed.ranks import Ranks
     from trainers.distributed.sharding import require_sharding
     from trainers.loop.background_judge import require_background_device
 
-    require_sharding(loaded)
-    require_background_device(loaded)
+    require_sharding(loaded, shard)
+    require_background_device(loaded, aside)
+    options = RunOptions(shard, score_on, aside)
     ranks = Ranks.here(shard)
     if not ranks.first:
         from trainers.loop.stages import follow_stages
 
-        follow_stages(loaded, workspace, ranks)
+        follow_stages(loaded, workspace, ranks, options)
         return
     from harness.store.store import Store
     from trainers.cli.console import ConsoleReporter
@@ -74,7 +75,9 @@ def train(
 
     status = "finished"
     with Store(workspace.ensure()) as store, ConsoleReporter() as reporter:
-        for result in run_stages(loaded, workspace, store, reporter, again=again, ranks=ranks):
+        for result in run_stages(
+            loaded, workspace, store, reporter, again=again, ranks=ranks, options=options
+        ):
             show_result(result, store, reporter)
             status = result.status
         show_end(loaded, result, workspace, reporter)

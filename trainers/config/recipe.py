@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.core.digests import digest_of
 from harness.suite.suite import Suite
@@ -19,7 +19,6 @@ from trainers.config.schema import (
     TrainingGateModel,
 )
 
-Sharding = Literal["zero2", "zero3", "fsdp"]
 Message = dict[str, str]
 
 
@@ -68,17 +67,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A validated recipe with its stages. How this execution is cut up over its processes
-    (`sharding`), which server answers for its checkpoints (`scored_on`), and on which device they
-    are judged while it trains on (`aside`), is not part of it.
-    """
+    """A validated recipe with its stages. How one execution of it runs is in `RunOptions`."""
 
     path: Path
     model: RecipeModel
     stages: tuple[Stage, ...]
-    sharding: Sharding | None = None
-    scored_on: str | None = None
-    aside: str | None = None
 
     @property
     def digest(self) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from harness.core.errors import UserError
-from trainers.config.recipe import Sharding
+from trainers.config.run_options import Sharding
 from trainers.distributed.sharding import announce
 
 # A verdict may take long; those who wait for it must not give up on it.

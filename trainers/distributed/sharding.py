@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from trainers.config.method_traits import traits_of
-from trainers.config.recipe import Sharding
+from trainers.config.run_options import Sharding
 
 if TYPE_CHECKING:
     from trainers.config.recipe import Recipe
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 USE_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 
 
-def require_sharding(recipe: Recipe) -> None:
+def require_sharding(recipe: Recipe, how: Sharding | None) -> None:
     """Raises UserError where the recipe can't be cut up that way on this machine."""
-    how = recipe.sharding
     if how is None:
         return
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -91,9 +90,8 @@ def announce(how: Sharding | None, *, gpu: bool) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
 
 
-def settings(recipe: Recipe) -> dict[str, Any]:
+def settings(how: Sharding | None) -> dict[str, Any]:
     """What `TrainingArguments` are given for it."""
-    how = recipe.sharding
     if how is None:
         return {}
     if how == "fsdp":
@@ -126,9 +124,8 @@ def deepspeed_config(stage: int) -> dict[str, Any]:
     }
 
 
-def require_sharded(recipe: Recipe, trainer: Any) -> None:
+def require_sharded(how: Sharding | None, trainer: Any) -> None:
     """Raises UserError where the Trainer has quietly done otherwise."""
-    how = recipe.sharding
     if how is None:
         return
     if how == "fsdp":
@@ -145,9 +142,9 @@ def require_sharded(recipe: Recipe, trainer: Any) -> None:
         )
 
 
-def scattered(recipe: Recipe) -> bool:
+def scattered(how: Sharding | None) -> bool:
     """Whether no process has all the weights while it trains."""
-    return recipe.sharding in ("zero3", "fsdp")
+    return how in ("zero3", "fsdp")
 
 
 @contextmanager

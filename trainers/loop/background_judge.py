@@ -16,21 +16,20 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.backends.base import Backend
 from harness.comparison.verdict_log import Decision
 from harness.core.errors import UserError
-from harness.core.workspace import Workspace
 from harness.evaluation.runner import RunReport
 from harness.models.resolve import ModelFiles
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import TrainingState
-from trainers.config.recipe import Recipe, Stage
+from trainers.config.recipe import Recipe
 from trainers.distributed.sharding import USE_DEEPSPEED
 from trainers.loop.judge import Judging, Opinion
 from trainers.loop.reporter import Reporter
+from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ PROGRESS_S = 2.0
 hold up the judge."""
 
 
-def require_background_device(recipe: Recipe) -> None:
-    """Raises UserError where the recipe's checkpoints can't be judged on the side."""
-    if recipe.aside is None:
+def require_background_device(recipe: Recipe, device: str | None) -> None:
+    """Raises UserError where the recipe's checkpoints can't be judged on `device`; None is none."""
+    if device is None:
         return
     if recipe.model.quantize:
         raise UserError(
@@ -67,14 +66,14 @@ def require_background_device(recipe: Recipe) -> None:
     import torch
 
     try:
-        device = torch.device(recipe.aside)
-        if device.type != "meta":
-            torch.empty(1, device=device)
+        found = torch.device(device)
+        if found.type != "meta":
+            torch.empty(1, device=found)
             return
     except (RuntimeError, AssertionError):
         pass
     raise UserError(
-        f"there is no device {recipe.aside!r} here to judge checkpoints on",
+        f"there is no device {device!r} here to judge checkpoints on",
         field="--aside",
         hint="name one as torch does: cpu, cuda:1, …",
     )
@@ -84,11 +83,8 @@ def require_background_device(recipe: Recipe) -> None:
 class _Process:
     """What the second process is made of."""
 
-    recipe: Recipe
-    stage: Stage
-    training_id: str
-    home: Path
-    workspace: Workspace
+    run: StageRun
+    device: str
     threads: int
 
 
@@ -99,18 +95,15 @@ class BackgroundJudge:
 
     def __init__(
         self,
-        recipe: Recipe,
-        stage: Stage,
-        training_id: str,
-        home: Path,
-        workspace: Workspace,
+        run: StageRun,
+        device: str,
         reporter: Reporter,
     ) -> None:
         import torch
 
         # On one CPU both work at once; a judge on another device needs few threads in any case.
         threads = max(1, torch.get_num_threads() // 2)
-        self._court = _Process(recipe, stage, training_id, home, workspace, threads)
+        self._made_of = _Process(run, device, threads)
         self._reporter = reporter
         self._asked = False
         self._deaths = 0
@@ -161,7 +154,7 @@ class BackgroundJudge:
         # Held by the child alone, it is closed when the child ends.
         theirs.close()
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._pipe.send(self._court)
+            self._pipe.send(self._made_of)
 
     def _ask(self, step: int, state: TrainingState) -> None:
         self._asked = True
@@ -210,23 +203,17 @@ def serve(pipe_number: int) -> None:
         _judge(pipe.recv(), pipe)
 
 
-def _judge(court: _Process, pipe: Connection) -> None:
+def _judge(process: _Process, pipe: Connection) -> None:
     import torch
 
     from harness.store.store import Store
 
-    torch.set_num_threads(court.threads)
-    opened = _Opened(court)
-    with Store(court.workspace) as store:
-        judging = Judging(
-            court.recipe,
-            court.stage,
-            court.training_id,
-            CheckpointFolder(court.home),
-            court.workspace,
-            store,
-            cast(Reporter, _Forwarding(pipe)),
-        )
+    torch.set_num_threads(process.threads)
+    opened = _Opened(process)
+    run = process.run
+    with Store(run.workspace) as store:
+        reporter = cast(Reporter, _Forwarding(pipe))
+        judging = Judging(run, CheckpointFolder(run.home), store, reporter)
         while True:
             step, state = pipe.recv()
             pipe.send(_answer(judging, step, state, opened))
@@ -260,9 +247,9 @@ def _belong_to(parent: int) -> None:
 class _Opened:
     """The model of the checkpoint that was asked about last."""
 
-    def __init__(self, court: _Process) -> None:
-        self._method = method_of(court.stage.model.trainer)
-        self._device = court.recipe.aside
+    def __init__(self, process: _Process) -> None:
+        self._method = method_of(process.run.stage.model.trainer)
+        self._device = process.device
         self._held: tuple[str, Backend] | None = None
 
     def backend(self, files: ModelFiles) -> Backend:

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.backends.base import Backend
-from harness.core.workspace import Workspace
 from harness.models.resolve import ModelFiles
 from trainers.checkpoints.folder import untouched_randomness
-from trainers.config.recipe import Recipe, Stage
 from trainers.distributed.sharding import (
     forget_sharding,
     load_whole_again,
     require_sharded,
     scattered,
 )
+from trainers.loop.stage_run import StageRun
 from trainers.methods.base import Job, method_of
 from trainers.methods.models import require_gpu_for
 
@@ -53,44 +52,41 @@ class Engine:
 
     def __init__(
         self,
-        recipe: Recipe,
-        stage: Stage,
-        base: ModelFiles,
-        start: Path | None,
-        workspace: Workspace,
+        run: StageRun,
         output: Path,
         watcher: Watcher,
     ) -> None:
-        require_gpu_for(recipe)
-        self.method = method_of(stage.model.trainer)
-        self.recipe, self.stage = recipe, stage
-        self._base, self._start, self._workspace = base, start, workspace
-        self._output, self._watcher = output, watcher
+        require_gpu_for(run.recipe)
+        self.method = method_of(run.stage.model.trainer)
+        self._run, self._output, self._watcher = run, output, watcher
+        self._sharding = run.options.sharding
         self._segment = Segment((), None, 1.0)
         self._used = False
         self._written: tuple[str, Backend] | None = None
         self._make()
 
     def _make(self) -> None:
-        if self.recipe.sharding:
+        run = self._run
+        if self._sharding:
             forget_sharding()
-        model, tokenizer = self.method.open(self.recipe, self._base, self._start)
+        model, tokenizer = self.method.open(run.recipe, run.base, run.start)
         self._live: Backend = self.method.backend(model, tokenizer)
         job = Job(
-            self.recipe,
-            self.stage,
+            run.recipe,
+            run.stage,
             model,
             tokenizer,
             self._live,
-            self._workspace,
+            run.workspace,
             self._output,
             order=lambda: self._segment.order,
             callbacks=[_callback(self._watcher)],
+            sharding=self._sharding,
         )
         with _tensorboard_in(self._output.parent / "tensorboard"):
             self.trainer: Any = self.method.make(job)
-        require_sharded(self.recipe, self.trainer)
-        if self.recipe.sharding:
+        require_sharded(self._sharding, self.trainer)
+        if self._sharding:
             load_whole_again()
 
     @property
@@ -103,7 +99,7 @@ class Engine:
         """What the checkpoint of `step` is scored through: the model as it is now; or, where that
         has gone on, or no process has all of it, what was written of it.
         """
-        if not scattered(self.recipe) and step == self.step:
+        if not scattered(self._sharding) and step == self.step:
             return self._live
         if self._written is None or self._written[0] != files.digest:
             self._written = None
@@ -115,7 +111,7 @@ class Engine:
     def run(self, segment: Segment) -> None:
         """Train until the end, or until the watcher stops it."""
         self._segment = segment
-        if self._used and self.recipe.sharding:
+        if self._used and self._sharding:
             self._make_anew()
         self._used = True
         self.method.forget(self.trainer)
@@ -148,7 +144,7 @@ class Engine:
         nothing here: the rates live in the scheduler, which a resume has just restored.
         """
         scheduler = self.trainer.lr_scheduler
-        rate = self.stage.model.learning_rate * self._segment.lr_scale
+        rate = self._run.stage.model.learning_rate * self._segment.lr_scale
         if not hasattr(scheduler, "base_lrs") or all(b == rate for b in scheduler.base_lrs):
             return
         scales = [rate / base for base in scheduler.base_lrs]

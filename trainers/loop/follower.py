@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from harness.core.workspace import Workspace
-from harness.models.resolve import resolve
 from trainers.checkpoints.folder import CheckpointFolder
-from trainers.checkpoints.lookup import training_id
-from trainers.config.recipe import Recipe, Stage
 from trainers.distributed.ranks import Ranks
 from trainers.loop.engine import Engine
 from trainers.loop.health import LOSS_GAP, Health
+from trainers.loop.stage_run import StageRun
 
 
 class Follower:
     """Mirrors `GatedTraining` call by call: wherever that one shares, this one receives."""
 
-    def __init__(
-        self, recipe: Recipe, workspace: Workspace, stage: Stage, start: Path | None, ranks: Ranks
-    ) -> None:
-        self.recipe = recipe
-        self.workspace = workspace
-        self.stage = stage
-        self.start = start
+    def __init__(self, run: StageRun, ranks: Ranks) -> None:
+        self.stage_run = run
         self.ranks = ranks
-        self.base = resolve(recipe.model.base, workspace)
-        self.folder = CheckpointFolder(workspace.trainings / training_id(recipe, stage, self.base))
         self.health = Health({})
-        self._engine: Engine | None = None
+        # As rank 0 makes it: both write their part of a checkpoint into one staging folder.
+        self.staging = CheckpointFolder(run.home).staging
 
     def run(self) -> None:
         if not self.ranks.share():
             return
-        self._engine = Engine(
-            self.recipe,
-            self.stage,
-            self.base,
-            self.start,
-            self.workspace,
-            self.folder.staging,
-            self,
-        )
-        while (turn := self.ranks.share()) is not None:
+        self._engine = Engine(self.stage_run, self.staging, self)
+        while (segment := self.ranks.share()) is not None:
             self._lost = False
-            self._engine.run(turn)
+            self._engine.run(segment)
 
     def began(self, step: int) -> bool:
-        assert self._engine is not None
         self._engine.set_learning_rate()
         if self.ranks.share():
             self._engine.save()
@@ -60,8 +41,7 @@ class Follower:
         self.ranks.wait()
         if self._lost:
             return True
-        if step and LOSS_GAP in self.stage.health:
-            assert self._engine is not None
+        if step and LOSS_GAP in self.stage_run.stage.health:
             self._engine.validation_loss()
         return bool(self.ranks.share())
 

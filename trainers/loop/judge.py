@@ -14,7 +14,6 @@ from harness.comparison.looks import decide_by_looks, schedule
 from harness.comparison.verdict_log import Decision
 from harness.core.errors import UserError
 from harness.core.types import Run, VerdictOutcome
-from harness.core.workspace import Workspace
 from harness.evaluation.plan import Extent
 from harness.evaluation.runner import score
 from harness.models.resolve import ModelFiles, resolve
@@ -26,6 +25,7 @@ from trainers.checkpoints.state import Judged, TrainingState
 from trainers.config.recipe import Recipe, Stage
 from trainers.loop.best_checkpoint import BestCheckpointRule
 from trainers.loop.reporter import Reporter
+from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 
 Open = Callable[[ModelFiles], Backend]
@@ -61,19 +61,17 @@ class Judging:
 
     def __init__(
         self,
-        recipe: Recipe,
-        stage: Stage,
-        training_id: str,
+        run: StageRun,
         folder: CheckpointFolder,
-        workspace: Workspace,
         store: Store,
         reporter: Reporter,
     ) -> None:
-        self.recipe = recipe
-        self.stage = stage
-        self.training_id = training_id
+        recipe, stage = run.recipe, run.stage
+        self.recipe, self.stage = recipe, stage
+        self.training_id = run.training_id
+        self.options = run.options
         self.folder = folder
-        self.workspace = workspace
+        self.workspace = run.workspace
         self.store = store
         self.reporter = reporter
         self.looks = stage.gate.on_inconclusive.looks
@@ -107,14 +105,14 @@ class Judging:
         """A checkpoint to be scored, by the live model or by the server that the command names."""
         folder = self.folder.path(step)
         name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
-        if self.recipe.scored_on is None or not method_of(self.stage.model.trainer).continues:
+        if self.options.scored_on is None or not method_of(self.stage.model.trainer).continues:
             files = resolve(str(folder), self.workspace)
             yield candidate_of(
                 self.recipe, self.stage, files, name=name, open_=lambda: open_(files)
             )
             return
         say = self.reporter.say
-        with served_adapter(self.recipe.scored_on, folder, self.workspace, say=say) as candidate:
+        with served_adapter(self.options.scored_on, folder, self.workspace, say=say) as candidate:
             yield replace(candidate, name=name)
 
     def extend(self, candidate: Candidate, step: int, extent: Extent) -> Run:

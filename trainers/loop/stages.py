@@ -11,10 +11,12 @@ from harness.models.resolve import ModelFiles, resolve
 from harness.store.store import Store
 from trainers.config.contamination import check_recipe
 from trainers.config.recipe import Recipe
+from trainers.config.run_options import ALL_HERE, RunOptions
 from trainers.distributed.ranks import ALONE, Ranks
 from trainers.loop.follower import Follower
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.reporter import Reporter, TrainingResult
+from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 from trainers.methods.models import require_gpu_for, require_same_base
 
@@ -27,13 +29,15 @@ def run_stages(
     *,
     again: bool = False,
     ranks: Ranks = ALONE,
+    options: RunOptions = ALL_HERE,
 ) -> Iterator[TrainingResult]:
     """Train stage after stage; yields each one's result, the last being `stopped` where its
     remedies were used up. Finished stages are not trained again, an interrupted one goes on.
     """
     require_gpu_for(recipe)
     require_trackers(recipe)
-    require_servable(recipe)
+    if options.scored_on is not None:
+        require_servable(recipe)
     model = recipe.model.contamination
     report = check_recipe(recipe, model)
     if model is not None:
@@ -45,7 +49,7 @@ def run_stages(
         )
     start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
     for stage in recipe.stages:
-        training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks)
+        training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks, options)
         name = f"stage {stage.number} of {len(recipe.stages)}, {stage.name}: " if stage.name else ""
         reporter.say(f"Training {recipe.model.name}: {name}{training.training_id}")
         result = training.run(again=again)
@@ -57,11 +61,14 @@ def run_stages(
             return
 
 
-def follow_stages(recipe: Recipe, workspace: Workspace, ranks: Ranks) -> None:
+def follow_stages(
+    recipe: Recipe, workspace: Workspace, ranks: Ranks, options: RunOptions = ALL_HERE
+) -> None:
     """The part of every process but rank 0."""
     start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
     for stage in recipe.stages:
-        Follower(recipe, workspace, stage, start, ranks).run()
+        run = StageRun.of(recipe, stage, workspace, start=start, options=options)
+        Follower(run, ranks).run()
         status, start = ranks.share()
         if status != "finished":
             return
@@ -78,8 +85,6 @@ def first_start(recipe: Recipe, base: ModelFiles, workspace: Workspace) -> Path 
 
 def require_servable(recipe: Recipe) -> None:
     """Raises UserError for adapters that a server of a base model can't put on."""
-    if recipe.scored_on is None:
-        return
     adapter = recipe.model.adapter
     plain = adapter is not None and adapter.kind in ("lora", "rslora")
     whole = [] if adapter is None else [*adapter.modules_to_save]

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from harness.core.workspace import Workspace
     from harness.models.resolve import ModelFiles
     from trainers.config.recipe import Recipe, Stage
+    from trainers.config.run_options import Sharding
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a trainer is made of. `order` gives the rows of the whole stage as the plan stands
-    when it is called; `output` is where the Trainer saves.
+    when it is called; `output` is where the Trainer saves; `sharding` is how it is cut up over
+    its processes.
     """
 
     recipe: Recipe
@@ -33,6 +35,7 @@ class Job:
     output: Path
     order: Callable[[], Sequence[int]]
     callbacks: Sequence[TrainerCallback]
+    sharding: Sharding | None = None
 
 
 class Method(Traits, Protocol):

@@ -84,7 +84,7 @@ KTO = Preference("kto", ("labelled",), frozenset({"kl"}), _kto)
 def _settings(job: Job) -> dict[str, Any]:
     beta = job.stage.model.beta
     return {
-        **common_settings(job.recipe, job.stage, job.output),
+        **common_settings(job.recipe, job.stage, job.output, job.sharding),
         "beta": BETA if beta is None else beta,
         "max_length": job.stage.data.max_length,
     }

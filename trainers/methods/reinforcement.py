@@ -75,7 +75,7 @@ class GroupSampling(CausalMethod):
         stage = job.stage.model
         mixture = rewards_of(job)
         settings = {
-            **common_settings(job.recipe, job.stage, job.output),
+            **common_settings(job.recipe, job.stage, job.output, job.sharding),
             "num_generations": stage.generations,
             "max_completion_length": stage.max_new_tokens,
             "temperature": stage.temperature,
@@ -154,7 +154,7 @@ class ProximalPolicy(CausalMethod):
         )
 
     def make(self, job: Job) -> Trainer:
-        from trainers.methods.ppo.trainer import make_ppo_trainer
+        from trainers.methods.ppo.make import make_ppo_trainer
 
         return make_ppo_trainer(
             job.recipe,
@@ -166,6 +166,7 @@ class ProximalPolicy(CausalMethod):
             output=job.output,
             order=job.order,
             callbacks=job.callbacks,
+            sharding=job.sharding,
         )
 
 

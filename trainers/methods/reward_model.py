@@ -82,7 +82,7 @@ class RewardModelling:
         from trl.trainer.reward_trainer import RewardTrainer
 
         arguments = RewardConfig(
-            **common_settings(job.recipe, job.stage, job.output),
+            **common_settings(job.recipe, job.stage, job.output, job.sharding),
             # Longer pairs have been refused already; TRL would drop them in silence.
             max_length=None,
         )

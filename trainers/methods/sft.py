@@ -33,7 +33,7 @@ class SupervisedFineTuning(CausalMethod):
         from trl.trainer.sft_trainer import SFTTrainer
 
         arguments = SFTConfig(
-            **common_settings(job.recipe, job.stage, job.output),
+            **common_settings(job.recipe, job.stage, job.output, job.sharding),
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=job.stage.data.max_length,
         )

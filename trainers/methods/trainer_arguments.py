@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import UserError
 from trainers.checkpoints.snapshots import remembering
 from trainers.config.recipe import Example, Recipe, Stage
+from trainers.config.run_options import Sharding
 from trainers.distributed import sharding
 from trainers.distributed.ranks import PATIENCE_S
 from trainers.methods.base import Job
@@ -52,7 +53,9 @@ class PlannedOrder:
         return len(self._indices()) * self._copies * self._again
 
 
-def common_settings(recipe: Recipe, stage: Stage, output: Any) -> dict[str, Any]:
+def common_settings(
+    recipe: Recipe, stage: Stage, output: Any, how: Sharding | None = None
+) -> dict[str, Any]:
     """Settings of `TrainingArguments` that no trainer may have otherwise."""
     import torch
 
@@ -86,7 +89,7 @@ def common_settings(recipe: Recipe, stage: Stage, output: Any) -> dict[str, Any]
         "dataloader_pin_memory": False,
         "ddp_timeout": PATIENCE_S,
         "remove_unused_columns": False,
-        **sharding.settings(recipe),
+        **sharding.settings(how),
     }
 
 

@@ -42,7 +42,7 @@ def test_after_a_training_it_is_what_was_measured(
     with Store(workspace) as store:
         training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
         training.run()
-        found = estimate(recipe, recipe.stages[0], training.base, store)
+        found = estimate(recipe, recipe.stages[0], training.stage_run.base, store)
     assert found.measured
     assert found.seconds > 0
     assert found.cost(3600) == pytest.approx(found.seconds)

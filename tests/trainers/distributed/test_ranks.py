@@ -61,7 +61,7 @@ def begin_without(folder: Path, dropped: tuple[int, ...]) -> None:
         recipe = load_recipe(folder / "recipe.yaml")
         training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
         state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
-        save_state(training.state_path, state)
+        save_state(training.record.path, state)
 
 
 @pytest.mark.long

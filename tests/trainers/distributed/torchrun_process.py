@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,29 +22,33 @@ from harness.store.store import Store
 from tests.trainers.training_driver import Quiet, never_fail, weights
 from trainers.checkpoints.state import TrainingState, save_state
 from trainers.config.load import load_recipe
-from trainers.config.recipe import Sharding
+from trainers.config.run_options import RunOptions, Sharding
 from trainers.distributed.ranks import Ranks
 from trainers.distributed.sharding import require_sharding
 from trainers.loop.follower import Follower
 from trainers.loop.gated_training import GatedTraining
+from trainers.loop.stage_run import StageRun
 
 ROOT = Path(__file__).parents[3]
 
 
 def train(path: Path, what: str, how: Sharding | None) -> None:
-    recipe = replace(load_recipe(path), sharding=how)
-    require_sharding(recipe)
+    recipe, options = load_recipe(path), RunOptions(how)
+    require_sharding(recipe, how)
     ranks = Ranks.here(how)
     workspace = Workspace.at(path.parent / "home").ensure()
     if not ranks.first:
-        Follower(recipe, workspace, recipe.stages[0], None, ranks).run()
+        run = StageRun.of(recipe, recipe.stages[0], workspace, options=options)
+        Follower(run, ranks).run()
         return
     with Store(workspace) as store:
-        training = GatedTraining(recipe, workspace, store, cast(Any, Quiet()), ranks=ranks)
+        training = GatedTraining(
+            recipe, workspace, store, cast(Any, Quiet()), ranks=ranks, options=options
+        )
         never_fail(training, {(4, 1): VerdictOutcome.FAIL} if what == "back" else {})
         if what == "clean":
             state = TrainingState(training.training_id, training.plan.digest, dropped=(2,))
-            save_state(training.state_path, state)
+            save_state(training.record.path, state)
         result = training.run()
         assert result.status == "finished"
         assert result.rollbacks == (1 if what == "back" else 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import Quiet, weights
 from trainers.checkpoints.state import TrainingState, load_state
 from trainers.config.load import load_recipe
+from trainers.config.run_options import RunOptions
 from trainers.loop.background_judge import LAG, PROCESS, require_background_device
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.judge import Opinion
@@ -63,12 +63,13 @@ def train(
     **world: Any,
 ) -> GatedTraining:
     folder.mkdir(exist_ok=True)
-    recipe = replace(load_recipe(write_world(folder, base, **world)), aside=aside)
+    recipe = load_recipe(write_world(folder, base, **world))
     workspace = Workspace.at(folder / "home").ensure()
     with Store(workspace) as store:
-        training = GatedTraining(recipe, workspace, store, reporter or Quiet())
+        options = RunOptions(background_device=aside)
+        training = GatedTraining(recipe, workspace, store, reporter or Quiet(), options=options)
         if patience:
-            training._judge = Late(training, patience)
+            training.judge = Late(training, patience)
         training.run()
     return training
 
@@ -123,7 +124,7 @@ def test_a_late_verdict_rolls_back_to_where_a_timely_one_does(
     rejected = {path.name for path in late.folder.rejected.iterdir()}
     assert rejected >= {"step-000009.attempt1"}
     assert ("step-000012.attempt1" in rejected) == (patience == 100)
-    with Store(late.workspace) as store:
+    with Store(late.stage_run.workspace) as store:
         [row] = store.query("SELECT detail FROM training_events WHERE event = 'rolled_back'")
     assert row["detail"]["reached"] == (12 if patience == 100 else 10)
     assert_the_same_end(late, timely)
@@ -180,10 +181,10 @@ def test_what_the_judge_can_not_do_is_said_by_the_training(
     folder = tmp_path / "dead"
     folder.mkdir()
     path = write_world(folder, tiny_llama, adapter={"rank": 2})
-    recipe = replace(load_recipe(path), aside="cpu", scored_on="openai:http://127.0.0.1:9#tiny")
+    options = RunOptions(background_device="cpu", scored_on="openai:http://127.0.0.1:9#tiny")
     workspace = Workspace.at(folder / "home").ensure()
     with Store(workspace) as store, pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
-        GatedTraining(recipe, workspace, store, Quiet()).run()
+        GatedTraining(load_recipe(path), workspace, store, Quiet(), options=options).run()
     assert judges() == []
 
 
@@ -191,9 +192,9 @@ def test_what_the_judge_can_not_do_is_said_by_the_training(
 def test_a_device_that_is_not_there_is_refused(
     tmp_path: Path, tiny_llama: Path, device: str
 ) -> None:
-    recipe = replace(load_recipe(write_world(tmp_path, tiny_llama)), aside=device)
+    recipe = load_recipe(write_world(tmp_path, tiny_llama))
     with pytest.raises(UserError, match="no device") as caught:
-        require_background_device(recipe)
+        require_background_device(recipe, device)
     assert caught.value.field == "--aside"
 
 
@@ -205,9 +206,9 @@ def finished(folder: Path) -> GatedTraining:
     workspace = Workspace.at(folder / "home")
     with Store(workspace) as store:
         training = GatedTraining(load_recipe(folder / "recipe.yaml"), workspace, store, Quiet())
-    state = load_state(training.state_path)
+    state = load_state(training.record.path)
     assert state is not None
-    training.state = state
+    training.record.state = state
     return training
 
 

@@ -123,7 +123,7 @@ def test_a_second_call_trains_nothing(caught: Caught) -> None:
     result, training, workspace, _ = caught
     reporter = Quiet()
     with Store(workspace) as store:
-        again = GatedTraining(training.recipe, workspace, store, reporter).run()
+        again = GatedTraining(training.stage_run.recipe, workspace, store, reporter).run()
     assert again == result
     assert reporter.of("train_step") == []
 
@@ -152,7 +152,7 @@ def test_going_back_is_bit_exact(
     with Store(workspace) as store:
         clean = GatedTraining(recipe, workspace, store, Quiet())
         state = TrainingState(clean.training_id, clean.plan.digest, dropped=(3,))
-        save_state(clean.state_path, state)
+        save_state(clean.record.path, state)
         clean.run()
     assert back.state.dropped == clean.state.dropped == (3,)
     assert (back.state.rollbacks, clean.state.rollbacks) == (1, 0)

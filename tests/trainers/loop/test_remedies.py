@@ -41,7 +41,7 @@ def train(
 
 
 def rates(training: GatedTraining) -> dict[tuple[int, int], float]:
-    with Store(training.workspace) as store:
+    with Store(training.stage_run.workspace) as store:
         rows = store.query("SELECT step, attempt, learning_rate FROM training_steps")
     return {(row["step"], row["attempt"]): row["learning_rate"] for row in rows}
 
@@ -133,7 +133,7 @@ def test_a_loss_that_is_no_number_gives_the_segment_up(tmp_path: Path, tiny_llam
 
 def _spoil_a_step(training: GatedTraining, step: int) -> None:
     """The first time that a step is taken, its loss is not a number."""
-    make, spent = training._make_engine, []
+    make, spent = training.open_engine, []
 
     def spoiled() -> Any:
         engine = make()
@@ -149,7 +149,7 @@ def _spoil_a_step(training: GatedTraining, step: int) -> None:
         engine.trainer.compute_loss = loss
         return engine
 
-    training._make_engine = spoiled  # type: ignore[method-assign]
+    training.open_engine = spoiled  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ needs a GPU, and is not run here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import Quiet, never_fail, weights
 from trainers.config.load import load_recipe
 from trainers.config.recipe import Recipe
+from trainers.config.run_options import ALL_HERE, RunOptions
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.stages import run_stages
 
@@ -48,11 +48,13 @@ def server(tiny_llama: Path, tmp_path: Path) -> Iterator[ModelServer]:
         yield started
 
 
-def train(recipe: Recipe, home: Path) -> tuple[GatedTraining, dict[int, float], set[str]]:
+def train(
+    recipe: Recipe, home: Path, options: RunOptions = ALL_HERE
+) -> tuple[GatedTraining, dict[int, float], set[str]]:
     """The training, the perplexity of each step, and what answered."""
     workspace = Workspace.at(home).ensure()
     with Store(workspace) as store:
-        training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
+        training = GatedTraining(recipe, workspace, store, Quiet(), options=options)  # type: ignore[arg-type]
         never_fail(training, {})
         training.run()
         rows = store.query(
@@ -73,8 +75,8 @@ def test_a_server_with_the_adapter_answers_as_the_live_model(
     live, mine, _ = train(recipe, tmp_path / "live")
     described = tmp_path / "vllm.yaml"
     described.write_text(f"url: {server.url}\nweights: {tiny_llama}\n", encoding="utf-8")
-    served = replace(recipe, scored_on=f"openai:{described}")
-    other, theirs, backends = train(served, tmp_path / "served")
+    served = RunOptions(scored_on=f"openai:{described}")
+    other, theirs, backends = train(recipe, tmp_path / "served", served)
     assert backends == {"openai"}
     assert sorted(theirs) == [0, 3, 6, 9, 12]
     assert theirs == pytest.approx(mine, rel=1e-4)
@@ -85,8 +87,8 @@ def test_a_server_with_the_adapter_answers_as_the_live_model(
     assert server.adapters == {}
 
     # Going on without the server would hold other last bits against the anchor's.
-    (other.state_path).write_text(
-        other.state_path.read_text("utf-8").replace('"finished"', '"running"'), encoding="utf-8"
+    (other.record.path).write_text(
+        other.record.path.read_text("utf-8").replace('"finished"', '"running"'), encoding="utf-8"
     )
     lost = other.folder.path(12)
     lost.rename(lost.with_name("gone"))
@@ -99,7 +101,7 @@ def test_what_a_server_cannot_put_on_is_refused(
     tmp_path: Path, adapter: dict[str, object] | None
 ) -> None:
     recipe = load_recipe(write_world(tmp_path, Path("nowhere"), adapter=adapter))
-    served = replace(recipe, scored_on="openai:http://127.0.0.1:9/v1")
+    served = RunOptions(scored_on="openai:http://127.0.0.1:9/v1")
     workspace = Workspace.at(tmp_path / "home").ensure()
     with Store(workspace) as store, pytest.raises(UserError, match="plain LoRA adapters"):
-        list(run_stages(served, workspace, store, Quiet()))  # type: ignore[arg-type]
+        list(run_stages(recipe, workspace, store, Quiet(), options=served))  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ def run(path: Path, *, fail: bool, dropped: tuple[int, ...] = ()) -> GatedTraini
         never_fail(training, {(4, 1): FAIL} if fail else {})
         if dropped:
             state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
-            save_state(training.state_path, state)
+            save_state(training.record.path, state)
         result = training.run()
         assert result.status == "finished"
         assert result.rollbacks == (1 if fail else 0)

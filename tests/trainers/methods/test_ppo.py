@@ -14,7 +14,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from trainers.config.schema import AdapterModel, PpoModel
 from trainers.methods.models import adapted as wrapped
 from trainers.methods.ppo import settings as ppo
-from trainers.methods.ppo import trainer as ppo_trainer
+from trainers.methods.ppo.make import make_ppo_trainer
 from trainers.methods.ppo.rollout import collate, sample, seed_of
 from trainers.rewards.mixture import RewardMixture, checked
 
@@ -54,7 +54,7 @@ def stage(**settings: Any) -> Any:
 
 def recipe_in(folder: Path) -> Any:
     model = SimpleNamespace(name="tiny", seed=5, adapter_kind="lora", tracking=())
-    return SimpleNamespace(path=folder / "recipe.yaml", model=model, sharding=None)
+    return SimpleNamespace(path=folder / "recipe.yaml", model=model)
 
 
 def adapted(tokenizer: Any, dropout: float = 0.1) -> Any:
@@ -76,7 +76,7 @@ def adapted(tokenizer: Any, dropout: float = 0.1) -> Any:
 def trainer_of(folder: Path, rewards: RewardMixture = MIXTURE, **settings: Any) -> Any:
     tokenizer = tiny_tokenizer()
     rows = [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
-    return ppo_trainer.make_ppo_trainer(
+    return make_ppo_trainer(
         recipe_in(folder),
         stage(**settings),
         adapted(tokenizer),
@@ -203,7 +203,7 @@ def test_a_trained_adapter_is_held_to_its_own_beginning(tmp_path: Path) -> None:
             if "lora_B" in name:
                 parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
     rows = [{"prompt": text} for text in PROMPTS]
-    trainer = ppo_trainer.make_ppo_trainer(
+    trainer = make_ppo_trainer(
         recipe_in(tmp_path),
         stage(steps=8),
         model,
@@ -292,7 +292,7 @@ def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, int], mes
 def test_without_an_adapter_there_is_no_reference(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     with pytest.raises(UserError, match="PPO needs an adapter"):
-        ppo_trainer.make_ppo_trainer(
+        make_ppo_trainer(
             recipe_in(tmp_path),
             stage(),
             tiny_model(len(tokenizer)),

@@ -16,6 +16,7 @@ from tests.trainers.recipe_builders import GOOD, write_world
 from tests.trainers.training_driver import Quiet
 from trainers.config.load import load_recipe
 from trainers.loop.gated_training import GatedTraining
+from trainers.loop.judge import JudgeInProcess
 from trainers.methods import preference, reinforcement, sft
 from trainers.methods import reward_model as reward
 from trainers.methods import trainer_arguments as arguments
@@ -75,21 +76,19 @@ def test_a_model_that_trains_in_bf16_answers_in_fp32(
     seen = {}
     with Store(workspace) as store:
         training = GatedTraining(recipe, workspace, store, Quiet())
-        open_ = training._backend
 
         def opened(step: int, files: Any) -> Any:
-            backend = open_(step, files)
+            backend = training.live_backend(step, files)
             seen[step] = logprobs(backend)
             return backend
 
-        training._judge._backend = opened  # type: ignore[attr-defined]
+        training.judge = JudgeInProcess(training.judging, opened)
         training.run()
-    assert training._engine is not None
-    assert training._engine.trainer.accelerator.mixed_precision == "bf16"
+    assert training.engine.trainer.accelerator.mixed_precision == "bf16"
     assert sorted(seen) == [0, 3, 6, 9, 12]
     for step, live in seen.items():
         files = resolve(str(training.folder.path(step)), workspace)
-        method = training._engine.method
+        method = training.engine.method
         fresh = logprobs(method.backend(*method.load(files)))
         for one, other in zip(live, fresh, strict=True):
             assert one == pytest.approx(other, abs=1e-5)

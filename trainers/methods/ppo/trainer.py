@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from harness.core.errors import UserError
-
-if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
-
-    from trainers.rewards.mixture import RewardMixture
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import Trainer
 
 from harness.backends.base import GenerationSettings
 from harness.backends.transformers.backend import TransformersBackend
+from harness.core.errors import UserError
 from trainers.distributed.sharding import gathered
 from trainers.methods.ppo import policy_gradient as pg
 from trainers.methods.ppo.rollout import (
@@ -33,7 +25,7 @@ from trainers.methods.ppo.rollout import (
     seed_of,
     widened,
 )
-from trainers.methods.ppo.settings import VALUE_HEAD, check, period
+from trainers.methods.ppo.settings import VALUE_HEAD, period
 from trainers.rewards.mixture import RewardTable
 
 FIGURES = ("policy_loss", "value_loss", "entropy", "clip_fraction")
@@ -75,7 +67,7 @@ class RepeatedRollouts:
 
 
 class PpoTrainer(Trainer):  # type: ignore[misc]
-    """`settings` is the recipe's stage. Made by `trainers.methods.ppo.trainer.make_ppo_trainer`."""
+    """`settings` is the recipe's stage. Made by `trainers.methods.ppo.make.make_ppo_trainer`."""
 
     def __init__(
         self,
@@ -355,59 +347,3 @@ def _without_dropout(model: Any) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
-
-
-def make_ppo_trainer(
-    recipe: Any,
-    stage: Any,
-    model: Any,
-    tokenizer: Any,
-    dataset: Any,
-    rewards: RewardMixture,
-    *,
-    output: Path,
-    order: Callable[[], Sequence[int]],
-    callbacks: Sequence[TrainerCallback],
-) -> Trainer:
-    """A Trainer that samples, scores and learns.
-
-    `dataset` rows have a `prompt` (chat messages, or a text) and whatever columns the rewards
-    read; `order` gives row indices for the whole training. Raises UserError for settings that
-    can't work.
-    """
-    from transformers import TrainingArguments
-
-    from trainers.methods.trainer_arguments import common_settings, keeping, without_printing
-
-    pass
-
-    settings = stage.model
-    check(settings, file=recipe.path)
-    _require_adapter(model, recipe.path)
-    arguments = TrainingArguments(
-        **common_settings(recipe, stage, output),
-        # The value head is asked outside the model's own pass, where a search would not find it.
-        ddp_find_unused_parameters=False,
-    )
-    trainer = keeping(PpoTrainer)(
-        model=model,
-        tokenizer=tokenizer,
-        arguments=arguments,
-        settings=settings,
-        rows=dataset,
-        rewards=rewards,
-        order=order,
-        callbacks=list(callbacks),
-    )
-    made: Trainer = without_printing(trainer)
-    return made
-
-
-def _require_adapter(model: Any, file: Path) -> None:
-    if not hasattr(model, "disable_adapter") or not hasattr(model.get_base_model(), VALUE_HEAD):
-        raise UserError(
-            "PPO needs an adapter: the model with it switched off is what it is held to",
-            file=file,
-            field="adapter",
-            hint="add `adapter: {kind: lora}` to the recipe",
-        )

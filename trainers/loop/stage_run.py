@@ -1,0 +1,47 @@
+"""One execution of one stage: what is trained, from where, how, and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.workspace import Workspace
+from harness.models.resolve import ModelFiles, resolve
+from trainers.checkpoints.lookup import training_id
+from trainers.config.recipe import Recipe, Stage
+from trainers.config.run_options import ALL_HERE, RunOptions
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """`start` is the checkpoint that the stage begins from in place of the bare base."""
+
+    recipe: Recipe
+    stage: Stage
+    base: ModelFiles
+    start: Path | None
+    options: RunOptions
+    workspace: Workspace
+    training_id: str
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        stage: Stage,
+        workspace: Workspace,
+        *,
+        start: Path | None = None,
+        options: RunOptions = ALL_HERE,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> StageRun:
+        """Finds the base model's files. Raises UserError where there are none."""
+        base = resolve(recipe.model.base, workspace, say=say)
+        name = training_id(recipe, stage, base)
+        return cls(recipe, stage, base, start, options, workspace, name)
+
+    @property
+    def home(self) -> Path:
+        """The training's own folder."""
+        return self.workspace.trainings / self.training_id
