@@ -129,10 +129,11 @@ def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter)
     console.print()
     console.print(Text(_headline(result), style="bold green" if result.best_step else "bold"))
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("metric")
-    table.add_column("checkpoint-0", justify="right")
-    table.add_column(f"best checkpoint (step {result.best_step})", justify="right")
-    table.add_column("scored", justify="right")
+    # A name is never broken: one that is too long for the terminal ends in an ellipsis.
+    table.add_column("metric", no_wrap=True, overflow="ellipsis")
+    table.add_column("checkpoint-0", justify="right", no_wrap=True)
+    table.add_column(f"best (step {result.best_step})", justify="right", no_wrap=True)
+    table.add_column("scored", justify="right", no_wrap=True)
     for name, line in best.items():
         old = first[name].estimate.value
         table.add_row(

@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.backends.base import Backend
-from harness.comparison.verdict_log import Decision
 from harness.core.errors import UserError
-from harness.evaluation.runner import RunReport
 from harness.models.resolve import ModelFiles
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import TrainingState
 from trainers.config.recipe import Recipe
 from trainers.distributed.sharding import USE_DEEPSPEED
-from trainers.loop.judge import Judging, Opinion
+from trainers.loop.judge import Judging
+from trainers.loop.opinion import Opinion
 from trainers.loop.reporter import Reporter
 from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
@@ -277,9 +276,3 @@ class _Forwarding:
         if done == total or now - self._told >= PROGRESS_S:
             self._told = now
             self._pipe.send(("progress", (stage, done, total)))
-
-    def scored(self, step: int, report: RunReport) -> None:
-        self._pipe.send(("scored", (step, report)))
-
-    def verdict(self, step: int, decision: Decision) -> None:
-        self._pipe.send(("verdict", (step, decision)))

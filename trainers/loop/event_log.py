@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from harness.comparison.verdict_log import Decision
 from harness.store import runs
 from harness.store.store import Store
 from trainers.config.data_plan import DataPlan
@@ -98,14 +97,4 @@ def of_rewards(logs: Mapping[str, Any]) -> dict[str, float]:
         if (name.startswith(("reward", "safety/")) or name in ("kl", "entropy"))
         and value is not None
         and math.isfinite(value)
-    }
-
-
-def told(decision: Decision) -> dict[str, Any]:
-    """A decision as the event of its verdict keeps it; all of it is in `verdicts`."""
-    return {
-        "against": decision.against,
-        "outcome": decision.verdict.outcome.value,
-        "verdict_id": decision.id,
-        "headline": decision.verdict.headline,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from harness.backends.base import Backend, Candidate
@@ -24,23 +24,13 @@ from trainers.checkpoints.folder import CheckpointFolder, untouched_randomness
 from trainers.checkpoints.state import Judged, TrainingState
 from trainers.config.recipe import Recipe, Stage
 from trainers.loop.best_checkpoint import BestCheckpointRule
+from trainers.loop.opinion import Opinion, Work
 from trainers.loop.reporter import Reporter
 from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 
 Open = Callable[[ModelFiles], Backend]
 """How the model of a checkpoint is had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What the judge has come to about one checkpoint: the verdicts against each opponent (none of
-    checkpoint-0), what the state keeps of them, and why it is the new best checkpoint where it is.
-    """
-
-    judged: Judged
-    decisions: tuple[Decision, ...] = ()
-    why_best: str | None = None
 
 
 class Judge(Protocol):
@@ -74,6 +64,7 @@ class Judging:
         self.workspace = run.workspace
         self.store = store
         self.reporter = reporter
+        self._work = Work()
         self.looks = stage.gate.on_inconclusive.looks
         extents = schedule(self.looks)
         # The anchor and the best checkpoints are scored as far as any candidate will be.
@@ -90,15 +81,17 @@ class Judging:
         """Score a checkpoint and compare it with the anchor and the best checkpoint of `state`.
         Moves no random state.
         """
+        self._work = Work()
         with untouched_randomness(), self.candidate(step, open_) as candidate:
             if step == 0:
                 run = self.extend(candidate, step, self.whole)
-                return Opinion(Judged(0, state.attempt, run.id, "anchor"))
+                anchor = Judged(0, state.attempt, run.id, "anchor")
+                return Opinion(anchor, work=self._work)
             decisions = self.decide(candidate, step, state)
             judged = judged_by(decisions, step, state.attempt)
             failed = judged.outcome == "fail"
             better = None if failed else self.better_than_best(candidate, step, state)
-            return Opinion(judged, tuple(decisions), better)
+            return Opinion(judged, tuple(decisions), better, self._work)
 
     @contextmanager
     def candidate(self, step: int, open_: Open) -> Iterator[Candidate]:
@@ -127,7 +120,7 @@ class Judging:
             step=step,
             progress=self.reporter.progress,
         )
-        self.reporter.scored(step, report)
+        self._work = self._work.plus(report)
         return report.run
 
     def decide(self, candidate: Candidate, step: int, state: TrainingState) -> list[Decision]:
@@ -135,7 +128,7 @@ class Judging:
         require_one_backend(opponents["anchor"], candidate)
         if state.best_checkpoint:
             opponents["crest"] = self.run_of(state, state.best_checkpoint)
-        decisions = decide_by_looks(
+        return decide_by_looks(
             lambda extent: self.extend(candidate, step, extent),
             opponents,
             self.stage.suite,
@@ -145,9 +138,6 @@ class Judging:
             training_id=self.training_id,
             step=step,
         )
-        for decision in decisions:
-            self.reporter.verdict(step, decision)
-        return decisions
 
     def better_than_best(self, candidate: Candidate, step: int, state: TrainingState) -> str | None:
         """Why this checkpoint becomes the best checkpoint, in a sentence; None where it doesn't."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.comparison.verdict_log import Decision
 from harness.core.types import Run
-from harness.evaluation.runner import RunReport
+from trainers.loop.opinion import Opinion
 
 
 class Reporter(Protocol):
@@ -19,11 +18,9 @@ class Reporter(Protocol):
 
     def progress(self, stage: str, done: int, total: int) -> None: ...
 
-    def scored(self, step: int, report: RunReport) -> None: ...
-
-    def verdict(self, step: int, decision: Decision) -> None: ...
-
-    def best_checkpoint(self, step: int, sentence: str) -> None: ...
+    def judged(self, step: int, opinion: Opinion) -> None:
+        """A checkpoint has its verdict; once for each, in their order."""
+        ...
 
     def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None: ...
 

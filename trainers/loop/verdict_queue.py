@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.core.types import VerdictOutcome
-from trainers.loop.event_log import told
 from trainers.loop.health import Health
-from trainers.loop.judge import Judge, Opinion
+from trainers.loop.judge import Judge
+from trainers.loop.opinion import Opinion, told
 from trainers.loop.record import TrainingRecord
 from trainers.loop.remedies import Failure
 from trainers.loop.reporter import Reporter
@@ -70,8 +70,9 @@ class VerdictQueue:
         """Keep what the judge said; the state is written last, so that a process killed before it
         asks again, and is given the same answers from the store.
         """
+        self._reporter.judged(step, opinion)
         for decision in opinion.decisions:
-            self._record.event("verdict", step=step, detail=told(decision))
+            self._record.event("verdict", step=step, detail=told(decision, opinion.work))
         judged = replace(opinion.judged, measures=dict(measures))
         if judged.outcome == "fail":
             failed = (d for d in opinion.decisions if d.verdict.outcome is VerdictOutcome.FAIL)
@@ -84,5 +85,4 @@ class VerdictQueue:
         if opinion.why_best:
             state = replace(state, best_checkpoint=step, failures=0)
             self._record.event("crest", step=step, detail={"why": opinion.why_best})
-            self._reporter.best_checkpoint(step, opinion.why_best)
         self._record.keep(state)

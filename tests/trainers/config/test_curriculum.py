@@ -102,7 +102,7 @@ def test_what_cannot_be_ordered_by() -> None:
     assert column_of(rows[:1], "level") == [3.0]
     with pytest.raises(UserError, match="row 'r2' has no finite number in 'level'"):
         column_of(rows, "level")
-    with pytest.raises(UserError, match="no finite number"):
+    with pytest.raises(UserError, match="not a finite number"):
         next(paced([1.0, math.nan], EASY, length=3, seed=0))
     with pytest.raises(UserError, match="positive numbers"):
         next(weighted([0.0, 0.0], seed=0))

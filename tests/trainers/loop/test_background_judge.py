@@ -25,7 +25,7 @@ from trainers.config.load import load_recipe
 from trainers.config.run_options import RunOptions
 from trainers.loop.background_judge import LAG, PROCESS, require_background_device
 from trainers.loop.gated_training import GatedTraining
-from trainers.loop.judge import Opinion
+from trainers.loop.opinion import Opinion
 from trainers.methods.base import method_of
 
 
@@ -137,8 +137,8 @@ def test_a_second_process_judges_and_ends_with_the_training(
     aside = train(tmp_path / "aside", tiny_llama, aside="cpu", reporter=reporter)
     assert_the_same_end(aside, timely)
     # What it has to say is heard here.
-    assert {words[0] for words in reporter.of("scored")} >= {0, 3, 6, 9, 12}
-    assert {words[0] for words in reporter.of("verdict")} == {3, 6, 9, 12}
+    assert {words[0] for words in reporter.of("judged")} == {0, 3, 6, 9, 12}
+    assert reporter.of("progress")
     assert judges() == []
 
 
@@ -149,8 +149,7 @@ def test_a_judge_that_dies_begins_again(
     class Murderous(Quiet):
         done = False
 
-        def verdict(self, step: int, decision: Any) -> None:
-            self.heard.append(("verdict", (step, decision)))
+        def judged(self, step: int, opinion: Opinion) -> None:
             if step == 6 and not self.done:
                 self.done = True
                 [judge] = judges()
