@@ -100,3 +100,17 @@ def write_method_world(
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(body), encoding="utf-8")
     return path
+
+
+def write_stages(folder: Path, base: Path, *stages: dict[str, Any], **recipe: Any) -> Path:
+    """A recipe of these stages, each with the data that its trainer learns from."""
+    path = write_method_world(folder, base, "sft", **recipe)
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    del raw["data"]
+    for stage in stages:
+        source = {"source": "pairs.jsonl", "weight": 1, **TEMPLATES[stage["trainer"]]}
+        stage.setdefault("data", {"seed": 3, "mix": [source]})
+    raw["stages"] = list(stages)
+    raw["gate"]["promote"] = True
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path

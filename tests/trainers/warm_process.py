@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.core.fault_points import FAULT_VARIABLE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,6 +66,13 @@ class Process:
 
     def kill(self) -> None:
         self._warm.ask(kill=self.pid)
+
+
+def start(warm: Warm, folder: Path, fault: str | None = None, *options: str) -> Process:
+    """Train the recipe of a folder, to be killed at `fault` where one is named."""
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
+    environment = {FAULT_VARIABLE: fault} if fault else {}
+    return warm.start(words, folder / "out.txt", **environment)
 
 
 # -- the process that forks ------------------------------------------------------------------

@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.workspace import Workspace
-from harness.store.store import Store
 from tests.trainers.distributed import torchrun_process as ranked
+from tests.trainers.distributed.torchrun_process import ALIKE, begin_without, launch, world_of
 from tests.trainers.method_builders import write_method_world
 from tests.trainers.recipe_builders import write_world
-from tests.trainers.training_driver import Quiet, weights
-from trainers.checkpoints.state import TrainingState, save_state
+from tests.trainers.training_driver import weights
 from trainers.config.load import load_recipe
 from trainers.distributed.ranks import Ranks
-from trainers.loop.gated_training import GatedTraining
 from trainers.methods.preference import KTO, Mismatched, Neighbours
 from trainers.methods.trainer_arguments import per_process
 
 ROOT = Path(__file__).parents[3]
-
-
-def launch(
-    folder: Path,
-    processes: int = 2,
-    *,
-    python: str = sys.executable,
-    options: tuple[str, ...] = (),
-    environment: Mapping[str, str] = MappingProxyType({}),
-) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torchrun = [python, "-m", "torch.distributed.run"]
-    topology = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
-    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
-    return subprocess.run(
-        [*torchrun, *topology, "--master-port", str(port), "-m", "harness", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=540,
-        check=False,
-    )
-
-
-def begin_without(folder: Path, dropped: tuple[int, ...]) -> None:
-    """The state of a training that has not begun, and that leaves these segments out."""
-    workspace = Workspace.at(folder / "home").ensure()
-    with Store(workspace) as store:
-        recipe = load_recipe(folder / "recipe.yaml")
-        training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
-        state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
-        save_state(training.record.path, state)
 
 
 @pytest.mark.long
@@ -85,16 +43,6 @@ def test_two_processes_roll_back_together(tmp_path: Path, tiny_llama: Path) -> N
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.name for file in last.iterdir()}
         ends.append(weights(last))
     assert ends[0] == ends[1]
-
-
-# What a process draws is its own in TRL's trainers; ours draws the same answers in any world.
-ALIKE = ("reward", "dpo", "kto", "ppo")
-MORE_THAN_ONE = {"ppo": {"gradient_accumulation": 2, "ppo": {"epochs": 1, "minibatches": 2}}}
-
-
-def world_of(folder: Path, base: Path, trainer: str) -> Path:
-    """PPO's step is of several micro-batches, and each of its rollouts of several steps."""
-    return write_method_world(folder, base, trainer, stage=MORE_THAN_ONE.get(trainer))
 
 
 @pytest.mark.long

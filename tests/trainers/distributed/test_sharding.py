@@ -25,9 +25,8 @@ from harness.core.files import sha256_of_file, verify
 from harness.core.workspace import Workspace
 from harness.store.store import Store
 from tests.trainers.distributed import torchrun_process as ranked
-from tests.trainers.distributed.test_ranks import ALIKE, begin_without, launch, world_of
-from tests.trainers.loop.test_stages import write
-from tests.trainers.method_builders import stage_of, write_method_world
+from tests.trainers.distributed.torchrun_process import ALIKE, begin_without, launch, world_of
+from tests.trainers.method_builders import stage_of, write_method_world, write_stages
 from tests.trainers.recipe_builders import write_world
 from trainers.config.load import load_recipe
 from trainers.distributed.sharding import require_sharding
@@ -174,7 +173,7 @@ def test_stages_follow_one_another_cut_up(tmp_path: Path, tiny_llama: Path, pyth
     """The reward model of one stage is whole in every process of the next."""
     helpful = {"kind": "model", "path": "stage:helpful"}
     texts = {"seed": 3, "mix": [{"source": "heldout.jsonl", "weight": 1, "text": "{{ text }}"}]}
-    write(
+    write_stages(
         tmp_path,
         tiny_llama,
         stage_of("sft", learning_rate=0.03, data=texts),

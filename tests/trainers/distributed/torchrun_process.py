@@ -10,15 +10,18 @@ left out) or `clean` (the segment is left out from the beginning).
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from harness.core.types import VerdictOutcome
 from harness.core.workspace import Workspace
 from harness.store.store import Store
+from tests.trainers.method_builders import write_method_world
 from tests.trainers.training_driver import Quiet, never_fail, weights
 from trainers.checkpoints.state import TrainingState, save_state
 from trainers.config.load import load_recipe
@@ -30,6 +33,9 @@ from trainers.loop.gated_training import GatedTraining
 from trainers.loop.stage_run import StageRun
 
 ROOT = Path(__file__).parents[3]
+# What a process draws is its own in TRL's trainers; ours draws the same answers in any world.
+ALIKE = ("reward", "dpo", "kto", "ppo")
+MORE_THAN_ONE = {"ppo": {"gradient_accumulation": 2, "ppo": {"epochs": 1, "minibatches": 2}}}
 
 
 def train(path: Path, what: str, how: Sharding | None) -> None:
@@ -70,6 +76,45 @@ def train_in_two(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+def launch(
+    folder: Path,
+    processes: int = 2,
+    *,
+    python: str = sys.executable,
+    options: tuple[str, ...] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = [python, "-m", "torch.distributed.run"]
+    topology = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
+    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
+    return subprocess.run(
+        [*torchrun, *topology, "--master-port", str(port), "-m", "harness", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+
+
+def begin_without(folder: Path, dropped: tuple[int, ...]) -> None:
+    """The state of a training that has not begun, and that leaves these segments out."""
+    workspace = Workspace.at(folder / "home").ensure()
+    with Store(workspace) as store:
+        recipe = load_recipe(folder / "recipe.yaml")
+        training = GatedTraining(recipe, workspace, store, Quiet())  # type: ignore[arg-type]
+        state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
+        save_state(training.record.path, state)
+
+
+def world_of(folder: Path, base: Path, trainer: str) -> Path:
+    """PPO's step is of several micro-batches, and each of its rollouts of several steps."""
+    return write_method_world(folder, base, trainer, stage=MORE_THAN_ONE.get(trainer))
 
 
 def checkpoints(path: Path) -> dict[str, str]:

@@ -16,10 +16,10 @@ from harness.core.files import sha256_of_file
 from harness.core.workspace import Workspace
 from harness.models.resolve import ModelFiles
 from harness.store.store import Store
-from tests.trainers.distributed.test_ranks import launch
-from tests.trainers.loop.test_kills import Process, Warm, start
+from tests.trainers.distributed.torchrun_process import launch
 from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import Quiet, weights
+from tests.trainers.warm_process import Process, Warm, start
 from trainers.checkpoints.state import TrainingState, load_state
 from trainers.config.load import load_recipe
 from trainers.config.run_options import RunOptions

@@ -14,24 +14,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.core.fault_points import FAULT_VARIABLE
 from harness.core.files import sha256_of_file, verify
 from tests.trainers.method_builders import TEMPLATES, stage_of, write_method_world
 from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import STATE_FILES, WEIGHT_FILES
-from tests.trainers.warm_process import Process, Warm
+from tests.trainers.warm_process import Warm, start
 
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Warm]:
     with Warm() as warm:
         yield warm
-
-
-def start(warm: Warm, folder: Path, fault: str | None = None, *options: str) -> Process:
-    words = ["train", str(folder / "recipe.yaml"), "--home", str(folder / "home"), *options]
-    environment = {FAULT_VARIABLE: fault} if fault else {}
-    return warm.start(words, folder / "out.txt", **environment)
 
 
 def finish(warm: Warm, folder: Path) -> tuple[dict[str, object], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +9,16 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import sha256_of_file
+from harness.core.types import VerdictOutcome
 from harness.core.workspace import Workspace
 from harness.registry.registry import Registry
 from harness.store.store import Store
 from tests.trainers.recipe_builders import write_world
+from tests.trainers.training_driver import Quiet, force
 from trainers.checkpoints.state import TrainingState, save_state
 from trainers.config.load import load_recipe
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.reporter import TrainingResult
-
-
-class Quiet:
-    """A reporter that remembers what it was told, and may be told to interrupt."""
-
-    def __init__(self, interrupt_at: int | None = None) -> None:
-        self.heard: list[tuple[str, tuple[Any, ...]]] = []
-        self._left = interrupt_at
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def hear(*words: Any) -> None:
-            self.heard.append((name, words))
-            if self._left is not None:
-                self._left -= 1
-                if self._left == 0:
-                    raise KeyboardInterrupt
-
-        return hear
-
-    def of(self, name: str) -> list[tuple[Any, ...]]:
-        return [words for heard, words in self.heard if heard == name]
 
 
 def train(
@@ -145,7 +125,8 @@ def test_going_back_is_bit_exact(
     with Store(workspace) as store:
         back = GatedTraining(recipe, workspace, store, Quiet())
         if adapter is not None:
-            _fail_at(back, 9)
+            # An adapter this small forgets too little to fail by itself.
+            force(back, {(9, 1): VerdictOutcome.FAIL})
         back.run()
     recipe = load_recipe(write_world(tmp_path / "b", tiny_llama, adapter=adapter))
     workspace = Workspace.at(tmp_path / "b" / "home").ensure()
@@ -158,24 +139,6 @@ def test_going_back_is_bit_exact(
     assert (back.state.rollbacks, clean.state.rollbacks) == (1, 0)
     for step in (6, 9, 12):
         assert weights(back, step) == weights(clean, step)
-
-
-def _fail_at(training: GatedTraining, step: int) -> None:
-    """Have the first judgement of a step be FAIL: an adapter this small forgets too little."""
-    from dataclasses import replace
-
-    from harness.core.types import VerdictOutcome
-
-    decide = training.judging.decide
-
-    def failing(candidate: Any, at: int, state: TrainingState) -> Any:
-        decisions = decide(candidate, at, state)
-        if at == step and training.state.attempt == 1:
-            verdict = replace(decisions[0].verdict, outcome=VerdictOutcome.FAIL)
-            decisions[0] = replace(decisions[0], verdict=verdict)
-        return decisions
-
-    training.judging.decide = failing  # type: ignore[method-assign]
 
 
 def test_being_judged_changes_nothing(tmp_path: Path, tiny_llama: Path) -> None:

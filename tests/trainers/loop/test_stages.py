@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from harness.cli.app import main
 from harness.core.errors import UserError
@@ -14,27 +13,13 @@ from harness.core.types import VerdictOutcome
 from harness.core.workspace import Workspace
 from harness.registry.registry import Registry
 from harness.store.store import Store
-from tests.trainers.method_builders import TEMPLATES, stage_of, write_method_world
+from tests.trainers.method_builders import stage_of, write_method_world, write_stages
 from tests.trainers.training_driver import Quiet, never_fail, weights
 from trainers.checkpoints.lookup import reward_folder
 from trainers.config.load import load_recipe
 from trainers.loop.gated_training import GatedTraining
 from trainers.loop.reporter import TrainingResult
 from trainers.loop.stages import run_stages
-
-
-def write(folder: Path, base: Path, *stages: dict[str, Any], **recipe: Any) -> Path:
-    """A recipe of these stages, each with the data that its trainer learns from."""
-    path = write_method_world(folder, base, "sft", **recipe)
-    raw = yaml.safe_load(path.read_text("utf-8"))
-    del raw["data"]
-    for stage in stages:
-        source = {"source": "pairs.jsonl", "weight": 1, **TEMPLATES[stage["trainer"]]}
-        stage.setdefault("data", {"seed": 3, "mix": [source]})
-    raw["stages"] = list(stages)
-    raw["gate"]["promote"] = True
-    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    return path
 
 
 def run(path: Path, reporter: Quiet, home: str = "home") -> tuple[list[TrainingResult], Workspace]:
@@ -70,7 +55,9 @@ def two_stages() -> list[dict[str, Any]]:
 def test_a_stage_begins_with_the_best_checkpoint_of_the_one_before(
     tmp_path: Path, tiny_llama: Path, adapter: dict[str, Any]
 ) -> None:
-    results, workspace = run(write(tmp_path, tiny_llama, *two_stages(), adapter=adapter), Quiet())
+    results, workspace = run(
+        write_stages(tmp_path, tiny_llama, *two_stages(), adapter=adapter), Quiet()
+    )
     first, second = results
     assert first.best_step > 0
     best_checkpoint = place(workspace, first, first.best_step)
@@ -84,8 +71,8 @@ def test_a_stage_begins_with_the_best_checkpoint_of_the_one_before(
 def test_an_interrupted_second_stage_goes_on_to_the_same_end(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
-    whole, workspace = run(write(tmp_path / "a", tiny_llama, *two_stages()), Quiet())
-    path = write(tmp_path / "b", tiny_llama, *two_stages())
+    whole, workspace = run(write_stages(tmp_path / "a", tiny_llama, *two_stages()), Quiet())
+    path = write_stages(tmp_path / "b", tiny_llama, *two_stages())
 
     class Interrupting(Quiet):
         def train_step(self, step: int, of: int, loss: float) -> None:
@@ -117,7 +104,7 @@ def test_a_reward_stage_is_gated_on_pairs_and_serves_the_next(
         gate={"suite": "pairs.yaml"},
     )
     rl = stage_of("grpo", steps=2, rewards=[{"kind": "model", "path": "stage:helpful"}])
-    path = write(tmp_path, tiny_llama, reward, rl)
+    path = write_stages(tmp_path, tiny_llama, reward, rl)
     results, workspace = run(path, Quiet())
     trained, reinforced = results
     assert trained.best_step > 0
