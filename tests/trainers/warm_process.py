@@ -1,4 +1,4 @@
-"""Processes that train without importing everything anew: forked from one that has done so.
+"""Processes that train without importing everything anew: they are forked from one that has.
 
 Each is a process of its own, and dies of SIGKILL as any other; only its imports are not paid for
 again, which cost more than a tiny training.

@@ -1,7 +1,7 @@
-"""The newest checkpoints' states in memory as well: going back to one of them reads no weights.
+"""Copies of the newest checkpoints' states in memory, so that going back to one reads no weights.
 
-What stands on disk is what counts: `checkpoints.folder` has found it whole before anybody goes
-back to it. Memory holds the same numbers, so that they need not be unpickled again.
+The files on disk are what counts: `checkpoints.folder` has checked them before anybody goes back.
+Memory holds the same numbers, so that they need not be unpickled again.
 """
 
 from __future__ import annotations

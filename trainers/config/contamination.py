@@ -1,4 +1,4 @@
-"""Whether a training learns what it will be gated on: exact and near duplicates, by name."""
+"""Finds samples of the suite in the training data: exact and near duplicates, each by its name."""
 
 from __future__ import annotations
 

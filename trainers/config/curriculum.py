@@ -1,6 +1,6 @@
-"""In which order a source's rows come: by difficulty, or with rare classes more often.
+"""The order in which a source's rows come: by difficulty, or with rare classes more often.
 
-Pure functions that make endless streams of row numbers from a seed; the plan takes from them.
+Pure functions that make endless streams of row numbers from a seed; the data plan takes from them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Instruction templates of a source: asked at once, after examples, or with the way to the answer.
+"""Puts a source's rows to the model as instructions: zero-shot, few-shot or chain of thought.
 
 A training on few-shot prompts of its own rows teaches the form that the suite may ask in.
 """

@@ -1,7 +1,4 @@
-"""A recipe: base model, adapter, and the stages of one training with their data and gates.
-
-What can be wrong is found here, before any weight is loaded.
-"""
+"""Loads a recipe with its data and suites, and finds its errors before any weight is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe must know of a training method before anything is loaded."""
+"""The facts of a training method that a recipe is checked against, before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one execution of a recipe runs on this machine: no part of the recipe or of its digest."""
+"""How one execution of a recipe runs on this machine, which is not part of the recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a stage beyond its keys: compared with its data, before any weight."""
+"""Checks of a stage that need its data: columns, labels, rewards, health rules."""
 
 from __future__ import annotations
 

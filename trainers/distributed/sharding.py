@@ -1,7 +1,7 @@
-"""A training cut up over its processes: DeepSpeed's ZeRO-2 and ZeRO-3, and FSDP.
+"""Cuts a training up over its processes: DeepSpeed's ZeRO-2 and ZeRO-3, and FSDP.
 
-Which of them is a matter of the machine, not of the recipe: it is said on the command line, and
-no part of what names a training.
+Which of them is a matter of the machine, not of the recipe: it is given on the command line, and
+is not part of what names a training.
 """
 
 from __future__ import annotations

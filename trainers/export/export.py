@@ -1,7 +1,6 @@
-"""A promoted model as a folder of its own: merged, as an adapter, or ready for llama.cpp.
+"""Writes a promoted model to a folder of its own: merged, as an adapter, or ready for llama.cpp.
 
-What was written is loaded again and asked beside the original before it gets its name: an export
-that answers otherwise is none.
+What was written is loaded again and compared with the original before it gets its name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model with fewer bits to a weight, beside the one that it was made of.
+"""Makes a copy of a model with fewer bits to a weight.
 
 It is a model folder like any other, so that what the bits cost is decided by the gate:
 `ratchet gate ./int8 --against ./model`. Needs the extra `quantize` (torchao).

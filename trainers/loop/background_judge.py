@@ -1,4 +1,4 @@
-"""Checkpoints are judged in a second process while the training goes on: `--aside DEVICE`.
+"""Judges checkpoints in a second process while the training goes on: `--aside DEVICE`.
 
 That process has a model of its own, read from a checkpoint's files, and the same judge. It is asked
 about one checkpoint at a time, in their order, with the state that the verdict rests on: a late

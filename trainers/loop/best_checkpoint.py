@@ -1,4 +1,4 @@
-"""When a checkpoint becomes the best one: significantly better, and confirmed on the reserve."""
+"""The rule for the best checkpoint: significantly better, and confirmed on the reserve."""
 
 from __future__ import annotations
 

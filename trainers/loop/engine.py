@@ -1,4 +1,4 @@
-"""The Trainer of a stage, as the loop drives it: made once, entered again after each rollback."""
+"""The Trainer of a stage in this process: made once, entered again after each rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training's history in the store: what it is, what happened, every step's loss."""
+"""Writes a training's history to the store: what it is, what happened, every step's loss."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TrainingLog:
         )
 
     def step(self, step: int, attempt: int, logs: Mapping[str, Any]) -> None:
-        """One optimiser step, from what the Trainer logs of it."""
+        """One optimizer step, from what the Trainer logs of it."""
         self._store.append(
             "training_steps",
             [

@@ -1,4 +1,4 @@
-"""A process other than rank 0: it trains as rank 0 says, and judges nothing."""
+"""What a process other than rank 0 does: it trains as rank 0 says, and judges nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs of a sick training beside the suite's metrics: bounds on what the trainer measures."""
+"""Health rules: bounds on what the trainer measures, such as the loss or the gradient norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint is scored, and compared with the anchor and the best checkpoint."""
+"""Scores a checkpoint and compares it with the anchor and the best checkpoint."""
 
 from __future__ import annotations
 

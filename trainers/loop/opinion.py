@@ -1,4 +1,4 @@
-"""What a judge has come to about one checkpoint, and what that took."""
+"""What a judge says of one checkpoint, and what it took to find out."""
 
 from __future__ import annotations
 

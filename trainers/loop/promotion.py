@@ -1,4 +1,4 @@
-"""The end of a stage: its best checkpoint is offered to a line."""
+"""Offers the best checkpoint of a finished stage to its line."""
 
 from __future__ import annotations
 

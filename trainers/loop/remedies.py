@@ -1,4 +1,4 @@
-"""What follows from a failed checkpoint: which remedy, where to go back to. Pure functions."""
+"""Decides what follows from a failed checkpoint: which remedy, and where to go back to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told what happens in a training, and what is said of it at the end."""
+"""The interface through which a training tells what happens, and the result at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A failed checkpoint is taken back: the next remedy, the step to go on from, and who is told."""
+"""Takes a failed checkpoint back: applies the next remedy and says where to go on from."""
 
 from __future__ import annotations
 

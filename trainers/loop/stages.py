@@ -1,4 +1,4 @@
-"""The stages of a recipe, one after the other: each begins where the one before stood best."""
+"""Runs the stages of a recipe one after the other, each from the best checkpoint of the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkpoints that wait for a verdict, heard one after the other until one fails."""
+"""The checkpoints that wait for a verdict: judged in order, until one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop must know of a trainer, and where each one is found. The loop names none."""
+"""The interface of a training method: what the loop asks of every trainer."""
 
 from __future__ import annotations
 

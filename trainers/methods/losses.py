@@ -1,4 +1,4 @@
-"""Losses beside the stock one: focal loss for what is hard, EWC against forgetting.
+"""Losses for supervised fine-tuning: focal loss, and EWC (elastic weight consolidation).
 
 Both are measured in docs/losses.md.
 """

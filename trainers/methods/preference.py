@@ -99,14 +99,14 @@ def _build(
 ) -> Trainer:
     from datasets import Dataset
 
-    class Tokenised(ours(trainer_class, job, order)):  # type: ignore[misc]
+    class Tokenized(ours(trainer_class, job, order)):  # type: ignore[misc]
         # The rows are tokens already, encoded as scoring encodes them.
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset
 
     validation = job.stage.validation
     return without_printing(
-        Tokenised(
+        Tokenized(
             model=job.model,
             args=arguments,
             train_dataset=Dataset.from_list(rows(job, job.stage.examples)),

@@ -1,4 +1,4 @@
-"""Reinforcement learning: GRPO and RLOO over TRL, and our PPO, with rewards as the recipe mixes."""
+"""Reinforcement learning: GRPO and RLOO over TRL, and our own PPO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The safety layer around TRL's own sampling: GRPO and RLOO draw again what is turned down."""
+"""The safety layer around TRL's sampling: answers that it turns down are drawn again."""
 
 from __future__ import annotations
 

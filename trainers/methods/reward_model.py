@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BATCH = 16
 
 
-class RewardModelling:
+class RewardModeling:
     """-ln sigma(reward of the chosen - reward of the rejected), over TRL's RewardTrainer."""
 
     shapes = ("pair",)
@@ -100,7 +100,7 @@ class RewardModelling:
         """Nothing outlives a step."""
 
 
-METHOD = RewardModelling()
+METHOD = RewardModeling()
 
 
 def _classifier(folder: Path, tokens: Path, seed: int) -> tuple[Any, Any]:

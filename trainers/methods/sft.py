@@ -1,4 +1,4 @@
-"""Supervised fine-tuning over TRL: tokens as the backends make them, rows in the plan's order."""
+"""Supervised fine-tuning over TRL, with the backends' tokens and the plan's order of rows."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class SupervisedFineTuning(CausalMethod):
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=job.stage.data.max_length,
         )
-        rows = tokenised(job, job.stage.examples)
+        rows = tokenized(job, job.stage.examples)
         trainer = _with_loss(ours(SFTTrainer, job), job, rows)(
             model=job.model,
             args=arguments,
             train_dataset=rows,
-            eval_dataset=tokenised(job, job.stage.validation) if job.stage.validation else None,
+            eval_dataset=tokenized(job, job.stage.validation) if job.stage.validation else None,
             processing_class=job.tokenizer,
             callbacks=list(job.callbacks),
         )
@@ -73,7 +73,7 @@ def _with_loss(trainer_class: type[Any], job: Job, rows: Any) -> type[Any]:
 METHOD = SupervisedFineTuning()
 
 
-def tokenised(job: Job, examples: Sequence[Example]) -> Any:
+def tokenized(job: Job, examples: Sequence[Example]) -> Any:
     """Rows of `input_ids` and `labels`; of a chat pair only the answer is learned.
 
     The backend encodes prompts exactly as scoring does, so that the model is asked in training

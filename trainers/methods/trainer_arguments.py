@@ -1,4 +1,4 @@
-"""What every Trainer is told alike: the recipe's schedule, and to leave the rest to us."""
+"""Settings that every Trainer is given: the recipe's schedule, the plan's order, how it saves."""
 
 from __future__ import annotations
 

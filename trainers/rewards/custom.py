@@ -1,4 +1,4 @@
-"""A reward function of the user's own: found before a training, and called in it."""
+"""A reward function from a user's own file: found before the training, called in it."""
 
 from __future__ import annotations
 

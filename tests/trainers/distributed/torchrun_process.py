@@ -1,8 +1,6 @@
-"""One process of several, started by torchrun with the arguments HOW PATH:WHAT …
+"""Trainings in two processes: by the command, or by this module with verdicts that are forced.
 
-It trains the recipes one after the other, as the command does, with forced verdicts
-(`training_driver`).
-
+Started by torchrun with the arguments HOW PATH:WHAT …, it trains the recipes one after the other.
 HOW is `none`, `zero2` or `zero3`; WHAT is `back` (the second checkpoint fails, and its segment is
 left out) or `clean` (the segment is left out from the beginning).
 """

@@ -1,4 +1,4 @@
-"""Exports: loaded by others' means they answer as base and adapter do, and say what they are."""
+"""Exports: other libraries load them, they answer as the original does, and carry a card."""
 
 from __future__ import annotations
 

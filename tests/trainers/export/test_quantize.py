@@ -1,4 +1,4 @@
-"""Fewer bits: a candidate like any other, which the gate holds against the whole one."""
+"""Quantized copies: smaller, close to the original, and judged by the gate like any model."""
 
 from __future__ import annotations
 

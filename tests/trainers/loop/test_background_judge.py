@@ -1,4 +1,4 @@
-"""Checkpoints judged while the training goes on: late verdicts lead where timely ones do."""
+"""A judge in a second process: its late verdicts lead to the same end as timely ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every trainer under the gate: a rollback is as if what was taken back had never happened."""
+"""Every trainer under the gate: after a rollback it is as if the failed segment had never been."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GRPO and RLOO behind the safety layer: drawn again what is turned down, never learned from."""
+"""GRPO and RLOO behind the safety layer: what is turned down is drawn again, never learned from."""
 
 from __future__ import annotations
 

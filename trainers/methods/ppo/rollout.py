@@ -1,4 +1,4 @@
-"""What a policy said to a batch of prompts, what it earned, and what PPO needs to learn from it."""
+"""A rollout: a policy's answers to a batch of prompts, their rewards, and what PPO learns from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PPO: its settings, the value head that travels in the adapter, and the trainer's factory.
+"""PPO's settings and their checks, and the value head that travels in the adapter.
 
 TRL has no PPO outside its experimental part, so this one is ours, on the plain
 `transformers.Trainer` (Schulman et al., 2017; the defaults are that paper's, or the customary
