@@ -58,6 +58,8 @@ class CheckpointFolder:
         _name_the_base(source, base)
         note = json.dumps({"step": step, "attempt": attempt, "measures": measures or {}}) + "\n"
         (source / NOTE).write_text(note, encoding="utf-8")
+        # The note is written before the folder is moved: whoever finds a checkpoint in its place
+        # finds all of it, and knows which attempt it belongs to.
         target = self.path(step)
         artifacts.commit_folder(source, target)
         self._whole[target] = _stamps(target)
@@ -147,6 +149,8 @@ def untouched_randomness() -> Iterator[None]:
     import numpy as np
     import torch
 
+    # The states that a checkpoint holds (rng_state.pth): a training that goes on from it would
+    # differ from one that was judged here if any of them had moved.
     python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try:

@@ -110,6 +110,7 @@ class Engine:
 
     def run(self, segment: Segment) -> None:
         """Train until the end, or until the watcher stops it."""
+        # The Trainer asks for the order of rows while it runs: see `order` in _make.
         self._segment = segment
         if self._used and self._sharding:
             self._make_anew()

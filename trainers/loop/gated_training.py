@@ -143,6 +143,7 @@ class GatedTraining:
         order = current_order(self.plan, self.state.dropped, self.state.reshuffles)
         segment = Segment(order, place, self.state.lr_scale)
         self.engine.run(self.ranks.share(segment))
+        # The last checkpoints may still be open where the judge works in the background.
         self.verdicts.has_failed(self.judge, undecided=0)
         return self.verdicts.failure
 
@@ -196,6 +197,8 @@ class GatedTraining:
         measures = self.health.means(self._validation_loss() if step else None)
         self.health.begin()
         base = self.stage_run.recipe.model.base
+        # First the files, then the event, then the verdict: killed in between, the training finds
+        # a checkpoint without a verdict when it starts again, and has it judged then.
         self.folder.commit(step, attempt=self.state.attempt, base=base, measures=measures)
         self.record.event("checkpoint", step=step, detail={"measures": measures})
         fault_point("before-judgement")

@@ -44,6 +44,7 @@ class Health:
                     f"the {_words(name)} is {float(value)}, which is not a finite number"
                 )
         for name, value in logs.items():
+            # TRL logs a reward's mean as `rewards/NAME/mean`; a rule calls it `rewards/NAME`.
             if isinstance(value, int | float) and math.isfinite(value):
                 self._heard[name.removesuffix("/mean")].append(float(value))
         return None

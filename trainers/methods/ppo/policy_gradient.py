@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def gae(
     rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lambda_: float
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimates and the returns they imply (Schulman et al., 2016, eq. 16).
+    """Generalized advantage estimates and the returns they imply (Schulman et al., 2016, eq. 16).
 
     A_t = sum over l of (gamma lambda)^l d_{t+l}, with d_t = r_t + gamma V_{t+1} - V_t; an answer
     ends where its mask does, and the value after its end is 0. Masks are 1s, then 0s. Advantages
@@ -29,6 +29,7 @@ def gae(
     deltas = (rewards + gamma * following - values) * mask
     advantages = torch.zeros_like(deltas)
     carried = torch.zeros_like(deltas[:, 0])
+    # From the end, since each advantage holds the ones behind it; no gradient flows through here.
     for step in range(deltas.shape[1] - 1, -1, -1):
         carried = deltas[:, step] + gamma * lambda_ * carried
         advantages[:, step] = carried

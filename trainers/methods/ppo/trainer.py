@@ -181,6 +181,8 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
             output_hidden_states=True,
             use_cache=False,
         )
+        # Shifted by one: the state before a token is what it was drawn from, so the first token of
+        # the answer belongs to the prompt's last state, and the answer's last state to no token.
         logits = outputs.logits[:, -width - 1 : -1].float() / self.settings.temperature
         states = outputs.hidden_states[-1][:, -width - 1 : -1].float()
         head = getattr(self.accelerator.unwrap_model(model).get_base_model(), VALUE_HEAD)
@@ -196,6 +198,8 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
     def _rollout(self, number: int) -> Rollout:
         if self._current is None or self._current[0] != number:
             if self.state.global_step % self.period:
+                # Between two multiples of the period the rollout is half learned from, and it is in
+                # no checkpoint: drawn anew, it would be of another policy.
                 raise UserError(
                     f"PPO can't go on from step {self.state.global_step}: its rollout is gone",
                     hint=f"go back to a multiple of {self.period}",
@@ -205,7 +209,9 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
 
     def _sampled(self, number: int) -> Rollout:
         order = self._order()
-        # A plan that holds a batch for every step has more rows than there are rollouts to fill.
+        # Found by the rollout's number, never from a running position: going back to a checkpoint
+        # brings the same prompts. A plan that holds a batch for every step has more rows than
+        # there are rollouts to fill.
         stride = max(self.size, len(order) // self.rollouts)
         chosen = order[number * stride : number * stride + self.size]
         if len(chosen) < self.size:
