@@ -50,9 +50,15 @@ def export_model(
     if merge + adapter + gguf_ready > 1:
         raise UserError("one export has one form", hint="--merge, --adapter or --gguf-ready")
     if dtype not in ("float32", "float16", "bfloat16"):
-        raise UserError(f"weights can't be written as {dtype!r}", field="--dtype")
+        raise UserError(
+            f"weights can't be written as {dtype!r}",
+            field="--dtype",
+            hint="float32, float16 or bfloat16",
+        )
     if rounded_to not in (None, "int8", "int4"):
-        raise UserError(f"weights can't be rounded to {rounded_to!r}", field="--quantize")
+        raise UserError(
+            f"weights can't be rounded to {rounded_to!r}", field="--quantize", hint="int8 or int4"
+        )
     if rounded_to and (adapter or gguf_ready or dtype != "float32"):
         raise UserError("one export has one form", hint="--quantize alone, or another form alone")
     form: Form = "adapter" if adapter else "gguf-ready" if gguf_ready else "merge"
@@ -122,7 +128,10 @@ def _found(model: str, registry: Registry) -> tuple[Path, str]:
     if name in registry.lines():
         promoted = registry.promoted(name)
         if promoted is None:
-            raise UserError(f"the line {name!r} has no promoted checkpoint")
+            raise UserError(
+                f"the line {name!r} has no promoted checkpoint",
+                hint="promote one, or name a model's folder",
+            )
         return promoted.path, promoted.digest
     if Path(model).is_dir():
         return Path(model), digest_of_folder(Path(model))

@@ -158,7 +158,11 @@ def _make_ready(folder: Path) -> None:
         with safe_open(shard, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - it is not a mapping
                 if names.get_name(name, try_suffixes=(".weight", ".bias")) is None:
-                    raise UserError(f"llama.cpp has no name for the tensor {name}", file=folder)
+                    raise UserError(
+                        f"llama.cpp has no name for the tensor {name}",
+                        file=folder,
+                        hint="export with --merge: its converter can't read this model",
+                    )
     # transformers 5 writes both under new names; the converter may still look for the old ones.
     rope = config.get("rope_parameters") or {}
     if "rope_theta" in rope:
@@ -166,7 +170,11 @@ def _make_ready(folder: Path) -> None:
     config["torch_dtype"] = config.get("dtype", "float32")
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
-        raise UserError("llama.cpp needs tokenizer.json or tokenizer.model", file=folder)
+        raise UserError(
+            "llama.cpp needs tokenizer.json or tokenizer.model",
+            file=folder,
+            hint="save the model with its tokenizer first",
+        )
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("tokenizer_class") == "TokenizersBackend":

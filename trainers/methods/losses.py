@@ -145,7 +145,11 @@ def prepared_ewc(
         generator = np.random.Generator(np.random.Philox(seed))
         chosen = generator.permutation(len(rows))[: settings.samples]
         if len(chosen) == 0:
-            raise UserError("EWC has no row to measure on", field="loss.ewc.source")
+            raise UserError(
+                "EWC has no row to measure on",
+                field="loss.ewc.source",
+                hint="name a source of the mix that has rows to learn from",
+            )
         Ewc.of(model, [rows[int(i)] for i in chosen], settings.weight).save(path)
     return Ewc.load(path, settings.weight)
 

@@ -28,7 +28,9 @@ def by_function(path: str, name: str) -> Callable[[Answers], Sequence[float | No
         function = getattr(module, attribute)
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"the reward {name!r} can't be loaded: {type(error).__name__}: {error}", file=file
+            f"the reward {name!r} can't be loaded: {type(error).__name__}: {error}",
+            file=file,
+            hint="mend the file, or the NAME behind the colon in `path`",
         ) from error
 
     def values(answers: Answers) -> Sequence[float | None]:
@@ -41,7 +43,9 @@ def by_function(path: str, name: str) -> Callable[[Answers], Sequence[float | No
         # A program that ends itself with 0 would read as a verdict.
         except (Exception, SystemExit) as error:
             raise UserError(
-                f"the reward {name!r} failed: {type(error).__name__}: {error}", file=file
+                f"the reward {name!r} failed: {type(error).__name__}: {error}",
+                file=file,
+                hint="mend the function: it is called with prompts, completions and the columns",
             ) from error
         if not isinstance(found, Iterable):
             raise UserError(

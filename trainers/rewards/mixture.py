@@ -356,6 +356,7 @@ def _measured(metric: Metric, spec: RewardModelSpec, answers: Answers) -> list[f
             raise UserError(
                 f"the reward {spec.label!r} failed: {evidence.reason}",
                 field=f"rewards.{spec.label}",
+                hint="try the metric in a suite on these rows, or take the reward out",
             )
         found.append(evidence.value)
     return found
