@@ -64,7 +64,7 @@ def number(text: str, field: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"{text!r} is no number", field=field) from None
+        raise UserError(f"{text!r} is not a number", field=field) from None
 
 
 def text_or_file(text: str) -> str:

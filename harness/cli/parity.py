@@ -106,7 +106,7 @@ def _open(
     if side == "vllm":
         return open_model(f"vllm:{model}", workspace, store, say=say)
     raise UserError(
-        f"{side!r} is no backend",
+        f"{side!r} is not a backend",
         field="--between",
         hint="live, live:DTYPE, vllm, openai:URL#MODEL or openai:FILE.yaml",
     )

@@ -172,4 +172,4 @@ def _ramp(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UserError(f"{text!r} is no ramp", field="--ramp", hint="0.01,0.1,0.5,1") from None
+        raise UserError(f"{text!r} is not a ramp", field="--ramp", hint="0.01,0.1,0.5,1") from None

@@ -72,7 +72,7 @@ def _task(data: str, folder: Path) -> tuple[Any, str]:
             hint="pip install 'ratchet-eval[lm-eval]'",
         ) from None
     if shots and not shots.isdigit():
-        raise UserError(f"{shots!r} is no number of examples", field="data")
+        raise UserError(f"{shots!r} is not a number of examples", field="data")
     try:
         # It speaks of every default that it takes; what matters is said here.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):

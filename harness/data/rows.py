@@ -150,5 +150,5 @@ def texts_in(row: Row, field: str, *, file: Path, line: int) -> tuple[str, ...]:
         )
     texts = row[field]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{field!r} is no list of texts", file=file, line=line, field="choices")
+        raise UserError(f"{field!r} is not a list of texts", file=file, line=line, field="choices")
     return tuple(texts)

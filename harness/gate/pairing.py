@@ -279,7 +279,7 @@ def _finite(ids: tuple[str, ...], values: Mapping[str, float], run: str) -> Arra
     try:
         out = np.fromiter((values[i] for i in ids), dtype=float, count=len(ids))
     except TypeError as error:
-        raise MismatchError(f"a value of the {run} is no number ({error})") from None
+        raise MismatchError(f"a value of the {run} is not a number ({error})") from None
     bad = np.flatnonzero(~np.isfinite(out))
     if len(bad):
         raise MismatchError(f"the {run}'s value of sample {ids[bad[0]]!r} is {out[bad[0]]}")

@@ -86,7 +86,7 @@ def get_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     metric = factory(**options)
     if not isinstance(metric, Metric):
         raise UserError(
-            f"{name} is no metric: it lacks `spec` or `score`",
+            f"{name} is not a metric: it lacks `spec` or `score`",
             field=name,
             hint="see docs/metrics.md for one in twenty lines",
         )

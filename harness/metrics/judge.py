@@ -282,7 +282,7 @@ def read_humans(path: Path) -> list[HumanPair]:
                 )
         if row["choice"] not in ("left", "right", "tie"):
             raise UserError(
-                f"{row['choice']!r} is no choice",
+                f"{row['choice']!r} is not a choice",
                 file=path,
                 line=line,
                 field="choice",

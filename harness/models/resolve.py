@@ -185,7 +185,7 @@ def _resolve_adapter(
 def _require_model(folder: Path) -> None:
     if not (folder / "config.json").exists():
         raise UserError(
-            f"{str(folder)!r} is no model folder: it has no config.json",
+            f"{str(folder)!r} is not a model folder: it has no config.json",
             file=folder,
             hint="name the folder that save_pretrained wrote, or one with adapter_config.json",
         )

@@ -102,7 +102,7 @@ class Rules:
         shares = {n: getattr(self, n) for n in ("overlap", "gold", "repeats", "swaps")}
         for name, share in shares.items():
             if not 0 <= share <= 1:
-                raise UserError(f"{share} is no share", field=name, hint="from 0 to 1")
+                raise UserError(f"{share} is not a share", field=name, hint="from 0 to 1")
         if shares["gold"] + shares["repeats"] + shares["swaps"] > 0.5:
             raise UserError(
                 "more than half of the votes would teach nothing about the models",
@@ -113,11 +113,13 @@ class Rules:
                 raise UserError(f"{name} must be 1 or more", field=name)
         for form in self.forms:
             if form not in FORMS:
-                raise UserError(f"{form!r} is no form", field="forms", hint=", ".join(FORMS))
+                raise UserError(f"{form!r} is not a form", field="forms", hint=", ".join(FORMS))
         if not self.forms or len(set(self.dimensions)) != len(self.dimensions):
             raise UserError("forms and dimensions are named once each", field="forms, dimensions")
         if not 0 < self.alpha < 0.5:
-            raise UserError(f"alpha {self.alpha} is no error rate", field="alpha", hint="try 0.05")
+            raise UserError(
+                f"alpha {self.alpha} is not an error rate", field="alpha", hint="try 0.05"
+            )
         rising = all(a < b for a, b in zip((0.0, *self.looks), self.looks, strict=False))
         if not rising or self.looks[-1] != 1.0:
             raise UserError(
@@ -228,7 +230,7 @@ def load(store: Store, session_id: str) -> Session:
     exact = [row for row in rows if row["session_id"] == session_id]
     if not exact and len(rows) != 1:
         known = ", ".join(sessions(store)) or "none yet: `ratchet rate create` makes one"
-        what = "begins the names of several sessions" if rows else "is no rating session"
+        what = "begins the names of several sessions" if rows else "is not a rating session"
         raise UserError(f"{session_id!r} {what}", field="session", hint=f"there are: {known}")
     row = (exact or rows)[0]
     return _from_config(row["session_id"], row["config"])

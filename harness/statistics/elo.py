@@ -142,7 +142,7 @@ class _Table:
         if choice.isna().any():
             bad = votes["choice"][choice.isna()].iloc[0]
             raise UserError(
-                f"{bad!r} is no choice", field="choice", hint=f"one of {', '.join(_CHOICES)}"
+                f"{bad!r} is not a choice", field="choice", hint=f"one of {', '.join(_CHOICES)}"
             )
         if votes[["left", "right"]].isna().any(axis=None):
             raise UserError("a vote lacks the name of a model", field="left, right")

@@ -43,7 +43,7 @@ class Design:
         if not self.comparisons:
             raise UserError("there is nothing to compare", hint="name two runs at least")
         if not 0 <= self.floor <= 1:
-            raise UserError(f"a floor of {self.floor} is no share", field="floor")
+            raise UserError(f"a floor of {self.floor} is not a share", field="floor")
 
     @classmethod
     def against(cls, models: int, *, everyone: bool = False, floor: float = 0.1) -> Design:

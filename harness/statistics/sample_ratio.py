@@ -25,7 +25,7 @@ def log_mismatch(
     Raises ValueError otherwise.
     """
     if len(counts) != len(shares) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
-        raise ValueError(f"{list(shares)} are no shares of {len(counts)} arms")
+        raise ValueError(f"{list(shares)} are not shares of {len(counts)} arms")
     if min(counts) < 0 or concentration <= 0:
         raise ValueError("counts are not negative, and the concentration is positive")
     prior = [concentration * share for share in shares]

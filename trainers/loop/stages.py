@@ -91,7 +91,7 @@ def require_servable(recipe: Recipe) -> None:
     for stage in recipe.stages:
         whole.extend(method_of(stage.model.trainer).trained_whole)
     if not plain or whole or (adapter is not None and adapter.bias != "none"):
-        what = f"trains {whole[0]} whole" if whole else "is no plain LoRA"
+        what = f"trains {whole[0]} whole" if whole else "is not a plain LoRA"
         raise UserError(
             f"a server puts plain LoRA adapters on its base, and the recipe's {what}",
             file=recipe.path,

@@ -118,17 +118,17 @@ def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
             raise refused(column, f"the {column} is empty", "name it")
     if cells["direction"] not in ("higher", "lower"):
         said = repr(cells["direction"])
-        raise refused("direction", f"{said} is no direction", "higher or lower: which is better")
+        raise refused("direction", f"{said} is not a direction", "higher or lower: which is better")
     scale = cells.get("scale") or "ratio"
     if scale not in ("ratio", "interval"):
-        raise refused("scale", f"{scale!r} is no scale", "ratio (the default) or interval")
+        raise refused("scale", f"{scale!r} is not a scale", "ratio (the default) or interval")
     index = cells.get("response") or None
     if index is not None and not index.isdecimal():
-        raise refused("response", f"{index!r} is no number of a response", "count from 0")
+        raise refused("response", f"{index!r} is not a number of a response", "count from 0")
     value = _number(cells["value"])
     if value is not None and not math.isfinite(value):
         hint = "leave the cell empty where an answer failed"
-        raise refused("value", f"{cells['value']!r} is no finite number", hint)
+        raise refused("value", f"{cells['value']!r} is not a finite number", hint)
     if value is not None and value < 0 and scale == "ratio":
         hint = "add a column `scale` with the word interval: it has no true zero"
         raise refused("value", f"{value} is below 0", hint)

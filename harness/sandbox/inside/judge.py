@@ -232,7 +232,7 @@ def _asking(name: str) -> Any:
 def _believing(name: str) -> Any:
     def operate(self: Remote, other: Any) -> Any:
         if not self._program.objects:
-            raise TypeError(f"{self!r} is no plain data, and takes no part in {name}")
+            raise TypeError(f"{self!r} is not plain data, and takes no part in {name}")
         return self._do(name, other)
 
     return operate

@@ -78,7 +78,9 @@ def harvest(
     outside 0 to 1.
     """
     if not 0 <= suite_share <= 1:
-        raise UserError(f"{suite_share:g} is no share", field="--suite-share", hint="from 0 to 1")
+        raise UserError(
+            f"{suite_share:g} is not a share", field="--suite-share", hint="from 0 to 1"
+        )
     rows = _answers(store, line, since)
     known = store.query("SELECT item_id, item ->> '$.prompt' AS prompt FROM harvested")
     index = Index(against)

@@ -82,7 +82,7 @@ def goal_of(name: str) -> Goal:
     for goal in SIDES:
         if goal == name:
             return goal
-    raise UserError(f"{name!r} is no goal", field="--to", hint=f"one of {', '.join(SIDES)}")
+    raise UserError(f"{name!r} is not a goal", field="--to", hint=f"one of {', '.join(SIDES)}")
 
 
 def pending(store: Store, limit: int = 50) -> list[HarvestedItem]:
@@ -193,7 +193,7 @@ def _find(store: Store, item: str) -> HarvestedItem:
         [item],
     )
     if len(rows) != 1 or not item:
-        what = "begins several items" if rows else "is no harvested item"
+        what = "begins several items" if rows else "is not a harvested item"
         raise UserError(
             f"{item!r} {what}", field="item", hint="`ratchet watch review` lists what waits"
         )
