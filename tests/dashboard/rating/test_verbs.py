@@ -199,11 +199,11 @@ def test_known_pairs_and_a_questionnaire(rated, verb, tmp_path):
     ("words", "said"),
     [
         (["create", "nothing", "nowhere"], "there is no run"),
-        (["status", "nothing"], "no rating session"),
+        (["status", "nothing"], "not a rating session"),
         (["create", "RUN", "RUN", "--looks", "soon"], "no number"),
         (["create", "RUN", "RUN"], "of one model"),
         (["create", "RUN", "RUN2", "--task", "other"], "no task"),
-        (["create", "RUN", "RUN2", "--forms", "dance"], "no form"),
+        (["create", "RUN", "RUN2", "--forms", "dance"], "not a form"),
     ],
 )
 def test_mistakes_are_one_message(rated, verb, words, said):

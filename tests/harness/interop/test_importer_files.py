@@ -54,7 +54,7 @@ def test_inspect_logs_are_gated(home: Workspace, ratchet: Ratchet) -> None:
 def test_logs_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     torn = tmp_path / "torn.eval"
     torn.write_bytes((INSPECT / "good.eval").read_bytes()[:40_000])
-    with pytest.raises(UserError, match="no log of Inspect"):
+    with pytest.raises(UserError, match="not a log of Inspect"):
         read_inspect(torn)
     content = json.loads((INSPECT / "small.json").read_text())
     for change, says in (
@@ -67,7 +67,7 @@ def test_logs_that_are_not_whole_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=says):
             read_inspect(path)
     path.write_text("{}")
-    with pytest.raises(UserError, match="no log of Inspect"):
+    with pytest.raises(UserError, match="not a log of Inspect"):
         read_inspect(path)
     with pytest.raises(UserError, match="no such file"):
         read_inspect(tmp_path / "nothing.eval")
@@ -153,9 +153,9 @@ def test_missing_samples_are_named_by_the_gate(
 @pytest.mark.parametrize(
     ("rows", "line", "field", "says"),
     [
-        (["qa,em,higher,a,1", "qa,em,up,b,1"], 3, "direction", "no direction"),
-        (["qa,em,higher,a,NaN"], 2, "value", "no finite number"),
-        (["qa,em,higher,a,one"], 2, "value", "no finite number"),
+        (["qa,em,higher,a,1", "qa,em,up,b,1"], 3, "direction", "not a direction"),
+        (["qa,em,higher,a,NaN"], 2, "value", "not a finite number"),
+        (["qa,em,higher,a,one"], 2, "value", "not a finite number"),
         (["qa,em,higher,a,-1"], 2, "value", "below 0"),
         (["qa,em,higher,a,1", "qa,em,lower,b,1"], 3, "direction", "another direction on line 2"),
         (["qa,em,higher,a,1", "", "qa,em,higher,a,0"], 4, None, "on line 2 already"),

@@ -74,13 +74,13 @@ def test_a_session_is_read_as_it_was_made(world):
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({"overlap": 1.5}, "no share"),
+        ({"overlap": 1.5}, "not a share"),
         ({"gold": 0.4, "swaps": 0.4}, "teach nothing"),
         ({"votes": 0}, "1 or more"),
-        ({"forms": ("dance",)}, "no form"),
+        ({"forms": ("dance",)}, "not a form"),
         ({"looks": (0.5, 0.4, 1.0)}, "don't rise"),
         ({"looks": (0.5,)}, "don't rise"),
-        ({"alpha": 0.0}, "no error rate"),
+        ({"alpha": 0.0}, "not an error rate"),
         ({"dimensions": ("a", "a")}, "once each"),
     ],
 )
@@ -96,7 +96,7 @@ def test_runs_that_do_not_fit_are_refused(world, tmp_path):
         ratings.create(world.store, [world.runs[0]] * 2, Rules("x"))
     with pytest.raises(UserError, match="no task 'other'"):
         ratings.create(world.store, world.runs, Rules("x"), tasks=["other"])
-    with pytest.raises(UserError, match="no rating session"):
+    with pytest.raises(UserError, match="not a rating session"):
         ratings.load(world.store, "nothing")
 
 
