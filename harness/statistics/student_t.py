@@ -101,9 +101,22 @@ def t_test(
     flat = se <= FLAT * np.abs(mean)
     t = np.where(flat, np.sign(mean) * (groups - 1) / 2, mean / np.where(flat, 1.0, se))
     df = np.where(flat, float(groups), groups - 1.0)
-    cubes = np.einsum("...i,...i->...", squares, residuals)
-    skew = np.where(flat, 0.0, groups**0.5 * cubes / np.where(flat, 1.0, spread) ** 1.5)
+    skew = np.where(flat, 0.0, groups**0.5 * _third_moment(residuals, squares, flat))
     return TTest(mean, np.where(flat, 0.0, se), t, df, skew)
+
+
+def _third_moment(residuals: Array, squares: Array, flat: npt.NDArray[np.bool_]) -> Array:
+    """Σ r³ / (Σ r²)^1.5 over the last axis; without meaning where `flat`."""
+    cubes = np.asarray(np.einsum("...i,...i->...", squares, residuals))
+    size = np.asarray(np.where(flat, 1.0, squares.sum(-1)) ** 1.5)
+    # The cubes of values below 1e-103 or so are too small for a float and come out as 0. Skewness
+    # doesn't depend on the unit, so it is computed of the same values in a larger one.
+    tiny = size < np.finfo(float).tiny
+    if tiny.any():
+        small = residuals[tiny] / np.abs(residuals[tiny]).max(-1, keepdims=True)
+        cubes[tiny] = np.power(small, 3).sum(-1)
+        size[tiny] = np.square(small).sum(-1) ** 1.5
+    return np.asarray(cubes / size)
 
 
 def fixed_set_test(

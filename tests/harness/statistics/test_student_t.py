@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +45,22 @@ def test_a_symmetric_sample_is_left_to_t(rng: np.random.Generator) -> None:
     z = np.concatenate([half, -half]) + 0.3
     reference = stats.ttest_1samp(z, 0, alternative="greater")
     assert float(t_test(z).above) == pytest.approx(reference.pvalue)
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1e-110, 1e-140])
+def test_the_unit_of_the_values_changes_nothing(rng: np.random.Generator, unit: float) -> None:
+    """Cubes of 1e-110 are too small for a float; the skewness is that of the same values all the
+    same, in one sample and in many at once.
+    """
+    z = rng.exponential(size=(3, 30)) - 0.8
+    many = z * np.array([[unit], [1.0], [unit]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one, both, usual = t_test(z[0] * unit), t_test(many), t_test(z)
+    assert float(one.skew) == pytest.approx(float(usual.skew[0]))
+    assert float(one.above) == pytest.approx(float(usual.above[0]))
+    assert both.skew == pytest.approx(usual.skew)
+    assert both.below == pytest.approx(usual.below)
 
 
 def test_halls_transformation_mends_what_skewness_breaks() -> None:
