@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from harness.core.format import number, share
 from harness.core.types import VerdictOutcome
-from harness.gate.explain import margin_of, p_value
+from harness.gate.explain import Stuck, margin_of, p_value, stuck_by
 from harness.gate.verdict import MetricVerdict, Verdict
 
 _BEST_CHECKPOINT = re.compile(
@@ -19,6 +19,13 @@ _BEST_CHECKPOINT = re.compile(
     r"(?:checkpoint-0|the crest of step (?P<crest>\d+)|the best so far, step (?P<step>\d+),) "
     r"on (?P<metric>.+?)(?P<confirmed>, confirmed on the reserve)?"
 )
+
+_STUCK: dict[Stuck, str] = {
+    "limit": "再多同样的证据也无法证实满足要求",
+    "single": "只有一个独立样本，无从估计离散程度，至少需要两个",
+    "zero": "余量是锚点数值的一个比例，而锚点为 0，因此只有变好才能通过，除非另设绝对允许量",
+    "margin": "余量为 0 时只有变好才能通过",
+}
 
 FAIL, PASS = VerdictOutcome.FAIL, VerdictOutcome.PASS
 INCOMPARABLE, INCONCLUSIVE = VerdictOutcome.INCOMPARABLE, VerdictOutcome.INCONCLUSIVE
@@ -103,9 +110,10 @@ def settle(verdict: Verdict) -> str:
     enough = [row.name for row in rows if row.enough]
     if enough:
         said.append(f"若模型没有变化，{_names(enough)} 证据已足：小于余量的真实损失就是这样。")
-    stuck = [row.name for row in rows if not row.decided.needed]
-    if stuck:
-        said.append(f"余量为 0 时只有变好才能通过：{_names(stuck)}。")
+    for cause, words in _STUCK.items():
+        stuck = [row.name for row in rows if stuck_by(row) == cause]
+        if stuck:
+            said.append(f"{words}：{_names(stuck)}。")
     return "".join(said)
 
 

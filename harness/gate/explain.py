@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from harness.core.format import _signed, number, percent, share
 from harness.core.types import VerdictOutcome
@@ -222,10 +223,45 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
             f"{', '.join(enough)} had enough evidence for a model that did not change: a real loss "
             "smaller than the margin looks like this."
         )
-    stuck = [row.name for row in open_rows[:3] if not row.decided.needed]
-    if stuck:
-        said.append(f"With a margin of 0 only a gain can pass: {', '.join(stuck)}.")
+    for cause, words in _STUCK.items():
+        stuck = [row.name for row in open_rows[:3] if stuck_by(row) == cause]
+        if stuck:
+            said.append(f"{words}: {', '.join(stuck)}.")
     return " ".join(said)
+
+
+Stuck = Literal["limit", "single", "zero", "margin"]
+_STUCK: dict[Stuck, str] = {
+    "limit": "More evidence like this can't show that the requirement is kept",
+    "single": "One independent sample has no spread to judge by, so at least two are needed",
+    "zero": "The margin is a share of the anchor's value, which is 0, so only a gain can pass "
+    "unless a `floor` allows more",
+    "margin": "With a margin of 0 only a gain can pass",
+}
+
+
+def stuck_by(row: MetricVerdict) -> Stuck | None:
+    """Why no number of samples would do for a row that is open; None where some number would.
+
+    limit    what was seen of a requirement is at its limit or beyond
+    single   one sample or one cluster: no standard error
+    zero     the margin is a share of an anchor's value that is 0
+    margin   the margin itself is 0
+    """
+    if row.decided.needed:
+        return None
+    if row.allowed.requirement is not None:
+        return "single" if _within_limit(row) else "limit"
+    if row.decided.se is None:
+        return "single"
+    return "zero" if max(row.allowed.margin or 0.0, row.allowed.pass_margin or 0.0) else "margin"
+
+
+def _within_limit(row: MetricVerdict) -> bool:
+    seen, limit = row.measured.candidate, row.allowed.limit
+    if seen is None or limit is None:
+        return False
+    return seen > limit if row.allowed.requirement == "at least" else seen < limit
 
 
 def sentences(verdict: Verdict) -> list[str]:

@@ -80,6 +80,20 @@ def test_a_small_loss_is_not_said_to_want_fewer_samples_than_there_are() -> None
     assert "PASS would take" not in verdict.settle
 
 
+def test_where_no_number_of_samples_would_do_it_says_why() -> None:
+    nothing, single = {MATCH: right(0, 60)}, {MATCH: right(1, 1)}
+    verdict = decide(nothing, nothing)
+    assert verdict.settle.startswith("The margin is a share of the anchor's value, which is 0")
+    assert "at least two are needed" in decide(single, single).settle
+    free = decide({MATCH: right(42, 60)}, {MATCH: right(42, 60)}, GatePolicy(margin=0))
+    assert free.settle == f"With a margin of 0 only a gain can pass: {MATCH}."
+    bound = GatePolicy(metrics={MATCH: MetricPolicy(at_least=0.7)}, margin=0.9)
+    at_the_limit = decide({MATCH: right(42, 60)}, {MATCH: right(42, 60)}, bound)
+    assert "can't show that the requirement is kept" in at_the_limit.settle
+    for open_one in (verdict, decide(single, single), at_the_limit):
+        assert "margin of 0" not in open_one.settle
+
+
 # --- the arms -------------------------------------------------------------------------------
 
 
