@@ -19,7 +19,7 @@ from harness.comparison.verdict_log import Decision, keep_verdict
 from harness.core.errors import UserError
 from harness.core.types import Run, VerdictOutcome
 from harness.evaluation.generate import Progress, silent
-from harness.evaluation.references import suite_of
+from harness.evaluation.references import suite_path
 from harness.evaluation.runner import RunReport, score
 from harness.gate.decision import requirements_only
 from harness.gate.policy import GatePolicy
@@ -163,7 +163,8 @@ def check_verdict(
 
     Its candidate must be the checkpoint, and its anchor what is promoted now; `model_digest` gives
     the digest under which a checkpoint is scored. Returns the decision against the root, by the
-    runs that are stored, where there is one to be had. Raises UserError for another's verdict.
+    runs that are stored, where there is one to be had. Raises UserError for another's verdict, and
+    for a suite whose policy can't be used.
     """
     rows = store.query(
         "SELECT candidate_run, anchor_run FROM verdicts WHERE verdict_id = ?", [verdict_id]
@@ -189,11 +190,15 @@ def check_verdict(
 
 
 def _policy_of(run: Run, store: Store) -> GatePolicy:
-    """That of the suite a run was scored on; the default where the file is not here."""
-    try:
-        return read_policy(suite_of(run, store), metrics_of(run))
-    except UserError:
+    """That of the suite a run was scored on; the default where the file is not here.
+
+    Raises UserError where the file is here and can't be used, as `ratchet gate` does: a promotion
+    must not be decided on another policy than the one that was written.
+    """
+    path = suite_path(run, store)
+    if path is None or not path.is_file():
         return GatePolicy()
+    return read_policy(path, metrics_of(run))
 
 
 def _model_of(store: Store, run_id: str | None) -> str | None:

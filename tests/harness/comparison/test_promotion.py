@@ -201,6 +201,29 @@ def test_another_checkpoints_verdict_promotes_nothing(
     assert (code, "is not about this" in capsys.readouterr().err) == (3, True)
 
 
+def test_a_broken_policy_stops_a_promotion_as_it_stops_the_gate(
+    tmp_path: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It must not be decided on the default policy in place of the one that was written."""
+    with Store(home.ensure()) as store:
+        line = Line(tmp_path, store, question_suite(tmp_path))
+        for wrong in (0, 8):
+            line.promote(line.checkpoint(range(0, wrong)))
+        digest = line.checkpoint(range(0, 9))
+        found = line.confirm(digest)
+        anchor = found.decision.anchor.id if found.decision is not None else ""
+        line.registry.add(tmp_path / "model-0-9", run_id=found.run.id)
+        place = line.suite.path
+    place.write_text(place.read_text().replace("gate: {}", "gate: {margin: 5}"))
+    capsys.readouterr()
+    gated = main(["gate", f"run:{found.run.id}", "--against", f"run:{anchor}"])
+    by_gate = capsys.readouterr().err
+    promoted = main(["promote", digest, "--line", "bot", "--verdict", found.verdict_id])
+    assert (gated, promoted) == (3, 3)
+    assert "a margin is a share" in by_gate
+    assert capsys.readouterr().err == by_gate
+
+
 def test_a_verdict_of_elsewhere_is_stood_on_within_the_roots_budget(
     tmp_path: Path, home: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
