@@ -1,6 +1,6 @@
 """The look that all charts share: colors, shapes, legends, and saving a chart as SVG.
 
-The colours are Okabe and Ito's, which survive colour blindness; their blue is lighter here, so that
+The colors are Okabe and Ito's, which survive color blindness; their blue is lighter here, so that
 it is seen on both themes.
 """
 
@@ -24,7 +24,7 @@ BLUE, GREEN, RED, AMBER, PURPLE, GREY = (
 )
 SKY = "#56B4E9"
 OUTCOMES = ("pass", "fail", "inconclusive", "incomparable", "none")
-OUTCOME_COLOURS = (GREEN, RED, AMBER, PURPLE, GREY)
+OUTCOME_COLORS = (GREEN, RED, AMBER, PURPLE, GREY)
 OUTCOME_SHAPES = ("circle", "cross", "diamond", "square", "circle")
 SERIES = (BLUE, AMBER, PURPLE, GREEN, SKY, GREY)
 """For metrics side by side, the most different first; RED is left to limits and failures."""
@@ -52,11 +52,11 @@ def svg(chart: Any) -> bytes:
     return str(convert.vegalite_to_svg(spec, allowed_base_urls=[])).encode()
 
 
-def outcome_colour(frame: pd.DataFrame, words: Words) -> Any:
-    """A mark's colour by its `outcome`."""
+def outcome_color(frame: pd.DataFrame, words: Words) -> Any:
+    """A mark's color by its `outcome`."""
     import altair as alt
 
-    scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_COLOURS))
+    scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOME_COLORS))
     legend = _outcome_legend(frame, words)
     return alt.Color("outcome:N", title=words["verdict"], scale=scale, legend=legend)
 

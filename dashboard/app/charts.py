@@ -18,7 +18,7 @@ from dashboard.app.chart_style import (
     SERIES_SHAPES,
     SKY,
     Words,
-    outcome_colour,
+    outcome_color,
     outcome_shape,
     styled,
     tooltip,
@@ -71,14 +71,14 @@ def trend(
             x=axis,
             y=alt.Y("low:Q", title=None, scale=y),
             y2="high:Q",
-            color=outcome_colour(points, words),
+            color=outcome_color(points, words),
         )
     )
     layers.append(
         base.mark_point(filled=True, size=75, opacity=1).encode(
             x=axis,
             y=alt.Y("value:Q", title=None, scale=y),
-            color=outcome_colour(points, words),
+            color=outcome_color(points, words),
             shape=outcome_shape(points, words),
             tooltip=tooltip(points, words),
         )
@@ -111,14 +111,14 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         .encode(x="x:Q")
     )
     base = alt.Chart(rows)
-    colour = outcome_colour(rows, words)
+    color = outcome_color(rows, words)
     bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(
-        x=alt.X("low:Q", scale=x), x2="high:Q", y=y, color=colour
+        x=alt.X("low:Q", scale=x), x2="high:Q", y=y, color=color
     )
     marks = base.mark_point(filled=True, size=110, opacity=1).encode(
         x=alt.X("at:Q", scale=x, axis=axis, title=words["worse ← margins → better"]),
         y=y,
-        color=colour,
+        color=color,
         shape=outcome_shape(rows, words),
         tooltip=tooltip(rows, words),
     )
@@ -216,27 +216,27 @@ def series(
     axis_y = alt.Y(f"{y}:Q", title=None, scale=alt.Scale(zero=False))
     if form:
         axis_y = axis_y.axis(format=form)
-    colour: Any = alt.value(BLUE)
+    color: Any = alt.value(BLUE)
     if by is not None:
         scale = alt.Scale(range=list(SERIES))
         legend = alt.Legend(columns=2) if points[by].nunique() > 1 else None
-        colour = alt.Color(f"{by}:N", title=None, scale=scale, legend=legend)
+        color = alt.Color(f"{by}:N", title=None, scale=scale, legend=legend)
     layers: list[Any] = []
     if anchor is not None:
         layers += _margin(anchor, None, words)
     layers.append(
-        base.mark_line(strokeWidth=1.5, opacity=0.85).encode(x=axis, y=axis_y, color=colour)
+        base.mark_line(strokeWidth=1.5, opacity=0.85).encode(x=axis, y=axis_y, color=color)
     )
     if "low" in points:
         layers.append(
             base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-                x=axis, y="low:Q", y2="high:Q", color=colour
+                x=axis, y="low:Q", y2="high:Q", color=color
             )
         )
     if len(points) <= 120:
         layers.append(
             base.mark_point(filled=True, size=45, opacity=1).encode(
-                x=axis, y=axis_y, color=colour, tooltip=tooltip(points, words)
+                x=axis, y=axis_y, color=color, tooltip=tooltip(points, words)
             )
         )
     return styled(alt.layer(*layers), height=height)
@@ -253,7 +253,7 @@ def intervals(rows: pd.DataFrame, *, title: str, words: Words) -> alt.LayerChart
         layers.append(base.mark_tick(color=RED, thickness=2, size=22).encode(x="limit:Q", y=y))
     style: dict[str, Any] = {"color": alt.value(BLUE)}
     if "outcome" in rows:
-        style = {"color": outcome_colour(rows, words)}
+        style = {"color": outcome_color(rows, words)}
     bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(x="low:Q", x2="high:Q", y=y, **style)
     if "outcome" in rows:
         style["shape"] = outcome_shape(rows, words)
@@ -331,7 +331,7 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         scale=alt.Scale(zero=False),
     )
     y = alt.Y("left:Q", title=None, axis=alt.Axis(format=".0%", tickCount=3, grid=False))
-    colour = alt.Color(
+    color = alt.Color(
         "metric:N",
         title=None,
         scale=alt.Scale(range=list(SERIES)),
@@ -339,11 +339,11 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     )
     shape = alt.Shape("metric:N", title=None, scale=alt.Scale(range=list(SERIES_SHAPES)))
     rule = base.mark_rule(color=RED, strokeDash=[5, 4]).encode(y=alt.datum(0))
-    line = base.mark_line(strokeWidth=1.5, opacity=0.8).encode(x=x, y=y, color=colour)
+    line = base.mark_line(strokeWidth=1.5, opacity=0.8).encode(x=x, y=y, color=color)
     marks = base.mark_point(filled=True, size=36, opacity=1).encode(
-        x=x, y=y, color=colour, shape=shape, tooltip=tooltip(points, words)
+        x=x, y=y, color=color, shape=shape, tooltip=tooltip(points, words)
     )
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
-        x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour
+        x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color
     )
     return styled(alt.layer(rule, bars, line, marks), height=190 + 18 * points["metric"].nunique())

@@ -86,7 +86,7 @@ def may_act() -> bool:
 
 
 def mark(outcome: str) -> str:
-    """A verdict's sign and word in its colour, as Markdown."""
+    """A verdict's sign and word in its color, as Markdown."""
     return f":{_TONES.get(outcome, 'gray')}[**{MARKS[outcome]}** {tr(outcome)}]"
 
 

@@ -340,8 +340,10 @@ def votes(store: Store, limit: int = 50_000) -> list[Row]:
     return store.query(
         """
         WITH named AS (SELECT model_digest, arg_max(model, seq) AS model FROM runs GROUP BY ALL)
-        SELECT v.rater, v.rater_kind, v.task, v.sample_id, v.dimension, v.choice, v.pair_id,
-            v.purpose, v.dwell_ms, v.left_model, v.right_model,
+        SELECT v.vote_id, v.rater, v.rater_kind, v.task, v.sample_id, v.dimension, v.choice,
+            v.pair_id, coalesce(v.purpose, 'plain') AS purpose, v.dwell_ms, v.comment,
+            coalesce(v.left_key, v.left_model) AS left_key,
+            coalesce(v.right_key, v.right_model) AS right_key, v.left_model, v.right_model,
             coalesce(l.model, v.left_model[:12]) AS left_name,
             coalesce(r.model, v.right_model[:12]) AS right_name
         FROM counted_votes v LEFT JOIN named l ON l.model_digest = v.left_model

@@ -1,4 +1,4 @@
-"""Progress bars of a run, on standard error."""
+"""Progress bars of a run at a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 class bars:  # noqa: N801 -- reads as a context manager: `with bars(console) as progress`
-    """A progress bar for the runner's stages; gone when it is done."""
+    """A progress bar for the runner's stages; gone when it is done.
+
+    Entered, it gives the callback (stage, done, total) that the runner calls.
+    """
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -22,6 +25,8 @@ class bars:  # noqa: N801 -- reads as a context manager: `with bars(console) as 
             Elapsed(),
             console=console,
             transient=True,
+            # In a pipe or a file it would leave an empty line behind.
+            disable=not console.is_interactive,
         )
         self._task = self._bars.add_task("", total=None, visible=False)
         self._stage = ""

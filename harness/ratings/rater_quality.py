@@ -104,12 +104,17 @@ def _quality(rater: str, votes: Sequence[Vote], better: set[str]) -> RaterQualit
     )
 
 
+def agreement(votes: Sequence[Vote], *, bootstraps: int = 500) -> Agreement:
+    """Krippendorff's α over plain votes on pairs that two people or more have judged."""
+    return krippendorff(shared_units(votes), bootstraps=bootstraps)
+
+
 def group_agreement(votes: Sequence[Vote], *, bootstraps: int = 500) -> GroupAgreement:
-    """Agreement over plain votes on pairs that two people or more have judged."""
+    """All three coefficients over plain votes on pairs that two people or more have judged."""
     units = shared_units(votes)
     people = sorted({vote.rater for vote in votes})
     return GroupAgreement(
-        krippendorff(units, bootstraps=bootstraps),
+        agreement(votes, bootstraps=bootstraps),
         _fleiss(units, bootstraps),
         {
             (a, b): cohen(*_between(units, a, b), bootstraps=bootstraps)

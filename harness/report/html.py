@@ -20,7 +20,7 @@ REACH = 4.0
 WIDTH, ROW, LABEL = 720, 34, 230
 
 SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○"}
-COLOURS = {"pass": "#009E73", "fail": "#D55E00", "inconclusive": "#E69F00"}
+COLORS = {"pass": "#009E73", "fail": "#D55E00", "inconclusive": "#E69F00"}
 STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -154,15 +154,15 @@ def _bar(row: MetricVerdict, y: int) -> Iterator[str]:
     allowed, change = row.allowed.change, row.measured.change
     assert allowed is not None
     assert change is not None
-    colour = COLOURS.get(row.outcome.value, "#8C8C8C")
+    color = COLORS.get(row.outcome.value, "#8C8C8C")
     ends = sorted(-end / allowed for end in row.measured.interval or (change, change))
     at, name = -change / allowed, row.name if row.required else f"({row.name})"
     yield f'<text x="{LABEL - 12}" y="{y + 4}" text-anchor="end">{_text(name)}</text>'
     yield (
-        f'<line x1="{_x(ends[0])}" x2="{_x(ends[1])}" y1="{y}" y2="{y}" stroke="{colour}" '
+        f'<line x1="{_x(ends[0])}" x2="{_x(ends[1])}" y1="{y}" y2="{y}" stroke="{color}" '
         'stroke-width="3" opacity=".7"/>'
     )
-    yield f'<circle cx="{_x(at)}" cy="{y}" r="5" fill="{colour}"/>'
+    yield f'<circle cx="{_x(at)}" cy="{y}" r="5" fill="{color}"/>'
 
 
 def _x(margins: float) -> float:

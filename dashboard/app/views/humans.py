@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+import statistics
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -15,10 +14,9 @@ from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
 from harness.core.types import Row
+from harness.ratings.rater_quality import agreement
+from harness.ratings.votes import vote_of
 from harness.statistics.intervals import wilson
-
-if TYPE_CHECKING:
-    from harness.statistics.agreement import Agreement
 
 GOAL = 500
 """Votes per question at which the interval of a win share is about ±4 points."""
@@ -42,7 +40,7 @@ def show() -> None:
         for row in votes
         if (row["rater_kind"] or "human") == kind and (row["dimension"] or "overall") == dimension
     ]
-    plain_votes = [row for row in asked if (row["purpose"] or "plain") == "plain"]
+    plain_votes = [row for row in asked if row["purpose"] == "plain"]
     _progress(asked, plain_votes)
     _ratings(plain_votes)
     _trust(asked)
@@ -127,27 +125,14 @@ def _trust(votes: Sequence[Row]) -> None:
         left = wilson(sum(row["choice"] == "left" for row in chosen), len(chosen))
         first.metric(tr("left chosen"), f"{left.value:.0%}", help=tr("50% means no bias."))
         first.caption(f"[{left.low:.0%}, {left.high:.0%}]")
-    found = agreement(votes)
+    found = agreement([vote_of(row) for row in votes], bootstraps=200)
     if found.value is not None:
         second.metric(tr("agreement"), f"α {found.value:.2f}", help=tr("1 is full, 0 is chance."))
         ends = "" if found.low is None else f"[{found.low:.2f}, {found.high:.2f}] · "
         second.caption(f"{ends}{tr('{n} pairs rated twice', n=found.units)}")
     ties = sum(row["choice"] in ("tie", "both_bad") for row in votes)
     third.metric(tr("ties and both bad"), f"{ties / len(votes):.0%}" if votes else "–")
-    dwell = sorted(row["dwell_ms"] for row in votes if row["dwell_ms"] is not None)
+    dwell = [row["dwell_ms"] for row in votes if row["dwell_ms"] is not None]
     if dwell:
-        fourth.metric(tr("median time to a vote"), f"{dwell[len(dwell) // 2] / 1000:.1f} s")
-
-
-def agreement(votes: Sequence[Row]) -> Agreement:
-    """Krippendorff's α over pairs that several people rated.
-
-    A vote is turned into the model that it prefers, so that swapped sides agree.
-    """
-    from harness.statistics.agreement import krippendorff
-
-    by_pair: defaultdict[str, dict[Hashable, Hashable]] = defaultdict(dict)
-    for row in votes:
-        preferred = {"left": row["left_model"], "right": row["right_model"]}
-        by_pair[row["pair_id"]][row["rater"]] = preferred.get(row["choice"], row["choice"])
-    return krippendorff(list(by_pair.values()), bootstraps=200)
+        middle_s = statistics.median(dwell) / 1000
+        fourth.metric(tr("median time to a vote"), f"{middle_s:.1f} s")

@@ -69,8 +69,8 @@ def _last_verdict(line: Row) -> None:
         st.code(f"ratchet gate MODEL --against line:{line['line']}", language=None, wrap_lines=True)
         return
     outcome = line["last_outcome"]
-    colour = {"pass": "green", "fail": "red", "inconclusive": "orange"}.get(outcome, "violet")
-    st.markdown(f"#### :{colour}[{MARKS[outcome]} {tr(_ANSWERS[outcome])}]")
+    color = {"pass": "green", "fail": "red", "inconclusive": "orange"}.get(outcome, "violet")
+    st.markdown(f"#### :{color}[{MARKS[outcome]} {tr(_ANSWERS[outcome])}]")
     st.caption(f"{tr('last verdict')} · {when(line['last_at'])}")
     headline, *more = verdict_text.stored(line["last_verdict"], line["last_headline"])
     st.markdown(plain(headline))

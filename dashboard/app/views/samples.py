@@ -86,8 +86,8 @@ def _page(
 
 def _pair(a: Row, b: Row, task: str, pair: Row) -> None:
     with st.container(border=True):
-        colour = {"regressed": "red", "fixed": "green"}.get(pair["kind"], "gray")
-        kind = f":{colour}[**{tr(pair['kind'])}**]"
+        color = {"regressed": "red", "fixed": "green"}.get(pair["kind"], "gray")
+        kind = f":{color}[**{tr(pair['kind'])}**]"
         st.markdown(
             f"{kind} · {plain(pair['sample_id'])} · {number(pair['a'])} → {number(pair['b'])}"
         )

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.app import navigation as views
-from harness.core.workspace import HOME_VARIABLE
+from harness.core.workspace import HOME_VARIABLE, Workspace
 from harness.store.store import Store
 
 ROOT = Path(views.__file__).parent
@@ -126,3 +126,22 @@ def test_streamlit_finds_no_pages_of_its_own() -> None:
     """
     assert (ROOT / "main.py").is_file()
     assert not (ROOT / "pages").exists()
+
+
+def test_the_median_time_to_a_vote_lies_between_the_two_middle_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / ".ratchet"))
+    with Store(Workspace.at().ensure()) as store:
+        store.append("votes", [_vote("a", 1000.0), _vote("b", 3000.0)])
+    times = [m.value for m in _open("humans").metric if m.label == "median time to a vote"]
+    assert times == ["2.0 s"]
+
+
+def _vote(name: str, dwell_ms: float) -> dict[str, object]:
+    sides = {"left_key": "k0", "right_key": "k1", "left_model": "d0", "right_model": "d1"}
+    return {
+        "vote_id": name, "session_id": "s", "rater": name, "rater_kind": "human",
+        "pair_id": "0.0.1", "purpose": "plain", "task": "ask", "sample_id": "0", **sides,
+        "choice": "left", "dimension": "preference", "dwell_ms": dwell_ms,
+    }  # fmt: skip

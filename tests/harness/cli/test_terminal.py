@@ -70,6 +70,14 @@ def test_no_verb_prints_past_the_width_or_breaks_a_name(
         assert any(f"{CHINESE}/exact_match" in line for line in said), words
 
 
+def test_a_pipe_gets_no_empty_line_of_a_progress_bar(
+    compared: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite, first, second = compared
+    main(["gate", f"run:{second}", "--against", f"run:{first}", "--suite", str(suite)])
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"(run:{second})")
+
+
 def test_all_shows_the_advisory_metrics_and_the_json_has_them_always(
     compared: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.core.types import VerdictOutcome
-from harness.ratings.rater_quality import group_agreement, rater_quality
+from harness.ratings.rater_quality import agreement, group_agreement, rater_quality
 from harness.ratings.session import Contender, Gold, Item, Rules, Session
 from harness.ratings.verdict import METRIC, direct, standings, win_share
 from harness.ratings.votes import Vote, plain
@@ -197,7 +197,7 @@ def test_agreement_is_by_answer_not_by_side_and_warns_below_080():
         for who in (0, 1)
     ]  # fmt: skip
     agreed = group_agreement(same, bootstraps=50)
-    assert agreed.alpha.value == 1.0
+    assert agreed.alpha.value == agreement(same, bootstraps=50).value == 1.0
     assert agreed.warning is None
     at_random = [
         ballot(f"{who}{n}", n, rng.choice(["left", "right", "tie"]), rater=f"r{who}")
