@@ -1,7 +1,7 @@
 """Answers that users rated low or corrected, proposed as new suite or training rows.
 
-A wall stands between the two. An item is on one side of it from the start, by the digest of its
-prompt, and nothing that is nearly the same is ever proposed again, on either side.
+An item is for one of the two from the start, by the digest of its prompt, and nothing nearly the
+same is ever proposed again, for either: a model must not be tested on what it was trained on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Reason = Literal["corrected", "thumb_down", "low_rated"]
 
 LOW_STARS = 2.0
 AT_ONCE = 50_000
-"""Badly rated answers that one call looks at, the newest: what memory it takes is bounded."""
+"""Badly rated answers that one call looks at, the newest, so that any number fits in memory."""
 
 LIMIT = 200
 """Proposals of one call: as many as a person reads in a sitting."""
@@ -70,12 +70,12 @@ def harvest(
     suite_share: float = SUITE_SHARE,
     against: Sequence[Passage] = (),
 ) -> Harvest:
-    """Propose what was not proposed yet, and record it. What no person says yes to goes nowhere.
+    """Propose what was not proposed yet, and record it; a person must approve it before any use.
 
     An answer is taken where its last rating is 2 stars or fewer or a thumb down, or where the user
-    corrected it. Those without a correction have nothing to learn and go to the suite's side.
-    `against` are texts that are known already: suites, training data. Raises UserError for a share
-    outside 0 to 1.
+    corrected it. Without a correction there is no answer to train on, and it goes to the suite's
+    side. `against` are texts that are known already: suites, training data. Raises UserError for a
+    share outside 0 to 1.
     """
     if not 0 <= suite_share <= 1:
         raise UserError(
@@ -122,7 +122,7 @@ def passages(path: Path) -> list[Passage]:
 
 
 def side_of(prompt: str, corrected: bool, suite_share: float) -> Side:
-    """Which side of the wall: the same for the same words, whenever and wherever it is asked."""
+    """The side of a prompt, by its digest: the same words get the same side in every workspace."""
     if not corrected:
         return "sample"
     digest = hashlib.sha256(normalised(prompt).encode()).digest()
@@ -133,7 +133,7 @@ def side_of(prompt: str, corrected: bool, suite_share: float) -> Side:
 
 
 def _answers(store: Store, line: str, since: datetime | None) -> list[dict[str, Any]]:
-    """Answers with the last that was said of them, where that is bad; the newest ones."""
+    """The newest answers with their latest feedback, where it is bad or corrects them."""
     return store.query(
         f"""
         WITH said AS (
@@ -161,7 +161,9 @@ def _answers(store: Store, line: str, since: datetime | None) -> list[dict[str, 
 
 
 def _worth(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """Of answers to nearly the same prompt the corrected one is kept, then the worst rated."""
+    """A sort key: of answers to nearly the same prompt, the corrected one is kept, else the worst
+    rated.
+    """
     return (not (row["corrected"] or "").strip(), row["stars"] or 0.0)
 
 

@@ -25,7 +25,7 @@ SIDES: Mapping[Goal, Side] = {
     "sft": "training",
     "preference": "training",
 }
-"""Each goal, and the side of the wall whose items it is made from."""
+"""Each goal, and the side whose items it is made from."""
 
 SOURCE = "ratchet watch"
 _EDITABLE = ("prompt", "target")
@@ -33,7 +33,7 @@ _EDITABLE = ("prompt", "target")
 
 @dataclass(frozen=True, slots=True)
 class HarvestedItem:
-    """A harvested item that nobody decided on yet."""
+    """A harvested item that waits for a person's decision."""
 
     item_id: str
     kind: Side
@@ -108,23 +108,23 @@ def review(
     """Record a person's decision about an item (its id, or the beginning of it); the full id.
 
     `edits` are a new prompt or target, masked like everything else. The last decision counts.
-    Raises UserError for an unknown item, nobody's name, and a yes to training without a target.
+    Raises UserError for an unknown item, an empty reviewer, and a yes to training without a target.
     """
     found = _find(store, item)
     if not reviewer.strip():
-        raise UserError("a decision has a name", field="--by", hint="say who decides")
+        raise UserError("a decision needs a reviewer's name", field="--by", hint="say who decides")
     content = dict(found.item)
     for name, text in (edits or {}).items():
         if name not in _EDITABLE:
             raise UserError(f"{name!r} can't be edited", field=name, hint="prompt or target")
         content[name] = mask(text).text.strip() or None
     if yes and not content.get("prompt"):
-        raise UserError(
-            "an item without a prompt asks nothing", field="prompt", hint="give one with --prompt"
-        )
+        raise UserError("the item has no prompt", field="prompt", hint="give one with --prompt")
     if yes and found.kind == "training" and not content.get("target"):
         raise UserError(
-            "there is no better answer to learn", field="target", hint="give one with --target"
+            "the item has no better answer to train on",
+            field="target",
+            hint="give one with --target",
         )
     row = {
         "item_id": found.item_id,
@@ -153,7 +153,9 @@ def approved(store: Store) -> list[Approved]:
 
 
 def write(store: Store, goal: Goal, path: Path, *, against: Sequence[Passage] = ()) -> Written:
-    """Write the approved items of a goal as JSONL, whole or not at all; a file of ours is replaced.
+    """Write the approved items of a goal as JSONL, whole or not at all.
+
+    A file that this function wrote before is replaced.
 
     suite        {id, prompt, response, target where there is one}: `prompt: {user: "{{ prompt }}"}`
     rating       {prompt, better, worse}: known pairs for `ratchet rate create --gold`
@@ -161,10 +163,10 @@ def write(store: Store, goal: Goal, path: Path, *, against: Sequence[Passage] = 
     preference   {id, prompt, chosen, rejected}
 
     Each row says where it comes from. Left out is what is nearly the same as something approved
-    before it on the other side of the wall, which an edit can bring about, or as a text of
-    `against`. Raises UserError where nothing is left, or the file is somebody else's.
+    before it on the other side, which an edit can bring about, or as a text of `against`. Raises
+    UserError where nothing is left, or the file was written by something else.
     """
-    _require_ours(path)
+    _require_own_file(path)
     kept, left_out = _apart(approved(store), SIDES[goal], Index(against))
     rows = []
     for item in kept:
@@ -203,8 +205,10 @@ def _find(store: Store, item: str) -> HarvestedItem:
 def _apart(
     items: Sequence[Approved], side: Side, against: Index
 ) -> tuple[list[Approved], dict[str, str]]:
-    """The items of one side of the wall. Whoever was approved first stays, so that what a later
-    yes or edit does never takes back what a file of the other side already holds.
+    """The items of one side, and why others of it are left out.
+
+    Of two that are nearly the same, the one approved first stays: a later decision must not
+    remove what a file of the other side already holds.
     """
     sides: dict[str, Index] = {"sample": Index(), "training": Index()}
     kept, left_out = [], {}
@@ -261,9 +265,9 @@ def _preference(item: Approved) -> dict[str, Any] | None:
 _ROWS = {"suite": _suite, "rating": _rating, "sft": _sft, "preference": _preference}
 
 
-def _require_ours(path: Path) -> None:
+def _require_own_file(path: Path) -> None:
     if path.suffix.lower() != ".jsonl":
-        raise UserError("the file is JSONL", file=path, hint="name it .jsonl")
+        raise UserError("the file must be JSONL", file=path, hint="name it .jsonl")
     try:
         with path.open(encoding="utf-8") as file:
             first = file.readline()
@@ -279,5 +283,5 @@ def _require_ours(path: Path) -> None:
         raise UserError(
             "this file was not written by `ratchet watch harvest`, and would be lost",
             file=path,
-            hint="name another",
+            hint="name another file with --out",
         )

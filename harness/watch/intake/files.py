@@ -29,17 +29,19 @@ from harness.watch.intake.intake import BLANK, Intake, parse_line
 from harness.watch.intake.observation import Refused
 
 BATCH = 1000
+"""Lines or rows that are made durable together."""
 LINE_LIMIT = 8 * 2**20
 """Bytes of one line: a longer one is refused without being kept in memory."""
 POLL_S = 0.5
 FORGET_S = 30 * 86_400.0
+"""Seconds after which the position of a file that was not seen again is dropped."""
 
 _CHUNK = 2**20
 _HEAD = 4096
 _LOG = re.compile(r".+\.(?:jsonl|ndjson)(?:[.-]\d+)?")
 
 Tell = Callable[[Path | None, int, Refused], None]
-"""Told of each refusal: the file, the line or row from 1, and why."""
+"""Called for each refusal: the file (None for a pipe), the line or row from 1, and why."""
 
 
 @dataclass
@@ -127,6 +129,8 @@ class Follower:
                 position.offset = position.lines = 0
             source.seek(position.offset)
             for lines, end in _batches(source, position.offset, unfinished=not follow):
+                # Kept first, noted second: a kill in between has these lines read again, and the
+                # store ignores ids that it has. The other way round they would be lost.
                 self._keep(file, position, [_value(line) for line in lines])
                 position.offset = end
                 self._note()
@@ -170,12 +174,12 @@ class Follower:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError):
-            # Read from the beginning then: the store knows what it has.
+            # The notes are damaged: all is read from the beginning, and what is known is ignored.
             return {}
         return {n: p for n, p in found.items() if time.time() - p.seen_at < FORGET_S}
 
     def _note(self) -> None:
-        """Write the positions so that either the old or the new are there after a crash."""
+        """Write the positions; after a crash either the old or the new ones are there."""
         staged = self._notes.with_suffix(".new")
         notes = {name: asdict(position) for name, position in self._positions.items()}
         staged.write_text(json.dumps(notes), encoding="utf-8")
@@ -186,7 +190,7 @@ class Follower:
 def read_stream(
     source: IO[bytes], intake: Intake, tell: Tell, stop: Callable[[], bool] = lambda: False
 ) -> None:
-    """Lines from a pipe until its end: durable after a thousand, or when no more is there now.
+    """Take in lines from a pipe until its end: after each thousand, or when no more waits now.
 
     A pipe can't be read twice, so there is nothing to resume.
     """
@@ -277,7 +281,11 @@ def _value(line: bytes | None) -> Any:
 
 
 def _identity(file: Path, *, whole: bool = False) -> str | None:
-    """Inode and first line; None where there is none yet, or with `whole` only a part of one."""
+    """The name by which a file is known, whatever path it has: its inode and its first line.
+
+    A Parquet file is known by inode, size and time. None where there is no first line yet; with
+    `whole` also where its line break is still missing, since the name would change with it.
+    """
     try:
         state = file.stat()
         if file.suffix == ".parquet":
@@ -303,7 +311,7 @@ def _escaped(name: str) -> str:
 
 
 def _from_arrow(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of Parquet as JSON has it. NaN is how many writers say that nothing is there."""
+    """A row of Parquet in JSON's types. NaN becomes None: many writers mean "missing" by it."""
     return {name: _json_of(value) if name != "observed_at" else value
             for name, value in row.items()}  # fmt: skip
 

@@ -1,8 +1,8 @@
 """Takes observations in: validates each, masks personal data, drops repeats, appends.
 
 `Intake` counts everything that passes. `take` reads and masks and touches no file; `keep` makes
-what was taken durable, many senders' at once. What `keep` was not told to keep was never
-acknowledged.
+what was taken durable, for many senders at once. A sender hears that an observation was taken in
+only after `keep` has returned.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from harness.watch.intake.masking import mask_observation
 from harness.watch.intake.observation import Observation, Refused, read
 
 BLANK = object()
-"""Stands in for a blank line: it counts as a place, and as nothing else."""
+"""Stands in for a blank line: the lines after it keep their numbers, and nothing is counted."""
 
 REMEMBERED = 200_000
-"""Ids by which a repeated observation is known at once; older ones are found by the store."""
+"""Ids of the latest observations, kept in memory to count repeats. An older repeat is appended once
+more, and the store ignores it: `observation_id` is the table's key."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What has passed since the beginning.
+    """What has passed since the process started, in observations.
 
-    `refused` counts by the field that was at fault; `ignored` are spans of other kinds.
-    `clocks` were ahead of ours, `masked` are personal data, not observations.
+    `refused` counts by the field that was at fault; `ignored` are spans of other kinds; `clocks`
+    came from a clock ahead of this machine's. `masked` counts pieces of personal data instead.
     """
 
     accepted: int = 0
@@ -50,7 +51,7 @@ class Counts:
         self.refused[name] = self.refused.get(name, 0) + 1
 
     def said(self) -> dict[str, Any]:
-        """For JSON and for people."""
+        """The counts as a JSON object, under the names that people read."""
         return {
             "accepted": self.accepted,
             "duplicates": self.duplicates,
@@ -102,6 +103,7 @@ class Intake:
                 refusal.index = index
                 bad.append(refusal)
             else:
+                # Before anything is written: no file ever holds the text as it was sent.
                 good.append(mask_observation(seen, self._key))
         return Taken(good, bad)
 
@@ -120,6 +122,7 @@ class Intake:
                         fresh.setdefault(seen.observation_id, seen)
                 duplicates.append(len(taken.observations) - (len(fresh) - before))
             self.store.append("observations", [seen.row() for seen in fresh.values()])
+            # Only now: where the append failed, the sender tries again and must not be ignored.
             self._remember(fresh)
             self._count(many, fresh.values(), sum(duplicates))
         return duplicates
@@ -142,10 +145,12 @@ class Intake:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """The JSON value, NaN and numbers of any length included: they are refused where they stand.
+    """The JSON value. NaN and numbers of any length are let through, for the field that holds one
+    is what is refused later.
 
-    Raises Refused where it is none, or is nested too deep.
+    Raises Refused where the text is not JSON, not UTF-8, or nested too deep.
     """
+    # The two named errors are ValueErrors too, and must not be taken for a number that is too long.
     try:
         try:
             return json.loads(text)
@@ -166,7 +171,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def parse_lines(text: bytes) -> Iterator[Any]:
-    """The value of each line, or what stands in its place."""
+    """For each line its value, BLANK where it is empty, or a Refused where it is not JSON."""
     for line in text.split(b"\n"):
         yield parse_line(line) if line.strip() else BLANK
 
@@ -180,7 +185,10 @@ def parse_line(line: bytes | str) -> Any:
 
 
 def masking_key(home: Path) -> bytes:
-    """The workspace's key for digests of ids, made on first use, for its owner alone to read."""
+    """The workspace's 32-byte key for digests of ids, made on first use, for its owner to read.
+
+    Raises UserError where it can't be written or read.
+    """
     path = home / "masking.key"
     staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -191,7 +199,7 @@ def masking_key(home: Path) -> bytes:
                 handle.flush()
                 os.fsync(handle.fileno())
             try:
-                os.link(staged, path)  # never over another's
+                os.link(staged, path)  # fails, unlike a rename, where another process was first
             except FileExistsError:
                 pass
             finally:

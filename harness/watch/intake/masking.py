@@ -27,7 +27,8 @@ KINDS = ("EMAIL", "PHONE", "ID", "CARD", "IBAN", "SECRET")
 
 _TEXTS = ("prompt", "response", "error", "comment", "corrected_text")
 _IDS = ("observation_id", "conversation_id", "retry_of", "about")
-# UUIDs, trace and span ids, digests: made by a machine, and nobody's, whatever digits they hold.
+# UUIDs, trace and span ids, digests: made by a machine, they identify no person, even where some of
+# their digits look like a telephone number.
 _MADE = re.compile(
     r"[0-9A-Fa-f]{32}(?:-[0-9A-Fa-f]{16})?|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 )
@@ -57,7 +58,10 @@ class Masked(NamedTuple):
 
 
 class _Width(dict[int, str]):
-    """Full-width forms, dashes and blanks as ASCII, one character for one."""
+    """Full-width forms, dashes and blanks as ASCII.
+
+    One character for one, so that a place in the translated text is the same in the original.
+    """
 
     def __missing__(self, code: int) -> str:
         if 0xFF01 <= code <= 0xFF5E:
@@ -116,9 +120,9 @@ def mask_observation(observation: Observation, key: bytes) -> Observation:
 
 
 def mask_json(value: Any) -> tuple[Any, int]:
-    """The same for every string in JSON, names of fields too, and how many were replaced.
+    """A JSON value with every string masked, names of fields too, and how many were replaced.
 
-    A number that would be personal data as text is replaced as well.
+    A number that would be personal data as text becomes the masked text.
     """
     if isinstance(value, str):
         return mask(value)
@@ -162,7 +166,7 @@ def _emails(text: str) -> Iterable[tuple[int, int, str]]:
 
 
 _Detector = Callable[[str], Iterable[tuple[int, int, str]]]
-_FEWEST_DIGITS = 5
+_FEWEST_DIGITS = 5  # with fewer, no number can be found, and the slower detectors needn't look
 _PASSES = 10
 # Of two that claim a stretch, the first names its kind.
 _IN_ANY: tuple[_Detector, ...] = (secrets, _emails)
@@ -170,7 +174,10 @@ _IN_ALL: tuple[_Detector, ...] = (*_IN_ANY, ibans, lettered, numbers)
 
 
 def _apart(spans: list[Span]) -> list[Span]:
-    """Of spans that overlap the one that was found first; what it leaves is looked at again."""
+    """The spans without overlaps: of two that overlap, the one whose detector comes first.
+
+    What that leaves uncovered is looked at in the next pass of `mask`.
+    """
     rank = {span: place for place, span in reversed(list(enumerate(spans)))}
     kept: list[Span] = []
     for span in sorted(rank):

@@ -15,11 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 TEXT_LIMIT = 1_000_000
-"""Characters of one text: beyond it nobody reads, and one sender would fill the disk."""
+"""Characters of one text. A longer one is refused, so that one sender can't fill the disk."""
 ID_LIMIT = 200
 DETAIL_DEPTH = 16
 CLOCK_TOLERANCE = timedelta(minutes=5)
+"""A sender's clock may be ahead by so much; beyond it, the observation is marked."""
 CLOCK_LIMIT = timedelta(days=1)
+"""Ahead by more than this, the observation is refused."""
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 OUTCOMES = ("completed", "abandoned", "corrected")
 
@@ -37,7 +39,7 @@ _KNOWN = frozenset(
 )  # fmt: skip
 
 
-class Refused(Exception):  # noqa: N818 - an answer to a sender, not a failure of ours
+class Refused(Exception):  # noqa: N818 - an answer to a sender, not a failure
     """One observation that is not taken in: what is wrong, in which field, at which place.
 
     `index` counts from 0 within what was sent together; None where it stands alone.
@@ -57,10 +59,12 @@ class Refused(Exception):  # noqa: N818 - an answer to a sender, not a failure o
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A row of the table `observations`; the meanings are there. Only the id is never None.
+    """One row of the table `observations`, whose columns are described there.
 
-    `about` names an observation that this one only adds feedback to; it is then no request by
-    itself. `detail` is JSON.
+    Every field but the id may be None: it was not sent.
+
+    `about` names an observation that this one only adds feedback to; it is then not counted as a
+    request. `detail` is JSON.
     """
 
     observation_id: str
@@ -87,7 +91,7 @@ class Observation:
     observed_at: datetime | None = None
 
     def row(self) -> dict[str, Any]:
-        """For `Store.append`: the columns that are known."""
+        """The columns that are known, as `Store.append` takes them."""
         return {
             name: value for name in self.__slots__ if (value := getattr(self, name)) is not None
         }
@@ -96,10 +100,10 @@ class Observation:
 def read(
     sent: Any, *, now: datetime, line: str | None = None, source: str = "plain"
 ) -> Observation:
-    """The observation that a JSON object in the plain form says. Raises Refused.
+    """Read an observation from a JSON object in the plain form. Raises Refused.
 
-    `now` is our clock: an observation without `observed_at` happened then. `line` is given to
-    those that name neither a line nor a model.
+    `now` is this machine's time (UTC), taken for an observation without `observed_at`. `line` is
+    the line of one that names neither a line nor a model.
     """
     if not isinstance(sent, Mapping):
         raise Refused(f"an observation is a JSON object, not {_kind(sent)}")
@@ -227,7 +231,7 @@ def _check_detail(value: Any, depth: int) -> None:
 
 
 def _moment(value: Any, now: datetime) -> tuple[datetime, float]:
-    """The moment in UTC, and by how many seconds it is ahead of ours beyond what is tolerated."""
+    """The moment in UTC, and the seconds by which it is ahead of `now`; 0 within the tolerance."""
     if value is None:
         return now, 0.0
     moment = _parsed(value)
@@ -258,7 +262,7 @@ def _parsed(value: Any) -> datetime:
 
 
 def _kind(value: Any) -> str:
-    """What a sender calls the type."""
+    """The value's type in JSON's words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number",
              float: "a number", type(None): "null"}  # fmt: skip
     return names.get(type(value), type(value).__name__)

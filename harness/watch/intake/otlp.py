@@ -17,7 +17,7 @@ from harness.watch.intake.observation import Observation, Refused, read
 
 OURS = "ratchet."
 INFERENCE = (None, "chat", "text_completion", "generate_content")
-"""Operations in which a model answers. Embeddings, tools and agents are other spans' business."""
+"""Operations in which a model answers. Spans of embeddings, tools and agents are ignored."""
 
 _OF_THE_FORM = (
     "line", "model_digest", "conversation_id", "retry_of", "about", "stars", "thumb", "comment",
@@ -41,7 +41,7 @@ _ERROR = 2
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What we read of a span, its attributes over those of its resource."""
+    """What is read of a span. Its attributes include its resource's, its own going first."""
 
     trace_id: str
     span_id: str
@@ -54,7 +54,7 @@ class Span:
 
     @property
     def answers(self) -> bool:
-        """Whether a model answers in it: another span is none of ours, and is ignored."""
+        """Whether the span is of a model's answer or of feedback; any other is ignored."""
         named = any(name.startswith("gen_ai.") or name in _FEEDBACK for name in self.attributes)
         return named and self.attributes.get("gen_ai.operation.name") in INFERENCE
 
@@ -62,7 +62,7 @@ class Span:
 def from_json(body: Any) -> Iterator[Span | Refused]:
     """The spans of an ExportTraceServiceRequest as JSON; a Refused in the place of a bad one.
 
-    Raises Refused where the whole is no such request.
+    Raises Refused where the body as a whole is not such a request.
     """
     if not isinstance(body, Mapping):
         raise Refused("an export request is a JSON object")
@@ -79,7 +79,7 @@ def from_json(body: Any) -> Iterator[Span | Refused]:
 
 
 def from_protobuf(body: bytes) -> Iterator[Span | Refused]:
-    """The same from protobuf. Raises Refused where the bytes are none."""
+    """The same from protobuf. Raises Refused where the bytes can't be decoded."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -108,13 +108,14 @@ def from_protobuf(body: bytes) -> Iterator[Span | Refused]:
 
 
 def read_span(span: Span, *, now: datetime, line: str | None, source: str) -> Observation:
-    """The observation that a span says. Raises Refused."""
+    """The observation that a span records. Raises Refused for missing ids or impossible times."""
     if len(span.trace_id) != 32 or len(span.span_id) != 16 or not span.trace_id.strip("0"):
         raise Refused("the span has no trace and span id", "spanId")
     if not 0 < span.start_ns <= span.end_ns:
         raise Refused("the span's times are missing, or it ends before it began", "endTimeUnixNano")
     attributes = span.attributes
     sent: dict[str, Any] = {
+        # A span that an exporter sends again has the same id, and counts once.
         "observation_id": f"{span.trace_id}-{span.span_id}",
         "latency_s": (span.end_ns - span.start_ns) / 1e9,
         # Held within the calendar, whose end raises; `read` refuses what is far ahead.
@@ -165,7 +166,7 @@ def _varint(number: int) -> bytes:
 
 
 def _texts(span: Span) -> tuple[str | None, str | None, list[Any] | None]:
-    """What was asked last, what was answered, and all messages where there are several."""
+    """The last question, the first answer, and all messages where there are several."""
     found: dict[str, Any] = {}
     for name, event in span.events:
         found |= event
@@ -226,7 +227,7 @@ def _text(value: Any) -> str | None:
 
 
 def _detail(attributes: Mapping[str, Any], messages: list[Any] | None) -> dict[str, Any]:
-    """What the conventions say of the request besides its content, and longer conversations."""
+    """The request's settings (`gen_ai.*` but its texts), and its messages if there are several."""
     used = {key for keys in _WHICH.values() for key in keys}
     detail = {
         name: value

@@ -83,7 +83,7 @@ class _Piece:
 
 
 def numbers(text: str) -> Iterator[Found]:
-    """Telephones, cards and identity numbers that are written in digits."""
+    """Telephones, cards and identity numbers that are written in digits: (start, end, kind)."""
     if not _MANY.search(text):
         return
     for run in _RUN.finditer(text):
@@ -119,6 +119,7 @@ def _in_run(text: str, start: int, end: int) -> Iterator[Found]:
     blocks = [match.span() for match in _BLOCK.finditer(text, start, end)]
     place = 0
     while place < len(blocks):
+        # The longest first: a card in blocks of four must not be taken for a shorter number in it.
         for count in range(min(_MOST_BLOCKS, len(blocks) - place), 0, -1):
             found = _piece(text, start, blocks[place : place + count])
             if found is not None and (kind := _kind(found)):

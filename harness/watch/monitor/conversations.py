@@ -30,8 +30,8 @@ AT_ONCE = 50_000
 class Scope:
     """Whose observations: a checkpoint's on a line.
 
-    One that names no model is taken for the promoted one's: it came `since` its promotion, and not
-    `until` the next one.
+    An observation that names no model is counted as the checkpoint's where it was received while
+    that was promoted: from `since`, and before `until`.
     """
 
     line: str
@@ -44,8 +44,11 @@ class Scope:
 class Units:
     """Conversations in the order in which their first observations were taken in.
 
+    They are the units of all statistics: answers of one conversation resemble each other, and a
+    test that took them for independent would give far too many false alarms.
+
     seq, at_s     (n,) of the first observation: its number, and its moment in seconds since 1970
-    values        per signal (n,), NaN where the conversation says nothing of it
+    values        per signal (n,), in [0, 1]; NaN where the conversation has no value of it
     observations  that were read for them
     late          that came after their conversation was settled
     """
@@ -73,9 +76,9 @@ scoped AS (
             AND coalesce($4::TIMESTAMP > coalesce(received_at, observed_at), true)))
 )"""
 # Of each conversation, the rows that count:
-#   fresh    what came after the cursor; feedback is drawn to what it is about, and is nothing
-#            without it
-#   rows     each with its conversation; an observation that names none is one by itself
+#   fresh    what came after the cursor; feedback joins the conversation of what it is about, and
+#            is left out where that isn't there
+#   rows     each with its conversation; an observation that names none is a conversation alone
 #   begun    those whose first fresh row lies in this lot
 #   counted  those of them that began before the cursor: an earlier lot had them
 #   units    the others, numbered from 0
@@ -116,7 +119,7 @@ within AS (
 
 
 class Reader:
-    """Reads the conversations of one scope. Pure but for the store that it reads."""
+    """Reads the conversations of one scope from the store."""
 
     def __init__(self, store: Store, scope: Scope, policy: WatchPolicy) -> None:
         self._store = store
@@ -124,7 +127,10 @@ class Reader:
         self._policy = policy
 
     def settled_until(self, now: datetime) -> int:
-        """The last `seq` of the table before anything that is not settled yet; 0 for none."""
+        """The `seq` up to which every conversation has settled by `now`; 0 where none has.
+
+        Later rows may still belong to conversations that began there; they would count as late.
+        """
         rows = self._ask(
             f"""WITH {_SCOPED}
             SELECT coalesce(
@@ -135,7 +141,7 @@ class Reader:
         return int(rows[0]["upto"])
 
     def chunks(self, cursor: int, upto: int) -> Iterator[int]:
-        """Places up to which to read, one after the other, so that each is a bounded lot."""
+        """The `seq` at the end of each lot of at most AT_ONCE observations, the last one `upto`."""
         while cursor < upto:
             rows = self._ask(
                 f"""WITH {_SCOPED} SELECT max(seq) AS place FROM (
@@ -152,7 +158,8 @@ class Reader:
     def read(self, cursor: int, upto: int, references: References) -> Units:
         """The conversations that begin after `cursor`, up to `upto`.
 
-        What is measured from a reference, an inside or a distance, is left out where it has none.
+        Inside and centred signals are measured from their reference, and left out where they have
+        none.
         """
         watched = self._policy.watched()
         columns, named = [], []
@@ -188,7 +195,9 @@ class Reader:
         return _floats(table["number"]), table["unit_no"].to_numpy().astype(np.intp)
 
     def firsts(self, upto: int, *, last: int | None = None, limit: int | None = None) -> list[int]:
-        """`seq` of the first observations, oldest first: the `limit` first, or the `last`."""
+        """`seq` of conversations' first observations, oldest first: the `limit` first ones, or the
+        `last` ones.
+        """
         order, many = ("DESC", last) if last is not None else ("ASC", limit)
         rows = self._ask(
             f"{_FIRSTS} SELECT first FROM units ORDER BY first {order} LIMIT {int(many or 0)}",
@@ -216,7 +225,10 @@ class Reader:
         return list(table["response"].to_pylist())
 
     def _texts(self, cursor: int, upto: int, share: float) -> pyarrow.Table:
-        """Questions and answers whose id falls into the share: the same ones at every look."""
+        """Questions and answers whose id's hash falls into the share.
+
+        So it is the same ones at every look, and nothing about an answer decides whether it is in.
+        """
         return self._arrow(
             f"""{_FIRSTS}
             SELECT unit_no, observation_id, prompt, response,
@@ -253,7 +265,7 @@ class Reader:
         return found
 
     def _options(self, signal: Signal, reference: Reference | None) -> dict[str, Any] | None:
-        """What a signal is told; None where it is not measured on texts, or can't be yet."""
+        """The options of a signal on texts; None for any other, or one that lacks its reference."""
         if signal.measure is None:
             return None
         options = dict(self._policy.of(signal.name).options)
@@ -309,7 +321,7 @@ class Reader:
 
 
 def _aggregate(signal: Signal, reference: Reference | None) -> str | None:
-    """The SQL of a signal's value of one conversation; None where it has none yet."""
+    """The SQL of a signal's value of one conversation; None where it can't be had in SQL (yet)."""
     if signal.inside is None or reference is None or reference.inside is None:
         return signal.sql
     low, high = reference.inside

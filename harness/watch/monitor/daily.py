@@ -1,8 +1,8 @@
 """One day of observations in figures, for a page.
 
-It is computed from the observations each time: there is no roll-up that could say something else
-than they do. A column store reads only the few narrow columns that are asked for, and of those
-only the blocks of that day; the texts are never touched. Latencies are counted in bins of 2%, in
+It is computed from the observations each time, so it can't disagree with them. A column store reads
+only the few narrow columns that are asked for, and of those only the blocks of that day; the texts
+are never touched. Latencies are counted in bins of 2%, in
 one pass over the rows, because to sort ten million of them for exact quantiles takes longer than
 all else together.
 """
@@ -93,7 +93,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """`hours` in which something came, and `models` that served, each with its figures."""
+    """The figures of each hour in which something came, and of each model that served."""
 
     day: date
     hours: Sequence[Figures]

@@ -1,8 +1,10 @@
 """From conversations to a verdict on a served model, without I/O or a clock.
 
-Each signal has a detector (for FAIL) and an interval (for PASS). The detector never forgets how
-much money it had, but gets some every day, so that a drop which begins after months is met by a
-bettor who isn't ruined. The interval covers the current window and the one before.
+Each signal has a detector (for FAIL) and an interval (for PASS); both hold however often one looks.
+The detector bets money against "the signal is no worse than its limit" and alarms once it has won
+enough. Months of health cost it nearly all its money, so it gets a little every day: a drop that
+begins late is still seen soon. The interval covers the current window and the one before, so that
+last month's health doesn't vouch for today. docs/watch.md has the mathematics.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What is known of one signal: enough to go on from, whatever came before.
+    """All that the next look needs to know of one signal's past.
 
-    wealth      of the detector, log money per stake; None where nothing was bet yet
-    paid_until  the hour up to which its income was paid
+    wealth      of the detector: the logarithm of its money at each stake; None before the first bet
+    paid_until  the hour since 1970 up to which its income was paid
     windows     number of the window -> moments of the values in it, in the signal's unit
-    failed_at   seconds since 1970 of the last alarm that nothing since has answered
-    alarms      how often it rang
+    failed_at   seconds since 1970 of the last alarm; None where there was none, or a PASS since
+    alarms      how many there were
     """
 
     wealth: tuple[float, ...] | None = None
@@ -47,7 +49,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that a look leaves for the next one. Plain data, a few kilobytes however much was seen.
+    """All that a look leaves for the next one: a few kilobytes, however much was seen.
 
     cursor           `seq` up to which conversations were taken
     reference_until  `seq` up to which they served as the reference `first`
@@ -84,13 +86,16 @@ class State:
 
 
 def alpha_of_each(policy: WatchPolicy) -> float:
-    """A signal's share of the false alarms a day: split evenly over all that could decide."""
+    """The false alarms a day that one signal may have: split evenly over all that could decide."""
     deciding = [n for n in policy.watched() if policy.role_of(n) != "advisory"]
     return policy.alpha_per_day / max(len(deciding), 1)
 
 
 def fed(state: State, units: Units, policy: WatchPolicy) -> State:
-    """The state after more conversations. Feeding two lots is the same as feeding both at once."""
+    """The state after more conversations, which come in the order in which they were taken in.
+
+    Feeding two lots one after the other is the same as feeding both at once.
+    """
     tracks = dict(state.tracks)
     for name in policy.watched():
         reference, values = state.references.get(name), units.values.get(name)
@@ -98,6 +103,7 @@ def fed(state: State, units: Units, policy: WatchPolicy) -> State:
             continue
         known = ~np.isnan(values)
         if reference.source == "first":
+            # Those that made the reference must not be judged by it.
             known &= units.seq > state.reference_until
         if known.any():
             track = tracks.get(name, Track())
@@ -125,6 +131,7 @@ def _bet(
         detector = Detector(limit) if wealth is None else Detector(limit, wealth)
         after = detector.after(good, pay, alpha_of_each(policy))
         ring, wealth = after.alarms, after.detector.wealth
+    # After an alarm a PASS, which ends the FAIL, must be shown by what came since.
     windows = {} if ring else dict(track.windows)
     since = ring[-1] + 1 if ring else 0
     numbers = np.floor(np.maximum.accumulate(at_s)[since:] / policy.window_s).astype(int)
@@ -141,14 +148,14 @@ def _bet(
 
 
 def _good(name: str, x: Array, limit: float) -> tuple[Array, float]:
-    """Values and limit with the good end at 1."""
+    """Values and limit turned so that 1 is good, as the detector takes them."""
     return (x, limit) if BY_NAME[name].direction == "higher" else (1 - x, 1 - limit)
 
 
 def decide(
     state: State, policy: WatchPolicy, now: datetime
 ) -> tuple[State, tuple[SignalVerdict, ...]]:
-    """Every signal's verdict, and the state in which those that recovered no longer failed."""
+    """Every signal's verdict, and the state with the alarms cleared of those that pass again."""
     verdicts, tracks = [], dict(state.tracks)
     for name in policy.watched():
         track, reference = tracks.get(name, Track()), state.references.get(name)
@@ -214,7 +221,10 @@ def _outcome(
         worse = "above" if lower else "below"
         return "fail", f"shown to be {worse} {reference.limit:.4g} on {when:%Y-%m-%d %H:%M} UTC"
     if low is None:
-        return "inconclusive", "nobody said anything of it in the window"
+        return (
+            "inconclusive",
+            "no conversation of the current window or the one before has a value of it",
+        )
     if reference.hides_the_margin(BY_NAME[name].direction):
         return "inconclusive", (
             f"with {reference.n} values the reference is too small to show a margin this narrow"

@@ -1,7 +1,8 @@
 """One look at a served model: reads what is new, decides, and stores verdict and state.
 
-Because the state lives in the verdict's row, a look that is killed never was, and nothing is ever
-counted twice. Two that look at once go on from the same row; either of theirs is a true one.
+Verdict and state are one row. So a look that is killed leaves nothing behind, and nothing is
+counted twice. Two processes that look at once go on from the same row, and the verdict of each is
+valid.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from harness.watch.monitor.signals import BY_NAME
 from harness.watch.monitor.verdict import WatchVerdict
 
 MANY_PREVIOUS = 10
-"""A version that served before is taken with up to this many times the conversations of the
-policy, the latest: they cost nobody any waiting, and the bound gets closer."""
+"""Of a version that served before, up to so many times the policy's conversations are taken, the
+latest: they are there already, and the more there are, the tighter the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceProgress:
-    """How far the reference `first` is: it has `have` of the `need` conversations."""
+    """How complete the reference `first` is: `have` of the `need` conversations."""
 
     have: int
     need: int
@@ -75,7 +76,7 @@ def check(
 
 
 def last(store: Store, line: str, digest: str, policy: WatchPolicy) -> WatchVerdict | None:
-    """The last verdict of a policy on a checkpoint of a line."""
+    """The last verdict of a policy on a checkpoint of a line; None before the first."""
     rows = store.query(
         """SELECT * FROM watch_verdicts
         WHERE kind = 'watch' AND line = ? AND model_digest = ? AND policy_digest = ?
@@ -86,7 +87,7 @@ def last(store: Store, line: str, digest: str, policy: WatchPolicy) -> WatchVerd
 
 
 def latest(store: Store, line: str) -> WatchVerdict | None:
-    """The last verdict on whatever a line served, by any policy."""
+    """The last verdict on a line, on any version and by any policy; None before the first."""
     rows = store.query(
         "SELECT * FROM watch_verdicts WHERE kind = 'watch' AND line = ? ORDER BY seq DESC LIMIT 1",
         [line],
@@ -95,13 +96,13 @@ def latest(store: Store, line: str) -> WatchVerdict | None:
 
 
 def _aged(before: WatchVerdict, policy: WatchPolicy, now: datetime) -> bool:
-    """Whether a window ended since: what it showed then may no longer be said now."""
+    """Whether a window has ended since: the interval now covers others, so the verdict is stale."""
     at = before.decided_at
     return int(now.timestamp() // policy.window_s) != int(at.timestamp() // policy.window_s)
 
 
 class _Look:
-    """One look. Everything that it needs, said once."""
+    """One look at one promoted version, by one policy, at one moment."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class _Look:
         self._reader = Reader(store, scope, policy)
 
     def onward(self, state: State) -> tuple[State, ReferenceProgress | None]:
-        """The state after everything that is settled by now, and what the reference lacks."""
+        """The state after all conversations settled by now, and how far an open reference is."""
         upto = self._reader.settled_until(self._now)
         state = self._with_other_references(state)
         state, pending = self._with_first_reference(state, upto)
@@ -178,7 +179,10 @@ class _Look:
     # References.
 
     def _with_other_references(self, state: State) -> State:
-        """With those that other observations or runs give, once."""
+        """The state with references from an anchor's run or an earlier version.
+
+        Each is made once, and then stays the same.
+        """
         found = dict(state.references)
         elsewhere: dict[str, Mapping[str, Reference]] = {}
         for name in self._policy.watched():
@@ -210,10 +214,10 @@ class _Look:
         return self._of_moments(name, moments, "anchor", self._promoted.digest)
 
     def _of_version(self, source: str) -> Mapping[str, Reference]:
-        """Every signal as a version that served before had it; empty for `auto` without one."""
+        """Each signal's reference from an earlier version; empty for `auto` where there is none."""
         history = self._registry.history(self._promoted.line)
         if source in ("auto", "previous"):
-            # Not the one that came before in time: after a roll back that is the one which failed.
+            # Not the last in time: after a roll back that is the version which failed.
             earlier = [v for v in history if v.number == self._promoted.previous]
         else:
             earlier = [v for v in history[:-1] if v.digest.startswith(source)]
@@ -234,6 +238,7 @@ class _Look:
     def _references_of(
         self, version: PromotedVersion, history: list[PromotedVersion], kind: str
     ) -> Mapping[str, Reference] | None:
+        """The references from a version's last conversations; None where it served too few."""
         after = next((v for v in history if v.number == version.number + 1), None)
         until = datetime.fromisoformat(after.at) if after else None
         since = datetime.fromisoformat(version.at)
@@ -250,7 +255,9 @@ class _Look:
     def _with_first_reference(
         self, state: State, upto: int
     ) -> tuple[State, ReferenceProgress | None]:
-        """With the version's own first conversations as reference of what has none, if complete."""
+        """The state with the version's own first conversations as the reference of signals that
+        have no other, once there are enough of them; until then, how many there are.
+        """
         missing = [name for name in self._policy.watched() if name not in state.references]
         if not missing:
             return state, None
@@ -309,7 +316,11 @@ class _Look:
         )
 
     def _of_answers(self, name: str, answers: list[str], source: str, digest: str) -> Reference:
-        """The middle of one half of the answers, and how far from it the other half is."""
+        """The middle of every second answer, and the distances of the others from it.
+
+        Not of all from the middle of all: answers lie closer to a middle that they helped to make
+        than served ones will.
+        """
         from harness.watch.monitor.model_signals import centre, distances
 
         model = self._policy.of(name).options.get("model")
@@ -321,7 +332,7 @@ class _Look:
         return replace(self._of_moments(name, found, source, digest), centre=middle)
 
     def _alpha(self) -> float:
-        """Of each bound: the policy's, split as the false alarms are."""
+        """The error rate of each bound: the policy's, split evenly over the deciding signals."""
         share = alpha_of_each(self._policy) / self._policy.alpha_per_day
         return self._policy.reference_alpha * share
 
@@ -333,7 +344,7 @@ def _lots(reader: Reader, cursor: int, upto: int) -> Iterator[Units]:
 
 
 def _sources(state: State) -> dict[str, dict[str, Any]]:
-    """Where each source's references come from, for whoever reads the verdict."""
+    """Source -> digest and signals of its references, as the verdict's detail shows them."""
     found: dict[str, dict[str, Any]] = {}
     for name, one in state.references.items():
         entry = found.setdefault(one.source, {"digest": one.digest, "signals": []})

@@ -21,9 +21,10 @@ _TOKENS = 256
 
 
 def centre(answers: Sequence[str], model: str | None = None) -> tuple[float, ...]:
-    """The mean direction of the answers' embeddings, a unit vector to six digits.
+    """The mean direction of the answers' embeddings: a unit vector, rounded to six digits.
 
-    `model` as in `harness.metrics.similarity.embed`. Raises ValueError where they cancel out.
+    `model` as in `harness.metrics.similarity.embed`. Raises ValueError where the embeddings
+    cancel out.
     """
     import numpy as np
 

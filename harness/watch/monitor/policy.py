@@ -73,16 +73,16 @@ class _Written(StrictModel):
 
 
 class SignalPolicy(_Written):
-    """What is asked of one signal. None means: as the signal or the policy has it.
+    """The settings of one signal. None: the signal's own default, else the policy's.
 
     margin     share of the reference that may be lost
     floor      an absolute amount that may be lost on top, in the signal's unit
-    required   it decides; `advisory`: it is shown. Neither: as the signal declares, and required
-               only where the reference measured it
+    required   it decides; `advisory`: it is only shown. Neither: as the signal declares, and
+               required only where the reference has a value of it
     share      of the observations that it is computed on, chosen by a hash of their ids
     source     see `WatchPolicy.source`
     metric     "task/metric" of the anchor's run, for the source `anchor`
-    options    what the signal itself is told: a judge's model, more sensitive words
+    options    of the signal itself: a judge's model, more sensitive words
     """
 
     margin: float | None = Field(default=None, ge=0, lt=1)
@@ -102,8 +102,9 @@ class SignalPolicy(_Written):
 
 
 class BreakerPolicy(_Written):
-    """The circuit breaker: of at least `at_least` requests within `window_s`, the share `errors`
-    failed. No part of the policy's digest: it is separate from what is watched.
+    """The circuit breaker: it trips where, of at least `at_least` requests within `window_s`
+    seconds, a share of `errors` or more failed. It is left out of the policy's digest, because
+    the watch's state doesn't depend on it.
     """
 
     window_s: Annotated[Duration, AfterValidator(_at_least(1, "a second"))] = Field(
@@ -120,13 +121,13 @@ class WatchPolicy(_Written):
     alpha_per_day    false alarms that are expected a day, over all required signals, at most
     window_s         an interval covers the current window and the one before; PASS rests on it
     settle_s         a conversation counts this long after its first observation
-    source           what a version is held to: its `anchor`'s scores, the observations of the
-                     `previous` version or of a checkpoint named by digest, its own `first` ones;
+    source           what a version is compared with: its `anchor`'s scores, the observations of
+                     the `previous` version or of one named by digest, or its own `first` ones;
                      `auto` is the previous version where it served enough, else its own first
     conversations    how many of them make a reference
     reference_alpha  chance that any bound of the reference is wrong
     signals          overrides by name; False leaves a signal out
-    breaker          False: there is none
+    breaker          the circuit breaker; False for none
     """
 
     margin: float = Field(default=DEFAULT_MARGIN, ge=0, lt=1)
@@ -145,12 +146,12 @@ class WatchPolicy(_Written):
     @classmethod
     def _not_the_anchor(cls, value: str) -> str:
         if value == "anchor":
-            raise ValueError("`anchor` is said per signal, with the metric that it stands for")
+            raise ValueError("`anchor` is set per signal, together with the metric to compare with")
         return value
 
     @property
     def digest(self) -> str:
-        """Of all that it says: another policy is another watch."""
+        """Of everything but the breaker. A policy with another digest starts a watch of its own."""
         said = self.model_dump(exclude={"breaker"})
         # Stored watches are found by it, and theirs has null for a signal that is left out.
         said["signals"] = {name: own or None for name, own in said["signals"].items()}
@@ -225,6 +226,7 @@ def _check_options(error: Any, name: str, own: SignalPolicy) -> None:
         raise error(
             "the reference `anchor` needs `metric: TASK/METRIC` of its run",
             ("signals", name, "reference"),
+            hint="the metric as the suite names it, like `metric: intents/json_match`",
         )
     known = signals.BY_NAME[name].options
     for option in own.options:

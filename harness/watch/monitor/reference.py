@@ -1,8 +1,8 @@
 """What a served model is compared with: confidence bounds of a reference.
 
-With 200 answers of an anchor, 17% of identical models would be called worse than it for ever,
-however much traffic follows: the anchor's own error never averages out. So FAIL is measured from
-the bound that favours the served model, and PASS from the other one.
+A reference of 200 answers has an error of its own, which no amount of traffic averages out:
+measured from its mean, 17% of identical models would end as worse. So FAIL is measured from the
+bound of the reference that favours the served model, and PASS from the other one.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from harness.watch.monitor.signals import Signal
 Array = npt.NDArray[np.float64]
 
 PASS_ALPHA = 0.025
-"""Of the bound that PASS is measured from; the interval's own side has the same."""
+"""Error rate of the bound that PASS is measured from. The served model's interval is wrong as often
+at the side that is compared with it, so together they err at 5%."""
 
 FEWEST = 20
-"""Conversations without which a signal counts as not measured."""
+"""Conversations below which a signal counts as not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What one signal is held to, in the signal's unit.
+    """What one signal is compared with, in the signal's unit.
 
     source, digest  where it comes from: `anchor`, `previous`, `first` or `named`, and whose it is
     n, mean         conversations (for an anchor: samples or clusters), and their mean
-    limit           FAIL: shown to be worse than this; None where nothing can be
-    pass_limit      PASS: shown to be no worse than this
+    limit           FAIL where the served model is shown to be worse; None where there is no limit
+    pass_limit      PASS where it is shown to be no worse
     inside          of an inside signal: the smallest and largest number that count as inside
-    centre          of a centred signal: the direction that its answers are measured from
-    problem         why there is no limit
+    centre          of a centred signal: the unit vector that its answers are measured from
+    problem         why there is no limit, in words
     """
 
     source: str
@@ -57,7 +58,7 @@ class Reference:
         return asdict(self)
 
     def hides_the_margin(self, direction: Direction) -> bool:
-        """Whether not even the reference itself could be shown to be within the margin."""
+        """Whether the reference is so small that a model equal to it could never pass."""
         if self.mean is None or self.pass_limit is None or self.inside is not None:
             return False
         return (self.mean < self.pass_limit) == (direction == "higher")
@@ -113,8 +114,8 @@ def of_numbers(
     numbers, units  (n,) every number and the conversation 0.. that it belongs to
 
     The upper one is the smallest number for which it is shown, at `alpha` over both, that a share
-    of 1 − `signal.high` lies at or below it; the margin widens it. Served answers are then held to
-    that very share.
+    of 1 − `signal.high` lies at or below it; the margin widens it. That share is then what served
+    answers must keep, so that a quantile is compared as a mean.
     """
     count = int(units.max()) + 1 if units.size else 0
     if count < FEWEST:
@@ -149,6 +150,7 @@ def _reached(
         below = as_unit_means(numbers <= candidates[at], units)
         return fixed_lower_bound(Moments.of(below), alpha) >= share
 
+    # By bisection: a larger number has no fewer values at or below it.
     low, high = 0, len(candidates) - 1
     if not shown(high):
         return None
@@ -159,7 +161,10 @@ def _reached(
 
 
 def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> Moments:
-    """What the anchor's run says of a metric: one value a sample, or a cluster where named.
+    """The moments of a metric in the anchor's run: one value a sample, or a cluster where named.
+
+    metric   "task/metric"
+    name     the signal, for messages
 
     Raises UserError where it was never scored, or its values are not between 0 and 1.
     """
@@ -169,7 +174,7 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
     wanted = MetricName.parse(metric)
     if run_id is None:
         raise UserError(
-            "the promoted checkpoint was never scored, so there is no anchor to hold it to",
+            "the promoted checkpoint was never scored, so there is no anchor to compare with",
             field=field,
             hint="promote what was gated, or use `reference: first`",
         )
@@ -188,13 +193,15 @@ def anchor_moments(store: Store, run_id: str | None, metric: str, name: str) -> 
         )
     if ((values < 0) | (values > 1)).any():
         raise UserError(
-            f"{metric} is not between 0 and 1, and a signal is", field=field, hint="use another"
+            f"{metric} has values outside 0 to 1, and a signal must lie within",
+            field=field,
+            hint="name another metric, one whose values are shares",
         )
     return Moments.of(values)
 
 
 def anchor_answers(store: Store, run_id: str | None, name: str) -> list[str]:
-    """What the anchor answered, the first answer to each sample. Raises UserError for none."""
+    """The anchor's first answer to each sample. Raises UserError where its run has none."""
     from harness.store.runs import run_responses
 
     found: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The signals read from production traffic, in three tiers; none of them decides.
 
-A conversation counts once: its value is the mean over its observations (or their largest, where
-one is enough), always in [0, 1], and None where it says nothing of the signal.
+A conversation counts once: its value is the mean over its observations (or their largest, where one
+is enough), always in [0, 1], and None where none of them measures the signal.
 
 - `sums` are computed in the database, from what every observation carries.
 - `texts` are computed here, from question and answer, on a share of the observations.
@@ -57,11 +57,11 @@ class Signal:
 
     @property
     def held(self) -> float:
-        """The share that lies within the limits of a reference that is itself, for an inside."""
+        """Of an inside signal: the share of the reference's own numbers within its limits."""
         return 1.0 - self.low - self.high
 
     def signature(self, options: Mapping[str, Any]) -> str:
-        """Name, version and options: what a kept value can be used again for."""
+        """Name, version and options as text; a kept value is used again only under the same one."""
         from harness.core.digests import digest_of
 
         said = f"|options:{digest_of(dict(options))}" if options else ""
@@ -282,7 +282,7 @@ BY_NAME: Mapping[str, Signal] = {signal.name: signal for signal in SIGNALS}
 
 
 def check_options(signal: Signal, options: Mapping[str, Any]) -> None:
-    """Raises UserError where a signal that is cheap can't be measured with these options."""
+    """Measure one text, unless that is costly. Raises UserError where these options don't work."""
     if signal.measure is None or signal.kept:
         return
     try:

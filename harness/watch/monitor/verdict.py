@@ -21,7 +21,7 @@ EXIT_CODES: Mapping[WatchOutcome, int] = {"pass": 0, "fail": 1, "inconclusive": 
 class SignalVerdict:
     """One signal of one served model.
 
-    value        mean over the conversations of the window, in the signal's unit; None: none yet
+    value        mean over the conversations of the window, in the signal's unit; None for none
     low, high    its 95% confidence sequence: it may be looked at any time
     reference    the limit for FAIL: the bound of the reference that favours the model, with the
                  margin taken off (higher is better) or put on
@@ -56,7 +56,7 @@ class SignalVerdict:
 
 @dataclass(frozen=True, slots=True)
 class WatchVerdict:
-    """Whether a served model keeps its promise, as it was known at `decided_at`.
+    """Whether a served model is as good as its reference, as far as was known at `decided_at`.
 
     The outcome is `fail` where a required signal failed, `pass` where every required signal
     passed, else `inconclusive`. `state` is what the next look goes on from.

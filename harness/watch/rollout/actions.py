@@ -1,7 +1,7 @@
 """What follows from a watch verdict: the line is rolled back, and someone is notified.
 
-The disk is the truth, as everywhere: a roll back carries the verdict's id in its reason, so one
-that a kill kept from being recorded is recorded by whoever comes next with the same verdict.
+A roll back carries the verdict's id in its reason. Where the process is killed before the action is
+recorded, the next call with the same verdict finds it in the line's history and records it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 Did = Literal["rolled_back", "ramped", "held", "told"]
 
 COOLDOWN_S = 3_600.0
-"""A line that was taken back is not taken back again for so long: two versions in a row that fail
-within the hour point at what they share, the server and its users, and not at the model."""
+"""Seconds after a roll back in which the line is not rolled back again: two versions in a row that
+fail within the hour point at what they share, the server and its users, and not at the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """What was done, or would have been: one row of watch_actions.
 
-    `acted` is false where nothing was changed. Without `action_id` there was nothing to do, and
-    nothing was recorded. Of one id only the first row counts, so that to record twice is harmless.
+    `acted` is false where nothing was changed. An empty `action_id` means that there was nothing
+    to do and nothing was recorded. Of one id only the first row counts, so recording twice is
+    harmless.
     """
 
     action_id: str
@@ -67,17 +68,18 @@ def act(
     actor: str | None = None,
     cooldown_s: float = COOLDOWN_S,
 ) -> Action:
-    """Take a line back to the version before, where the verdict on what it serves is `fail`.
+    """Roll a line back to the version before, where the verdict on what it serves is `fail`.
 
-    Without `act` nothing is changed, and what would be is recorded and told. The line is left
-    alone, and the reason recorded, where something else is promoted by now, where there is no
-    sound version before, and within `cooldown_s` of the last time. The same verdict acted on
-    twice acts once. `webhook` gets one POST of an action, again at the next call where it was not
-    taken. Raises UserError where the store or the registry can't be had.
+    Without `act` nothing is changed; what would be is recorded and sent to `webhook`. The line is
+    left alone, and the reason recorded, where something else is promoted by now, where there is
+    no sound version before, and within `cooldown_s` seconds of the last time. The same verdict
+    rolls back once, however often it is acted on. `webhook` gets one POST an action; where that
+    fails, the next call sends it again. Raises UserError where the store or the registry can't be
+    read or written.
     """
     actor = actor or who()
     if verdict.outcome != "fail":
-        reason = f"the verdict is {verdict.outcome}: there is nothing to take back"
+        reason = f"the verdict is {verdict.outcome}: there is nothing to roll back"
         promoted = registry.promoted(verdict.line)
         digest = promoted.digest if promoted else None
         return Action(
@@ -93,7 +95,7 @@ def act(
 
 
 def why(verdict: WatchVerdict) -> str:
-    """A sentence for the record: the signals that failed, and how."""
+    """A sentence for the record: the first three signals that failed, and how."""
     failed = verdict.failing()
     said = "; ".join(f"{signal.signal}: {signal.reason}" for signal in failed[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
@@ -108,13 +110,13 @@ def actions(store: Store, line: str, limit: int = 50) -> list[dict[str, Any]]:
 
 
 def id_of(*parts: Any) -> str:
-    """A short name for what was done, the same whenever the same is done."""
+    """A digest of the parts, 16 hexadecimal digits: the same act has the same id."""
     canonical = json.dumps(parts, ensure_ascii=False, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def record(store: Store, action: Action) -> Action:
-    """Append what was done unless it stands there already; the first record of it."""
+    """Append the action unless one of its id is there; returns the first one of that id."""
     columns = ", ".join(action.row())
     found = f"SELECT {columns} FROM watch_actions WHERE action_id = ? LIMIT 1"
     rows = store.query(found, [action.action_id])
@@ -125,10 +127,10 @@ def record(store: Store, action: Action) -> Action:
 
 
 def tell(store: Store, action: Action, url: str, extra: Mapping[str, Any]) -> str | None:
-    """POST an action unless it was told before; why it was not taken, in words, or None.
+    """POST an action to `url` unless that was done before. Returns why it failed, or None.
 
-    Whoever is told may be told twice, where a kill comes between the answer and the record:
-    `action_id` says that it is the same.
+    The receiver may get an action twice, where the process is killed between the answer and its
+    record; `action_id` is then the same.
     """
     told = f"{action.action_id}-told"
     if store.query("SELECT 1 FROM watch_actions WHERE action_id = ? LIMIT 1", [told]):
@@ -136,7 +138,7 @@ def tell(store: Store, action: Action, url: str, extra: Mapping[str, Any]) -> st
     message = action.row() | {"event": f"watch_{action.action}", **extra}
     message["happened_at"] = action.happened_at.isoformat()
     problem = post.call(url, message)
-    # The address may hold a secret; whom it was told to is enough.
+    # Only the host is recorded: the rest of the address may hold a secret.
     host = urlsplit(url).hostname
     action_id = told if problem is None else f"{told}-failed-{datetime.now(UTC).timestamp():.6f}"
     row = {
@@ -146,7 +148,7 @@ def tell(store: Store, action: Action, url: str, extra: Mapping[str, Any]) -> st
         "action": "told",
         "acted": problem is None,
         "actor": action.actor,
-        "reason": problem or f"{host} was told",
+        "reason": problem or f"{host} was notified",
         "detail": {"host": host, "of": action.action_id},
     }
     store.append("watch_actions", [row])
@@ -157,7 +159,7 @@ def tell(store: Store, action: Action, url: str, extra: Mapping[str, Any]) -> st
 
 
 def _done(verdict: WatchVerdict, registry: Registry, actor: str) -> Action | None:
-    """The roll back that this verdict led to already, as the line itself tells it."""
+    """The roll back that this verdict led to already, from the line's history; None for none."""
     history = registry.history(verdict.line)
     for before, version in pairwise(history):
         if version.event == "rolled_back" and (version.reason or "").startswith(_tag(verdict)):
@@ -213,8 +215,8 @@ def _obstacle(verdict: WatchVerdict, history: list[PromotedVersion], cooldown_s:
     taken_back = now.event == "rolled_back" and (now.reason or "").startswith("watch ")
     if taken_back and age < timedelta(seconds=cooldown_s):
         return (
-            f"{now.digest[:12]} was itself gone back to within the last {cooldown_s / 60:.0f} min: "
-            "look at the server and at what it is asked before the model"
+            f"{now.digest[:12]} was itself restored within the last {cooldown_s / 60:.0f} min: "
+            "check the server and the requests before the model"
         )
     return ""
 
@@ -232,7 +234,8 @@ def _action(
     source: PromotedVersion | None,
     target: PromotedVersion | None,
 ) -> Action:
-    # Who looks every minute hears once, not every minute, what would be done about a version.
+    # What was only proposed has an id without the verdict's, which is new at every look: a check
+    # that runs every minute records and sends it once for each version, not every minute.
     subject = [verdict.kind, source.number if source else 0, reason if action == "held" else ""]
     return Action(
         action_id=id_of(verdict.line, action, verdict.watch_id if acted else subject),

@@ -1,12 +1,13 @@
 """Compares a candidate with the promoted version on live traffic, both at the same time.
 
-Each arm has a confidence sequence; what is shown of the two together holds whenever one looks. It
-is FAIL where the whole of the candidate's lies beyond the margin from the whole of the promoted
-one's, and PASS where it lies within it. FAIL shares alpha over the steps of the ramp and the
-signals that decide; PASS needs every one of them, and so no sharing.
+Each arm has a confidence sequence for each signal, valid however often one looks. A signal is FAIL
+where every value in the candidate's is worse, by more than the margin, than every value in the
+promoted one's, and PASS where none is. FAIL shares alpha over the steps of the ramp and the signals
+that decide; PASS needs all of those signals at once, and so shares nothing.
 
-It rests on the split being what it was meant to be. Where more or fewer conversations than chance
-allows reached an arm, or conversations saw both, nothing is concluded but that.
+The comparison is fair only if traffic was split as planned. Where an arm got more or fewer
+conversations than chance allows, or conversations saw both arms, the verdict is inconclusive and
+says so.
 """
 
 from __future__ import annotations
@@ -37,17 +38,22 @@ ALPHA = 0.05
 """Chance that an identical candidate ever fails, over the whole ramp and all looks."""
 
 MISMATCH_ALPHA = 0.001
-"""Chance that a split as it was meant to be is ever called another, at one step."""
+"""Chance that a split which works as planned is ever called mismatched, at one step."""
 
 CROSSED = 0.01
-"""Share of conversations in both arms above which they can't be told apart."""
+"""Share of conversations answered by both arms, above which nothing is concluded."""
 
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""Within one line, an answer that names no checkpoint may be of either arm. With this as the moment
+since which unnamed answers count, it counts for neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One side: conversations that began in it during this step, and each signal's moments."""
+    """One side of the comparison: the conversations that began in it during this step.
+
+    `share` is the share of traffic that was planned for it; `moments` has one value a conversation.
+    """
 
     name: str
     digest: str
@@ -59,7 +65,11 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whether the arms may be compared. `problem` says why not, else it is empty."""
+    """Whether the arms may be compared. `problem` says why not, and is empty where they may.
+
+    `log_mismatch` is the log e-value against the planned split; `crossed` counts conversations
+    that both arms answered.
+    """
 
     log_mismatch: float
     crossed: int
@@ -110,7 +120,9 @@ def look(store: Store, split: Split, policy: WatchPolicy, *, now: datetime) -> W
 def compare(
     promoted: Arm, candidate: Arm, policy: WatchPolicy, *, steps: int, alpha: float = ALPHA
 ) -> tuple[SignalVerdict, ...]:
-    """Every signal that either arm has a value of. `steps` of the ramp share the chance of FAIL."""
+    """The verdict on every watched signal. `alpha` bounds the chance of a false FAIL over all
+    signals that decide and all `steps` of the ramp.
+    """
     names = [n for n in policy.watched() if n in promoted.moments and n in candidate.moments]
     roles = {n: _required(n, promoted.moments[n], candidate.moments[n], policy) for n in names}
     each = alpha / steps / max(1, sum(roles.values()))
@@ -124,8 +136,8 @@ def compare(
 
 
 def _reader(store: Store, split: Split, policy: WatchPolicy, arm: str) -> Reader:
-    """Of the observations that name the arm's checkpoint; those of another line's may leave it out,
-    since only one checkpoint is behind each.
+    """A reader of one arm's observations. Each must name its checkpoint, unless the arms are two
+    lines: then only one checkpoint is behind each.
     """
     since = datetime.fromisoformat(split.at) if split.other else _NEVER
     if arm == "blessed":
@@ -134,8 +146,10 @@ def _reader(store: Store, split: Split, policy: WatchPolicy, arm: str) -> Reader
 
 
 def _settled_until(store: Store, split: Split, before: datetime) -> int:
-    """The last `seq` before anything that came later. One place for both arms: a place for each
-    would count more of the one that waits less, and call that a mismatch.
+    """The `seq` up to which everything was received by `before`.
+
+    One place for both arms: with a place for each, the arm that waits less would count more
+    conversations, and that would look like a mismatch.
     """
     rows = store.query(
         "SELECT coalesce(min(seq) FILTER (coalesce(received_at, observed_at) > ?) - 1, max(seq), 0)"
@@ -232,10 +246,13 @@ def _limit(
     *,
     worse: bool,
 ) -> tuple[float, bool]:
-    """What the candidate is held to, and whether it is shown to lie beyond it (or within).
+    """The limit for the candidate, and whether it is shown to be worse (without `worse`: within).
 
-    Of each arm's interval only one side is asked, at alpha/2: together they err at alpha.
+    Of each arm's interval only one end is used, each wrong with alpha/2: together they err at
+    alpha.
     """
+    # Both arms are uncertain. For FAIL the promoted one's limit comes from its worst plausible
+    # value and must be missed by the candidate's best; for PASS it is the other way round.
     margin, floor = policy.margin_of(name), policy.floor_of(name)
     own, theirs = interval(candidate, alpha), interval(promoted, alpha)
     if BY_NAME[name].direction == "higher":

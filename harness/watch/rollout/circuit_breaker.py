@@ -1,7 +1,7 @@
 """The circuit breaker: rolls back a served model that mostly fails, without waiting.
 
-It is apart from the sequential evidence on purpose. That may be looked at any time and promises a
-rate of false alarms; this counts errors in a short window and promises only to be quick.
+It is separate from the sequential evidence on purpose. That may be looked at any time and keeps its
+rate of false alarms; this one counts errors in a short window, and promises only to be quick.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def trip(
     now: datetime,
     every: bool = True,
 ) -> WatchVerdict | None:
-    """The breaker on one checkpoint's answers from `since` to `now`; nothing is recorded.
+    """A verdict `fail` on one checkpoint's answers since `since`, else None; nothing is recorded.
 
-    `every` counts answers that name no checkpoint as its own, as they are unless two serve.
+    `every` counts answers that name no checkpoint as well. It is False where two checkpoints
+    serve the line, since such an answer may be of either.
     """
     requests, errors = _counts(store, line, digest, since, every=every)
     share = errors / requests if requests else 0.0
@@ -77,6 +78,7 @@ def trip(
         reason=reason,
         direction="lower",
     )
+    # Part of the id, so that a breaker which stays tripped counts and acts once an hour.
     hour = int(now.timestamp() // 3600)
     return WatchVerdict(
         watch_id=id_of("breaker", line, digest, hour),

@@ -1,7 +1,7 @@
 """Gives a candidate a growing share of traffic; each step must pass before the next.
 
-The file of the split is the truth, and the table watch_actions its story: a step that a kill kept
-from being recorded is recorded by whoever looks next.
+The file of the split says which step holds; the table watch_actions records how it got there. A
+step whose record was lost to a kill is recorded at the next look.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What a look at a ramp led to. `verdict` is None where the canary was over already."""
+    """What a look at a ramp led to. `verdict` is None where the step was not judged: the canary was
+    over, or something else was promoted.
+    """
 
     split: Split
     verdict: WatchVerdict | None
@@ -38,7 +40,10 @@ class Stepped:
 
 
 def current(store: Store, line: str) -> Split | None:
-    """The line's split, over or not; its files and its record are set right on the way."""
+    """The line's split, also one that has ended; None where there never was one.
+
+    Files that servers read and the record of the step are written again where they are missing.
+    """
     folder = _folder(store, line)
     found = splits.read(folder)
     if found is not None:
@@ -63,9 +68,10 @@ def begin(
 ) -> tuple[Split, Action]:
     """Give `candidate`, a digest of the registry, the first share of the line's traffic.
 
-    Without `act` nothing is written but what would be done. It needs a gate's verdict that is
-    `pass`, or `override` with the reason, because the ramp's end promotes it. Raises UserError
-    where there is no such checkpoint, nothing to compare it with, or another canary runs.
+    Without `act` only a record of what would be done is written. It needs a gate's verdict that is
+    `pass`, or `override` with the reason, because the ramp's end promotes the candidate. Raises
+    UserError where there is no such checkpoint, nothing to compare it with, or another canary
+    runs on the line.
     """
     promoted = registry.promoted(line)
     running = current(store, line)
@@ -117,7 +123,7 @@ def advance(
     actor: str | None = None,
     now: datetime | None = None,
 ) -> Stepped:
-    """Look at the step, and go on where it passed, back where it failed, else stay.
+    """Judge the step: take the next share after a pass, end the canary after a fail, else stay.
 
     After the last share below 1 the candidate is promoted, if the ramp ends with 1. Without `act`
     nothing is changed. A canary ends where something else was promoted meanwhile. Raises UserError
@@ -202,6 +208,8 @@ def _step(
         after = replace(split, ended="promoted", at=moment)
         reason = f"{split.share:.2%} passed, the last step: promoted"
         if act:
+            # Promoted first, the split ended after: killed in between, the next look finds the
+            # candidate promoted and ends the canary as such.
             registry.promote(
                 split.line,
                 split.candidate,
@@ -263,13 +271,16 @@ def _told(
 
 
 def _stay(split: Split, reason: str, actor: str, verdict: WatchVerdict | None = None) -> Action:
-    """Nothing is done, and nothing recorded but the verdict."""
+    """The action of a look that changes nothing; it is not recorded."""
     told = _told(split, reason, actor, verdict, acted=False)
     return replace(told, action_id="", action="held")
 
 
 def _require_pass(store: Store, digest: str, verdict_id: str | None) -> None:
-    """Before anybody is sent there: what the promotion at the end will ask for."""
+    """Raise UserError unless the gate's verdict lets the candidate be promoted.
+
+    The promotion at the ramp's end asks for the same; asked here, before any user gets an answer.
+    """
     rows = store.query(
         "SELECT outcome, detail FROM verdicts WHERE verdict_id = ?", [verdict_id or ""]
     )
@@ -286,4 +297,7 @@ def _folder(store: Store, line: str) -> Path:
 
 
 def _cursor(store: Store) -> int:
+    """`seq` of the last observation so far. A step counts only later ones: those before it were
+    split by another share.
+    """
     return int(store.query("SELECT coalesce(max(seq), 0) AS seq FROM observations")[0]["seq"])

@@ -6,8 +6,8 @@
       split.nginx.conf  the same for nginx: `include` it within `http { }`
       split.envoy.json  the same for Envoy: routes that its RDS reads from a file
 
-Each is replaced by one rename. The last three follow from the first, and are written again by
-whoever finds them missing or old.
+Each is replaced by one rename, so a server never reads half a file. The last three follow from the
+first, and are written again at the next look where they are missing or old.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ NGINX = "split.nginx.conf"
 ENVOY = "split.envoy.json"
 RAMP = (0.01, 0.1, 0.5, 1.0)
 FINEST = 0.0001
-"""nginx splits by hundredths of a percent."""
+"""The smallest share: nginx splits by hundredths of a percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """A candidate beside a line's promoted checkpoint.
 
-    canary          its name, for life
+    canary          its id, the same at every step
     line            whose traffic is split, and whose promoted checkpoint has the rest
-    promoted         digest of that checkpoint when the canary began
+    promoted        digest of that checkpoint when the canary began
     candidate       digest of the other one
     other           the line that the candidate is the promoted one of, where two lines are compared
     ramp            the candidate's shares, rising; a last 1.0 is its promotion
@@ -47,7 +47,7 @@ class Split:
     cursor          `seq` of the last observation before this step: only later ones count
     begun_at, at    ISO 8601, UTC: of the canary and of this step
     verdict_id      the gate's verdict that the candidate stands on, or `override` says why not
-    ended           why it is over; None while it is not
+    ended           why it is over; None while it runs
     """
 
     canary: str
@@ -66,7 +66,7 @@ class Split:
 
     @property
     def share(self) -> float:
-        """Of the traffic, that goes to the candidate now."""
+        """The candidate's share of the traffic now, 0 to 1; 0 once the canary is over."""
         return 0.0 if self.ended else self.ramp[self.step]
 
     @property
@@ -89,7 +89,10 @@ def check_ramp(ramp: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def read(folder: Path) -> Split | None:
-    """The split of the line in `folder`, over or not; None where there never was one."""
+    """The split of the line in `folder`, also one that has ended; None where there never was one.
+
+    Raises UserError where the file can't be read as a split.
+    """
     path = folder / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +106,7 @@ def read(folder: Path) -> Split | None:
         raise UserError(
             "the split of a line can't be read",
             file=path,
-            hint="move it away: all goes to the promoted one",
+            hint="move the file away: all traffic then goes to the promoted checkpoint",
         ) from error
 
 
@@ -112,12 +115,16 @@ def write(folder: Path, split: Split) -> None:
     content = {"format": 1, "share": split.share, **asdict(split)}
     # Servers read this file: its key keeps the name that it was first written with.
     content["blessed"] = content.pop("promoted")
+    # The split first: the other files can be made from it after a kill, it can't from them.
     write_atomic(folder / FILE, _text(content))
     follow(folder, split)
 
 
 def follow(folder: Path, split: Split) -> None:
-    """Write what follows from a split, where it is missing or old."""
+    """Write the files that follow from a split, where they are missing or old.
+
+    Without traffic for the candidate, or where it is another line's, its alias is removed.
+    """
     alias = folder / CANDIDATE
     if split.share and split.other is None:
         target = os.path.relpath(folder.parent.parent / "checkpoints" / split.candidate, folder)
@@ -133,7 +140,7 @@ def follow(folder: Path, split: Split) -> None:
 
 
 def nginx(split: Split) -> str:
-    """`$ratchet_arm_<line>` is `candidate` or `promoted`, by the hash of `$ratchet_key`.
+    """`$ratchet_arm_<line>` is `candidate` or `blessed` (promoted), by the hash of `$ratchet_key`.
 
     The same key stays in its arm at every step, as the shares rise.
     """
@@ -148,7 +155,9 @@ def nginx(split: Split) -> str:
 
 
 def envoy(split: Split) -> str:
-    """A discovery response with one route: clusters `<line>-promoted` and `<line>-candidate`."""
+    """A discovery response with one route: clusters `<line>-candidate` and `<line>-blessed`, which
+    is the promoted one.
+    """
     weight = round(10_000 * split.share)
     clusters = [
         {

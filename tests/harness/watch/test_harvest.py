@@ -235,9 +235,9 @@ def test_a_file_of_somebody_else_is_left_alone(store, tmp_path):
     [
         ("nothing", None, "Mei", "is not a harvested item"),
         ("", None, "Mei", "begins several"),
-        (None, None, " ", "has a name"),
+        (None, None, " ", "needs a reviewer"),
         (None, {"response": "x"}, "Mei", "can't be edited"),
-        (None, {"prompt": "  "}, "Mei", "asks nothing"),
+        (None, {"prompt": "  "}, "Mei", "has no prompt"),
     ],
 )
 def test_wrong_decisions_are_refused(store, item, edits, reviewer, message):

@@ -66,7 +66,7 @@ def test_another_policy_has_another_digest() -> None:
         ("signals:\n  completion: {reference: anchor}\n", 2, "needs `metric:"),
         ("signals:\n  judge: {share: 0.1}\n", 2, "needs the option 'model'"),
         ("reference: yesterday\n", 1, "or a digest"),
-        ("reference: anchor\n", 1, "said per signal"),
+        ("reference: anchor\n", 1, "set per signal"),
         ("window: soon\n", 1, "a duration is written"),
         ("margin: 0.1\nwindow_s: 60\n", 2, "did you mean 'window'"),
         ("signals:\n  toxicity:\n", 2, "keys and values"),
