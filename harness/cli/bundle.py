@@ -21,7 +21,9 @@ BUNDLE = "bundle"
 
 def export(
     run: Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")],
-    folder: Annotated[Path, typer.Argument(help="Where the bundle goes.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder to write the bundle into.", show_default=False)
+    ],
 ) -> None:
     """Write a run as a bundle: run.json and Parquet, readable anywhere."""
     from rich.console import Console
@@ -40,27 +42,32 @@ def import_(
     what: Annotated[
         str,
         typer.Argument(
-            help="A bundle's folder; or lm-eval, inspect, csv, or an added kind.",
+            help="A bundle's folder, or a kind: lm-eval, inspect, csv.",
             show_default=False,
         ),
     ],
     place: Annotated[
         Path | None,
-        typer.Argument(help="lm-eval's folder, Inspect's log, the CSV.", show_default=False),
+        typer.Argument(
+            help="The results: lm-eval's folder, Inspect's log or the CSV.", show_default=False
+        ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", help="What the run is called. A CSV needs it.", show_default=False),
+        typer.Option(
+            "--run", help="The name of the imported run. A CSV needs one.", show_default=False
+        ),
     ] = None,
     lower: Annotated[
         list[str] | None,
-        typer.Option("--lower", help="A metric of Inspect's of which less is better."),
+        typer.Option("--lower", help="A metric of an Inspect log for which lower is better."),
     ] = None,
 ) -> None:
-    """Take a run in: a bundle, or what lm-eval, Inspect or a CSV measured.
+    """Import a run: a bundle, or results of lm-eval, of Inspect or in a CSV.
 
-    ratchet import DIR · import lm-eval DIR · import inspect FILE · import csv FILE --run NAME.
-    Doing it twice changes nothing. An installed package may add kinds.
+    ratchet import DIR, or import lm-eval DIR, import inspect FILE,
+    import csv FILE --run NAME. Importing twice changes nothing.
+    Installed packages may add kinds of results.
     """
     from rich.console import Console
 
@@ -75,7 +82,7 @@ def import_(
     elif run is not None or lower:
         option = "--lower" if lower else "--run"
         raise UserError(
-            "a bundle says itself what its run is called, and what is better",
+            "a bundle already has its run's name and its metrics' directions",
             field=option,
             hint=f"leave {option} out",
         )
@@ -101,7 +108,8 @@ def _which(what: str, place: Path | None) -> tuple[str, Path]:
         return what, place
     if known and not Path(what).is_dir():
         raise UserError(
-            f"what is to be imported from {what}?", hint=f"name its place: ratchet import {what} …"
+            f"the file or folder with the results of {what} is missing",
+            hint=f"name it: ratchet import {what} PLACE",
         )
     return BUNDLE, Path(what)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """A verdict that is true where it is `pass`. Written out, it says what was decided and why.
+    """A verdict that is true where it is `pass`. Its repr says what was decided and why.
 
     `failed` is true only where harm was measured, for a test that lets an open verdict through:
     `assert not ratchet.gate(...).failed`.
@@ -57,7 +57,7 @@ class Ratchet:
     def score(
         self, model: str | Path, suite: str | Path, *, limit: int | None = None, seed: int = 0
     ) -> RunReport:
-        """Score a model on a suite; what is known is not generated again."""
+        """Score a model on a suite; answers in the store are not generated again."""
         from harness.evaluation.runner import score
 
         return score(self._candidate(model), self._suite(suite), self.store, limit=limit, seed=seed)

@@ -34,7 +34,7 @@ class Texts:
 
 
 def load_texts(store: Store, session: Session) -> Texts:
-    """Everything that the session shows, as the models wrote it."""
+    """All prompts and answers of the session as they were written, not yet blinded."""
     keys = [key for item in session.items for key in item.keys]
     answers = store.query(
         "SELECT key, text FROM responses WHERE key IN (SELECT unnest(?::VARCHAR[]))", [keys]
@@ -53,8 +53,9 @@ def load_texts(store: Store, session: Session) -> Texts:
 class Scrubber:
     """Blacks out the names of the session's models, of model families, and of their makers.
 
-    The same in every answer, so that a bar of black tells nothing. Words that mean something else
-    too (Llama, Claude) go only where they carry a version or follow "I am".
+    Every name by the same mark in every answer, so that a mark doesn't tell which name it hides.
+    Words that mean something else too (Llama, Claude) are blacked out only with a version, or
+    after "I am".
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -78,7 +79,7 @@ def scrubber(session: Session) -> Scrubber:
 
 
 def _parts(name: str) -> set[str]:
-    """What of a model's name could stand in a text: the whole of it, and each telling part."""
+    """The parts of a model's name to black out: the whole, and each word that gives it away."""
     last = name.rstrip("/").rsplit("/", 1)[-1].removeprefix("line:")
     whole = {name, last} if len(last) >= 3 else set()
     pieces = (re.sub(r"[\d.]+$", "", piece) for piece in re.split(r"[-_:# ]", last))

@@ -19,8 +19,12 @@ from harness.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written: `pairs` lines. Left out: pairs whose votes are even, pairs of equal texts,
-    what was there already with the same words, and votes of people who did not agree to the terms.
+    """What was written: a file of `pairs` lines, and how much was left out.
+
+    even              pairs whose lead in votes is too small
+    same_text         pairs of two equal answers
+    duplicates        pairs that an earlier line has with the same words
+    without_consent   votes of people who did not agree to the terms
     """
 
     path: Path
@@ -98,7 +102,9 @@ def _rows(
 
 
 def _prompt(messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """`prompt` is what the user said last; the rest stands beside it, in columns of one type."""
+    """`prompt` is the user's last turn. The system prompt and the whole conversation stand beside
+    it: each column has one type in every row, as dataset loaders need.
+    """
     turns = [dict(message) for message in messages]
     users = [turn["content"] for turn in turns if turn.get("role") == "user"]
     system = next((turn["content"] for turn in turns if turn.get("role") == "system"), "")

@@ -12,10 +12,10 @@ from harness.ratings.session import CHOICES, Item, Session
 from harness.store.store import Store
 
 Question = tuple[str, str, str]
-"""What was asked, the left answer, the right answer."""
+"""The prompt, the left answer, the right answer."""
 
 Ask = Callable[[Sequence[Question]], Sequence[str | None]]
-"""Judges questions; one of `CHOICES` each, or None where it gave no verdict."""
+"""Judges questions: for each one of `CHOICES`, or None where the judge gave no verdict."""
 
 
 def pair_id(index: int, i: int, j: int) -> str:
@@ -43,7 +43,11 @@ def vote_as_judge(
         [session.id, name, kind],
     )
     if people:
-        raise UserError(f"{name!r} already votes here as something else", field="name")
+        raise UserError(
+            f"{name!r} has votes in this session already, as a rater of another kind",
+            field="name",
+            hint="give the judge another name",
+        )
     rows = _todo(store, session, name, kind)[:limit]
     texts = load_texts(store, session)
     questions = [
@@ -87,6 +91,7 @@ def _row(
 ) -> dict[str, Any]:
     pair = pair_id(index, *comparison)
     sides = comparison if session.first_is_left(name, pair) else comparison[::-1]
+    # The id follows from judge and pair, so that judging again adds nothing.
     digest = hashlib.blake2b(f"{session.id}|{name}|{kind}|{pair}".encode(), digest_size=16)
     return {
         "vote_id": digest.hexdigest(),

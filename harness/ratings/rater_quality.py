@@ -13,7 +13,7 @@ from harness.ratings.votes import Vote
 from harness.statistics.agreement import Agreement, cohen, fleiss, krippendorff
 
 FEWEST = 10
-"""Fewer than so many and a share is not called a habit."""
+"""Votes below which a rater gets no warning about their habits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class RaterQuality:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What whoever runs the session should look at, in words."""
+        """What the session's organizer should look at, in words."""
         said = []
         if self.left is not None and self.left_p is not None and self.left_p < 0.01:
             side = "left" if self.left > 0.5 else "right"
@@ -54,7 +54,7 @@ class RaterQuality:
 
 @dataclass(frozen=True, slots=True)
 class GroupAgreement:
-    """Agreement on the pairs that several people judged; choices are told apart, not ranked.
+    """Agreement on the pairs that several people judged; choices differ or not, they have no order.
 
     `alpha` is Krippendorff's over all of them, `fleiss` over the pairs with the commonest number
     of raters, `cohen` per two raters. Below 0.8, `alpha.reliable` is false and `warning` says so.
@@ -125,7 +125,7 @@ def group_agreement(votes: Sequence[Vote], *, bootstraps: int = 500) -> GroupAgr
 
 
 def shared_units(votes: Sequence[Vote]) -> list[dict[Hashable, Hashable]]:
-    """Pair by pair, what each rater favoured; only pairs with two raters or more."""
+    """For each pair with two raters or more: rater -> the answer that they favored."""
     units: dict[str, dict[Hashable, Hashable]] = defaultdict(dict)
     for vote in votes:
         if vote.purpose == "plain":
@@ -153,7 +153,10 @@ def _most(counts: Counter[str]) -> str:
 
 
 def _oriented(vote: Vote) -> str:
-    """`first` or `second` by the order of the keys, so that sides don't matter."""
+    """The chosen answer as `first` or `second` by the order of the keys, or the choice itself.
+
+    So two raters who saw the pair with its sides swapped agree where they chose one answer.
+    """
     if vote.choice not in ("left", "right"):
         return vote.choice
     return "first" if vote.favours() == min(vote.left_key, vote.right_key) else "second"

@@ -1,8 +1,8 @@
 """Rating sessions: which answers are compared, under which rules.
 
 A session is frozen when it is made: its items, its salt, its looks and its consent text are one
-row. What happens to it later (invitations, revocations, exclusions) are further rows; nothing is
-ever changed or deleted.
+row. What happens later (invitations, revocations, exclusions) is added as further rows; nothing is
+changed or deleted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A pair whose better answer is known, to see whether a rater looks."""
+    """A pair whose better answer is known, to check that a rater reads the answers."""
 
     prompt: str
     better: str
@@ -58,7 +58,7 @@ class Gold:
 
     @property
     def keys(self) -> tuple[str, str]:
-        """What stands for the two texts in the votes: their digests."""
+        """The names of the better and the worse text in the votes: their digests."""
         return _short(self.prompt, self.better), _short(self.prompt, self.worse)
 
 
@@ -105,8 +105,9 @@ class Rules:
                 raise UserError(f"{share} is not a share", field=name, hint="from 0 to 1")
         if shares["gold"] + shares["repeats"] + shares["swaps"] > 0.5:
             raise UserError(
-                "more than half of the votes would teach nothing about the models",
+                "more than half of the votes would check raters and say nothing about the models",
                 field="gold, repeats, swaps",
+                hint="lower these shares to 0.5 or less together",
             )
         for name in ("votes", "target"):
             if getattr(self, name) < 1:
@@ -115,7 +116,11 @@ class Rules:
             if form not in FORMS:
                 raise UserError(f"{form!r} is not a form", field="forms", hint=", ".join(FORMS))
         if not self.forms or len(set(self.dimensions)) != len(self.dimensions):
-            raise UserError("forms and dimensions are named once each", field="forms, dimensions")
+            raise UserError(
+                "a session has at least one form, and each dimension once",
+                field="forms, dimensions",
+                hint="--forms pairs --dimensions relevance,fluency,safety",
+            )
         if not 0 < self.alpha < 0.5:
             raise UserError(
                 f"alpha {self.alpha} is not an error rate", field="alpha", hint="try 0.05"
@@ -123,7 +128,7 @@ class Rules:
         rising = all(a < b for a, b in zip((0.0, *self.looks), self.looks, strict=False))
         if not rising or self.looks[-1] != 1.0:
             raise UserError(
-                f"the looks {list(self.looks)} don't rise to 1", field="looks", hint="0.5 1"
+                f"the looks {list(self.looks)} don't rise to 1", field="looks", hint="like 0.5,1"
             )
 
 
@@ -152,18 +157,24 @@ class Session:
         return max(1, round(self.rules.votes / len(self.design.comparisons)))
 
     def chance(self, *parts: object) -> float:
-        """A number in [0, 1) that depends on the salt and `parts` alone."""
+        """A number in [0, 1) that depends on the salt and `parts` alone.
+
+        In place of a random generator: the same after a restart, and not to be guessed without
+        the salt, which no page shows.
+        """
         digest = hashlib.blake2b("|".join([self.salt, *map(str, parts)]).encode(), digest_size=8)
         return int.from_bytes(digest.digest()) / 2**64
 
     def first_is_left(self, rater: str, pair: str) -> bool:
-        """Which side the pair's first answer is on for this rater: fixed, and not to be guessed."""
+        """Whether this rater sees the pair's first answer on the left: fixed, drawn by chance."""
         return self.chance("side", rater, pair) < 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """One link of one rater. `revoked` says when it was taken back, in words, if it was."""
+    """One link of one rater. `expires_at` is in seconds since 1970; `revoked` is the reason why it
+    was taken back, None where it wasn't.
+    """
 
     rater: str
     link: str
@@ -203,7 +214,11 @@ def create(
     contenders = tuple(Contender(run.id, run.model, run.model_digest) for run in runs)
     twins = [c.run for c in contenders if [d.digest for d in contenders].count(c.digest) > 1]
     if twins:
-        raise UserError(f"{' and '.join(twins)} are of one model", field="runs")
+        raise UserError(
+            f"{' and '.join(twins)} are of one model",
+            field="runs",
+            hint="compare runs of different models",
+        )
     items = _items(store, runs, tasks)
     session = Session(
         f"{_slug(rules.title)}-{secrets.token_hex(3)}",
@@ -221,7 +236,7 @@ def create(
 
 
 def load(store: Store, session_id: str) -> Session:
-    """The session of that id; a beginning of it will do where it is unambiguous."""
+    """The session of that id, or of the only id that begins so. Raises UserError for none."""
     rows = store.query(
         "SELECT session_id, config FROM rating_sessions WHERE event = 'created' "
         "AND starts_with(session_id, ?) ORDER BY session_id",
@@ -253,9 +268,12 @@ def record(
     reason: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add what became of a session or of one of its raters."""
+    """Add an event of a session or of one of its raters.
+
+    Raises UserError where an exclusion, a readmission or a revocation has no reason.
+    """
     if event in ("excluded", "readmitted", "revoked") and not (reason or "").strip():
-        raise UserError("this needs a reason", field="--reason", hint="say why, for later readers")
+        raise UserError("a reason is needed", field="--reason", hint="say why, for later readers")
     row = {"session_id": session.id, "event": event, "rater": rater, "reason": reason}
     store.append("rating_sessions", [{**row, "config": dict(config or {})}])
 
@@ -315,7 +333,11 @@ def _items(store: Store, runs: Sequence[Run], tasks: Sequence[str]) -> tuple[Ite
 def _asked(run: Run, task: str) -> str:
     declared = tasks_of(run.fingerprint.protocol).get(task)
     if declared is None:
-        raise UserError(f"run {run.id} has no task {task!r}", field="--task")
+        raise UserError(
+            f"run {run.id} has no task {task!r}",
+            field="--task",
+            hint=f"it has {', '.join(tasks_of(run.fingerprint.protocol))}",
+        )
     return declared.digest
 
 

@@ -28,11 +28,11 @@ METRIC = "human/win_share"
 class Standing:
     """Where the verdict on one contender stands.
 
-    votes     votes between it and the anchor that rank; `both_bad` more called both bad
+    votes     votes between it and the anchor that rank the two; `both_bad` more called both bad
+    planned   the number of votes at the last look
     verdict   of the last look that was reached; None before the first
-    next_at   the votes at which the next look is; None once it is settled or the plan is over
-    planned   the votes of the last look
-    share     its win share so far, ties ½, over all votes; None without one
+    next_at   the number of votes at the next look; None once settled, or after the last look
+    share     its win share so far over all votes, 0 to 1, a tie counted as ½; None without votes
     """
 
     contender: Contender
@@ -57,7 +57,7 @@ class Standing:
 
     @property
     def sentence(self) -> str:
-        """What a person wants to know: is it settled, or how many votes are missing."""
+        """Whether the verdict is settled, or how many votes are missing."""
         if self.settled:
             assert self.verdict is not None
             j, looks = self.verdict.look
@@ -104,12 +104,14 @@ def standings(session: Session, found: Sequence[Vote]) -> list[Standing]:
 
 
 def looks_at(session: Session) -> list[int]:
-    """The votes between a contender and the anchor at which each planned look is."""
+    """For each planned look, the number of votes between a contender and the anchor at it."""
     planned = session.votes_per_comparison
+    # Less a hair: 0.07 of 100 is 7.000000000000001 in floating point, and must not become 8.
     return [max(1, math.ceil(share * planned - 1e-9)) for share in session.rules.looks]
 
 
 def standing(session: Session, found: Sequence[Vote], contender: Contender) -> Standing:
+    """Where one contender stands against the anchor. Pure: the same votes, the same answer."""
     anchor, candidate = session.anchor.digest, contender.digest
     votes = direct(found, anchor, candidate)
     at = looks_at(session)
@@ -119,6 +121,7 @@ def standing(session: Session, found: Sequence[Vote], contender: Contender) -> S
     for look, needed in enumerate(at, start=1):
         if len(votes) < needed:
             break
+        # Exactly so many votes, even where more are in: else the look would lie where luck has it.
         earlier = _look(session, votes[:needed], candidate, (look, len(at)), earlier)
         verdict = _both(earlier)
         next_at = at[look] if look < len(at) else None

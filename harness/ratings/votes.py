@@ -39,7 +39,9 @@ class Vote:
         return f"{self.task}/{self.sample}"
 
     def points(self, model: str) -> float | None:
-        """1 won, ½ tied, 0 lost; None where both were called bad, which ranks nobody."""
+        """1 where `model` (a digest) won, ½ for a tie, 0 where it lost; None for "both bad", which
+        ranks neither.
+        """
         if self.choice in ("tie", "both_bad"):
             return 0.5 if self.choice == "tie" else None
         return float((self.choice == "left") == (self.left == model))
@@ -84,7 +86,7 @@ def vote_of(row: Mapping[str, Any]) -> Vote:
 
 
 def plain(found: Iterable[Vote]) -> list[Vote]:
-    """Those that are evidence about the models: neither gold nor a repetition."""
+    """The votes that are evidence about the models: neither on known pairs nor repeated."""
     return [vote for vote in found if vote.purpose == "plain"]
 
 
@@ -158,6 +160,10 @@ def exclude(store: Store, session: Session, rater: str, reason: str, *, back: bo
         [session.id, rater],
     )
     if not counts[0]["n"] and rater not in register(store, session).raters:
-        raise UserError(f"nobody called {rater!r} rates here", field="rater")
+        raise UserError(
+            f"session {session.id} has no rater called {rater!r}",
+            field="rater",
+            hint=f"`ratchet rate status {session.id}` lists its raters",
+        )
     record(store, session, "readmitted" if back else "excluded", rater=rater, reason=reason)
     return int(counts[0]["n"])

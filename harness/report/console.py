@@ -31,18 +31,18 @@ ROLES = {
 
 
 def asked(generated: int, read: int) -> str:
-    """What was asked of a model, in words: answers that it wrote, and given texts that it read."""
+    """A model's work in words: the answers that it generated, and the given texts that it read."""
     parts = [f"{generated} answers generated"] if generated or not read else []
     return ", ".join([*parts, f"{read} texts read"] if read else parts)
 
 
 def verdict_table(verdict: Verdict, *, everything: bool = False, more: str = "") -> RenderableType:
-    """Metric, anchor, candidate, change with interval, margin, verdict: required ones first.
+    """A table of metric, anchor, candidate, change, interval, margin and verdict, required first.
 
     Change, interval and margin of a row share one unit: percent of the anchor where that means
     something, else the metric's own. Advisory metrics fold into one line, unless `everything` is
-    asked; their verdict stands in brackets, because it decides nothing. `more` says, at the end of
-    that line, how a reader sees them: `--all shows them`.
+    true; their verdict stands in brackets, because it decides nothing. `more` ends that line with
+    how to see them: `--all shows them`.
     """
     from rich.console import Group
     from rich.text import Text

@@ -14,9 +14,9 @@ Schema = dict[str, Any]
 
 
 def to_json(verdict: Verdict, *, indent: int | None = 2) -> str:
-    """UTF-8 text in the published form, with the order in which to read the rows.
+    """JSON text in the published form, each row with its place in the order of reading.
 
-    Never NaN or Infinity.
+    Raises ValueError for NaN or Infinity, which JSON doesn't have.
     """
     out = verdict.to_dict()
     places = {id(row): place for place, row in enumerate(in_order(verdict), 1)}

@@ -19,9 +19,9 @@ from harness.store.store import Store
 class Problem:
     """The tries at one problem: how many of them were judged and passed, and how the others ended.
 
-    `labels` counts the outcomes (`pass`, `fail:tests`, `timeout:cpu` …; `error` is no try at all);
-    `cpu_s` is the most that one program took; `cooperative` counts tries that were judged in the
-    program's own process; `reason` is the commonest of what did not pass, with its detail.
+    `labels` counts the outcomes (`pass`, `fail:tests`, `timeout:cpu` …; an `error` doesn't count as
+    a try); `cpu_s` is the most CPU seconds that one program took; `cooperative` counts tries judged
+    in the program's own process; `reason` is the commonest of those that did not pass.
     """
 
     metric: str
@@ -79,7 +79,7 @@ def _label(one: dict[str, object]) -> str:
 
 
 def outcome_sentences(store: Store, run: Run) -> Iterator[str]:
-    """Per metric, how often each outcome came up."""
+    """One sentence a metric: how often each outcome came up."""
     rows = problems(store, run)
     for metric in dict.fromkeys(row.metric for row in rows):
         mine = [row for row in rows if row.metric == metric]
@@ -107,7 +107,7 @@ def claims(store: Store, run: Run, level: float = 0.95) -> Iterator[str]:
         if value is None:
             continue
         general = "unknown" if low is None else f"{low:.3f} – {high:.3f}"
-        fixed = "unknown, for it takes 2k tries or more of each problem"
+        fixed = "unknown (it needs 2k or more tries at each problem)"
         if scores.variance is not None and len(scores.variance) == len(scores.values):
             spread = math.sqrt(math.fsum(scores.variance.values())) / len(scores.values)
             reach = float(norm.ppf((1 + level) / 2)) * spread

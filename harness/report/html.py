@@ -15,7 +15,7 @@ from harness.gate.explain import allowed_of, change_of, evidence_of, interval_of
 from harness.gate.verdict import MetricVerdict, Verdict
 
 REACH = 4.0
-"""Margins to either side of the anchor that the picture shows; what lies further stands there."""
+"""Margins to either side of the anchor that the picture shows; what lies further is drawn there."""
 
 WIDTH, ROW, LABEL = 720, 34, 230
 
@@ -67,7 +67,7 @@ def to_html(
     judged: Judged | None = None,
     moved: Sequence[Moved] = (),
 ) -> str:
-    """The whole page. Everything that came from outside is escaped and made visible."""
+    """The whole page. Text of models and suites is escaped, and its invisible characters shown."""
     body = [f"<h1>{_text(run.model)}</h1>", *_facts(run)]
     if judged is not None:
         body += _verdict(judged)

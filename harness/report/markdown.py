@@ -10,7 +10,7 @@ from harness.gate.explain import allowed_of, change_of, evidence_of, interval_of
 from harness.gate.verdict import MetricVerdict, Verdict
 
 COMMENT_BYTES = 64_000
-"""A comment on GitHub ends at 65,536 bytes; the rest is room for whoever wraps it."""
+"""GitHub's limit for a comment is 65,536; the rest is room for text around the verdict."""
 
 MARKS = {
     VerdictOutcome.PASS: "✅",
@@ -29,7 +29,7 @@ def to_markdown(
 ) -> str:
     """Headline, table, one sentence a metric, the samples that moved most; at most `limit` bytes.
 
-    What doesn't fit is left out from the end, and said so.
+    What doesn't fit is left out from the end, with a note that says so.
     """
     mark = MARKS[verdict.outcome]
     head = [f"## {mark} {_text(title)}: {verdict.outcome.value}", "", _text(verdict.headline), ""]

@@ -23,7 +23,7 @@ def in_order(verdict: Verdict) -> list[MetricVerdict]:
 
 
 def folds(row: MetricVerdict, verdict: Verdict) -> bool:
-    """Whether a row is one of those that fold: advisory ones, where there are others to show."""
+    """Whether a row is folded into one line: advisory ones, where there are others to show."""
     return row.role == "advisory" and any(other.role != "advisory" for other in verdict.rows)
 
 
@@ -41,7 +41,9 @@ _KINDS = ("worse", "better", "can't be compared", "no change to see")
 
 
 def _seen(row: MetricVerdict) -> str:
-    """What an advisory row shows: a change whose interval leaves out 0, or a margin that broke."""
+    """What an advisory row shows, as one of `_KINDS`: worse or better where the interval of the
+    change leaves out 0, or where the row failed.
+    """
     if row.outcome is VerdictOutcome.INCOMPARABLE:
         return "can't be compared"
     if row.outcome is VerdictOutcome.FAIL:

@@ -100,7 +100,7 @@ class _Row:
 
 @dataclass(slots=True)
 class FittedTable:
-    """Rows of a name and its cells, under titles; it takes its shape when it is drawn.
+    """Rows of a name and its cells, under titles, laid out for the width at which it is printed.
 
     A row is one line where its name has room beside the cells. Otherwise the name has a line of its
     own and the cells stand in the next one, in their columns. Where the cells don't fit beside
@@ -114,14 +114,14 @@ class FittedTable:
     rows: list[_Row | str] = field(default_factory=list)
 
     def add(self, name: str, *cells: str | Text, style: str = "") -> None:
-        """A row; `style` is of the name and of the cells that have none of their own."""
+        """Add a row; `style` is for the name and for the cells that have none of their own."""
         from rich.text import Text
 
         texts = tuple(Text(c, style) if isinstance(c, str) else c for c in cells)
         self.rows.append(_Row(name, texts, style))
 
     def say(self, sentence: str) -> None:
-        """A line across the table, dim: what the rows below have in common."""
+        """Add a dim line across the table: what the rows below have in common."""
         self.rows.append(sentence)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -158,7 +158,9 @@ class FittedTable:
         ]
 
     def _named(self, width: int, widths: Sequence[int], gap: int) -> int:
-        """Columns for the names: of the longest that has room, at least 2; 0 without that room."""
+        """The width for names: that of the longest which fits beside the cells, at least 2; 0 where
+        there is no room for 2.
+        """
         room = width - sum(widths) - gap * len(widths)
         return max([2, *(size for size in self._sizes() if size <= room)]) if room >= 2 else 0
 

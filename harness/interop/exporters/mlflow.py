@@ -19,7 +19,8 @@ def export(results: Results, place: str) -> str:
     uri = place or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise UserError(
-            "to which MLflow?", hint="--to mlflow:http://HOST:PORT, or set MLFLOW_TRACKING_URI"
+            "no MLflow server is named",
+            hint="--to mlflow:http://HOST:PORT, or set MLFLOW_TRACKING_URI",
         )
     run = results.run
     try:
@@ -37,7 +38,7 @@ def export(results: Results, place: str) -> str:
         client.set_terminated(target_id)
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"MLflow at {uri} does not take it: {str(error).splitlines()[0]}",
+            f"MLflow at {uri} refused the results: {str(error).splitlines()[0]}",
             hint="check the address, and that the server is up",
         ) from None
     return f"MLflow run {target_id} in {name!r} at {uri}"

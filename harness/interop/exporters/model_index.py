@@ -17,7 +17,7 @@ def export(results: Results, place: str) -> str:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     if not place:
-        raise UserError("into which file?", hint="--to model-index:README.md")
+        raise UserError("no model card is named", hint="--to model-index:README.md")
     path = Path(place)
     run = results.run
     try:

@@ -47,7 +47,7 @@ class Results:
 
 
 def results_of(store: Store, run: Run) -> Results:
-    """Raises UserError for a run that has no value to send."""
+    """A run's results. Raises UserError for a run that has no value to send."""
     metrics = tuple(line for line in summarise(store, run) if line.estimate.value is not None)
     if not metrics:
         raise UserError(f"run {run.id} has no scores", hint=f"ratchet score {run.model} --suite …")
@@ -65,4 +65,4 @@ def require(module: str, package: str, extra: str) -> Any:
 
 
 Exporter = Callable[[Results, str], str]
-"""(results, where to) -> in words, where they are now. Raises UserError."""
+"""(results, place to send them to) -> a sentence that says where they are. Raises UserError."""

@@ -36,7 +36,7 @@ def export(results: Results, place: str) -> str:
         target.finish()
     except (wandb.errors.Error, OSError) as error:
         raise UserError(
-            f"Weights & Biases does not take it: {str(error).splitlines()[0]}",
+            f"Weights & Biases refused the results: {str(error).splitlines()[0]}",
             hint="set WANDB_API_KEY, or WANDB_MODE=offline",
         ) from None
     return f"W&B run {where}"

@@ -21,7 +21,11 @@ from harness.store.tables import BY_NAME
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One imported score. `value` None is an error or unscored sample, and `reason` says why."""
+    """One imported score. `value` is None where `outcome` is not SCORED, and `reason` says why.
+
+    `index` counts a sample's responses from 0; `stats` are what the metric's form needs beside
+    the value, such as NLL and tokens for perplexity.
+    """
 
     sample_id: str
     value: float | None
@@ -67,7 +71,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to a sample."""
+    """A model's answer to a sample, the `index`th from 0; `error` where there was none."""
 
     sample_id: str
     index: int
@@ -94,7 +98,7 @@ class ImportedTask:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One run as somebody else measured it. `skipped` says of each metric left out, why."""
+    """One run as another tool measured it. `skipped` has, for each metric left out, the reason."""
 
     source: str
     model: str
@@ -111,8 +115,8 @@ class Imported:
 def take_in(store: Store, imported: Imported) -> tuple[Run, bool]:
     """Put it into the store in one transaction. Returns the run, and whether it is new.
 
-    The run's id is a digest of all that was read, so the same files are the same run. Raises
-    UserError where there is not one score.
+    The run's id is a digest of all that was read, so the same files give the same run, and to
+    import them again changes nothing. Raises UserError where there is no score at all.
     """
     from harness.store.runs import require_run
 
@@ -146,6 +150,8 @@ def _rows(imported: Imported) -> tuple[str, dict[str, list[dict[str, Any]]]]:
         for series in task.metrics
         for point in series.points
     ]
+    # The weights are unknown. What the tool says of the model stands for them, under the tool's
+    # name, so that it can't be taken for the digest of a model that was scored here.
     model_digest = f"{imported.source}:{digest_of([imported.model, dict(imported.subject)])}"
     run_id = digest_of([imported.source, model_digest, protocol, content])
     run = {
@@ -241,7 +247,7 @@ def _add_answers(
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's content. Raises UserError with its line where it is torn."""
+    """A JSON file's content. Raises UserError with the line where it can't be read."""
     return parse_json(_text(path), path)
 
 
@@ -256,7 +262,7 @@ def read_json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def parse_json(text: str, path: Path, line: int | None = None) -> Any:
-    """Raises UserError naming the line where `text` is no JSON."""
+    """The value of `text`. Raises UserError with the line where it is not JSON."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -270,14 +276,14 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
 
 
 def finite(value: Any) -> float | None:
-    """The number itself; None for anything that is none, NaN and infinities included."""
+    """The value as a float; None where it is not a number, or NaN or infinite."""
     if isinstance(value, bool | int | float) and math.isfinite(value):
         return float(value)
     return None
 
 
 def moment(value: Any) -> datetime:
-    """A time as logs write it (seconds since 1970, or ISO 8601); the epoch where it is unread."""
+    """A time as logs write it (seconds since 1970, or ISO 8601); 1970 where it can't be read."""
     try:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
@@ -293,7 +299,7 @@ def task_name(name: str) -> str:
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON without NaN: what a log kept beside a sample is for reading, never for numbers."""
+    """The value as JSON without NaN or infinities, which become null: it is only for reading."""
 
     def clean(item: Any) -> Any:
         if isinstance(item, float) and not math.isfinite(item):
@@ -311,6 +317,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError("there is no such file", file=path) from error
+        raise UserError("there is no such file", file=path, hint="check its spelling") from error
     except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise UserError("this is not a text file in UTF-8", file=path) from error
+        raise UserError(
+            "this is not a text file in UTF-8", file=path, hint="name the file that the tool wrote"
+        ) from error

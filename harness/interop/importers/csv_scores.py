@@ -38,8 +38,8 @@ class _Line:
 def read_csv(path: Path, *, name: str) -> Imported:
     """The run in a CSV, called `name`. Raises UserError naming the line and the column.
 
-    Two of them can be compared with each other where tasks, metrics and sample ids agree; what
-    stands behind a sample id a CSV doesn't say.
+    Two of them can be compared where tasks, metrics and sample ids agree. A CSV doesn't hold the
+    samples themselves, so that one id means one sample is up to who writes it.
     """
     lines = list(_lines(path))
     if not lines:
@@ -88,9 +88,11 @@ def _lines(path: Path) -> Iterator[_Line]:
             for row in reader:
                 yield _line(path, reader.line_num, row)
     except FileNotFoundError as error:
-        raise UserError("there is no such file", file=path) from error
+        raise UserError("there is no such file", file=path, hint="check its spelling") from error
     except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"this is not a CSV in UTF-8: {error}", file=path) from error
+        raise UserError(
+            f"this is not a CSV in UTF-8: {error}", file=path, hint="save it as CSV, UTF-8"
+        ) from error
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
@@ -111,7 +113,9 @@ def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
         return UserError(what, file=path, line=number, field=column, hint=hint)
 
     if None in row or any(value is None for value in row.values()):
-        raise refused("", "the row has not as many cells as the header", "quote cells with commas")
+        raise refused(
+            "", "the row has more or fewer cells than the header", "quote cells with commas"
+        )
     cells = {column: value.strip() for column, value in row.items()}
     for column in ("task", "metric", "sample_id"):
         if not cells[column]:
@@ -150,7 +154,7 @@ def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
 
 
 def _number(text: str) -> float | None:
-    """The number; NaN, which its caller refuses, for what is none."""
+    """The number, None for an empty cell; NaN, which the caller refuses, for any other text."""
     if not text:
         return None
     try:
@@ -180,6 +184,6 @@ def _check(path: Path, group: Sequence[_Line]) -> None:
                 f"{seen[place]} already",
                 file=path,
                 line=line.number,
-                hint="one row a sample; several answers to it are told apart by `response`",
+                hint="one row a sample; number several answers to it in a column `response`",
             )
         seen[place] = line.number

@@ -40,7 +40,7 @@ Log = Mapping[str, Any]
 def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] = ()) -> Imported:
     """The run in one log, called `name`; `lower` names the metrics of which less is better.
 
-    Raises UserError for a log that is not a log, or of an evaluation that didn't finish.
+    Raises UserError for a file that is not a log, or one of an evaluation that didn't finish.
     """
     header, samples = _read(path)
     _check(path, header, samples)
@@ -95,7 +95,12 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
     if path.suffix == ".json":
         content = read_json(path)
         if not isinstance(content, dict) or "eval" not in content:
-            raise UserError("this is not a log of Inspect", file=path, field="eval")
+            raise UserError(
+                "this is not a log of Inspect",
+                file=path,
+                field="eval",
+                hint="name an .eval or .json file that Inspect wrote",
+            )
         return content, list(content.get("samples") or [])
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
@@ -115,7 +120,7 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
             names = [m for m in members if m.startswith("samples/") and m.endswith(".json")]
             return header, [read(member) for member in names]
     except FileNotFoundError as error:
-        raise UserError("there is no such file", file=path) from error
+        raise UserError("there is no such file", file=path, hint="check its spelling") from error
     except (IsADirectoryError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise UserError(
             f"this is not a log of Inspect: {error}", file=path, hint="name an .eval or .json file"
@@ -128,6 +133,8 @@ def _content(archive: zipfile.ZipFile, raw: Any, info: zipfile.ZipInfo) -> bytes
         return archive.read(info)
     import pyarrow
 
+    # The local header before the data: its lengths of name and extra field stand at byte 26, and
+    # may differ from those of the archive's directory.
     raw.seek(info.header_offset + 26)
     name_size, extra_size = struct.unpack("<HH", raw.read(4))
     raw.seek(name_size + extra_size, 1)
@@ -154,7 +161,9 @@ def _check(path: Path, header: Log, samples: Sequence[Log]) -> None:
     total = (header.get("results") or {}).get("total_samples")
     if isinstance(total, int) and total != len(samples):
         raise UserError(
-            f"{len(samples)} samples are here, and Inspect evaluated {total}", file=path
+            f"{len(samples)} samples are here, and Inspect evaluated {total}",
+            file=path,
+            hint="the file may be cut short: copy it again",
         )
 
 

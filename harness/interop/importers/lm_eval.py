@@ -58,7 +58,12 @@ def read_lm_eval(place: Path, *, name: str | None = None) -> Imported:
     path = _results_file(place)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise UserError("this is not a results file of lm-eval", file=path, field="results")
+        raise UserError(
+            "this is not a results file of lm-eval",
+            file=path,
+            field="results",
+            hint="name the folder that lm-eval's --output_path wrote",
+        )
     results = _Results(path, content)
     found = _STAMP.fullmatch(path.name)
     stamp = found.group(1) if found else ""
@@ -96,7 +101,7 @@ def _results_file(place: Path) -> Path:
     if place.is_file():
         return place
     if not place.is_dir():
-        raise UserError("there is no such folder", file=place)
+        raise UserError("there is no such folder", file=place, hint="check its spelling")
     found = sorted(place.rglob("results_*.json"), key=lambda path: path.name)
     if not found:
         raise UserError(
@@ -178,13 +183,19 @@ def _check_row(row: Mapping[str, Any], file: Path, line: int) -> None:
 def _check_whole(results: _Results, task: str, file: Path, docs: Docs) -> None:
     """As many samples as lm-eval evaluated, each once."""
     if not docs:
-        raise UserError("the file holds no sample", file=file)
+        raise UserError(
+            "the file holds no sample", file=file, hint="run lm-eval again with --log_samples"
+        )
     counted = (results.of("n-samples", task) or {}).get("effective")
     for name, rows in docs.items():
         ids = [row["doc_id"] for row in rows]
         if len(set(ids)) < len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)
-            raise UserError(f"sample {twice} is there twice (filter {name})", file=file)
+            raise UserError(
+                f"sample {twice} is there twice (filter {name})",
+                file=file,
+                hint="two runs may have been written to one file: run lm-eval again",
+            )
         if counted is not None and len(ids) != counted:
             raise UserError(
                 f"{len(ids)} samples are here (filter {name}), and lm-eval evaluated {counted}",
@@ -194,7 +205,7 @@ def _check_whole(results: _Results, task: str, file: Path, docs: Docs) -> None:
 
 
 class _LeftOutError(Exception):
-    """A metric that can't be held by its samples; the message says why."""
+    """A metric that can't be compared sample by sample; the message says why."""
 
 
 def _series(
@@ -214,8 +225,8 @@ def _series(
     config = _metric_config(results.config(task), metric)
     if metric == "bits_per_byte":
         if "byte_perplexity" in rows[0]["metrics"]:
-            raise _LeftOutError("it is the logarithm of byte_perplexity, which is held already")
-        raise _LeftOutError("ask lm-eval for byte_perplexity: the same, and held by documents")
+            raise _LeftOutError("it is the logarithm of byte_perplexity, which is imported")
+        raise _LeftOutError("ask lm-eval for byte_perplexity: it says the same, and by documents")
     form, points, value = _points(metric, config, rows)
     if not math.isclose(value, reported, rel_tol=1e-6, abs_tol=1e-9):
         how = config.get("aggregation")
@@ -300,7 +311,8 @@ def _pair(kept: Any) -> tuple[float, float]:
 def _protocol(results: _Results, task: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What two runs must share: the documents, the task's version, shots and settings.
 
-    Where the model's own chat template rendered the prompts, their hashes are its affair.
+    Where the model's own chat template rendered the prompts, their hashes are left out: they
+    differ from model to model, and the template belongs to the model.
     """
     config, content = results.config(task), results.content
     chat = content.get("chat_template_sha") is not None

@@ -160,8 +160,8 @@ def test_missing_samples_are_named_by_the_gate(
         (["qa,em,higher,a,1", "qa,em,lower,b,1"], 3, "direction", "another direction on line 2"),
         (["qa,em,higher,a,1", "", "qa,em,higher,a,0"], 4, None, "on line 2 already"),
         (["qa,em,higher,,1"], 2, "sample_id", "sample_id is empty"),
-        (["qa,em,higher,a"], 2, None, "as many cells"),
-        (["qa,em,higher,a,1,2"], 2, None, "as many cells"),
+        (["qa,em,higher,a"], 2, None, "more or fewer cells"),
+        (["qa,em,higher,a,1,2"], 2, None, "more or fewer cells"),
         ([], None, None, "no rows"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_bad_header_is_named(tmp_path: Path, header: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["lm-eval"], "what is to be imported from lm-eval?"),
+        (["lm-eval"], "with the results of lm-eval is missing"),
         (["lmeval", "dir"], "did you mean lm-eval?"),
         (["csv", "x.csv"], "name it: --run NAME"),
         (["csv", "x.csv", "--run", "x"], "no such file"),

@@ -75,13 +75,13 @@ def test_a_session_is_read_as_it_was_made(world):
     ("rules", "said"),
     [
         ({"overlap": 1.5}, "not a share"),
-        ({"gold": 0.4, "swaps": 0.4}, "teach nothing"),
+        ({"gold": 0.4, "swaps": 0.4}, "say nothing about the models"),
         ({"votes": 0}, "1 or more"),
         ({"forms": ("dance",)}, "not a form"),
         ({"looks": (0.5, 0.4, 1.0)}, "don't rise"),
         ({"looks": (0.5,)}, "don't rise"),
         ({"alpha": 0.0}, "not an error rate"),
-        ({"dimensions": ("a", "a")}, "once each"),
+        ({"dimensions": ("a", "a")}, "each dimension once"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(rules, said):
@@ -133,7 +133,7 @@ def test_judges_vote_under_their_own_name_and_are_never_mixed_in(world):
     agreement = between_kinds(human, machine)
     assert agreement.units == 12
     assert agreement.value is not None
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="another kind"):
         vote_as_judge(world.store, made, "ann", "llm", ask)
     with pytest.raises(UserError, match="answered 'maybe'"):
         vote_as_judge(world.store, made, "other", "llm", lambda qs: ["maybe"] * len(qs))
@@ -176,9 +176,9 @@ def test_the_same_words_are_exported_once(world, tmp_path):
 
 def test_excluding_needs_somebody_and_a_reason(world):
     made = world.session("ann")
-    with pytest.raises(UserError, match="nobody called"):
+    with pytest.raises(UserError, match="no rater called"):
         exclude(world.store, made, "zoe", "unknown")
-    with pytest.raises(UserError, match="needs a reason"):
+    with pytest.raises(UserError, match="reason is needed"):
         exclude(world.store, made, "ann", " ")
 
 
