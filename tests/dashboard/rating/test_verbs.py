@@ -200,7 +200,7 @@ def test_known_pairs_and_a_questionnaire(rated, verb, tmp_path):
     [
         (["create", "nothing", "nowhere"], "there is no run"),
         (["status", "nothing"], "not a rating session"),
-        (["create", "RUN", "RUN", "--looks", "soon"], "no number"),
+        (["create", "RUN", "RUN", "--looks", "soon"], "not a number"),
         (["create", "RUN", "RUN"], "of one model"),
         (["create", "RUN", "RUN2", "--task", "other"], "no task"),
         (["create", "RUN", "RUN2", "--forms", "dance"], "not a form"),
