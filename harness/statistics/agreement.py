@@ -1,8 +1,9 @@
 """Agreement of raters beyond chance: Cohen's κ, Fleiss' κ, Krippendorff's α, with intervals.
 
-All three are 1 at full agreement, 0 as by chance, and can be negative. None where chance alone
-would always agree (everybody said one thing), because there is then nothing to correct for.
-Intervals are the percentiles of a bootstrap over units: what was rated is the sample, not who.
+All three are 1 at full agreement, 0 where raters agree as often as by chance, and can be negative.
+They are None where every rating is the same: chance would then always agree, so agreement beyond
+chance has no meaning. Intervals are percentiles of a bootstrap over units (what was rated); the
+raters are taken as they are.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ RELIABLE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One coefficient (at most 1), its interval, and how many units it stands on.
+    """One coefficient (at most 1), its interval, and the number of units behind it.
 
-    `low` and `high` are None where too few units were drawn that say anything.
+    `low` and `high` are None with fewer than two units, and where half of the bootstrap's draws or
+    more have no value.
     """
 
     value: float | None
@@ -38,7 +40,7 @@ class Agreement:
 
     @property
     def reliable(self) -> bool:
-        """At least 0.8. No value is not evidence of agreement."""
+        """Whether the value is at least 0.8; False where there is none."""
         return self.value is not None and self.value >= RELIABLE
 
 
@@ -52,14 +54,26 @@ def cohen(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Agreement:
-    """Two raters on the same units (Cohen 1960; weighted by distance in `order`, 1968).
+    """Cohen's κ of two raters on the same units (Cohen 1960; with weights by distance, 1968).
+
+    first, second   each rater's rating of the n-th unit
+    order           the categories from one end to the other; those that occur, sorted, if left out
+    weights         how disagreement grows with the distance in `order`: not at all, linear, squared
+    bootstraps, confidence, seed   of the interval
 
     Raises UserError where the lengths differ, or a weight is asked for without an `order`.
     """
     if len(first) != len(second):
-        raise UserError(f"{len(first)} ratings stand against {len(second)}")
+        raise UserError(
+            f"the first rater has {len(first)} ratings and the second {len(second)}",
+            hint="give both raters' ratings of the same units, in the same order",
+        )
     if weights != "none" and order is None:
-        raise UserError("weights need the order of the categories", field="order")
+        raise UserError(
+            "weights need the order of the categories",
+            field="order",
+            hint='such as order=["bad", "fair", "good"]',
+        )
     categories = _categories([*first, *second], order)
     size = len(categories)
     table = np.zeros((len(first), size, size))
@@ -78,9 +92,10 @@ def cohen(
 def fleiss(
     counts: npt.ArrayLike, *, bootstraps: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Agreement:
-    """Many raters (Fleiss 1971). `counts` has the shape (units, categories): how many said what.
+    """Fleiss' κ of many raters (Fleiss 1971).
 
-    Every unit has the same number of raters, two at least; raises UserError otherwise.
+    `counts` has the shape (units, categories): how many raters put a unit into a category. Every
+    unit has the same number of raters, at least two; raises UserError otherwise.
     """
     table = np.asarray(counts, dtype=float)
     if table.ndim != 2 or not len(table):
@@ -114,10 +129,11 @@ def krippendorff(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Agreement:
-    """Any number of raters, ratings missing (Krippendorff 2004): one `{rater: value}` per unit.
+    """Krippendorff's α of any number of raters, with gaps (Krippendorff 2004).
 
-    `level` says what distance means: `nominal` any difference, `ordinal` ranks in between,
-    `interval` the squared difference of numbers. A unit with fewer than two ratings says nothing.
+    `ratings` is one `{rater: value}` per unit. `level` says how far apart two values are:
+    `nominal` all that differ are equally far, `ordinal` by the ratings that lie between, `interval`
+    by the squared difference of numbers. A unit with fewer than two ratings is left out.
     """
     units = [list(unit.values()) for unit in ratings if len(unit) > 1]
     categories = _categories([value for unit in units for value in unit], order)
@@ -150,7 +166,11 @@ def _categories(seen: Sequence[Hashable], order: Sequence[Hashable] | None) -> d
     places = {value: place for place, value in enumerate(order)}
     stray = next((value for value in seen if value not in places), None)
     if stray is not None:
-        raise UserError(f"the rating {stray!r} is none of {list(order)}", field="order")
+        raise UserError(
+            f"the rating {stray!r} is not in the order of the categories",
+            field="order",
+            hint=f"the order names {', '.join(map(str, order))}",
+        )
     return places
 
 
@@ -182,7 +202,11 @@ def _with_interval(
     confidence: float,
     seed: int,
 ) -> Agreement:
-    """The coefficient of the units' sum. It is linear in the units, so a resample is a product."""
+    """The coefficient of the units' summed tables, with its bootstrap interval.
+
+    All three coefficients are functions of a sum over units, so a resample needs only how often
+    each unit was drawn, and all resamples together are one matrix product.
+    """
     n = len(per_unit)
     if n == 0:
         return Agreement(None, None, None, 0)

@@ -8,9 +8,10 @@ from harness.core.errors import UserError
 
 
 def spent(share: float, alpha: float) -> float:
-    """Alpha spent once `share` of the planned evidence is in (O'Brien–Fleming-like).
+    """The part of `alpha` that may be spent once `share` (0 to 1) of the planned evidence is in.
 
-    f(t) = 2 − 2Φ(Φ⁻¹(1 − α/2)/√t) (Lan & DeMets 1983): f(0) = 0, f(1) = α, little early.
+    f(t) = 2 − 2Φ(Φ⁻¹(1 − α/2)/√t), the O'Brien–Fleming-like curve of Lan & DeMets (1983): f(0) = 0,
+    f(1) = α, and little early, so that the last look is almost as sharp as a single one.
     """
     from scipy.special import ndtr, ndtri
 
@@ -22,8 +23,9 @@ def spent(share: float, alpha: float) -> float:
 def look_alphas(alpha: float, shares: Sequence[float]) -> tuple[float, ...]:
     """α_j = f(t_j) − f(t_{j−1}) for planned shares t_1 < … < t_J = 1; they sum to alpha.
 
-    Testing look j at α_j is a union bound over the looks, so it holds under any dependence
-    between them: no joint distribution of the looks is assumed.
+    The chance of a false verdict at any look is at most the sum of the chances at each (a union
+    bound), which holds under any dependence between the looks. Sharper boundaries exist, but they
+    need the joint distribution of the looks' statistics.
     """
     totals = [spent(share, alpha) for share in shares]
     return tuple(now - before for now, before in zip(totals, [0.0, *totals[:-1]], strict=True))
@@ -32,7 +34,8 @@ def look_alphas(alpha: float, shares: Sequence[float]) -> tuple[float, ...]:
 def planned_shares(looks: int, schedule: Sequence[float] | None = None) -> tuple[float, ...]:
     """The share of all planned evidence that each look has seen; equal steps without a schedule.
 
-    `schedule` is cumulative in any unit: [1, 2, 4] means a quarter, a half, all.
+    `schedule` is cumulative in any unit: [1, 2, 4] means a quarter, a half, all. Raises UserError
+    where it doesn't have `looks` rising positive numbers.
     """
     if schedule is None:
         return tuple((j + 1) / looks for j in range(looks))
@@ -47,7 +50,10 @@ def planned_shares(looks: int, schedule: Sequence[float] | None = None) -> tuple
 
 
 def alpha_at(look: tuple[int, int], alpha: float, schedule: Sequence[float] | None = None) -> float:
-    """What look j of J may spend. Raises UserError where j is not in 1..J."""
+    """What look j of J (`look`, counted from 1) may spend of `alpha`.
+
+    Raises UserError where j is not in 1..J or the schedule doesn't have J rising numbers.
+    """
     j, looks = look
     if not 1 <= j <= looks:
         raise UserError(
@@ -59,8 +65,9 @@ def alpha_at(look: tuple[int, int], alpha: float, schedule: Sequence[float] | No
 def per_checkpoint_alpha(alpha: float, planned_checkpoints: int) -> float:
     """A training's alpha, split evenly over its planned checkpoints, retries included.
 
-    A union bound: at .05 *per checkpoint* 20 identical checkpoints see a false rollback with
-    probability .41 or so; split, the whole training keeps .05.
+    A union bound again: at .05 *per checkpoint* a training of 20 identical checkpoints sees a false
+    rollback with probability .4 or so; split, the whole training keeps .05. Raises UserError for
+    fewer than one checkpoint.
     """
     if planned_checkpoints < 1:
         raise UserError(

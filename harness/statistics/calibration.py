@@ -13,18 +13,19 @@ from harness.statistics.rare_events import Range
 from harness.statistics.student_t import Array
 
 STEP = 0.005
-"""Frozen margins are rounded up to half a percent: finer would pretend."""
+"""Frozen margins are rounded up to half a percent: the simulation is no more precise than that."""
 WIDEST = 0.95
+"""The widest margin that is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Twice:
     """One metric of one model, scored twice; arrays of shape (n,), harm's sign as in `margins`.
 
-    middle  the mean of both scorings (ratio metrics: the level; perplexity: tokens)
+    middle  the mean of both scorings; for perplexity the number of tokens
     anchor_half, candidate_half  the standard deviation of an anchor's and a candidate's value
-            over fresh responses, measured by the two scorings' difference
-    counts  responses behind a value that is a share of right answers; 0 where it is none
+            over fresh responses, estimated from the difference of the two scorings
+    counts  the number of responses, where a value is the share of them that are right; else 0
     worst_harm, best_gain  the largest harm and gain that one sample can show; None: no bound
     """
 
@@ -46,8 +47,9 @@ class Twice:
     def draw(self, rng: np.random.Generator, trials: int, drop: float = 0.0) -> tuple[Array, Array]:
         """Harm and base, shape (trials, n) each, of a candidate that is `drop` worse.
 
-        Each sample keeps its mean and its measured spread over fresh responses: two-point draws,
-        symmetric, so that with no drop anchor and candidate are exchangeable up to their spread.
+        Each sample keeps its mean and its measured spread over fresh responses. A value is drawn
+        from two points, the mean plus or minus its standard deviation; so with no drop anchor and
+        candidate differ in nothing but their spread.
         """
         shape = (trials, len(self.middle))
         anchor = rng.choice([-1.0, 1.0], size=shape) * self.anchor_half
@@ -60,7 +62,9 @@ class Twice:
         return (base - worse if self.higher else worse - base), base
 
     def _change(self, rng: np.random.Generator, value: Array, drop: float) -> Array:
-        """How a drop looks: right answers lost at random, a rate that rises, or a plain shift."""
+        """What a drop adds to each value: right answers lost at random, a rate that rises, or a
+        shift by a share of the value.
+        """
         if drop == 0:
             return np.zeros_like(value)
         sign = -1.0 if self.higher else 1.0
@@ -104,7 +108,16 @@ class Twice:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What simulation found. Shares of trials; `power[metric][drop]` is the chance of FAIL."""
+    """Shares of simulated trials, each 0 to 1.
+
+    false_rollback       an unchanged checkpoint fails
+    false_rollback_run   any of `run_length` unchanged checkpoints fails, alpha split over them
+    bare_rule            an unchanged checkpoint is past a margin by the plain means
+    passes               an unchanged checkpoint passes in all required metrics; None where one of
+                         those wasn't simulated
+    power                metric -> drop -> a checkpoint fails in which this metric alone drops so
+    pass_rate            metric -> an unchanged checkpoint passes in it
+    """
 
     false_rollback: float
     false_rollback_run: float
@@ -186,6 +199,7 @@ def _run_fails(
     found = []
     for metric in metrics:
         harm, base = metric.draw(rng, length)
+        # Each row of `draw` has an anchor of its own; a run has one for all its checkpoints.
         if not metric.logarithmic:
             fixed = base[0]
             sign = 1.0 if metric.higher else -1.0
@@ -206,7 +220,8 @@ def auto_margin(
 ) -> float | None:
     """The smallest margin ≥ δ that an unchanged model passes in `power` of cases.
 
-    Rounded up to half a percent; None where not even 95% would do, or the scale has no margin.
+    Rounded up to half a percent; None where not even 95% would do, and for interval scales, which
+    have no relative margin.
     """
     if metric.interval:
         return None

@@ -19,13 +19,13 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The three tests of one metric; arrays of shape (...).
+    """The three one-sided tests of one metric; arrays of shape (...).
 
-    margin, drop, within   t of z, of the harm, and of z at the margin for PASS
-    p_worse   p-value of "worse than the margin allows": against E[z] ≤ 0
-    p_drop    p-value of "any drop at all": against E[harm] ≤ 0
-    p_within  p-value of "within the margin": against E[z] ≥ 0
-    guarded   whether few samples differ, so that t alone was not trusted with p_within
+    margin, drop, within   the t-tests of z, of the harm, and of z at the margin for PASS
+    p_worse   p-value of "worse than the margin allows": E[z] ≤ 0 is rejected where it is small
+    p_drop    p-value of "there is a drop": E[harm] ≤ 0 is rejected
+    p_within  p-value of "within the margin": E[z] ≥ 0 is rejected
+    guarded   whether few samples differ, so that p_within isn't t's alone
     """
 
     margin: TTest
@@ -46,10 +46,13 @@ def ask(
     clusters: npt.NDArray[np.intp] | None = None,
     weights: npt.ArrayLike | None = None,
 ) -> Questions:
-    """Ask the three questions of harm and allowance, shape (..., n).
+    """Test harm against allowance in the three ways of `Questions`; both of shape (..., n).
 
-    `pass_allowance` replaces `allowance` for the third question (`margin: auto`). Without `known`
-    the answers are t's; with it they are guarded against what t can't see (rare_events.py).
+    pass_allowance   replaces `allowance` in the third test (`margin: auto`)
+    known            the metric's range. With it, p-values are corrected where few samples differ
+                     (rare_events.py); without it all are Student's t's
+    clusters         a code of 0..G−1 for each sample, shape (n,)
+    weights          shape (n,)
     """
     d = np.asarray(harm, dtype=float)
     allowed = np.broadcast_to(np.asarray(allowance, dtype=float), d.shape)
@@ -70,6 +73,7 @@ def ask(
             worst = known.worst_harm[guarded]
             p = guard.p_unseen_harm(d[guarded], for_pass[guarded], worst, clusters, w)
             p_within = guard.instead(p_within, guarded, p)
+        # Unseen harms would make PASS too easy, unseen gains FAIL.
         rare = guard.gain_is_rare(known, clusters)
         if rare.any():
             room = np.average(allowed[rare], axis=-1, weights=w)
@@ -90,9 +94,10 @@ def ask_fixed_set(
     pass_allowance: npt.ArrayLike | None = None,
     weights: npt.ArrayLike | None = None,
 ) -> Questions:
-    """The three questions about these samples only; shapes (n,), variances over fresh responses.
+    """The three tests for these samples only (`fixed_set`); shapes (n,).
 
-    z = harm − δ·a − ε varies by (1−δ)²·var(a) + var(c), the harm by var(a) + var(c).
+    The variances are those of each sample's harm and z over fresh responses, in the metric's unit
+    squared: var(a) + var(c) for the harm, and (1−δ)²·var(a) + var(c) for z = (1−δ)·a − c − ε.
     """
     d, allowed = np.asarray(harm, dtype=float), np.asarray(allowance, dtype=float)
     for_pass = allowed if pass_allowance is None else np.asarray(pass_allowance, dtype=float)
@@ -105,7 +110,10 @@ def ask_fixed_set(
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Per metric, shape (..., M): which arm fired, and Holm's adjusted p-values."""
+    """For each of M metrics, shape (..., M): what was decided, and Holm's adjusted p-values.
+
+    `strict` and `drop` are the two ways to fail (see `apply_rule`), `passed` is neither of them.
+    """
 
     strict: Bools
     drop: Bools
@@ -115,6 +123,7 @@ class Decisions:
 
     @property
     def failed(self) -> Bools:
+        """Whether a metric fails by either arm, shape (..., M)."""
         return np.asarray(self.strict | self.drop)
 
 
@@ -130,9 +139,17 @@ def apply_rule(
 ) -> Decisions:
     """The verdict rule over M gated metrics, arrays of shape (..., M); alpha is this look's.
 
-    strict: Holm rejects E[z] ≤ 0. drop: at the last look Holm rejects "no drop at all" and the
-    mean z is above 0. passed: E[z] ≥ 0 is rejected at alpha, each metric by itself, because PASS
-    needs all of them (intersection-union: Berger 1982).
+    strict   Holm rejects E[z] ≤ 0: the drop is shown to exceed the margin
+    drop     at the last look, Holm rejects E[harm] ≤ 0 and the mean z is above 0: there is a drop,
+             and its best estimate exceeds the margin
+    passed   E[z] ≥ 0 is rejected at alpha
+
+    Why two ways to fail: `strict` alone needs far more samples. A drop of 10% with 1,000 samples
+    of 4 responses is caught in .77 of cases by it and in .999 by both. The price is that `drop` is
+    only guaranteed against no drop: at a drop of exactly the margin it fails half the time.
+
+    Why no correction for `passed`: a run passes only if every required metric does, so a wrong PASS
+    needs at least one wrong rejection at alpha (intersection-union test; Berger 1982).
     """
     adjusted, adjusted_drop = holm(p_strict), holm(p_drop)
     strict = adjusted <= alpha

@@ -20,7 +20,7 @@ _FARTHEST = 2.0
 
 
 def perplexity(nats: npt.ArrayLike, tokens: npt.ArrayLike) -> Estimate:
-    """exp(Σ nats / Σ tokens), 1 to infinity: how surprised a model is by texts, lower is less.
+    """exp(Σ nats / Σ tokens), 1 to infinity: how unlikely texts are to a model; lower is likelier.
 
     nats    (n,) negative log-likelihood of each text
     tokens  (n,) its tokens, at least 1 each

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POINTS = 400.0 / math.log(10.0)
 """Elo points per unit of log-odds: 400 points are odds of ten to one."""
 
-CENTRE = 1000.0
+CENTER = 1000.0
 """The points of the anchor, or the mean over models without one."""
 
 _LEFT, _RIGHT, _TIE = 0, 1, 2
@@ -35,14 +35,14 @@ class Ratings:
     """Elo points of the models; higher is better, and only differences mean anything.
 
     ratings      model -> points; the anchor (or the mean, without one) stands at 1000
-    intervals    model -> (low, high), the bootstrap's percentiles; (nothing for the anchor)
+    intervals    model -> (low, high), the bootstrap's percentiles; the anchor has none
     wins         models × models: votes that the row won over the column, a tie counts ½ to each
     games        models × models: votes between the two, both-bad ones left out
     both_bad     model -> share of its votes in which both were called bad
-    tie_weight   Davidson's ν (0 with ties as halves, infinite where nothing but ties was said)
+    tie_weight   Davidson's ν (0 with ties as halves, infinite where every vote is a tie)
     separable    some models never beat, or never met, some others: no maximum likelihood
-                 exists, and a weak prior (500 points around the mean) holds the ratings finite
-    confidence   of the intervals
+                 exists, and a weak prior (500 points around the mean) keeps the ratings finite
+    confidence   of the intervals, such as 0.95
     """
 
     ratings: Mapping[str, float]
@@ -72,13 +72,13 @@ def rate(
     """Rate models from `votes`: columns left, right (names) and choice, optional rater, prompt.
 
     `choice` is `left`, `right`, `tie` or `both_bad`. Bradley & Terry 1952 with a tie as half a win
-    for each (as evalica), or Davidson 1970 with a parameter for ties. Both-bad votes rank nobody:
-    they are counted apart. The order of the votes doesn't matter.
+    for each (as evalica), or Davidson 1970 with a parameter for ties. A vote that both are bad
+    ranks neither of them and is counted apart. The order of the votes doesn't matter.
 
     Intervals: votes are resampled `bootstraps` times by rater and by prompt, each where there is
     such a column, a vote's weight being the product of how often its rater and its prompt were
-    drawn (the pigeonhole bootstrap, Owen 2007); without either, vote by vote. What is resampled
-    are the counts of each pair, so a refit costs the same for a thousand votes and for a million.
+    drawn (the pigeonhole bootstrap, Owen 2007); without either, vote by vote. A refit works on the
+    counts of each pair of models, so it costs the same for a thousand votes and for a million.
 
     Raises UserError for a missing column, an unknown choice, a model against itself, an anchor
     without votes, or no vote that ranks.
@@ -96,16 +96,16 @@ def rate(
     fit = _fit(table.counts(ranked.astype(np.float64)), ties)
     rng = np.random.default_rng(seed)
     draws = [_fit(table.resample(rng, ranked), ties, fit) for _ in range(bootstraps)]
-    centre = table.models.index(anchor) if anchor is not None else None
-    points = _points(fit.strength, centre)
-    intervals = _intervals([_points(d.strength, centre) for d in draws], confidence)
+    center = table.models.index(anchor) if anchor is not None else None
+    points = _points(fit.strength, center)
+    intervals = _intervals([_points(d.strength, center) for d in draws], confidence)
     wins, games = _matrices(table, ranked)
     return Ratings(
         ratings=dict(zip(table.models, points.tolist(), strict=True)),
         intervals={
             model: interval
             for index, (model, interval) in enumerate(zip(table.models, intervals, strict=False))
-            if index != centre
+            if index != center
         },
         wins=wins,
         games=games,
@@ -118,7 +118,9 @@ def rate(
 
 @dataclass(frozen=True)
 class _Table:
-    """Votes as integers: who stood left and right, what was chosen, by whom, on what."""
+    """Votes as integers, shape (votes,) each: models left and right, the choice, and the codes of
+    rater and prompt (`clusters`) where there are such columns.
+    """
 
     models: list[str]
     left: NDArray[np.int64]
@@ -145,18 +147,30 @@ class _Table:
                 f"{bad!r} is not a choice", field="choice", hint=f"one of {', '.join(_CHOICES)}"
             )
         if votes[["left", "right"]].isna().any(axis=None):
-            raise UserError("a vote lacks the name of a model", field="left, right")
+            raise UserError(
+                "a vote lacks the name of a model",
+                field="left, right",
+                hint="leave out votes without both names",
+            )
         if not (choice < 3).any():
-            raise UserError("no vote ranks one model against another", field="choice")
+            raise UserError(
+                "no vote ranks one model above another",
+                field="choice",
+                hint="at least one vote must be left, right or tie",
+            )
         names = pd.concat([votes["left"], votes["right"]]).astype(str)
         codes, models = pd.factorize(names, sort=True)
         left, right = codes[: len(votes)], codes[len(votes) :]
         if (left == right).any():
-            raise UserError(f"{models[left[left == right][0]]} stands against itself", field="left")
+            raise UserError(
+                f"a vote compares {models[left[left == right][0]]} with itself",
+                field="left, right",
+                hint="left and right must name two models",
+            )
         clusters = tuple(
             _cluster_codes(votes[column]) for column in ("rater", "prompt") if column in votes
         )
-        # Neighbours in one cell make the sums below run through memory in order.
+        # Neighbors in one cell make the sums below run through memory in order.
         order = np.lexsort((choice, right, left))
         return cls(
             list(models),
@@ -206,7 +220,7 @@ class _Table:
 
 
 def _cluster_codes(column: pd.Series) -> NDArray[np.int64]:
-    """Integers by value; a vote without a value stands for itself."""
+    """Integers by value; each vote without a value gets a number of its own."""
     import numpy as np
     import pandas as pd
 
@@ -227,17 +241,19 @@ class _Fit:
 def _fit(counts: Floats, ties: str, start: _Fit | None = None) -> _Fit:
     """Maximum likelihood by Newton's method on log-strengths (and Davidson's ln ν).
 
-    `counts` has the shape (3, models, models): left won, right won, tie. Both models are
-    exponential families, so the likelihood is concave and a halved step always ascends.
+    `counts` has the shape (3, models, models): left won, right won, tie. `start` is a fit of
+    nearly the same counts, which saves steps. Both models are exponential families, so the
+    log-likelihood is concave and a step that is halved often enough never lowers it.
     """
     import numpy as np
 
     wins = counts[_LEFT] + counts[_RIGHT].T
     drawn = counts[_TIE] + counts[_TIE].T
     points = wins + drawn / 2
-    # With nothing but ties ν grows for ever, and the strengths are equal without it.
+    # If all votes are ties the likelihood grows with ν without end; the strengths are then equal.
     davidson = ties == "davidson" and bool(drawn.any()) and bool(wins.any())
-    # A tie holds two models together as halves; for Davidson's ν ties and wins alone never do.
+    # A maximum exists only where a chain of wins leads from each model to every other (Ford 1957).
+    # A tie that counts half to each is such a link; under Davidson's model a tie isn't.
     separable = not _strongly_connected((wins if davidson else points) > 0)
     size = len(wins)
     position = np.zeros(size + 1)
@@ -266,25 +282,31 @@ def _fit(counts: Floats, ties: str, start: _Fit | None = None) -> _Fit:
 
 
 def _outcomes(position: Floats, davidson: bool) -> tuple[Floats, Floats, Floats]:
-    """(expected score of row over column, probability of a tie, ln of the normaliser)."""
+    """(expected score of row over column, probability of a tie, ln of the normalizer).
+
+    With half the gap g/2 a win has the weight e^(g/2), a loss e^(−g/2) and a tie ν; the normalizer
+    is their sum. `position` holds the log-strengths, then ln ν.
+    """
     import numpy as np
 
     gap = position[:-1, None] - position[None, :-1]
     if not davidson:
-        normaliser = np.logaddexp(gap / 2, -gap / 2)
-        return np.exp(gap / 2 - normaliser), np.zeros_like(gap), normaliser
-    normaliser = np.logaddexp(np.logaddexp(gap / 2, -gap / 2), position[-1])
-    tie = np.exp(position[-1] - normaliser)
-    return np.exp(gap / 2 - normaliser) + tie / 2, tie, normaliser
+        normalizer = np.logaddexp(gap / 2, -gap / 2)
+        return np.exp(gap / 2 - normalizer), np.zeros_like(gap), normalizer
+    normalizer = np.logaddexp(np.logaddexp(gap / 2, -gap / 2), position[-1])
+    tie = np.exp(position[-1] - normalizer)
+    return np.exp(gap / 2 - normalizer) + tie / 2, tie, normalizer
 
 
 def _likelihood(
     position: Floats, points: Floats, drawn: Floats, davidson: bool, prior: float
 ) -> float:
-    _, _, normaliser = _outcomes(position, davidson)
+    """The log-likelihood, less the prior's penalty where there is one."""
+    _, _, normalizer = _outcomes(position, davidson)
     gap = position[:-1, None] - position[None, :-1]
     games = points + points.T
-    total = (points * gap / 2).sum() - (games * normaliser).sum() / 2
+    # Every pair stands in the matrix twice, so what is symmetric is halved.
+    total = (points * gap / 2).sum() - (games * normalizer).sum() / 2
     if davidson:
         total += position[-1] * drawn.sum() / 2
     return float(total - prior / 2 * (position[:-1] ** 2).sum())
@@ -325,7 +347,7 @@ def _strongly_connected(beats: NDArray[np.bool_]) -> bool:
 
 def _points(strength: Floats, anchor: int | None) -> Floats:
     shift = strength.mean() if anchor is None else strength[anchor]
-    points: Floats = CENTRE + POINTS * (strength - shift)
+    points: Floats = CENTER + POINTS * (strength - shift)
     return points
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from harness.statistics.student_t import t_test
 
 LEVEL = 0.95
-"""Of every interval that is shown, unless somebody asks for another."""
+"""Confidence level of the intervals that are shown, unless another is asked for."""
 
 Interval = tuple[float, float]
 
@@ -93,8 +93,9 @@ def ratio_interval(
 ) -> Interval | None:
     """Interval of Σ numerator / Σ denominator, shape (n,) each; the latter may not add up to 0.
 
-    The ratio estimator, linearized (Cochran 1977, 6.3): what each sample adds to a mean. None
-    as for `t_interval`.
+    The ratio estimator, linearized (Cochran 1977, 6.3): a ratio isn't a mean of one number a
+    sample, so each sample enters with its share in the ratio's error, and `t_interval` does the
+    rest. None as there.
     """
     h, w = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
     total = float(w.sum())
@@ -104,7 +105,7 @@ def ratio_interval(
 
 
 def wilson(hits: float, n: int, level: float = LEVEL) -> Estimate:
-    """The share `hits`/n, 0 to 1, with Wilson's interval (1927). n may not be 0."""
+    """The share `hits`/n, 0 to 1, with Wilson's score interval (Wilson 1927). n may not be 0."""
     from scipy.special import ndtri
 
     z = float(ndtri((1 + level) / 2))
@@ -124,9 +125,9 @@ def fieller(
 ) -> Interval | None:
     """Interval of E[numerator]/E[denominator], paired, shape (n,) each (Fieller 1954).
 
-    All θ for which "E[numerator − θ·denominator] = 0" is not rejected: the very test that the
-    gate makes at θ = its margin, so interval and verdict never contradict each other. None where
-    the denominator is not surely away from 0, since the set is then unbounded,
+    All θ for which "E[numerator − θ·denominator] = 0" is not rejected by a t-test. With harm over
+    base this is the test that the gate makes at θ = its margin, so interval and verdict don't
+    contradict each other. None where the denominator may be 0, since the set is then unbounded,
     and where the ratio shows no spread at all.
     """
     from scipy.special import stdtrit
@@ -137,11 +138,13 @@ def fieller(
     groups_df = len(x) - 1 if clusters is None else int(clusters.max())
     if groups_df < 1 or float(of_y.mean) == 0:
         return None
+    # Var(x + y) = Var(x) + Var(y) + 2·Cov: the covariance with the same clusters and weights.
     both = t_test(x + y, clusters=clusters, weights=weights)
     q = float(stdtrit(groups_df, (1 + level) / 2)) ** 2
     vx, vy = float(of_x.se) ** 2, float(of_y.se) ** 2
     cov = (float(both.se) ** 2 - vx - vy) / 2
     mx, my = float(of_x.mean), float(of_y.mean)
+    # (mx − θ·my)² = q·Var(mx − θ·my) is a quadratic in θ; its roots are the interval's ends.
     a, b, c = my * my - q * vy, mx * my - q * cov, mx * mx - q * vx
     if a <= 0:
         return None

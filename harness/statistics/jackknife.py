@@ -51,10 +51,11 @@ AGGREGATES: Mapping[str, Aggregate] = {"bleu": bleu, "f1_macro": f1_macro, "rati
 
 
 def swing(aggregate: str, stats: npt.ArrayLike) -> tuple[float, float]:
-    """How far one sample could move the corpus value: (down, up), both ≥ 0, on a sample's scale.
+    """The most that one sample could lower and raise the corpus value: (down, up), both ≥ 0.
 
-    n times the change of the value where the sample that matters most had nothing right, or all;
-    `stats` has shape (n, k). What a mean's range is to a mean: the guard needs it (rare_events.py).
+    `stats` has shape (n, k). Each is n times the change of the value when the sample that matters
+    most has nothing right, or everything: the factor n puts it on the scale of one sample's
+    pseudo-value. For a mean this would simply be its range; `rare_events` needs it.
     """
     f, table = AGGREGATES[aggregate], np.asarray(stats, dtype=float)
     total = table.sum(0)
@@ -81,17 +82,20 @@ def _all(aggregate: str, table: Array, right: bool) -> Array:
 
 
 def _elsewhere(own: Array) -> Array:
-    """Each wrong answer as the false positive that costs most: of the rarest label but its own.
+    """False positives as harmful as can be: each wrong answer names the rarest label but its own.
+
+    The rarest, because in macro-F1 every label counts alike, so one false positive costs a rare
+    label most.
 
     `own` has shape (n, labels), positive at the right label.
     """
     counts = own.sum(0)
     others = np.where((own > 0) | (counts == 0), np.inf, counts)
     rarest = np.argmin(others, axis=1)
-    said = np.zeros_like(own)
+    named = np.zeros_like(own)
     rows = np.flatnonzero(np.isfinite(others.min(1)))
-    said[rows, rarest[rows]] = own[rows].sum(1)
-    return said
+    named[rows, rarest[rows]] = own[rows].sum(1)
+    return named
 
 
 def pseudo_values(
@@ -102,14 +106,15 @@ def pseudo_values(
     """One value per sample whose mean is the corpus value and whose spread gives its jackknife SE.
 
     `stats` has shape (n, k). With θ the value of all and θ_(−g) that without cluster g,
-    ψ_g = θ + (G−1)(θ̄_(−) − θ_(−g)): Tukey's pseudo-values, centred on θ itself. Within a cluster
+    ψ_g = θ + (G−1)(θ̄_(−) − θ_(−g)): Tukey's pseudo-values, centered on θ itself. Within a cluster
     ψ_g is spread so that the clustered standard error is the delete-a-cluster jackknife's
-    (Efron & Stein 1981). Raises UserError for an aggregate that nobody registered.
+    (Efron & Stein 1981). With one cluster every value is θ. Raises UserError for an unknown
+    aggregate.
     """
     f = AGGREGATES.get(aggregate) if isinstance(aggregate, str) else aggregate
     if f is None:
         raise UserError(
-            f"nothing is known that makes a corpus value of {aggregate!r}",
+            f"there is no aggregate {aggregate!r} for corpus values",
             field="aggregate",
             hint=f"use one of: {', '.join(AGGREGATES)}",
         )
@@ -123,6 +128,10 @@ def pseudo_values(
     if groups < 2:
         return np.full(n, whole)
     without = f(total - sums)
+    # Tukey's ψ_g = G·θ − (G−1)·θ_(−g) has the bias-corrected value for its mean. Taking the mean of
+    # the θ_(−g) in place of θ moves all by one constant: the mean is then the value that the
+    # metric reports, and the spread is the same.
     away = (groups - 1) * (without.mean() - without)
     sizes = np.bincount(codes, minlength=groups)
+    # n/(G·size): clusters count alike whatever their size, and the samples' mean stays θ.
     return np.asarray(whole + away[codes] * n / (groups * sizes[codes]))

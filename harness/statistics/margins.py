@@ -11,9 +11,14 @@ what a relative margin is a share of. With margin δ and floor ε,
 | perplexity               | NLL_c,i − NLL_a,i  | T_i·(ln(1+δ) + ε)       | T_i      |
 | win share                | ½ − w_i            | ½·δ + ε                 | ½        |
 
-No ratio is ever tested, so a baseline of 0 is as good as any other. T_i is the *anchor's* token
-count, so that a candidate with another tokenizer is held to the same text. Summed over the
-documents, z > 0 says exactly that perplexity grew by more than the factor (1+δ)·e^ε.
+"The candidate lost more than 5%" is a question about a ratio: mean(c)/mean(a) < 0.95. It is asked
+as a difference instead, mean(0.95·a − c) > 0, which says the same and is a mean of one number a
+sample, so that a t-test applies. A ratio would have no value for an anchor of 0 and a skewed
+distribution near it; the difference is as good there as anywhere.
+
+T_i is the *anchor's* token count, so that a candidate with another tokenizer is compared on the
+same text. Summed over the documents, z > 0 says exactly that perplexity grew by more than the
+factor (1+δ)·e^ε.
 """
 
 from __future__ import annotations
@@ -35,12 +40,13 @@ def harm(anchor: npt.ArrayLike, candidate: npt.ArrayLike, direction: Direction) 
 
 
 def linear_allowance(base: npt.ArrayLike, margin: float, floor: float) -> Array:
-    """δ·s + ε per sample, in the metric's unit."""
+    """δ·s + ε per sample, in the metric's unit; same shape as `base`. δ a share, ε in that unit."""
     return np.asarray(margin * np.asarray(base, dtype=float) + floor)
 
 
 def log_allowance(tokens: npt.ArrayLike, margin: float, floor: float) -> Array:
-    """T·(ln(1+δ) + ε) per document, in nats."""
+    """T·(ln(1+δ) + ε) per document, in nats; same shape as `tokens`."""
+    # A perplexity that grows by the factor 1+δ is a mean NLL that grows by ln(1+δ) nats a token.
     return np.asarray(np.asarray(tokens, dtype=float) * (math.log1p(margin) + floor))
 
 
@@ -52,7 +58,9 @@ def z_values(
     margin: float = 0.05,
     floor: float = 0.0,
 ) -> Array:
-    """The z of a metric that is a mean: (1−δ)·a − c − ε, or c − (1+δ)·a − ε if lower is better."""
+    """The z of a metric that is a mean, (..., n): (1−δ)·a − c − ε where higher is better, else
+    c − (1+δ)·a − ε. Above 0 is worse than the margin allows.
+    """
     return np.asarray(
         harm(anchor, candidate, direction) - linear_allowance(anchor, margin, floor), dtype=float
     )

@@ -19,6 +19,9 @@ def holm(p: npt.ArrayLike) -> Array:
     if count == 0:
         return p.copy()
     order = np.argsort(p, axis=-1, kind="stable")
+    # The smallest p is multiplied by M, the next by M − 1, and so on. The running maximum keeps a
+    # larger p from being rejected before a smaller one; it also gives equal p-values the same
+    # adjusted value, whichever of them the sort put first.
     stepped = np.take_along_axis(p, order, axis=-1) * np.arange(count, 0, -1)
     stepped = np.minimum(np.maximum.accumulate(stepped, axis=-1), 1.0)
     adjusted = np.empty_like(p)

@@ -1,8 +1,8 @@
 """Which pair of models to ask about next: where the widest interval narrows most.
 
-The widest interval is that of a difference of log-strengths which the session wants to know. The
-vote that narrows it most is not always one between its two models: where they are far apart a
-direct vote is foregone, and a model between them tells more.
+What is to be known are differences of log-strengths between models. The vote that narrows the
+widest of their intervals most isn't always one between its two models: where they are far apart the
+result of a direct vote is nearly certain, and a comparison with a model between them tells more.
 """
 
 from __future__ import annotations
@@ -41,9 +41,13 @@ class Design:
 
     def __post_init__(self) -> None:
         if not self.comparisons:
-            raise UserError("there is nothing to compare", hint="name two runs at least")
+            raise UserError("there is nothing to compare", hint="name at least two runs")
         if not 0 <= self.floor <= 1:
-            raise UserError(f"a floor of {self.floor} is not a share", field="floor")
+            raise UserError(
+                f"a floor is a share from 0 to 1, not {self.floor}",
+                field="floor",
+                hint="0.1 spends a tenth of the votes evenly over all pairs",
+            )
 
     @classmethod
     def against(cls, models: int, *, everyone: bool = False, floor: float = 0.1) -> Design:
@@ -54,9 +58,10 @@ class Design:
 
 
 def interval_widths(points: Floats, design: Design, confidence: float = 0.95) -> Floats:
-    """Full width of each target's interval, in log-odds, from the information in the votes.
+    """Full width of each target's interval, in log-odds, shape (targets,).
 
-    `points` has the shape (models, models): what the row won of the column, a tie ½ to each.
+    From the Fisher information in the votes. `points` has the shape (models, models): how many
+    votes the row won over the column, a tie ½ to each.
     """
     from scipy.special import ndtri
 
@@ -70,9 +75,11 @@ def interval_widths(points: Floats, design: Design, confidence: float = 0.95) ->
 def next_comparison(points: Floats, design: Design, draw: float) -> int:
     """The index of the comparison to ask next.
 
-    `draw` is one uniform number in [0, 1): below the floor it chooses uniformly. Otherwise a vote
-    on d = e_i − e_j carries p(1−p) of information, and takes from the variance of the widest
-    target c exactly info·(cᵀΣd)² / (1 + info·dᵀΣd) (Sherman & Morrison 1950).
+    `points` as in `interval_widths`. `draw` is one uniform number in [0, 1): below the floor it
+    picks a comparison uniformly. Otherwise the one is taken that lowers the variance of the widest
+    target most: a vote between i and j, d = e_i − e_j, adds info = p(1−p) to the information matrix
+    in the direction d, and so takes info·(cᵀΣd)² / (1 + info·dᵀΣd) from the variance of a target c
+    (Sherman & Morrison 1950).
     """
     if draw < design.floor:
         return int(draw / design.floor * len(design.comparisons))
@@ -96,8 +103,9 @@ def next_item(
 ) -> Item | None:
     """The item with the fewest votes that this rater has not seen; None where all are seen.
 
-    Fewest first balances prompts, and looks at no outcome: the votes on a comparison stay a fair
-    sample of its prompts. `order` breaks ties, differently for each rater.
+    Fewest first spreads the votes evenly over the prompts. It doesn't look at any outcome, so the
+    votes on a comparison stay a fair sample of its prompts. `order` breaks ties, differently for
+    each rater.
     """
     fresh = (item for item in items if item not in seen)
     return min(fresh, key=lambda item: (votes.get(item, 0), order(item)), default=None)
@@ -118,6 +126,7 @@ def _strengths(points: Floats) -> Floats:
         chance = 1 / (1 + np.exp(strengths[None, :] - strengths[:, None]))
         gradient = (points - games * chance).sum(axis=1) - PRIOR * strengths
         step = np.linalg.solve(_information(points, strengths), gradient)
+        # Far from the maximum Newton's step can overshoot, so it is cut to two units of log-odds.
         strengths = strengths + np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-8:
             break

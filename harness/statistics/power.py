@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 POWER = 0.8
-"""The usual word for "can be seen": four times in five."""
+"""A difference counts as visible where it is found in four cases of five, as is usual."""
 
 
 def samples_needed(sd: float, distance: float, alpha: float, power: float = POWER) -> int | None:
-    """Samples with which a mean `distance` away from its bound is told from it.
+    """Samples with which a one-sided test finds a mean that is `distance` away from its bound.
 
-    n = ((Φ⁻¹(1−α) + Φ⁻¹(power))·sd/distance)², `sd` that of one sample's z. None where the
-    distance is 0 or less: no number of samples would do.
+    n = ((Φ⁻¹(1−α) + Φ⁻¹(power))·sd/distance)², with `sd` the standard deviation of one sample's z
+    (same unit as `distance`), and 2 at least. None where the distance is 0 or less: no number of
+    samples would do.
     """
     from scipy.special import ndtri
 
@@ -23,10 +24,12 @@ def samples_needed(sd: float, distance: float, alpha: float, power: float = POWE
 
 
 def guarded_needed(sd: float, room: float, worst: float, alpha: float) -> int | None:
-    """Samples with which a metric passes where few samples change at all (`rule._guard`).
+    """Samples with which a metric passes where few samples change (`rare_events.p_unseen_harm`).
 
-    Both must agree: t with one more sample at the worst z (`worst` + room is the worst harm), and
-    (1 − room/(worst + room))^n at the 19/20 of alpha that the bound has.
+    Both of that function's p-values must be small enough: t with one more sample at the worst z
+    (`worst`; the worst harm is `worst` + `room`), and (1 − room/(worst + room))^n, which has 19/20
+    of alpha. `sd` is one sample's, `room` the mean allowance, all in the metric's unit. None
+    without room.
     """
     from scipy.special import ndtri
 
@@ -42,7 +45,7 @@ def guarded_needed(sd: float, room: float, worst: float, alpha: float) -> int | 
 
 
 def smallest_distance(sd: float, n: int, alpha: float, power: float = POWER) -> float:
-    """The distance from its bound that n samples tell in `power` of cases, in the unit of sd.
+    """The distance from its bound that n samples show in `power` of cases, in the unit of sd.
 
     (t_{1−α, n−1} + t_{power, n−1})·sd/√n; infinite with fewer than two samples.
     """

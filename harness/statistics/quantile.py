@@ -10,7 +10,7 @@ import numpy.typing as npt
 from harness.statistics.student_t import Array
 
 TAIL = 10
-"""So many values must lie on either side of a quantile before its error can be told."""
+"""So many values must lie on either side of a quantile before its error can be estimated."""
 
 
 def values_needed(q: float) -> int:
@@ -21,28 +21,33 @@ def values_needed(q: float) -> int:
 def bootstrap_error(values: npt.ArrayLike, q: float) -> float:
     """Standard error of the q-quantile of values (n,), in their unit.
 
-    The bootstrap's, without drawing: resampling n of n gives the order statistic number k = ⌈q·n⌉
-    the value x_(i) with probability I_{i/n}(k, n−k+1) − I_{(i−1)/n}(k, n−k+1), I the incomplete
-    beta function (Maritz & Jarrett 1978; Efron 1979, section 3).
+    What the bootstrap would give after infinitely many draws, computed exactly: in a resample of n
+    of n values, the k-th smallest, k = ⌈q·n⌉, equals x_(i) with probability
+    I_{i/n}(k, n−k+1) − I_{(i−1)/n}(k, n−k+1), I the incomplete beta function (Maritz & Jarrett
+    1978; Efron 1979, section 3).
     """
     from scipy.special import betainc
 
     x = np.sort(np.asarray(values, dtype=float))
     n = len(x)
     k = min(max(math.ceil(q * n - 1e-9), 1), n)
+    # The k-th smallest of a resample is at most x_(i) where at least k of its n draws are among
+    # the i smallest values: a binomial tail with p = i/n, which is I_{i/n}(k, n − k + 1).
     chance = np.diff(betainc(k, n - k + 1, np.arange(n + 1) / n))
-    centre = float(chance @ x)
-    return math.sqrt(max(float(chance @ np.square(x - centre)), 0.0))
+    center = float(chance @ x)
+    return math.sqrt(max(float(chance @ np.square(x - center)), 0.0))
 
 
 def quantile_values(groups: npt.ArrayLike, q: float) -> Array:
     """One value per sample whose mean is the q-quantile of all; `groups` (n, K) -> (n,).
 
-    Q + s·(q − 1{x ≤ Q}), the first-order form of a quantile (Bahadur 1966), averaged over a
-    sample's K values. The scale s is chosen so that independent values get the bootstrap's
-    standard error; the signs keep what two runs of the same samples, or the samples of one
-    cluster, have in common, so differences and clustered errors are those of a paired bootstrap to
-    first order. Q by linear interpolation, as numpy's.
+    A quantile isn't a mean, so it is replaced by its linear approximation (Bahadur 1966):
+    Q + s·(1{x > Q} − share above Q), averaged over a sample's K values. Q by linear interpolation,
+    as numpy's; where all values are on one side of it, all of the result is Q.
+
+    The scale s is chosen so that independent values get the bootstrap's standard error. Which
+    samples are above Q is kept, so what two runs of the same samples have in common, or the
+    samples of one cluster, still cancels or adds up in differences and clustered errors.
     """
     table = np.asarray(groups, dtype=float)
     whole = float(np.quantile(table, q))
@@ -50,5 +55,6 @@ def quantile_values(groups: npt.ArrayLike, q: float) -> Array:
     share = float(beyond.mean())
     if not 0 < share < 1:
         return np.full(len(table), whole)
+    # An indicator with mean p has the standard error √(p(1−p)/n); s makes it the bootstrap's.
     scale = bootstrap_error(table.ravel(), q) * math.sqrt(table.size / (share * (1 - share)))
     return np.asarray(whole + scale * (beyond.mean(-1) - share))

@@ -1,16 +1,17 @@
 """Confidence sequences for a bounded mean: valid however often one looks.
 
-Everything here rests on one bet. Against "the mean is at least m", with values x in [0, 1] and a
-share f of the money at stake,
+Everything here rests on one bet. A gambler who starts with 1 bets against "the mean is at least m".
+With values x in [0, 1] and a share f of the money at stake, each value multiplies the money by
 
-    factor(x) = 1 − f·(x − m)/(1 − m) ≥ 1 − f,    at most 1 on average if the claim holds,
+    factor(x) = 1 − f·(x − m)/(1 − m) ≥ 1 − f,    at most 1 on average if the claim holds.
 
-the product of the factors is a fair game or worse, and by Ville's inequality it ever reaches
-1/alpha with chance alpha at most, whenever one looks (Waudby-Smith & Ramdas 2024). No stake is
-right for every drop, so several are laid side by side and the money is their average.
+So if the claim holds the money doesn't grow on average, and by Ville's inequality the chance that
+it ever reaches 1/alpha is at most alpha, however often one looks (Waudby-Smith & Ramdas 2024).
+Which share f works best depends on the size of the drop, so several are tried side by side, and the
+money is their average.
 
-What is bet on must be a sequence in which each value has mean at least m *given those before it*.
-Answers of one conversation are not: they enter as one value, the conversation's mean.
+The claim must be about each value *given those before it*. Answers of one conversation depend on
+each other, so they enter as one value, the conversation's mean.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 STAKES: Array = np.asarray(0.5 ** np.arange(1, 15), dtype=np.float64)
-"""Shares of the money: from a half, for plain harm, to 1/16384, for a slow one in much traffic."""
+"""Shares of the money: from a half, for large drops, to 1/16384, for small ones in much traffic."""
 
 _AT_ONCE = 50_000
 _GRID = 200
@@ -35,14 +36,15 @@ _EMPTY = (-math.inf,) * len(STAKES)
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """A bettor with an income, against "the mean is at least `limit`"; the good end is 1.
+    """A gambler with an income who bets against "the mean is at least `limit`"; 1 is the good end.
 
-    `wealth` is the logarithm of the money at each stake, -inf for none. The income is what keeps it
-    awake: a single bet that saw months of health has lost all, and would need as long to win it
-    back. (A Shiryaev–Roberts e-detector of Shin, Ramdas & Rinaldo 2023, with weights.)
+    `wealth` is the logarithm of the money at each stake, -inf for none. Without an income a bet
+    that has seen months of good values has lost nearly everything, and would need as long to notice
+    a change. (A Shiryaev–Roberts e-detector of Shin, Ramdas & Rinaldo 2023, with weights.)
 
-    Money minus income never grows on average, and an alarm takes away `1/alpha`. So, however often
-    and whenever one looks, the expected number of false alarms is at most alpha × all income.
+    While the claim holds, money minus income doesn't grow on average, and an alarm uses up
+    `1/alpha`. So, however often one looks, the expected number of false alarms is at most alpha
+    times all income.
     """
 
     limit: float
@@ -94,7 +96,10 @@ class Detector:
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """A detector after values, and the places among them at which it rang (it then began anew)."""
+    """A detector after some values, and the positions of those at which it raised an alarm.
+
+    After each alarm it starts again with no money.
+    """
 
     detector: Detector
     alarms: tuple[int, ...]
@@ -104,7 +109,7 @@ class Fed:
 class Moments:
     """What an interval needs of values in [0, 1]: how many, their sum, the sum of squares.
 
-    Two of them add up to those of both lots together, in any order.
+    The moments of two sets of values add up to those of both together.
     """
 
     n: int = 0
@@ -113,7 +118,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Moments:
-        """Raises ValueError for values outside [0, 1]."""
+        """The moments of `values`, any shape. Raises ValueError for values outside [0, 1]."""
         x = np.asarray(values, dtype=float)
         if x.size and not ((x >= 0) & (x <= 1)).all():
             raise ValueError("values lie in [0, 1]")
@@ -140,10 +145,13 @@ class Moments:
 def log_e_value(moments: Moments, mean: npt.ArrayLike) -> Array:
     """Log of the evidence against "the mean is at most `mean`"; any shape of means in (0, 1).
 
-    The average of two lower bounds of the bet at each stake, both functions of the moments alone,
-    so that nothing has to be kept per candidate mean: the logarithm of the factor is concave in
-    x, so it lies above its chord (exact for 0 and 1); and ln(1 + f·y) ≥ f·y − (−ln(1−f) − f)·y²
-    for y ≥ −1 (Fan, Grama & Liu 2015), which sees a small variance.
+    The exact bet would need all values again for each mean that is tried. Two lower bounds of its
+    logarithm need the moments alone, and the average of both over all stakes is returned:
+
+    - the logarithm of the factor is concave in x, so it lies above the straight line between its
+      values at 0 and 1 (exact where all values are 0 or 1);
+    - ln(1 + f·y) ≥ f·y − (−ln(1−f) − f)·y² for y ≥ −1 (Fan, Grama & Liu 2015), which is sharp where
+      the variance is small.
     """
     m = np.asarray(mean, dtype=float)[..., None]
     n, s1, s2 = moments.n, moments.total, moments.squares
@@ -155,10 +163,10 @@ def log_e_value(moments: Moments, mean: npt.ArrayLike) -> Array:
 
 
 def lower_bound(moments: Moments, alpha: float) -> float:
-    """A bound that the mean is ever below with chance `alpha` at most, over all looks together.
+    """A lower bound of the mean, 0 to 1, that holds at all looks together with chance 1 − `alpha`.
 
-    The largest mean up to which every one is refuted at 1/alpha, found on a grid and then on a
-    finer one within its cell, rounded down. 0 where nothing was seen, or next to nothing.
+    The largest mean up to which each one is refuted at 1/alpha, searched on a grid and then on a
+    finer one within its cell, and rounded down. 0 without values, and where their mean is nearly 0.
     """
     top = moments.mean
     if top is None or top < _LEAST:
@@ -173,7 +181,9 @@ def lower_bound(moments: Moments, alpha: float) -> float:
 
 
 def interval(moments: Moments, alpha: float = 0.05) -> tuple[float, float]:
-    """A confidence sequence of the mean, two-sided: it ever misses with chance `alpha` at most."""
+    """The two-sided interval of the mean; the chance that any of all looks misses it is at most
+    `alpha` (a confidence sequence).
+    """
     return (
         lower_bound(moments, alpha / 2),
         1.0 - lower_bound(moments.mirrored, alpha / 2),
@@ -181,7 +191,7 @@ def interval(moments: Moments, alpha: float = 0.05) -> tuple[float, float]:
 
 
 def fixed_lower_bound(moments: Moments, alpha: float) -> float:
-    """A lower bound of the mean for a number of values that was set before: looked at once.
+    """A lower bound of the mean for a number of values that was fixed before, looked at once.
 
     Clopper & Pearson's (1934), exact, where all values are 0 or 1; `lower_bound` otherwise.
     """
@@ -197,10 +207,10 @@ def incomes(moments_s: npt.ArrayLike, paid_until: float | None) -> tuple[Array, 
     """One unit of money a day, as values arrive: (n,) incomes, and the hour paid up to.
 
     moments_s    (n,) seconds since the epoch, in the order of arrival; going back earns nothing
-    paid_until   the hour, counted since the epoch, up to which was paid; None: nothing was paid yet
+    paid_until   the hour since the epoch up to which income was paid; None if none was yet
 
-    The first value brings 23 hours' money, each later one what the hours that were begun since then
-    earned, a day's at most. So all income is at most 1 + the days that passed.
+    The first value brings the money of 23 hours, each later one that of the hours begun since the
+    last payment, at most a day's. So all income is at most 1 + the number of days that passed.
     """
     hours = np.floor(np.asarray(moments_s, dtype=float) / 3600)
     if not hours.size:

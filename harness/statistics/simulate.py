@@ -21,13 +21,16 @@ CELLS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Right-or-wrong answers, K per sample, from a model whose true quality is known.
+    """Right-or-wrong answers from a model whose true quality is known.
 
-    Each of `n` samples has a chance of success, drawn from Beta(level·s, (1−level)·s) with
-    s = `spread` (small: samples are either easy or hard; inf: all alike). The candidate's chance
-    is (1 − drop) times the anchor's, for every metric or, with `dropping`, for the first few
-    only. With `cluster_size` above 1, the samples of a cluster share a share `alike` of their
-    difference between the two models: the mean stays, the samples are no longer independent.
+    n, metrics       samples and metrics; `k` answers a sample by the candidate, `anchor_k` by the
+                     anchor
+    level, spread    a sample's chance of a right answer is drawn from Beta(level·s, (1−level)·s),
+                     s = `spread` (small: samples are either easy or hard; inf: all alike)
+    drop, dropping   the candidate's chance is (1 − drop) times the anchor's, in every metric or in
+                     the first `dropping` only
+    cluster_size, alike   samples of one cluster move up or down together, by the part `alike` of
+                     the room that they have: the mean stays, but they aren't independent
     """
 
     n: int = 150
@@ -81,7 +84,9 @@ def candidate_chances(rng: np.random.Generator, world: World, chance: Array) -> 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What the gate said, per trial: arrays of shape (trials,)."""
+    """What the gate decided in each trial: whether it failed, by the strict arm, or passed, shape
+    (trials,).
+    """
 
     failed: Bools
     strict: Bools
@@ -141,7 +146,7 @@ def checkpoints(
 ) -> Outcomes:
     """One decision per trial at a single look, anchor and candidate drawn anew each time.
 
-    Without `guard` t alone decides, as it would where few samples differ (rare_events.py).
+    Without `guard` Student's t decides alone, also where few samples differ (rare_events.py).
     """
     rng = np.random.default_rng(seed)
     batch = max(1, CELLS // (world.n * world.metrics))

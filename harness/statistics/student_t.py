@@ -11,17 +11,19 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 MANY = 10**6
+"""Degrees of freedom that stand for a normal distribution."""
 FLAT = 1e-12
-"""Relative differences below this are rounding: so small a spread is not evidence of precision."""
+"""Relative differences below this are rounding errors, and count as no difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class TTest:
     """Mean, its standard error, t, degrees of freedom and the sample's skewness; shape (...).
 
-    `above` is the one-sided p-value against E[z] ≤ 0, `below` the one against E[z] ≥ 0. A sample
-    whose long tail points the other way makes t too sure (rare large harms: PASS; rare large
-    gains: FAIL), so there t is drawn in by Hall's transformation; it is never stretched.
+    `above` is the one-sided p-value against E[z] ≤ 0, `below` the one against E[z] ≥ 0. In a skewed
+    sample t is too sure of the side away from the long tail (with rare large harms: of PASS; with
+    rare large gains: of FAIL). There Hall's transformation moves t towards 0; it is never used to
+    make a claim stronger.
     """
 
     mean: Array
@@ -32,10 +34,12 @@ class TTest:
 
     @property
     def above(self) -> Array:
+        """One-sided p-value against E[z] ≤ 0: small where the mean is shown to be above 0."""
         return _tail(np.minimum(self.t, self._hall()) * -1, self.df)
 
     @property
     def below(self) -> Array:
+        """One-sided p-value against E[z] ≥ 0: small where the mean is shown to be below 0."""
         return _tail(np.maximum(self.t, self._hall()), self.df)
 
     @property
@@ -44,10 +48,11 @@ class TTest:
         return _tail(self.t, self.df)
 
     def _hall(self) -> Array:
-        """T + γ/(3√n)·t² + γ²/(27n)·t³ + γ/(6√n), monotone in t (Hall 1992, on removing skewness).
+        """Hall's t + γ/(3√n)·t² + γ²/(27n)·t³ + γ/(6√n) for skewness γ (1992, monotone).
 
-        Applied as far as it makes the claim weaker: up where γ > 0, down where γ < 0.
+        `above` and `below` use it only where it makes their claim weaker.
         """
+        # With a = γ/(3√n) the last two terms are a²·t³/3 and a/2. df + 1 is the number of clusters.
         a = self.skew / (3 * np.sqrt(np.maximum(self.df, 1) + 1))
         return np.asarray(self.t + a * self.t**2 + a**2 * self.t**3 / 3 + a / 2)
 
@@ -60,7 +65,10 @@ def _tail(t: Array, df: Array) -> Array:
 
 
 def cluster_sums(values: Array, clusters: npt.NDArray[np.intp]) -> Array:
-    """Sum of `values` (..., n) within each cluster; codes 0..G−1 of shape (n,). Gives (..., G)."""
+    """Sum of `values` (..., n) within each cluster, shape (..., G).
+
+    `clusters` holds a code of 0..G−1 for each sample, shape (n,), and no code is left out.
+    """
     order = np.argsort(clusters, kind="stable")
     starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
     return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
@@ -74,14 +82,17 @@ def t_test(
 ) -> TTest:
     """Test the weighted mean of z, shape (..., n), with clusters − 1 degrees of freedom.
 
+    Samples of one cluster aren't independent, so the number of independent observations is that of
+    the clusters, not of the samples; hence the degrees of freedom.
+
     With e_g the summed weighted residuals of cluster g and W the total weight,
     se² = G/(G−1) · Σ e_g² / W²: the ordinary standard error where every sample is its own
     cluster, and the CR1 "sandwich" otherwise (Liang & Zeger 1986; Cameron & Miller 2015, eq. 11).
 
-    Where all z agree there is no spread to measure. One observation at −z̄ is then added, which
-    gives t = ±(G−1)/2 with G degrees of freedom: six agreeing samples are about as telling as
-    a sign test finds them, and two never decide anything. With fewer than two clusters df is 0
-    and both p-values are 1.
+    Where all z agree the standard error is 0 and t would be infinite. One more observation at −z̄
+    is then assumed, which gives t = ±(G−1)/2 with G degrees of freedom: six agreeing samples count
+    about as much as in a sign test, and two never decide anything. With fewer than two clusters df
+    is 0 and both p-values are 1.
     """
     z = np.asarray(z, dtype=float)
     n = z.shape[-1]
@@ -122,11 +133,12 @@ def _third_moment(residuals: Array, squares: Array, flat: npt.NDArray[np.bool_])
 def fixed_set_test(
     z: npt.ArrayLike, variance: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
 ) -> TTest:
-    """Test the mean of z, shape (n,), for these samples only: nothing is claimed of others.
+    """Test the mean of z, shape (n,), for these samples only; nothing is claimed about others.
 
-    `variance` is that of each z over fresh responses, so se² = Σ w²·variance / W². Normal: its
-    degrees of freedom are the responses', of which there are many. Without any variance nothing
-    is tested: both p-values are 1 (df 0).
+    The samples are fixed and only the responses to them are random: `variance`, shape (n,), is that
+    of each z over fresh responses, and se² = Σ w²·variance / W². The test is a normal one, because
+    the degrees of freedom are those of all the responses. Where every variance is 0 both p-values
+    are 1 (df 0).
     """
     z, v = np.asarray(z, dtype=float), np.asarray(variance, dtype=float)
     w: Any = np.ones(z.shape[-1]) if weights is None else np.asarray(weights, dtype=float)
@@ -162,8 +174,8 @@ def few_differ(
 ) -> npt.NDArray[np.bool_]:
     """Whether fewer than `few` samples (or clusters) differ from the commonest value; shape (...).
 
-    Values of shape (..., n) are told apart at 12 digits of the largest, so that rounding counts
-    for nothing. A cluster differs where one of its samples does.
+    Values, shape (..., n), differ where they do within 12 digits of the largest, so that rounding
+    errors don't count. A cluster differs where one of its samples does.
     """
     values = np.asarray(values, dtype=float)
     tolerance = FLAT * np.abs(values).max(-1, keepdims=True)
@@ -177,12 +189,14 @@ def _common(values: Array, few: int, one_each: bool) -> Array:
     """The commonest value along the last axis, as far as `few_differ` needs it.
 
     If fewer than `few` samples differ from it, it is the majority among any 2·few − 1 of them,
-    and so their median: no need to sort the rest.
+    and so their median: there is no need to sort the rest. If more differ, any value will do,
+    because then `few_differ` says no whichever it is.
     """
     enough = 2 * few - 1
     if one_each and values.shape[-1] >= enough:
         head = np.partition(values[..., :enough], few - 1, axis=-1)
         return np.asarray(head[..., few - 1])
+    # Otherwise the longest run of equal values in sorted order.
     ordered = np.sort(values, axis=-1)
     index = np.arange(ordered.shape[-1])
     tolerance = FLAT * np.abs(ordered).max(-1, keepdims=True)

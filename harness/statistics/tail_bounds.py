@@ -19,9 +19,9 @@ def chernoff_below(
 ) -> Array:
     """P-value against "the mean of `values` is at least `mean`"; values (..., n) in [0, 1].
 
-    exp(−n·KL(x̄ ‖ mean)) where x̄ < mean, else 1 (Hoeffding 1963, theorem 1): exact in its
-    promise, never an approximation, for independent values of any shape. With all values 0 it is
-    (1 − mean)^n, the chance of not having met an event of probability `mean` in n samples.
+    exp(−n·KL(x̄ ‖ mean)) where x̄ < mean, else 1 (Hoeffding 1963, theorem 1). It holds at any n, for
+    independent values of any distribution. With all values 0 it is (1 − mean)^n, the chance of not
+    seeing an event of probability `mean` in n samples.
 
     n is the number of clusters as far as they weigh the same: (Σw)²/Σw² over the clusters.
     """
@@ -38,7 +38,7 @@ def chernoff_below(
 
 
 STAKES = 10
-"""How many bets are laid side by side: λ from a tenth of the largest one to all of it."""
+"""How many stakes λ are averaged: from a tenth of the largest one to all of it."""
 
 
 def betting_below(
@@ -51,11 +51,12 @@ def betting_below(
 ) -> Array:
     """P-value against "the mean of `values` is at least `mean`"; values (..., n) ≤ `largest`.
 
-    One over the average of Π(1 − λ(x_i − mean)) over λ up to 1/(largest − mean): each product is
-    a bet's winnings, 1 at most on average if the claim holds (Waudby-Smith & Ramdas 2024; for
-    means that differ between samples by the inequality of arithmetic and geometric means), so
-    Markov's inequality makes it a p-value. It needs no lower bound, so what improved counts for
-    all that it is worth. `mean` < `largest`; both have shape (...).
+    One over the average of Π(1 − λ(x_i − mean)) over stakes λ up to 1/(largest − mean). Each
+    product is what a gambler who starts with 1 ends with after betting λ on every value being below
+    `mean`. If the claim holds its expectation is at most 1 (Waudby-Smith & Ramdas 2024; where means
+    differ between samples, by the inequality of arithmetic and geometric means), so by Markov's
+    inequality its inverse is a p-value. Values need no lower bound, so large improvements count in
+    full. `mean` < `largest`; both have shape (...).
     """
     x = np.asarray(values, dtype=float)
     m = np.asarray(mean, dtype=float)[..., None]
@@ -65,12 +66,14 @@ def betting_below(
     sizes: Any = np.ones(x.shape[-1]) if weights is None else np.asarray(weights, dtype=float)
     if clusters is not None:
         steps, sizes = cluster_sums(steps, clusters), cluster_sums(sizes, clusters)
+    # The largest stake that no single value (or cluster) can turn into a debt.
     reach = (np.asarray(largest, dtype=float)[..., None] - m) * sizes.max()
     with np.errstate(divide="ignore"):
         wins = [
             np.log(np.maximum(1 - stake / STAKES * steps / reach, 0.0)).sum(-1)
             for stake in range(1, STAKES + 1)
         ]
+    # Products of many factors overflow, so the average is taken relative to the largest of them.
     highest = np.maximum(np.max(wins, axis=0), 0.0)
     average = np.exp(np.array(wins) - highest).mean(0)
     with np.errstate(divide="ignore"):

@@ -142,7 +142,7 @@ def test_a_prompt_and_a_rater_both_cluster():
     [
         (table(("a", "b"), columns=("left", "right")), {}, "no column 'choice'"),
         (table(("a", "b", "best")), {}, "'best' is not a choice"),
-        (table(("a", "a", "left")), {}, "against itself"),
+        (table(("a", "a", "left")), {}, "with itself"),
         (table(("a", None, "left")), {}, "lacks the name"),
         (table(("a", "b", "both_bad")), {}, "no vote ranks"),
         (table(("a", "b", "left")), {"anchor": "z"}, "the anchor 'z'"),

@@ -71,7 +71,7 @@ def test_intervals_of_an_adaptive_session_hold_the_truth():
     assert inside / total >= 0.9
 
 
-def test_the_floor_reaches_every_comparison():
+def test_the_floor_asks_for_every_comparison():
     design = Design.against(6, everyone=True, floor=0.2)
     _, points = session(design, 3, votes=600)
     games = points + points.T

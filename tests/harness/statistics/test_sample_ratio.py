@@ -16,7 +16,7 @@ from harness.statistics.sample_ratio import log_mismatch
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.99, 0.01), (0.2, 0.3, 0.5)])
 @pytest.mark.parametrize("concentration", [1.0, 100.0])
-def test_what_is_expected_of_it_under_the_split_is_one(shares, concentration):
+def test_the_evidence_averages_one_where_the_split_is_as_planned(shares, concentration):
     # Over every sequence of six units: E[e] = 1 exactly, which makes it a fair game.
     total = 0.0
     for arms in itertools.product(range(len(shares)), repeat=6):
@@ -42,7 +42,7 @@ def test_it_is_the_ratio_of_the_two_distributions(counts, concentration):
     assert found == pytest.approx(mixture - meant, rel=1e-9, abs=1e-6)
 
 
-def test_looked_at_after_every_unit_it_rarely_rings():
+def test_checked_after_every_unit_it_rarely_raises_an_alarm():
     draw, rang = np.random.default_rng(7), 0
     for _ in range(300):
         counts = np.cumsum(np.eye(2, dtype=int)[(draw.random(400) < 0.1).astype(int)], axis=0)

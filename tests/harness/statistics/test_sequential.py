@@ -70,7 +70,7 @@ def test_moments_add_up(x: list[float], cut: int) -> None:
 
 
 @given(values, st.floats(0.02, 0.98))
-def test_three_sums_never_promise_more_than_the_bets_themselves(x: list[float], m: float) -> None:
+def test_evidence_from_moments_never_exceeds_the_bets_own(x: list[float], m: float) -> None:
     """The bet at each stake, value by value, against the bound that knows three sums only."""
     bets = np.log1p(np.outer((np.asarray(x) - m) / m, STAKES)).sum(0)
     exact = np.logaddexp.reduce(bets) - math.log(len(STAKES))
@@ -219,7 +219,7 @@ def test_an_interval_is_right_at_every_look(law: str) -> None:
     assert missed / 40 <= 0.05
 
 
-def test_an_income_meets_a_late_drop_that_a_single_bet_sleeps_through() -> None:
+def test_a_detector_with_income_sees_a_late_drop_that_a_single_bet_misses() -> None:
     """A month of health, then −20%: the bettor with an income rings within a day."""
     rng = np.random.default_rng(7)
     healthy, fallen = binary(rng, 30 * 500, 0.8), binary(rng, 500, 0.64)

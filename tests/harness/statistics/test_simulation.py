@@ -234,7 +234,7 @@ def clustered(trials: int, seed: int, cluster_size: int = 10, n: int = 400) -> f
     return float((found.p_drop <= 0.05).mean())
 
 
-def test_clusters_are_honoured() -> None:
+def test_clusters_are_respected() -> None:
     assert clustered(4000, seed=16) <= KEPT
 
 

@@ -110,7 +110,7 @@ def test_fieller_is_the_gates_own_test_inverted(rng: np.random.Generator) -> Non
     assert low < d.mean() / a.mean() < high
 
 
-def test_fieller_is_silent_where_the_base_may_be_zero(rng: np.random.Generator) -> None:
+def test_fieller_gives_no_interval_where_the_base_may_be_zero(rng: np.random.Generator) -> None:
     assert fieller(rng.normal(size=20), rng.normal(size=20)) is None
     assert fieller(np.zeros(20), np.zeros(20)) is None
 

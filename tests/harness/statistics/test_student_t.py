@@ -89,7 +89,7 @@ def test_clustered_t_is_cr1_of_a_regression_on_a_constant(
     assert float(test.df) == len(set(clusters)) - 1
 
 
-def test_order_of_clusters_is_nothing(rng: np.random.Generator) -> None:
+def test_the_order_of_clusters_does_not_matter(rng: np.random.Generator) -> None:
     codes = np.repeat(np.arange(10), 5)
     z, mixed = rng.normal(size=50), rng.permutation(50)
     one, other = t_test(z, clusters=codes), t_test(z[mixed], clusters=codes[mixed])
@@ -113,7 +113,7 @@ def test_agreeing_samples_count_like_one_dissenter(n: int, value: float) -> None
 
 
 @pytest.mark.parametrize("z", [[0.3], [0.0, 0.0, 0.0]])
-def test_nothing_is_decided_by_nothing(z: list[float]) -> None:
+def test_one_sample_or_only_zeros_decide_nothing(z: list[float]) -> None:
     test = t_test(z)
     assert float(test.above) >= 0.5
     assert float(test.below) >= 0.5
