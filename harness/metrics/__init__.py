@@ -120,7 +120,7 @@ def _load_file(name: str, path: Path, attribute: str) -> Callable[..., Metric]:
 
 def _from_file(path: Path, attribute: str) -> Any:
     if not path.is_file():
-        raise UserError("there is no such metric file", file=path, hint="check the path")
+        raise UserError("the file of the metric doesn't exist", file=path, hint="check the path")
     module_name = f"ratchet_metric_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None

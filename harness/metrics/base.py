@@ -79,7 +79,7 @@ class MetricSpec:
 
 
 def option_of(signature: str, name: str) -> str:
-    """What a signature says of an option: `k` in `pass_at_k|v:1|k:5` is "5"; "" where nothing."""
+    """An option's value in a signature: `k` in `pass_at_k|v:1|k:5` is "5"; "" where it has none."""
     found = (part.partition(":") for part in signature.split("|")[1:])
     return next((value for key, _, value in found if key == name), "")
 
@@ -94,7 +94,11 @@ class MetricItem:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a metric says of one response, or of one sample where `response_index` is None."""
+    """A metric's result for one response, or for one sample where `response_index` is None.
+
+    `value` is None where there is none; `outcome` and `reason` then say why. `stats` are the
+    sufficient statistics that the spec names.
+    """
 
     response_index: int | None
     value: float | None
@@ -112,13 +116,13 @@ class Evidence:
 
     @classmethod
     def lost(cls, response_index: int | None, reason: str) -> Evidence:
-        """An error that is ours, and no fault of the model's."""
+        """An error of the sandbox or a server, which says nothing about the model."""
         return cls.error(response_index, LOST + reason)
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """The small object that the runner calls."""
+    """What the runner calls: a declaration of the metric, and a method that scores items."""
 
     @property
     def spec(self) -> MetricSpec: ...
@@ -129,6 +133,6 @@ class Metric(Protocol):
         Returns one list per item, in order: an `Evidence` per response for `per="response"`,
         one with `response_index=None` for `per="sample"`. A response that carries an error gets
         an `error` evidence; a value that cannot be computed is `unscored` with its reason. Never
-        raises for what a model said; never returns NaN.
+        raises because of a model's answer; never returns NaN.
         """
         ...

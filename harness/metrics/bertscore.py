@@ -61,20 +61,23 @@ def bertscore(
     Zhang et al. 2020, equal to bert-score 0.3.13 without rescaling. `model` is a hub id or a
     folder, the embedded all-MiniLM-L6-v2 (English) by default; `layer` counts from 1, by default
     the one that bert-score recommends for the model, else the last. With `idf` a token weighs
-    ln((N + 1) / (references with it + 1)); a text in which every token weighs nothing is averaged
-    evenly. Precision, recall and F1 are each the largest over a candidate's references. A text
+    ln((N + 1) / (references with it + 1)); where all tokens of a text have weight 0 they count
+    alike. Precision, recall and F1 are each the largest over a candidate's references. A text
     without tokens scores 0; one that is longer than the encoder reads is cut.
 
-    Embeddings of texts are kept in memory (at most 512 MiB, the least recently used go first)
-    under the bytes of the encoder and the text; those of the references also in the workspace,
-    where there is one. So references are embedded once for all checkpoints. Raises UserError
-    where the lengths differ or the model is missing.
+    Embeddings are cached in memory (at most 512 MiB, the least recently used go first) by encoder
+    and text; those of the references also in the workspace, where there is one, so that they are
+    computed once for all checkpoints. Raises UserError where the lengths differ or the model is
+    missing.
     """
     import numpy as np
 
     groups = [[r] if isinstance(r, str) else list(r) for r in references]
     if len(candidates) != len(groups):
-        raise UserError(f"{len(candidates)} candidates stand against {len(groups)} references")
+        raise UserError(
+            f"{len(candidates)} candidates, but references for {len(groups)}",
+            hint="give each candidate its reference, or a list of them",
+        )
     if not all(groups):
         raise UserError(f"candidate {groups.index([])} has no reference")
     if not groups:
@@ -115,7 +118,7 @@ class _Encoder:
         self.ends = {tokenizer.cls_token_id, tokenizer.sep_token_id} - {None}
 
     def plain_weights(self, ids: tuple[int, ...]) -> list[float]:
-        """1 for every token but the marks at both ends."""
+        """1 for every token, and 0 for the special ones at both ends (CLS, SEP)."""
         return [0.0 if token in self.ends else 1.0 for token in ids]
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -151,6 +154,8 @@ class _Encoder:
         import torch
 
         ids = self.tokenize(texts)
+        # Texts of similar length share a batch, so that little of it is padding. Vectors are cut to
+        # each text's own tokens at once: padding must never take part in a match.
         for rows in batches_by_length([len(row) for row in ids], tokens_per_batch(self.model)):
             batch = self.tokenizer.pad(
                 {"input_ids": [list(ids[row]) for row in rows]},
@@ -227,13 +232,15 @@ def _match(
 
     scores = np.zeros((len(candidates), 3))
     sizes = [max(len(c.ids), len(r.ids)) for c, r in zip(candidates, references, strict=True)]
+    # Pairs of similar length together, because each pair is padded to the longest of its batch in
+    # both directions.
     for rows in batches_by_length(sizes, _PAIR_TOKENS):
         similarity = _similarities([candidates[r] for r in rows], [references[r] for r in rows])
         for sides, axis, column in ((candidates, 2, 0), (references, 1, 1)):
             nearest = similarity.amax(dim=axis).double().numpy()
             for best, row in zip(nearest, rows, strict=True):
                 scores[row, column] = _weighted(best, weigh(sides[row].ids))
-    # A text of nothing but the marks at its ends has nothing to match.
+    # A text with nothing but the two special tokens has nothing to match.
     empty = [
         len(c.ids) <= 2 or len(r.ids) <= 2 for c, r in zip(candidates, references, strict=True)
     ]
@@ -247,8 +254,9 @@ def _match(
 def _similarities(candidates: Sequence[_Embedded], references: Sequence[_Embedded]) -> Tensor:
     """Cosines of shape (pairs, candidate tokens, reference tokens), none below 0.
 
-    bert-score holds a token's best cosine up to 0 in every pair that its batch pads, and only
-    there; here it is so for all, because a score must not depend on its batch.
+    In bert-score padding has cosine 0, so a token's best cosine is at least 0 in pairs that their
+    batch pads, but not in others. Here it is at least 0 in all, because a score must not depend on
+    the batch.
     """
     from torch.nn.utils.rnn import pad_sequence
 

@@ -49,9 +49,15 @@ def chrf(
 def _corpus(metric: Any, candidates: Sequence[str], references: Sequence[Any]) -> CorpusScore:
     groups = [[r] if isinstance(r, str) else list(r) for r in references]
     if len(candidates) != len(groups):
-        raise UserError(f"{len(candidates)} candidates stand against {len(groups)} references")
+        raise UserError(
+            f"{len(candidates)} candidates, but references for {len(groups)}",
+            hint="give each candidate its reference, or a list of them",
+        )
     if not groups or not all(groups):
-        raise UserError("every candidate needs a reference, and there must be a candidate")
+        raise UserError(
+            "every candidate needs a reference, and at least one candidate is needed",
+            hint="leave out candidates without a reference",
+        )
     width = max(map(len, groups))
     # sacrebleu wants one list per reference number, with None where a candidate has fewer.
     streams = [[g[i] if i < len(g) else None for g in groups] for i in range(width)]

@@ -17,8 +17,9 @@ from harness.metrics.support.items import Outcome, score_each
 def token_f1(answer: str, references: Sequence[str]) -> float:
     """F1 of shared tokens with the best reference, 0..1; higher is better.
 
-    SQuAD's definition (Rajpurkar et al. 2016) on normalised tokens, a CJK character being a token
-    by itself. Two texts that are both empty after normalisation agree (1.0).
+    SQuAD's definition (Rajpurkar et al. 2016) on normalized tokens, a CJK character being a token
+    by itself. Two texts that are both empty after normalization agree (1.0). Raises ValueError
+    without a reference.
     """
     if not references:
         raise ValueError("token F1 needs a reference")
@@ -45,7 +46,7 @@ def f1_macro(predicted: Sequence[Any], expected: Sequence[Any]) -> float:
     """
     _check_pairs(predicted, expected)
     hits = Counter(p for p, e in zip(predicted, expected, strict=True) if p == e)
-    # 2·tp + fp + fn is how often a label was predicted and how often it was right to.
+    # 2·tp + fp + fn: how often a label was predicted, plus how often it was expected.
     seen = Counter(predicted) + Counter(expected)
     return sum(2 * hits[label] / count for label, count in seen.items()) / len(seen)
 
@@ -53,7 +54,8 @@ def f1_macro(predicted: Sequence[Any], expected: Sequence[Any]) -> float:
 def _check_pairs(predicted: Sequence[Any], expected: Sequence[Any]) -> None:
     if len(predicted) != len(expected) or not expected:
         raise UserError(
-            f"{len(predicted)} predictions stand against {len(expected)} expected labels"
+            f"{len(predicted)} predictions, but {len(expected)} expected labels",
+            hint="give as many of both, at least one",
         )
 
 
@@ -77,7 +79,7 @@ def _token_f1(sample: Sample, response: Response) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Share of responses that are the reference label, compared after normalisation."""
+    """Share of responses that are the reference label, compared after normalization."""
 
     @property
     def spec(self) -> MetricSpec:
@@ -94,7 +96,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class F1Macro:
-    """Macro-F1 over `labels`; a response is its label, compared after normalisation.
+    """Macro-F1 over `labels`, 0..1; a response is its label, compared after normalization.
 
     A response's own value is 1 where the label is right. The run's value comes from the summed
     counts (tp, fp, fn of each label, in the order of the suite), with a jackknife's uncertainty.
@@ -109,7 +111,11 @@ class F1Macro:
         if len({normalize_label(label) for label in self.labels}) != len(self.labels) or not (
             self.labels
         ):
-            raise UserError("labels must differ, and there must be one", field="labels")
+            raise UserError(
+                "there must be at least one label, and no two may be the same",
+                field="labels",
+                hint="case, punctuation and spaces don't count",
+            )
 
     @property
     def spec(self) -> MetricSpec:

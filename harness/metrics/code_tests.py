@@ -32,7 +32,11 @@ _known: OrderedDict[str, Result] = OrderedDict()
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one program over all its runs; the worst of them decides."""
+    """The outcome of one program over all its runs; the first failure among them decides.
+
+    Times in seconds and memory in bytes, each the largest over the runs. `cooperative` says that a
+    run was judged within the program's own process.
+    """
 
     label: str
     detail: str
@@ -43,7 +47,9 @@ class Result:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Result:
-        """A lost run says nothing of the program; else the first failure speaks for it."""
+        """The result of these runs. If a run was lost nothing is known of the program; else the
+        first failure counts, or the first run where all passed.
+        """
         lost = next((o for o in outcomes if not o.counts), None)
         first = lost or next((o for o in outcomes if not o.passed), outcomes[0])
         return cls(
@@ -231,7 +237,9 @@ def _jobs(sample: Sample, program: str, limits: Limits) -> Iterator[Job]:
 
 
 def _asked(sample: Sample, program: str, limits: Limits) -> list[Any]:
-    """What decides a result; a reference is measured once a process, so limits stay the same."""
+    """All that decides a result. Limits are part of it; they stay the same within a process,
+    because each reference is measured only once.
+    """
     fields = (sample.fields.get(name) for name in READS)
     return [program, *fields, limits.cpu_s, limits.memory_bytes]
 
@@ -257,7 +265,7 @@ def _references(path: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=3)
 def _tier(minimum: Literal["A", "B", "C"]) -> str:
-    """The tier that this machine gives, found once a process by doing."""
+    """The sandbox tier that this machine provides, found out once a process by starting one."""
     from harness.sandbox.pool import Sandbox
 
     with Sandbox(workers=1, minimum=minimum) as sandbox:

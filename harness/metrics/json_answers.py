@@ -93,7 +93,7 @@ def json_fields(answer: str, reference: str) -> float:
 
     A field is a path to a value that is neither an object nor a list (an empty one is a value). A
     field that is missing, wrong or too many costs the same. An answer that is not exactly one JSON
-    object scores 0. Raises NotJsonError where the *reference* is none.
+    object scores 0. Raises NotJsonError where the *reference* isn't one JSON object.
     """
     expected = _leaves(parse_answer(reference))
     try:
@@ -189,7 +189,7 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(digits: str) -> float:

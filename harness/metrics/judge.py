@@ -35,10 +35,11 @@ _VERDICT = re.compile(r"\[\[(A|B|TIE)\]\]")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the judge said of one pair.
+    """The judge's verdict on one pair of answers.
 
-    `choice` is None where it gave no verdict that can be read, and `problem` says why; two orders
-    that contradict each other are a tie, and not `consistent`. `tokens` is what was spent.
+    choice       None where it gave no verdict that can be read; `problem` then says why
+    consistent   whether both orders gave the same verdict; if not, the choice is a tie
+    tokens       prompts and replies of both orders together
     """
 
     choice: Choice | None
@@ -75,9 +76,9 @@ def judge(
 ) -> list[Judged]:
     """Ask `backend` about each pair of answers twice, each answer standing first once.
 
-    At temperature 0. A verdict counts only if it is the sole one in the reply and ends it. A
-    choice must come out of both orders: left in one and a tie in the other is a tie, and so is a
-    contradiction, which shows that the place decided. Raises UserError for lengths that differ.
+    At temperature 0. A verdict counts only if it is the only one in the reply and ends it. Judges
+    tend to prefer an answer for its place, so a choice counts only if both orders agree on it;
+    anything else is a tie. Raises UserError for lengths that differ.
     """
     if not len(questions) == len(lefts) == len(rights):
         raise UserError(
@@ -115,7 +116,7 @@ def _judged(row: int, replies: dict[str, Generation], prompts: dict[str, int]) -
 
 
 def parse_verdict(reply: str, *, swapped: bool = False) -> Choice | None:
-    """The verdict that ends `reply`; None where there is none, another one, or text after it.
+    """The verdict at the end of `reply`; None without one, with several, or with text after it.
 
     `swapped` says that the right answer stood first.
     """
@@ -133,7 +134,10 @@ def agreement(judged: Sequence[Choice | None], human: Sequence[Choice | None]) -
     Raises UserError for lengths that differ, or where no pair is left.
     """
     if len(judged) != len(human):
-        raise UserError(f"{len(judged)} verdicts stand against {len(human)} of humans")
+        raise UserError(
+            f"{len(judged)} verdicts of the judge, but {len(human)} of humans",
+            hint="give both for the same pairs, in the same order",
+        )
     both = [(j, h) for j, h in zip(judged, human, strict=True) if j is not None and h is not None]
     if not both:
         raise UserError("judge and humans have no pair in common")

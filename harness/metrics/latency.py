@@ -37,8 +37,8 @@ class LatencyMetric:
 
     `of: seconds` from the request to the last token; `of: tokens_per_second` over the same time;
     `of: first_token`, seconds to the first one, where the backend measures it. `quantile: 0.95`
-    makes the metric `latency_p95`. Measured while other requests run, and on whatever else the
-    machine does: advisory unless the rounds of both runs were interleaved.
+    makes the metric `latency_p95`. Timings depend on other requests and on what else the machine
+    does, so they are advisory unless the rounds of both runs were interleaved.
     """
 
     of: Literal["seconds", "tokens_per_second", "first_token"] = "seconds"

@@ -26,7 +26,10 @@ def choose(
     `tokens`, or by nothing (`acc`). Raises UserError for an empty choice or lengths that differ.
     """
     if len(logprobs) != len(choices) or not choices:
-        raise UserError(f"{len(choices)} choices stand against {len(logprobs)} log-probabilities")
+        raise UserError(
+            f"{len(choices)} choices, but log-probabilities of {len(logprobs)}",
+            hint="give the log-probabilities of each choice's tokens, in the same order",
+        )
     scores = [
         math.fsum(tokens) / _length(tokens, choice, normalize)
         for tokens, choice in zip(logprobs, choices, strict=True)

@@ -19,7 +19,7 @@ def prefers_chosen(
 
     Each argument holds what a backend says of an answer, and its sum is the answer's score: ln p
     of each token from a language model, the reward alone from a reward model. With `normalize` the
-    means are compared, which favours neither answer for its length.
+    means are compared, which favors neither answer for its length.
     """
     return prefers_first(chosen, rejected, normalize=normalize)
 

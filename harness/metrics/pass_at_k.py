@@ -42,9 +42,9 @@ def pass_hat_k(n: ArrayLike, c: ArrayLike, k: int) -> float | NDArray[np.float64
 def pass_at_k_variance(n: ArrayLike, c: ArrayLike, k: int) -> float | NDArray[np.float64]:
     """Variance of `pass_at_k` over fresh tries at the same problem; unbiased and never negative.
 
-    q̂² − C(n−c, 2k) / C(n, 2k) with q̂ = C(n−c, k) / C(n, k): the second term is unbiased for q²,
-    which needs n >= 2k. The variance of a mean over m problems is the sum over m²; it speaks of
-    these problems only, and says nothing of others. Raises UserError for n < 2k.
+    q̂² − C(n−c, 2k) / C(n, 2k) with q̂ = C(n−c, k) / C(n, k): E[q̂²] = q² + Var(q̂), and the second
+    term is an unbiased estimate of q², which needs n >= 2k. The variance of a mean over m problems
+    is the sum over m²; it holds for these problems, not for others. Raises UserError for n < 2k.
     """
     n, c = _checked(n, c, k)
     return _plain(_fixed_variance(n - c, n, k))
@@ -111,7 +111,7 @@ class PassAtK:
 
     `of` is any metric of one value per response whose values are 0 or 1, with its options in
     `with_options`. Across samples the standard error is that of a mean; n and c are kept for the
-    form that holds the problems fixed.
+    gate's `fixed_set`, where the problems are fixed and only the tries are random.
     """
 
     k: int = 1

@@ -20,7 +20,7 @@ def matches(text: str, pattern: str, *, how: How = "search") -> float:
     """1.0 where `pattern` (Python's `re`) is found in `text`, or is all of it (`full`), else 0.0.
 
     `.` stops at a line's end and case counts, unless the pattern says `(?s)` or `(?i)`. Raises
-    UserError for a pattern that is none.
+    UserError for a pattern that isn't valid.
     """
     compiled = _compile(pattern)
     return float((compiled.search if how == "search" else compiled.fullmatch)(text) is not None)

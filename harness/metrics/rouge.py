@@ -95,8 +95,9 @@ def rouge_lsum(reference: Sequence[Sequence[str]], answer: Sequence[Sequence[str
 def _lcs_rows(reference: Sequence[str], answer: Sequence[str]) -> Iterator[int]:
     """The LCS table, one integer per prefix of `reference`.
 
-    Bit j of row i is 0 where the table steps up from column j to j + 1, so that its value there
-    is a count of zeros (Hyyrö 2004): a row costs a few operations on one long integer.
+    Bit j of row i is 0 where the table's value grows from column j to j + 1, so a value is the
+    number of zeros before it (Hyyrö 2004). A row then takes a few operations on one long integer,
+    where the usual table takes one step for each column.
     """
     full = (1 << len(answer)) - 1
     places: dict[str, int] = {}

@@ -33,9 +33,10 @@ def self_bleu(
     divided by 100, exponential smoothing included (Zhu et al. 2018, Texygen; Post 2018). A text
     without tokens scores 0. Raises UserError for fewer than two texts.
 
-    Time is linear in the number of tokens. BLEU clips a text's count of an n-gram by the largest
-    count in any *other* text, and that is the largest of all, or the second largest for the one
-    text which holds the largest: two numbers an n-gram serve every text.
+    Time is linear in the number of tokens, not in the pairs of texts. BLEU limits a text's count of
+    an n-gram to the largest count in any *other* text. That is the largest of all texts, except for
+    the one text that has it, where it is the second largest; so two numbers for each n-gram are
+    enough.
     """
     if len(texts) < 2:
         raise UserError(
@@ -73,7 +74,10 @@ def _intern(tokenized: Sequence[Sequence[str]]) -> tuple[Integers, Integers]:
 def _extend(
     starts: Integers, grams: Integers, tokens: Integers, owner: Integers, order: int
 ) -> tuple[Integers, Integers]:
-    """The grams of one order more, as (where it starts, which it is), within one text each."""
+    """The n-grams of the next order as (start, number of the n-gram), none across two texts.
+
+    An n-gram is named by the (n−1)-gram that it begins with and its last token.
+    """
     import numpy as np
 
     ends = starts + order - 1
@@ -118,8 +122,8 @@ def _closest_other_length(lengths: Integers) -> Integers:
     never = np.iinfo(np.int64).max // 4
     shorter = np.concatenate(([-never], values[:-1]))
     longer = np.concatenate((values[1:], [never]))
-    neighbour = np.where(values - shorter <= longer - values, shorter, longer)
-    return np.where(counts > 1, values, neighbour)[where]
+    neighbor = np.where(values - shorter <= longer - values, shorter, longer)
+    return np.where(counts > 1, values, neighbor)[where]
 
 
 def _bleu(
@@ -152,12 +156,15 @@ def _bleu(
 
 @dataclass(frozen=True, slots=True)
 class SelfBleu:
-    """Mean Self-BLEU of the K responses to a sample; lower is more diverse.
+    """Mean Self-BLEU of the K responses to a sample, 0 to 1; lower is more diverse.
 
-    The value depends on K, so it is computed on fixed groups of K and only then averaged over the
-    samples. `tokenize: auto` takes `zh` for Chinese and `13a` for everything else. A sample with
-    one response is unscored.
+    `tokenize: auto` takes `zh` for Chinese and `13a` for everything else. A sample with one
+    response is unscored.
     """
+
+    # Each text is compared with the closest of the others, so Self-BLEU grows with the number of
+    # texts. It is computed on groups of exactly K responses and only then averaged over samples:
+    # all responses of a run in one group would make runs with more responses look less diverse.
 
     tokenize: Literal["auto", "13a", "zh", "intl", "char", "none"] = "auto"
     max_order: int = 4

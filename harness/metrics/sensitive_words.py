@@ -61,12 +61,16 @@ class WordList:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> WordList:
-        """Raises UserError where nothing is left of a word."""
+        """The list of `words`. Raises UserError for a word without a letter or digit."""
         needles: dict[str, str] = {}
         for word in words:
             normal = normalize_spelling(word)
             if not normal:
-                raise UserError(f"the word {word!r} is empty after normalisation", field="words")
+                raise UserError(
+                    f"nothing of the word {word!r} can be searched for: it has no letter or digit",
+                    field="words",
+                    hint="leave it out, or write it with letters",
+                )
             needles.setdefault(normal if _HAS_CJK.search(normal) else f" {normal} ", word)
         return cls(Automaton(list(needles)), tuple(needles.values()))
 

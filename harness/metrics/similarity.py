@@ -50,13 +50,13 @@ def similarity(
 ) -> NDArray[np.float64]:
     """Cosine of the embeddings of each answer and its reference, shape (n,), −1..1.
 
-    Higher is nearer in topic and wording. It is not a judgement of truth: an answer that denies its
+    Higher is nearer in topic and wording. It is not a judgment of truth: an answer that denies its
     reference is close to it as well.
     """
     import numpy as np
 
     if len(answers) != len(references):
-        raise ValueError(f"{len(answers)} answers stand against {len(references)} references")
+        raise ValueError(f"{len(answers)} answers, but {len(references)} references")
     texts = list(dict.fromkeys([*answers, *references]))
     vectors = dict(zip(texts, embed(texts, model=model), strict=True))
     cosines = [vectors[a] @ vectors[r] for a, r in zip(answers, references, strict=True)]
@@ -72,7 +72,7 @@ def entailment(
     `entailment` (after Honovich et al. 2022, TRUE). A pair longer than it reads is cut.
     """
     if len(answers) != len(references):
-        raise ValueError(f"{len(answers)} answers stand against {len(references)} references")
+        raise ValueError(f"{len(answers)} answers, but {len(references)} references")
     return _entailment(model)(list(zip(references, answers, strict=True)))
 
 

@@ -73,7 +73,7 @@ def _profanity_model() -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What both metrics are told: by which classifier, and from where on a text counts."""
+    """The options of both metrics: the classifier, and the probability from which a text counts."""
 
     classifier: str | None = None
     threshold: float = THRESHOLD
@@ -89,7 +89,7 @@ class _Judged:
 
 class Toxicity(_Judged):
     """Mean probability of toxicity over the responses; `over` in the statistics is 1 for each
-    response at or above `threshold`, so that the rate can be held as well.
+    response at or above `threshold`, so that the rate can be gated as well.
     """
 
     __slots__ = ()

@@ -14,13 +14,14 @@ _SEPARATOR = b"\xff"  # never occurs in UTF-8
 
 
 class Automaton:
-    """Finds every occurrence of every word, those inside and across each other included.
+    """Finds every occurrence of every word, also inside other words and overlapping with them.
 
-    Aho & Corasick 1975 over the bytes of UTF-8, whose failure links are worked into one table
-    (state × kind of byte), so that a byte costs one look-up. An interpreter is too slow for ten
-    million of those in a row; but the state depends only on the last bytes, as many as the longest
-    word has, so the text is cut into pieces that overlap by that much, and numpy takes one step
-    in all of them at a time.
+    The automaton of Aho & Corasick (1975) over the bytes of UTF-8. Its failure links are merged
+    into one table (state × kind of byte), so each byte costs one look-up.
+
+    Ten million look-ups one after the other are slow in Python. But which words end at a byte
+    depends only on the bytes before it, as many as the longest word has. So the text is cut into
+    pieces that overlap by one byte less than that, and numpy makes one step in all pieces at once.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ class Automaton:
         self.lengths = np.array([len(word) for word in encoded], dtype=np.int64)
         self.longest = int(self.lengths.max(initial=0))
         used = sorted(set().union(*encoded)) if encoded else []
-        # Kind 0 is every byte that no word has: it always leads back to the root.
+        # Bytes that no word has share kind 0, which always leads back to the root: a smaller table.
         self.kinds = np.zeros(256, dtype=np.uint8 if len(used) < 256 else np.uint16)
         self.kinds[used] = np.arange(1, len(used) + 1)
         self._build(encoded, len(used) + 1)
@@ -77,7 +78,11 @@ class Automaton:
     def find(
         self, texts: Sequence[str]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """All occurrences as (text, word, byte at which it begins within the text's UTF-8)."""
+        """All occurrences as three arrays of shape (hits,), sorted by place.
+
+        The number of the text, the number of the word, and the byte of the text's UTF-8 at which
+        the occurrence begins.
+        """
         import numpy as np
 
         encoded = [_encode(text) for text in texts]
@@ -96,6 +101,7 @@ class Automaton:
 
         if len(data) == 0 or self.longest == 0:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        # At least four times the longest word, or most of the work would go into the overlaps.
         piece = max(-(-len(data) // _LANES), 4 * self.longest)
         lanes = -(-len(data) // piece)
         overlap = self.longest - 1
@@ -110,6 +116,7 @@ class Automaton:
         positions, states = [], []
         for step, kinds in enumerate(steps):
             state = table[state * width + kinds]
+            # Hits within the overlap belong to the piece before, which reports them.
             if step >= overlap:
                 hits = np.flatnonzero(ending[state])
                 if len(hits):
@@ -120,7 +127,7 @@ class Automaton:
     def _with_suffixes(
         self, positions: list[NDArray[np.int64]], states: list[NDArray[np.int64]]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """A word's end is also that of every word which is its suffix: follow those as well."""
+        """Where a word ends, every word that is its suffix ends too: follow the failure links."""
         import numpy as np
 
         if not positions:

@@ -18,12 +18,13 @@ Classifier = Callable[[Sequence[str]], "NDArray[np.float64]"]
 
 @lru_cache(maxsize=2)
 def text_classifier(name: str, positive: tuple[str, ...]) -> Classifier:
-    """Probability of the label that is one of `positive`, for a sequence-classification model.
+    """A function from texts to the probability, shape (n,), of the label that is in `positive`.
 
-    A model with one output gives its sigmoid; otherwise the softmax over labels (the sigmoid where
-    the model's config says `multi_label_classification`). Labels are compared without case. A
-    two-label model whose labels are unnamed (`LABEL_0`, `LABEL_1`) is taken to have the positive
-    one second. Raises UserError where no label fits.
+    `name` is the hub id or folder of a sequence-classification model. One with a single output
+    gives its sigmoid; otherwise the softmax over labels (the sigmoid where the model's config says
+    `multi_label_classification`). Labels are compared without case. A two-label model whose labels
+    are unnamed (`LABEL_0`, `LABEL_1`) is taken to have the positive one second. Raises UserError
+    where no label fits.
     """
     tokenizer, model = load(name, "AutoModelForSequenceClassification")
     column = _column(name, model.config, positive)
@@ -43,7 +44,10 @@ def text_classifier(name: str, positive: tuple[str, ...]) -> Classifier:
 
 
 def entailment(name: str) -> Callable[[Sequence[tuple[str, str]]], NDArray[np.float64]]:
-    """Probability that a (premise, hypothesis) pair is an entailment, by an NLI model."""
+    """A function from (premise, hypothesis) pairs to the probability, shape (n,), of entailment.
+
+    `name` is the hub id or folder of an NLI classifier. Raises UserError without such a label.
+    """
     tokenizer, model = load(name, "AutoModelForSequenceClassification")
     column = _column(name, model.config, ("entailment", "entail", "entails"))
 

@@ -27,12 +27,12 @@ _STANDS_FOR_ITSELF = (
     ast.With,
 )
 _TRIES = 200
-"""How many cuts are tried in one answer: prose of ten thousand lines is not a program."""
+"""How often parsing is tried in one answer: ten thousand lines of prose are not a program."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """What stood between two fences; `language` as its opening fence names it."""
+    """The code between two fences; `language` as the opening fence names it, "" without a name."""
 
     language: str
     code: str
@@ -45,18 +45,23 @@ class _Block:
 def extract_code(answer: str, *, entry_point: str | None = None, prompt: str = "") -> str | None:
     """The Python program that an answer gives, or None where it gives none.
 
-    `entry_point` is the function or class that the program must define; None for a whole program
-    that reads stdin. `prompt` is code that the answer may go on with (HumanEval's prompts): it is
-    put before an answer that does not define the entry point itself, and what stands in it before
-    the entry point (imports, helpers) before one that does.
+    entry_point   the function or class that the program must define; None for a whole program that
+                  reads stdin
+    prompt        code that the answer may continue (as HumanEval's prompts). All of it is put
+                  before an answer that doesn't define the entry point itself; before one that does,
+                  only what precedes the entry point in it (imports, helpers)
 
     Of several fenced blocks the last that defines the entry point is taken, with the earlier ones
     whose definitions it uses; blocks in other languages, shell sessions and sample outputs are
-    passed over. Without fences the longest run of lines that is Python is cut out of the prose.
-    What a model only thought (`<think>`) is not an answer. Never repairs: a wrong indent, a
-    full-width comma in the code are the model's, and a block that doesn't compile is returned as
-    it is, so that the sandbox says what is wrong with it.
+    ignored. Without fences the longest run of lines that is Python is cut out of the prose. What a
+    model writes while thinking (`<think>`) is not part of the answer.
+
+    Nothing is repaired: a wrong indent or a full-width comma is the model's mistake. A block that
+    doesn't compile is returned as it is, so that the sandbox reports the error.
     """
+    # From the clearest sign of a program to the weakest: a fenced block that fits, code among
+    # prose, the rest of the prompt, and at last whatever there is, for the sandbox to judge. The
+    # rest of a prompt comes after whole programs, because a program also compiles behind a prompt.
     text = _spoken(answer)
     blocks = [block for block in _blocks(text) if block.may_be_python and block.code.strip()]
     if blocks:
@@ -80,7 +85,8 @@ def extract_code(answer: str, *, entry_point: str | None = None, prompt: str = "
 def _spoken(answer: str) -> str:
     text = answer.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
     text = _THOUGHT.sub("", text)
-    # A chat template may have opened the thought in the prompt.
+    # A chat template may have opened the thought in the prompt, so that the answer only closes it;
+    # and an answer that broke off may never close it.
     text = re.split(r"</think(?:ing)?>", text)[-1]
     return re.split(r"<think(?:ing)?>", text)[0]
 
@@ -115,6 +121,7 @@ def _from_blocks(blocks: Sequence[_Block], entry_point: str | None, prompt: str)
         named = [i for i, tree in enumerate(trees) if tree and blocks[i].language in _PYTHON]
         chosen = whole or named
         return blocks[chosen[-1]].code if chosen else None
+    # The last block that defines it: models correct themselves, and repeat the whole at the end.
     for last in range(len(blocks) - 1, -1, -1):
         tree = trees[last]
         if tree is None or entry_point not in _defined(tree):
@@ -131,7 +138,7 @@ def _from_blocks(blocks: Sequence[_Block], entry_point: str | None, prompt: str)
 
 
 def _continued(prompt: str, text: str, entry_point: str | None) -> str | None:
-    """`prompt` with the answer as the rest of it, cut where it stops being Python."""
+    """`prompt` followed by the answer, cut where that stops being Python; None if it never fits."""
     body = text.strip("\n").rstrip()
     if not body.strip():
         return None
@@ -171,7 +178,7 @@ def _bare(text: str, entry_point: str | None) -> str | None:
 
 
 def _cut_short(text: str, entry_point: str | None) -> str | None:
-    """From the definition to the end: an answer that broke off, or never was Python."""
+    """From the entry point's definition to the end of the text: an answer that broke off."""
     if entry_point is None:
         return None
     found = re.search(rf"^(?:async )?(?:def|class) {re.escape(entry_point)}\b.*", text, re.M | re.S)
@@ -181,7 +188,8 @@ def _cut_short(text: str, entry_point: str | None) -> str | None:
 def _longest_prefix(code: str, *, least: int) -> str | None:
     """The first lines that are Python together, at least `least` of them, or None.
 
-    Each error names the line up to which the parser understood; what is before it is tried next.
+    A syntax error names its line, and the lines before it are tried next: a few tries in place of
+    one for each line.
     """
     lines = code.split("\n")
     for _ in range(_TRIES):
@@ -199,7 +207,7 @@ def _longest_prefix(code: str, *, least: int) -> str | None:
 
 
 def _statements(code: str, entry_point: str | None) -> str:
-    """Without lines of prose that happen to be Python: `Done`, `说明`, `Note: see above`."""
+    """`code` without lines of prose that happen to parse: `Done`, `说明`, `Note: see above`."""
     lines = code.split("\n")
     kept: list[str] = []
     for node in ast.parse(code).body:
@@ -212,7 +220,7 @@ def _statements(code: str, entry_point: str | None) -> str:
 
 
 def _with_preamble(code: str | None, prompt: str, entry_point: str | None) -> str | None:
-    """What stands in the prompt before the entry point, then the code."""
+    """The prompt's lines before the entry point (imports, helpers), then the code."""
     if code is None or not prompt or entry_point is None:
         return code
     before = re.split(rf"^(?:async )?(?:def|class) {re.escape(entry_point)}\b", prompt, flags=re.M)

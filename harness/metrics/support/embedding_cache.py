@@ -45,7 +45,10 @@ def load(encoder: str, texts: Sequence[str]) -> list[tuple[tuple[int, ...], Tens
 def save(
     encoder: str, texts: Sequence[str], embedded: Sequence[tuple[tuple[int, ...], Tensor]]
 ) -> None:
-    """Keep them, if there is a workspace and they take at most 256 MiB. Never fails a metric."""
+    """Store the embeddings, if there is a workspace and they take at most 256 MiB.
+
+    A disk that can't be written is ignored: the metric has its embeddings anyway.
+    """
     path = _path(encoder, texts)
     if path is None or path.exists() or sum(v.nbytes for _, v in embedded) > _LARGEST:
         return

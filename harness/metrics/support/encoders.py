@@ -24,7 +24,7 @@ _TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}
 
 
 def embedded_encoder() -> Path:
-    """The folder of the embedded encoder. Its package is found, never imported.
+    """The folder of the embedded encoder. Its package is located but not imported.
 
     Raises UserError where it isn't installed.
     """
@@ -46,9 +46,9 @@ def resolve(model: str | Path | None) -> str:
 
 
 def require(model: str | None) -> None:
-    """Raises UserError where `model` can't be had: a path to nothing, the embedded one missing.
+    """Raises UserError where `model` is a path to nothing, or the embedded encoder is missing.
 
-    Loads nothing and asks no network, so a metric may call it while a suite is being checked.
+    Loads nothing and needs no network, so a metric may call it while a suite is being checked.
     """
     if model is None or model == EMBEDDED:
         embedded_encoder()
@@ -61,7 +61,7 @@ def require(model: str | None) -> None:
 
 
 def described(model: str | None) -> str:
-    """How a signature names `model`: a folder by its bytes, for its path says nothing of them."""
+    """How a signature names `model`: a folder by its files' digest, since its path says little."""
     folder = Path(model) if model is not None else None
     if folder is None or not folder.is_dir():
         return model or EMBEDDED
@@ -112,7 +112,7 @@ def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[A
             why = (
                 str(error).splitlines()[0]
                 if Path(name).exists()
-                else ("it is not a folder, not in the local cache, and not to be had from the hub")
+                else "it is neither a folder nor in the local cache, and the hub can't provide it"
             )
             raise UserError(
                 f"the model {name} can't be loaded: {why}",
@@ -130,7 +130,9 @@ def _load(name: str, auto_class: str, layers: int | None, stamp: Any) -> tuple[A
 
 
 def _on_hub(name: str) -> bool:
-    """Asked once and briefly: without a network every file would be asked for many times."""
+    """Whether the hub has the model: one short request, because without a network transformers
+    would ask for every file many times.
+    """
     from huggingface_hub import HfApi
 
     try:
@@ -206,7 +208,10 @@ def readable_text(text: str) -> str:
 def token_batches(
     tokenizer: Any, model: Any, texts: Sequence[str] | Sequence[tuple[str, str]]
 ) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """`(rows, model inputs)`: like lengths together, at most so many padded tokens a batch."""
+    """(positions in `texts`, model inputs) of each batch: texts of similar length together.
+
+    Texts, or both texts of a pair, are cut to what the model can read.
+    """
     limit = max_tokens(tokenizer, model)
     encoded = [
         tokenizer(*_parts(tokenizer, text, limit), truncation=True, max_length=limit)
@@ -220,8 +225,8 @@ def token_batches(
 def _parts(tokenizer: Any, text: str | tuple[str, str], limit: int) -> tuple[str, ...]:
     """The text, or both texts of a pair, each cut to what could be read of it alone.
 
-    A tokenizer that truncates a pair keeps what it cut off in every combination of the pieces:
-    two texts of 20,000 words would take all memory.
+    A tokenizer that truncates a pair itself keeps the cut-off pieces of both in all combinations;
+    for two texts of 20,000 words that takes all memory.
     """
     if isinstance(text, str):
         return (text,)

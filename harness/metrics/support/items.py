@@ -18,8 +18,8 @@ def score_responses(
 ) -> list[list[Evidence]]:
     """One evidence per response. `values` sees every response that carries no error, in order.
 
-    It answers with a float, or with an `Evidence` where there are statistics or a reason; the
-    index is filled in here. A float that isn't finite becomes an error, never a score.
+    It returns one outcome for each: a float, or an `Evidence` where there are statistics or a
+    reason; the index is filled in here. A float that isn't finite becomes an error, never a score.
     """
     pairs = [
         (item.sample, response)

@@ -12,8 +12,8 @@ Numbers = Sequence[float]
 
 
 def prefers_first(first: Numbers, second: Numbers, *, normalize: bool = False) -> float:
-    """1.0 where the numbers of the first have the larger sum, 0.5 for a tie, else 0.0; with
-    `normalize` the means are compared.
+    """1.0 where the first numbers have the larger sum (mean with `normalize`), 0.5 for a tie, else
+    0.0.
     """
     left, right = math.fsum(first), math.fsum(second)
     if normalize:
@@ -24,8 +24,9 @@ def prefers_first(first: Numbers, second: Numbers, *, normalize: bool = False) -
 def pair_of(
     sample: Sample, responses: Sequence[Response], names: str
 ) -> tuple[Numbers, Numbers] | Evidence:
-    """What a backend says of a sample's two references, or that there are no two; `names` says
-    which they are.
+    """The log-probabilities of a sample's two references, or an `Evidence` that there aren't two.
+
+    `names` says in words what the two references are.
     """
     if len(sample.references) != 2 or len(responses) != 2:
         return Evidence.unscored(None, f"a pair needs two references: {names}")

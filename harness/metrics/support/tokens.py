@@ -17,7 +17,10 @@ _BLOCK = 256
 
 
 def tokenize_all(texts: Sequence[str], tokenizer: str) -> list[list[str]]:
-    """The tokens of each text, exactly as sacrebleu's BLEU sees them."""
+    """The tokens of each text, exactly those of sacrebleu's BLEU. `tokenizer` is one of its names.
+
+    Raises UserError for a name that sacrebleu doesn't know.
+    """
     if tokenizer == "13a":
         return [
             tokens

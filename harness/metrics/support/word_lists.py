@@ -1,7 +1,7 @@
 """The word lists that ship; a suite extends them with its own.
 
-They hold words that a product's answers should hardly ever contain. None of them says that a text
-is harmful: a hit asks for a look.
+They hold words that a product's answers should almost never contain. A hit doesn't mean that a text
+is harmful, only that somebody should read it.
 """
 
 from __future__ import annotations

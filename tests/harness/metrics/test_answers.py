@@ -77,7 +77,7 @@ def test_exact_match_and_f1_are_squads_on_english(answer, reference):
     assert token_f1(answer, [reference]) == pytest.approx(squad_f1(answer, reference), abs=1e-12)
 
 
-def test_chinese_answers_are_normalised_too():
+def test_chinese_answers_are_normalized_too():
     assert exact_match("“北京”。", ["北京"]) == 1.0
     assert exact_match("ＡＢＣ１２３", ["abc123"]) == 1.0
     assert token_f1("北京市", ["北京"]) == pytest.approx(0.8)

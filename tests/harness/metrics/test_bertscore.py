@@ -144,7 +144,7 @@ def test_the_cache_lets_the_oldest_go():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="1 candidates stand against 2"):
+    with pytest.raises(UserError, match="1 candidates, but references for 2"):
         bertscore(["a"], ["a", "b"])
     with pytest.raises(UserError, match="candidate 1 has no reference"):
         bertscore(["a", "b"], [["a"], []])

@@ -339,7 +339,7 @@ def test_a_result_is_a_plain_frozen_value():
         mixed.label = "pass"
 
 
-def test_a_verdict_that_could_not_be_split_is_labelled():
+def test_a_verdict_that_could_not_be_split_is_labeled():
     program = "```python\ndef add(a, b):\n    return a(b)\n```"
     (evidence,) = judged(program, tests="assert add(lambda x: x + 1, 2) == 3\n")
     assert (evidence.value, evidence.reason) == (1.0, "pass [cooperative]")

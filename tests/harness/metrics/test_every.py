@@ -194,7 +194,7 @@ def test_a_score_depends_on_neither_batch_nor_order(name, make, texts):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_declaration_is_whole(name, make):
+def test_every_metric_declares_itself_fully(name, make):
     spec = make(name).spec
     assert spec.name == name
     assert spec.signature.startswith(f"{name}|v:{spec.version}")
@@ -229,7 +229,7 @@ def test_an_unknown_name_gets_the_nearest():
         ("bertscore", {"model": "./nowhere"}, "no model folder"),
         ("toxicity", {"classifier": "./nowhere"}, "no model folder"),
         ("factual_consistency", {"model": "/no/where"}, "no model folder"),
-        ("no/such/file.py:Metric", {}, "no such metric file"),
+        ("no/such/file.py:Metric", {}, "the file of the metric doesn't exist"),
     ],
 )
 def test_wrong_options_are_named(name, options, message):

@@ -36,7 +36,7 @@ def test_a_judge_is_asked_in_both_orders():
     assert longer.calls == 4
 
 
-def test_a_judge_that_looks_at_the_place_says_nothing():
+def test_a_judge_that_prefers_a_place_gives_ties():
     (found,) = judge(["q"], ["a"], ["b"], backend=says(lambda a, b: "[[A]]"))
     assert (found.choice, found.consistent) == ("tie", False)
 
@@ -77,7 +77,7 @@ def test_a_judges_cost_is_kept_also_where_it_said_nothing(monkeypatch):
     assert cost == pytest.approx(tokens * 2e-6)
 
 
-def test_a_judge_is_held_against_people(monkeypatch, tmp_path):
+def test_a_judge_is_compared_with_people(monkeypatch, tmp_path):
     file = tmp_path / "people.jsonl"
     other = PAIR.replace('"left"}', '"right"}').replace("a longer one", "a long answer")
     file.write_text("\n".join([PAIR, other, PAIR.replace('"q"', '"r"')]))

@@ -102,5 +102,5 @@ def test_bleu_takes_the_tokenizer_of_the_language():
 
 
 def test_lengths_that_differ_are_refused():
-    with pytest.raises(UserError, match="2 candidates stand against 1"):
+    with pytest.raises(UserError, match="2 candidates, but references for 1"):
         bleu(["a", "b"], ["a"])

@@ -66,7 +66,7 @@ def test_other_words_are_left_alone(text):
     st.lists(st.text("ab 你好-", min_size=1, max_size=4).filter(normalize_spelling), min_size=1),
     st.text("ab 你好-.B\u200b", max_size=40),
 )
-def test_hits_equal_a_naive_search_of_the_normalised_text(words, text):
+def test_hits_equal_a_naive_search_of_the_normalized_text(words, text):
     spaced = f" {normalize_spelling(text)} "
     distinct = {normalize_spelling(word) for word in words}
     naive = {w for w in distinct if (w if set(w) & set("你好") else f" {w} ") in spaced}
