@@ -20,7 +20,9 @@ from harness.statistics.power import assumed_sd, samples_needed, visible_drop
 
 @dataclass(frozen=True, slots=True)
 class MetricCalibration:
-    """One metric. Shares are of the anchor's value; `None` means: no number would do.
+    """What the gate can see of one metric on this suite.
+
+    Shares are of the anchor's value, 0 to 1. `None` means that no number would do.
 
     visible            smallest drop that FAILs in 80% of cases at the last look
     auto_margin        what `margin: auto` freezes: an unchanged model passes it in 80%
@@ -46,11 +48,11 @@ class MetricCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The suite as a whole, and each gated metric.
+    """What the gate can see on this suite, as a whole and by gated metric. Chances are 0 to 1.
 
     false_rollback      chance that one unchanged checkpoint fails, at the policy's alpha
     false_rollback_run  that any of `run_length` unchanged checkpoints does, alpha split over them
-    bare_rule           what the bare comparison of means would do to one unchanged checkpoint
+    bare_rule           chance that comparing the plain means would fail one unchanged checkpoint
     passes              chance that an unchanged checkpoint passes as a whole; None where a
                         required metric could not be simulated
     """
@@ -94,9 +96,13 @@ def calibrate(
 ) -> Calibration:
     """Simulate the policy on two scorings of the same model (the second with fresh draws).
 
-    `first` stands for the anchor, `second` for a candidate: each keeps its number of responses.
-    What has no drop to simulate (corpus values, quantiles, win shares) is skipped with a reason.
-    Raises UserError where nothing is left.
+    first, second   "task/metric" -> scores: the first takes the anchor's part and the second the
+                    candidate's, each with its number of responses
+    trials          simulated checkpoints; `run_length` checkpoints make a simulated training
+    drops           the true drops, as shares, whose chance of FAIL is measured
+
+    Corpus values, quantiles and win shares can't be simulated and are skipped with a reason. Raises
+    UserError where no gated metric is left.
     """
     roles, twice, skipped = policy.roles(list(first), timings(first)), [], {}
     for metric, role in roles.items():
@@ -145,15 +151,16 @@ def calibrate(
 def scored_twice(
     metric: str, first: MetricScores, second: MetricScores | None, policy: GatePolicy
 ) -> Twice:
-    """Split the difference of two scorings into what an anchor and a candidate vary by.
+    """Split the difference of two scorings into the spread of an anchor and of a candidate.
 
-    With Ka and Kc responses a value varies by w/Ka and w/Kc, so the squared difference measures
-    w·(1/Ka + 1/Kc). Raises MismatchError.
+    With Ka and Kc responses a sample's value has the variance w/Ka and w/Kc, w that of one
+    response; so the squared difference of the two scorings estimates w·(1/Ka + 1/Kc). Raises
+    MismatchError where the metric can't be simulated or the scorings don't fit.
     """
     if second is None:
-        raise MismatchError("it was scored only once")
+        raise MismatchError("it has only one scoring")
     if first.form in ("corpus", "quantile", "winshare"):
-        raise MismatchError(f"a {first.form} metric has no two scorings to compare")
+        raise MismatchError(f"a drop of a {first.form} metric can't be simulated")
     paired = pair(first, second, error_share=policy.error_share)
     gap = np.abs(paired.harm)
     ours, theirs = 1 / max(first.responses, 1), 1 / max(second.responses, 1)
@@ -228,7 +235,10 @@ def _row(
 
 
 def _loss_variance(metric: Twice) -> float:
-    """What a real drop of about the margin adds to the spread: which right answers are lost."""
+    """What a real drop of about the margin adds to the variance of one sample's harm.
+
+    It is random which of the right answers are lost: binomial over a sample's responses.
+    """
     if not metric.counts or metric.interval:
         return 0.0
     lost = max(metric.margin, 0.01)
@@ -238,7 +248,11 @@ def _loss_variance(metric: Twice) -> float:
 def _responses_needed(
     metric: Twice, first: MetricScores, between: float, alpha: float
 ) -> int | None:
-    """K at which the samples there are suffice; None where answers don't vary or K can't help."""
+    """Responses per sample with which these samples suffice for PASS of an unchanged model.
+
+    None where answers don't vary, or where the variance that more responses can't reduce (between
+    samples, and the anchor's) is too large already.
+    """
     from harness.statistics.power import smallest_distance
 
     n = len(metric.middle)
@@ -263,8 +277,8 @@ def visible_before_scoring(
 ) -> float:
     """The smallest drop that n samples would show in 80% of cases, before anything was scored.
 
-    A share of the anchor's value, for a right-or-wrong metric at `level` among `tests` gated ones;
-    what `ratchet suites check` prints and holds against the margin. Calibration measures it.
+    A share of the anchor's value, for a right-or-wrong metric at `level` among `tests` gated ones.
+    `ratchet suites check` prints it beside the margin. It is a guess that calibration replaces.
     """
     sd = math.hypot(
         assumed_sd(responses, anchor_responses, level),

@@ -20,7 +20,18 @@ Scores = Mapping[str, MetricScores]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row before it is decided: what is asked, and the evidence or why there is none."""
+    """One row of the verdict before it is decided.
+
+    metric, label   "task/metric", and the slice's label where it is one (`by`)
+    scores          the candidate's, or the anchor's where only that has the metric
+    paired          both runs' values on their common samples; None for a requirement
+    margin, pass_margin, floor   δ for FAIL, δ for PASS, ε
+    alpha           what this look may spend
+    questions       the three tests of a comparison; None without evidence
+    requirement     a bound on the candidate alone, tested, where this row is one
+    problem         why there is no evidence; `lost` where a sandbox or a server lost it
+    waiver          the waiver that holds, if any
+    """
 
     metric: str
     role: Role
@@ -39,11 +50,12 @@ class Check:
 
     @property
     def gated(self) -> bool:
+        """Whether it takes part in the verdict: neither advisory nor waived."""
         return self.role != "advisory" and self.waiver is None
 
     @property
     def p_values(self) -> tuple[float, float, float, float]:
-        """The p of "worse", of "any drop", of "within", and mean z; 1, 1, 1, 0 without evidence."""
+        """(p_worse, p_drop, p_within, mean z) as in `Questions`; 1, 1, 1, 0 without evidence."""
         if self.requirement is not None:
             return self.requirement.p_broken, 1.0, self.requirement.p_kept, 0.0
         q = self.questions
@@ -60,7 +72,11 @@ class Check:
 def all_checks(
     anchor: Scores, candidate: Scores, policy: GatePolicy, alpha: float, today: date | None
 ) -> Iterator[Check]:
-    """Every check that this policy asks of these runs, in the order of the anchor's metrics."""
+    """Every check that the policy asks for, in the order of the anchor's metrics.
+
+    A metric that the policy names and no run has becomes a check without evidence; so does one of
+    the anchor's that the candidate lacks.
+    """
     named = [m for m, own in policy.metrics.items() if "/" in m and not own.advisory]
     fresh = [m for m in candidate if m not in anchor and candidate[m].form == "winshare"]
     metrics = list(dict.fromkeys([*anchor, *fresh, *named]))
@@ -75,15 +91,15 @@ def all_checks(
             if isinstance(only, str):
                 yield replace(check, problem=only)
                 continue
-            labelled = replace(check, label=label)
-            yield replace(_relative(labelled, ours, theirs, policy, only), alpha=alpha)
-            yield from _absolute(labelled, theirs, policy, alpha, only)
+            labeled = replace(check, label=label)
+            yield replace(_relative(labeled, ours, theirs, policy, only), alpha=alpha)
+            yield from _absolute(labeled, theirs, policy, alpha, only)
 
 
 def requirement_checks(
     candidate: Scores, policy: GatePolicy, today: date | None
 ) -> Iterator[Check]:
-    """Every absolute requirement of the policy, of each slice as well: nothing has an anchor."""
+    """Every absolute requirement of the policy, for all samples and for each slice; no anchor."""
     for metric, role in policy.roles(list(candidate), timings(candidate)).items():
         own, scores = policy.of(metric), candidate[metric]
         if not own.has_requirement:
@@ -93,8 +109,8 @@ def requirement_checks(
             if isinstance(only, str):
                 yield replace(check, problem=only)
                 continue
-            labelled = replace(check, label=label)
-            yield from _absolute(labelled, scores, policy, policy.alpha, only)
+            labeled = replace(check, label=label)
+            yield from _absolute(labeled, scores, policy, policy.alpha, only)
 
 
 def timings(*runs: Scores) -> frozenset[str]:
@@ -105,7 +121,10 @@ def timings(*runs: Scores) -> frozenset[str]:
 def _slices(
     own: MetricPolicy, scores: MetricScores
 ) -> Iterator[tuple[str | None, frozenset[str] | str | None]]:
-    """All samples, then each slice; a string instead of sample ids says what is wrong."""
+    """(label, sample ids): first (None, None) for all samples, then each slice of `by`.
+
+    A string in place of the ids says why there are no slices.
+    """
     yield None, None
     if own.by is None:
         return
@@ -131,6 +150,7 @@ def _relative(
     except MismatchError as reason:
         return _problem(check, reason)
     own = policy.of(check.metric)
+    # An interval scale has no zero to take a share of, so δ is turned into an absolute floor.
     margin, pass_margin = policy.margin_of(check.metric), policy.pass_margin_of(check.metric)
     floor = own.floor
     if theirs.scale == "interval":
@@ -190,15 +210,16 @@ def _questions(
 
 def _no_variance(scores: MetricScores) -> str:
     if scores.form == "pass_at_k":
-        return "a claim about these problems only takes 2k tries of each, or more, in both runs"
-    return "a claim about these samples only needs each sample's variance over its responses"
+        return "`fixed_set` needs at least 2k tries of each problem in both runs"
+    return "`fixed_set` needs each sample's variance over its responses: at least two of each"
 
 
 def default_floor(paired: Paired, margin: float) -> float:
-    """ε of an interval scale that names none: δ standard deviations of the anchor's samples.
+    """ε of an interval scale whose policy sets none: δ standard deviations of the anchor's samples.
 
-    Without a zero there is nothing to take 5% of; the spread of the anchor is the one unit that
-    survives a shift and a stretch of the scale.
+    Without a true zero there is nothing to take 5% of. The anchor's spread is a unit that stays the
+    same when a constant is added to the scale, and grows with it when the scale is stretched. In
+    the metric's unit; 0 with a single sample.
     """
     return margin * float(np.std(paired.anchor, ddof=1)) if paired.n > 1 else 0.0
 

@@ -37,13 +37,15 @@ def decide(
     earlier: Verdict | None = None,
     today: date | None = None,
 ) -> Verdict:
-    """Compare a candidate with an anchor, both as metric -> MetricScores.
+    """Compare a candidate with an anchor, both as "task/metric" -> MetricScores.
 
-    `look` is the place (j, J) in the planned schedule; `earlier` the verdict of the look before,
-    whose passed rows stay passed; `today` the day on which waivers with a date are judged
-    (without it none of those holds). Raises UserError for a look or a schedule that doesn't
-    exist; evidence that is missing, mismatched or not finite makes the verdict `incomparable`,
-    and `inconclusive` where a sandbox or a server lost it.
+    look      (j, J): this is look j of J planned ones, counted from 1
+    earlier   the verdict of the look before; its passed rows stay passed
+    today     the date on which waivers are checked; without it a waiver with a date never holds
+
+    Raises UserError for a look or a schedule that doesn't exist. Evidence that is missing,
+    mismatched or not finite raises nothing: it makes the verdict `incomparable`, or `inconclusive`
+    where a sandbox or a server lost it.
     """
     alpha = alpha_at(look, policy.alpha, policy.looks if look[1] > 1 else None)
     checks = list(all_checks(anchor, candidate, policy, alpha, today))
@@ -58,11 +60,13 @@ def decide(
 def requirements_only(
     candidate: Scores, policy: GatePolicy = DEFAULT_POLICY, *, today: date | None = None
 ) -> Verdict:
-    """The first promotion of a line: absolute requirements, because there is no anchor yet."""
+    """The verdict on the first promotion of a line: there is no anchor yet, so only the absolute
+    requirements (`at_least`, `at_most`, `rate_at_most`) are tested. PASS where there are none.
+    """
     checks = list(requirement_checks(candidate, policy, today))
     rows = _decided(checks, policy, policy.alpha, last=True)
     verdict = _verdict(rows, checks, policy, policy.alpha, (1, 1), today)
-    said = "There is no anchor yet: only the absolute requirements were asked."
+    said = "There is no anchor yet, so only the absolute requirements were tested."
     if not checks:
         return replace(
             verdict,
@@ -77,6 +81,8 @@ def _decided(
     checks: list[Check], policy: GatePolicy, alpha: float, *, last: bool
 ) -> list[MetricVerdict]:
     """Apply the rule to the gated checks together, and to each of the others by itself."""
+    # Advisory and waived checks decide nothing, so they must not make Holm's correction larger for
+    # those that do.
     rows: dict[int, MetricVerdict] = {}
     gated = [i for i, check in enumerate(checks) if check.gated]
     for family in [gated, *([i] for i in range(len(checks)) if i not in gated)]:
@@ -114,6 +120,8 @@ def _point_row(check: Check) -> MetricVerdict:
     assert check.questions is not None
     assert check.paired is not None
     outcome = FAIL if float(check.questions.margin.mean) > 0 else PASS
+    # A model that didn't change has harm around 0 with this standard error, and is failed where it
+    # happens to exceed what is allowed.
     allowed = float(check.questions.drop.mean) - float(check.questions.margin.mean)
     se = float(check.questions.drop.se)
     alarm = float(ndtr(-allowed / se)) if 0 < se < math.inf else 0.0
@@ -122,7 +130,9 @@ def _point_row(check: Check) -> MetricVerdict:
 
 
 def _kept(rows: list[MetricVerdict], earlier: Verdict | None) -> list[MetricVerdict]:
-    """Passed rows stay passed: each look spends its own share of alpha, so each may pass."""
+    """Rows that passed at an earlier look stay passed: that look spent its own share of alpha, so
+    the evidence was good enough. Only an open row is changed, never one that now fails.
+    """
     if earlier is None:
         return rows
     passed = {row.name for row in earlier.rows if row.outcome is PASS}
@@ -160,7 +170,9 @@ def _verdict(
 
 
 def _outcome(rows: list[MetricVerdict]) -> VerdictOutcome:
-    """Measured harm first; then evidence that is missing; then what was shown."""
+    """FAIL if any check failed, for measured harm outranks missing evidence; INCOMPARABLE if any
+    lacks evidence; PASS if every required check passed; else INCONCLUSIVE.
+    """
     deciding = [row for row in rows if row.binding]
     outcomes = {row.outcome for row in deciding}
     if FAIL in outcomes:
@@ -185,11 +197,14 @@ def _reasons(
             yield f"{row.name} is waived: {row.decided.reason}."
     for metric, own in policy.metrics.items():
         if own.waiver is not None and not own.waiver.holds_on(today):
-            ended = "has ended" if today is not None else "needs a day to be judged on"
-            yield f"The waiver of {metric} ({own.waiver.expires}) {ended} and is not in force."
+            if today is None:
+                why = "has an end, and no date was given to compare it with, so it isn't in force"
+            else:
+                why = "has ended and isn't in force"
+            yield f"The waiver of {metric} ({own.waiver.expires}) {why}."
     for check in checks:
         if check.paired is not None and check.paired.lost and check.label is None:
-            yield f"{check.metric} leaves out {check.paired.lost} samples that are errors."
+            yield f"{check.metric} leaves out {check.paired.lost} samples whose answers are errors."
         if check.paired is not None and check.label is None:
             yield from _claims(check, policy)
         unfrozen = policy.is_auto(check.metric) and not policy.of(check.metric).frozen_margin
@@ -205,17 +220,17 @@ def _reasons(
 
 
 def _claims(check: Check, policy: GatePolicy) -> Iterator[str]:
-    """What a row's evidence can't carry, however it came out."""
+    """What a reader may not conclude from a row, however it came out."""
     assert check.paired is not None
     own = policy.of(check.metric)
     if own.fixed_set:
         yield (
-            f"{check.metric} is claimed of these {check.paired.n} samples only (`fixed_set`): "
-            "nothing is said of others."
+            f"What is claimed of {check.metric} holds for these {check.paired.n} samples only "
+            "(`fixed_set`), and not for others like them."
         )
     if check.scores is not None and check.scores.timed and not own.interleaved:
         yield (
             f"{check.metric} is a timing of rounds that were not interleaved, so it is advisory: "
-            "the machine may have changed between the runs. Where they took turns, say "
-            "`interleaved: true`."
+            "the machine may have changed between the runs. If the rounds of both runs took turns, "
+            "set `interleaved: true`."
         )

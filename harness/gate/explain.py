@@ -30,6 +30,7 @@ def change_of(row: MetricVerdict) -> str:
 
 
 def interval_of(row: MetricVerdict) -> str:
+    """The change's interval in the same unit, `[−13, −7]`; empty where there is none."""
     bounds = row.measured.relative_interval if in_percent(row) else row.measured.interval
     if bounds is None:
         return ""
@@ -46,7 +47,7 @@ def _largest(row: MetricVerdict) -> float:
 
 
 def _step(value: float | None, largest: float) -> str:
-    """A difference, with two digits of the largest that stands beside it."""
+    """A difference with as many digits as suit `largest`, the largest number beside it."""
     if value is None or not math.isfinite(value):
         return "–"
     digits = 2 if 0.1 <= largest < 100 else 3 if 0.01 <= largest < 0.1 else 4
@@ -78,7 +79,7 @@ def evidence_of(row: MetricVerdict) -> str:
 
 
 def moved_from_to(row: MetricVerdict) -> str:
-    """`fell from 0.700 to 0.000`; up and down are the number's, good and bad the sentence's."""
+    """`fell from 0.700 to 0.000`: which way the number moved, not whether that is good."""
     found = row.measured
     if found.change is None:
         return f"is {number(found.candidate)}"
@@ -136,6 +137,7 @@ def margin_pass(row: MetricVerdict) -> str:
 
 
 def p_value(row: MetricVerdict) -> str:
+    """`p = 0.0123`: Holm's adjusted value of what decided the row."""
     p = row.decided.p_adjusted
     if p is None:
         return "p unknown"
@@ -158,7 +160,7 @@ def headline(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], reasons: Se
     if outcome is VerdictOutcome.FAIL:
         failed = [row for row in deciding if row.outcome is VerdictOutcome.FAIL]
         failed.sort(key=lambda row: _or_one(row.decided.p_adjusted))
-        more = f" So did {_names(failed[1:])}." if len(failed) > 1 else ""
+        more = f" Also failed: {_names(failed[1:])}." if len(failed) > 1 else ""
         return f"FAIL: {why(failed[0])}{more}"
     if outcome is VerdictOutcome.INCOMPARABLE:
         first = next((r for r in deciding if r.outcome is VerdictOutcome.INCOMPARABLE), None)
@@ -208,7 +210,7 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     said = [] if last else ["The next look adds evidence."]
     lost = [row.name for row in open_rows if row.decided.arm == "lost"]
     if lost:
-        said.append(f"Score again: what was lost of {', '.join(lost[:3])} is tried anew.")
+        said.append(f"Score again: this retries what was lost of {', '.join(lost[:3])}.")
     open_rows = [row for row in open_rows if row.decided.arm != "lost"]
     needs = [
         f"about {row.decided.needed:,} {_counted(row)} for {row.name}"
@@ -220,8 +222,8 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     enough = [row.name for row in open_rows[:3] if row.enough]
     if enough:
         said.append(
-            f"{', '.join(enough)} had enough evidence for a model that did not change: a real loss "
-            "smaller than the margin looks like this."
+            f"{', '.join(enough)} had enough evidence to pass a model that did not change: there "
+            "may be a real loss that is smaller than the margin."
         )
     for cause, words in _STUCK.items():
         stuck = [row.name for row in open_rows[:3] if stuck_by(row) == cause]

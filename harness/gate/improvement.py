@@ -18,12 +18,12 @@ from harness.statistics.multiplicity import holm
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """Whether a candidate is proven better, and on what.
+    """Whether a candidate is shown to be better, and in which metrics.
 
     p           metric -> one-sided p of "not better" (by more than the policy's `better_by`),
                 after Holm over the required metrics
-    better      the required metrics that are proven better
-    failed      the metrics that fail against the anchor: with any, nothing is improved
+    better      the required metrics that are shown to be better
+    failed      the metrics that fail against the anchor; with any, `improved` is False
     sentence    the same in plain words
     """
 
@@ -48,8 +48,8 @@ def improved(
     """Is the candidate better on a required metric, with no metric failing?
 
     Tests E[harm] ≥ −better_by·anchor per required metric, one-sided, Holm over them at `alpha`
-    (the policy's own by default); guarded like PASS where few samples differ. A metric whose
-    evidence can't be compared counts as not better, and any FAIL forbids the claim.
+    (the policy's own by default), with the same corrections as PASS where few samples differ. A
+    metric whose evidence can't be compared counts as not better.
     """
     from harness.gate.decision import decide
 

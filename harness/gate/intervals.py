@@ -28,11 +28,13 @@ _LARGEST_NATS = 700.0
 def value_with_interval(
     scores: MetricScores, level: float = LEVEL
 ) -> tuple[float | None, float | None, float | None]:
-    """The metric's value and its interval over samples or their clusters, by Student's t.
+    """(value, low, high): the metric's value and the ends of its interval, in its unit.
+
+    By Student's t over samples, or over their clusters where there are some.
 
     For perplexity, exp of the token-weighted mean NLL, with the interval of the ratio estimator
-    taken on the log scale; corpus values and quantiles as the gate has them (`linear_values`).
-    (None, None, None) where there is nothing; no interval where no spread was seen.
+    taken on the log scale; for corpus values and quantiles over the values that the gate tests
+    (`linear_values`). (None, None, None) without values; no ends where no spread was seen.
     """
     ids = tuple(scores.values)
     if not ids:

@@ -13,7 +13,7 @@ Slices = Mapping[str, str] | Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class MetricScores:
-    """What one run knows about one metric.
+    """The scores of one run in one metric.
 
     values      sample id -> value in the metric's unit, averaged over the sample's K responses
     direction   whether larger is better
@@ -28,11 +28,12 @@ class MetricScores:
     slices      sample id -> label, or field -> (sample id -> label): for `by:`
     rates       sample id -> share of its responses over the metric's threshold: `rate_at_most`
     responses   K, responses per sample
-    errors      samples that were asked for and have no value; `total` of how many; `lost` those
-                among them that were lost with a sandbox or a server of ours
+    errors      samples that have no value because an answer or the metric failed; `total` is the
+                number of samples asked, `lost` the errors that were the sandbox's or a server's
     aggregate   the name of the function that makes a corpus value of summed stats; for a quantile
                 its share, such as "0.95"
-    timed       it measures the machine as well, so only interleaved rounds can be held
+    unit        of the values, in words
+    timed       it measures the machine as well, so only interleaved rounds can be compared
     """
 
     values: Mapping[str, float]
@@ -67,5 +68,6 @@ class MetricScores:
 
     @property
     def error_share(self) -> float:
+        """Share of the samples asked that are errors, 0 to 1."""
         total = self.total if self.total is not None else len(self.values) + self.errors
         return self.errors / total if total else 0.0

@@ -16,11 +16,19 @@ from harness.statistics.rare_events import Range
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The evidence of both runs on their common samples; arrays of shape (n,).
+    """The evidence of both runs on their common samples; arrays of shape (n,), metric's unit.
 
-    `harm` and `base` are those of harness.statistics.margins; `anchor` and `candidate` are the
-    values whose mean is the metric's (`linear_values`), `own` the samples' own; `anchor_value` and
-    `candidate_value` those of the whole metric.
+    ids                 the samples, sorted
+    anchor, candidate   values whose mean is the metric's value (`linear_values`)
+    harm, base          how much worse each sample got, and what a relative margin is a share of
+                        (harness.statistics.margins)
+    anchor_value, candidate_value   the whole metric's
+    own                 each sample's own value in both runs, as a table shows it
+    logarithmic         harm is in nats and base in tokens (perplexity)
+    clusters, weights   a code of 0..G−1 and a weight for each sample, where there are any
+    variance            of each sample's value over fresh responses, in both runs
+    known               the metric's range, where it has one
+    lost                samples left out because an answer is an error
     """
 
     ids: tuple[str, ...]
@@ -44,6 +52,7 @@ class Paired:
 
     @property
     def groups(self) -> int:
+        """How many independent clusters there are; samples, where there are no clusters."""
         return self.n if self.clusters is None else int(self.clusters.max()) + 1
 
     def allowance(self, margin: float, floor: float) -> Array:
@@ -57,7 +66,7 @@ class MismatchError(Exception):
 
 
 class LostEvidenceError(MismatchError):
-    """Too much was lost through no fault of the model's: nothing is decided until it is there."""
+    """Too many samples were lost with a sandbox or a server, which says nothing about the model."""
 
 
 def pair(
@@ -67,12 +76,13 @@ def pair(
     error_share: float = 0.01,
     only: Collection[str] | None = None,
 ) -> Paired:
-    """Lay two runs side by side; `only` restricts them to some samples (a slice).
+    """Align two runs by sample; `only` restricts them to some samples (a slice).
 
-    Raises MismatchError with a reason where evidence is missing or doesn't fit, LostEvidenceError
-    where it would fit but for what a sandbox or a server lost. An anchor is not
-    needed for a win share, which already is a comparison.
+    `error_share` is the share of errors (0 to 1) up to which samples are left out. Raises
+    MismatchError with a reason where evidence is missing or doesn't fit, and LostEvidenceError
+    where only what a sandbox or a server lost is missing.
     """
+    # A win share compares with the anchor's answers already; "no better, no worse" is ½.
     if candidate.form == "winshare":
         anchor = _even(candidate)
     if anchor is None:
@@ -114,8 +124,9 @@ def linear_values(
 ) -> Array:
     """One value per sample, shape (n,), whose mean is the metric's value over these samples.
 
-    A mean's are the samples' own; a corpus value's are jackknife pseudo-values, a quantile's its
-    first-order form. Raises MismatchError where what they are made of is missing.
+    For a mean those are the samples' own values; for a corpus value jackknife pseudo-values, for a
+    quantile its linear approximation. So all of them are tested alike, as means. `run` names the
+    run in messages. Raises MismatchError where what they are computed from is missing.
     """
     values = _finite(ids, scores.values, run)
     if scores.form == "corpus":
@@ -139,8 +150,7 @@ def _quantile(ids: tuple[str, ...], scores: MetricScores, values: Array, run: st
     needed = values_needed(q)
     if table.size < needed:
         raise MismatchError(
-            f"the {q:.0%} quantile of {table.size} values rests on too few beyond it: it takes "
-            f"{needed} in the {run}"
+            f"the {q:.0%} quantile needs at least {needed} values, and the {run} has {table.size}"
         )
     return quantile_values(table, q)
 
@@ -148,7 +158,11 @@ def _quantile(ids: tuple[str, ...], scores: MetricScores, values: Array, run: st
 def _range(
     ids: tuple[str, ...], a: Array, c: Array, anchor: MetricScores, candidate: MetricScores
 ) -> Range | None:
-    """The metric's bounds, as far as it has any; a ratio scale ends at 0, a share at 1."""
+    """The metric's bounds, as far as they are known; None where there is no worst value.
+
+    What the metric doesn't declare is inferred: a ratio scale ends at 0, and one whose values are
+    all at most 1 is taken for a share, which ends there.
+    """
     if candidate.form == "quantile":
         return None
     if candidate.form == "corpus":
@@ -173,7 +187,10 @@ def _range(
 def _corpus_range(
     ids: tuple[str, ...], a: Array, c: Array, anchor: MetricScores, candidate: MetricScores
 ) -> Range | None:
-    """What one sample could do to a corpus value; samples' own values say whether that is rare."""
+    """How far one sample could move a corpus value; the samples' own values show how rare that is.
+
+    None for aggregates whose worst case isn't known.
+    """
     from harness.statistics.jackknife import AGGREGATES, swing
 
     name = candidate.aggregate
@@ -214,7 +231,9 @@ def _perplexity(
 
 
 def _snapped(difference: Array, a: Array, c: Array) -> Array:
-    """Differences in the last digits are rounding, and rounding may not prove anything."""
+    """Differences within rounding error become 0: they all have one sign now and then, and t would
+    take that for proof.
+    """
     noise = np.abs(difference) <= 1e-12 * np.maximum(np.abs(a), np.abs(c))
     return np.asarray(np.where(noise, 0.0, difference))
 
@@ -239,7 +258,7 @@ def _few_errors(anchor: MetricScores, candidate: MetricScores, share: float) -> 
             if run.errors - run.lost <= share * total:
                 raise LostEvidenceError(
                     f"{run.lost} of {total} samples of the {name} were lost with the sandbox or "
-                    "the server, and count for nothing until they are scored again"
+                    "the server: score again"
                 )
             raise MismatchError(
                 f"{run.errors} of {total} samples of the {name} are errors, more than {share:.0%}"
@@ -265,8 +284,8 @@ def _common(
     if lost > share * len(ours | theirs):
         if lost - anchor.lost - candidate.lost <= share * len(ours | theirs):
             raise LostEvidenceError(
-                f"{lost} samples were lost in one of the runs with the sandbox or the server, and "
-                "count for nothing until they are scored again"
+                f"{lost} samples were lost in one of the runs with the sandbox or the server: "
+                "score again"
             )
         raise MismatchError(f"{lost} samples are errors in one of the runs, more than {share:.0%}")
     chosen = sorted(common if only is None else common.intersection(only))
@@ -316,9 +335,13 @@ def _weights(ids: tuple[str, ...], anchor: MetricScores, candidate: MetricScores
 def cluster_codes(
     ids: tuple[str, ...], clusters: Mapping[str, str] | None
 ) -> npt.NDArray[np.intp] | None:
-    """Codes 0..G−1; a sample without a cluster is one of its own."""
+    """Codes 0..G−1 by cluster, shape (n,); a sample without a cluster gets one of its own.
+
+    None without clusters.
+    """
     if not clusters:
         return None
+    # The first member keeps a sample's id from being taken for a cluster of the same name.
     codes: dict[tuple[bool, str], int] = {}
     names = ((i in clusters, str(clusters.get(i, i))) for i in ids)
     return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.intp)

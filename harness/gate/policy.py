@@ -15,7 +15,7 @@ from harness.core.strict_model import StrictModel, fault
 from harness.core.types import FailRule
 
 DEFAULT_MARGIN = 0.05
-"""δ where nothing else is said: the 5% that the whole house is built around."""
+"""δ where a policy sets none: a loss of 5% of the anchor's value."""
 
 Rule = Literal["paired", "point"]
 Role = Literal["required", "watched", "advisory"]
@@ -43,7 +43,7 @@ class Waiver(StrictModel):
 
 
 class MetricPolicy(StrictModel):
-    """What the gate asks of one metric (`gate: metrics:`). None: as the policy has it.
+    """The gate's settings for one metric (`gate: metrics:`). None means the whole policy's.
 
     margin          δ, a share of the anchor; "auto" passes at `frozen_margin` and fails at δ
     frozen_margin   the margin that calibration froze for "auto"
@@ -53,7 +53,7 @@ class MetricPolicy(StrictModel):
     at_least, at_most   the candidate's value, whatever the anchor has
     rate_at_most    share of the candidate's responses over the metric's threshold
     rate_over       that threshold, where the run carries no rates of its own
-    by              a field of the samples: each of its values is held by itself as well
+    by              a field of the samples: each of its values is gated separately as well
     fixed_set       claim these samples only: the standard error comes from each sample's variance
                     over its responses (Pass@k needs at least 2k of them)
     interleaved     the rounds of both runs took turns on one machine: only then may a timing decide
@@ -94,9 +94,9 @@ class GatePolicy(StrictModel):
     fail_rule     `drop`: at the last look a proven drop whose best estimate exceeds the margin
                   fails as well. `strict`: only a drop that is proven to exceed it
     rule          `paired`, or `point`: the bare comparison of two means, without any statistics
-    error_share   more errors than this and the runs can't be compared
+    error_share   with a larger share of errors than this the runs can't be compared
     looks         planned evidence at each look, cumulative, in any unit: (1, 2, 4)
-    better_by     what `improved` asks for beyond "better": a share of the anchor
+    better_by     what an improvement must exceed, a share of the anchor's value
     metrics       overrides, by "task/metric" or by the metric's name in every task
     """
 
@@ -122,7 +122,7 @@ class GatePolicy(StrictModel):
         return own or MetricPolicy()
 
     def margin_of(self, metric: str) -> float:
-        """δ for FAIL: never wider than what was asked for, also under "auto"."""
+        """δ for FAIL, a share. Under "auto" only PASS gets a wider margin; this one stays."""
         own = self.of(metric).margin
         if isinstance(own, float | int):
             return float(own)
@@ -135,6 +135,7 @@ class GatePolicy(StrictModel):
         return max(self.margin_of(metric), frozen or 0.0)
 
     def is_auto(self, metric: str) -> bool:
+        """Whether the metric's margin for PASS comes from calibration (`margin: auto`)."""
         own = self.of(metric).margin
         return own == "auto" or (own is None and self.margin == "auto")
 

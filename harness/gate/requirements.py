@@ -19,10 +19,15 @@ from harness.statistics.student_t import t_test
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One bound and what the evidence says of it.
+    """One bound on the candidate's value, tested.
 
-    `p_broken` is the p-value against "the bound holds", `p_kept` the one against "it is broken".
-    `needed` says how many `unit` would show that it is kept.
+    name, limit   such as "at most" and 0.02
+    value         what was seen
+    p_broken      p-value against "the bound is kept": small where it is shown to be broken
+    p_kept        p-value against "the bound is broken": small where it is shown to be kept
+    n, unit       how many samples or responses; `needed` of them would show that it is kept (None:
+                  no number would)
+    broken        whether the value itself is past the limit
     """
 
     name: str
@@ -44,9 +49,13 @@ def requirements(
     error_share: float = 0.01,
     only: Collection[str] | None = None,
 ) -> list[Requirement]:
-    """Every bound that the policy sets on this metric, tested. Raises MismatchError."""
+    """Every bound that the policy sets on this metric, tested on `only` these samples.
+
+    Raises MismatchError where the evidence is missing, incomplete or has too many errors.
+    """
     if not policy.has_requirement:
         return []
+    # Paired with itself: the same checks of the evidence, and there is no anchor.
     alone = pair(scores, scores, error_share=error_share, only=only)
     found = []
     if policy.rate_at_most is not None:

@@ -25,7 +25,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One of the samples that moved most. z > 0 is worse than the margin allows."""
+    """One of the samples that moved most: both values, and z > 0 where it is worse than allowed."""
 
     id: str
     z: float
@@ -93,9 +93,9 @@ class Decided:
     p_drop              of "any drop at all", unadjusted
     p_within            of "within the margin", unadjusted
     p_adjusted          Holm's value of the arm that failed, else the smaller of both arms
-    guarded             a worst-case sample was added for PASS
+    guarded             few samples differ, so PASS had to survive one more at the worst value
     needed              samples with which PASS would come in 80%, if nothing really changed
-    false_alarm         how often the bare rule fails an unchanged model
+    false_alarm         how often comparing the plain means fails an unchanged model (`rule: point`)
     reason              why there is no evidence, or why the metric is waived
     """
 

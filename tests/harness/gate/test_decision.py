@@ -76,7 +76,7 @@ def test_a_small_loss_is_not_said_to_want_fewer_samples_than_there_are() -> None
     verdict = decide({MATCH: right(700, 1000)}, {MATCH: right(672, 1000)})
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.rows[0].decided.needed < verdict.rows[0].measured.n
-    assert "had enough evidence for a model that did not change" in verdict.settle
+    assert "had enough evidence to pass a model that did not change" in verdict.settle
     assert "PASS would take" not in verdict.settle
 
 
@@ -176,7 +176,7 @@ def test_more_metrics_ask_for_more_evidence() -> None:
     assert among.p_adjusted >= alone.p_adjusted
 
 
-def test_slices_are_held_by_themselves() -> None:
+def test_slices_are_gated_by_themselves() -> None:
     labels = {f"s{i:05d}": "zh" if i < 30 else "en" for i in range(1000)}
     ours = right(1000, 1000)
     theirs = scores([i >= 30 for i in range(1000)])
@@ -188,8 +188,8 @@ def test_slices_are_held_by_themselves() -> None:
     assert [row.name for row in verdict.failing()] == [f"{MATCH}[zh]"]
     nested = {MATCH: dataclasses.replace(theirs, slices={"language": labels})}
     assert decide({MATCH: ours}, nested, policy).outcome is FAIL
-    unlabelled = {MATCH: dataclasses.replace(theirs, slices=None)}
-    assert decide({MATCH: ours}, unlabelled, policy).outcome is INCOMPARABLE
+    unlabeled = {MATCH: dataclasses.replace(theirs, slices=None)}
+    assert decide({MATCH: ours}, unlabeled, policy).outcome is INCOMPARABLE
 
 
 # --- looks ----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_perplexity_is_judged_in_nats_per_document() -> None:
         assert verdict.rows[0].measured.relative == pytest.approx(growth, abs=0.01)
 
 
-def test_another_tokenizer_is_held_to_the_anchors_count() -> None:
+def test_another_tokenizer_is_compared_at_the_anchors_token_count() -> None:
     tokens = np.full(40, 100)
     base = np.linspace(2.5, 3.5, 40)
     ours = {"g/perplexity": documents(base, tokens)}
@@ -146,7 +146,7 @@ def test_clusters_count_not_samples() -> None:
     assert verdict.rows[0].decided.df == 5
 
 
-def test_weights_weigh() -> None:
+def test_a_sample_counts_by_its_weight() -> None:
     weights = {f"s{i:05d}": 9.0 if i < 100 else 1.0 for i in range(1000)}
     ours, theirs = right(1000, 1000), scores([i >= 100 for i in range(1000)])
     weighted = [{"a/x": dataclasses.replace(run, weights=weights)} for run in (ours, theirs)]
@@ -215,7 +215,7 @@ def test_a_few_errors_are_left_out_and_said() -> None:
     assert decide({"a/x": ours}, {"a/x": unexplained}).outcome is INCOMPARABLE
 
 
-def test_what_a_dead_sandbox_took_decides_nothing() -> None:
+def test_samples_lost_with_the_sandbox_decide_nothing() -> None:
     ours = right(700, 1000)
     values = {key: value for key, value in ours.values.items() if key > "s00100"}
     gone = len(ours.values) - len(values)
