@@ -80,7 +80,7 @@ def score(
     looks. `store` is a workspace's folder or a `Store`, by default RATCHET_HOME or `./.ratchet`.
     Raises UserError for whatever can't be found or read.
     """
-    from harness.comparison.evidence import summarise
+    from harness.comparison.evidence import summarize
     from harness.evaluation.plan import Extent
     from harness.evaluation.runner import score as run_score
     from harness.suite.load import load_suite
@@ -95,7 +95,7 @@ def score(
         )
         extent = Extent(reserve=1.0 if reserve else 0.0)
         report = run_score(candidate, loaded, opened, seed=seed, limit=limit, extent=extent)
-        metrics = tuple(summarise(opened, report.run))
+        metrics = tuple(summarize(opened, report.run))
     return ScoredRun(report.run, metrics, report.generated, report.reused, report.seconds)
 
 

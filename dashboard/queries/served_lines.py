@@ -69,7 +69,7 @@ def days(store: Store, line: str) -> list[date]:
 
 def day(store: Store, when: date, line: str) -> Day:
     """A line's traffic on one day in UTC, hour by hour: counts, and latencies in seconds."""
-    return daily.summarise(store, when, line=line)
+    return daily.summarize(store, when, line=line)
 
 
 def split(store: Store, line: str) -> Split | None:

@@ -34,7 +34,7 @@ def report(
     from rich.console import Console
 
     from harness.cli.run_table import show_run
-    from harness.comparison.evidence import summarise
+    from harness.comparison.evidence import summarize
     from harness.core.files import write_atomic
     from harness.core.workspace import Workspace
     from harness.report.console import verdict_view
@@ -53,7 +53,7 @@ def report(
                 console.print(verdict_view(judged.verdict, everything=everything, more=ALL_SHOWS))
             return
         moved = _moved(store, found, judged) if judged is not None else []
-        page = to_html(found, summarise(store, found), judged, moved)
+        page = to_html(found, summarize(store, found), judged, moved)
     place = output or Path(f"report-{found.id}.html")
     write_atomic(place, page)
     console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)

@@ -33,12 +33,12 @@ def show_run(run: Run, store: Store, console: Console) -> None:
     """One run's table: each metric with its interval, and n scored of n in total."""
     from rich.text import Text
 
-    from harness.comparison.evidence import summarise
+    from harness.comparison.evidence import summarize
     from harness.report.failures import outcome_sentences
     from harness.report.judge_summary import judge_sentences
     from harness.report.table import FittedTable
 
-    lines = summarise(store, run)
+    lines = summarize(store, run)
     table = FittedTable(("metric", "value", "95% interval", "scored", "unit"), frozenset({"unit"}))
     for line in lines:
         found = line.estimate

@@ -191,11 +191,11 @@ def runs(
 
 
 def _values(store: Store, run_id: str) -> dict[str, float | None]:
-    from harness.comparison.evidence import summarise
+    from harness.comparison.evidence import summarize
     from harness.store.runs import require_run
 
     return {
-        line.metric: line.estimate.value for line in summarise(store, require_run(store, run_id))
+        line.metric: line.estimate.value for line in summarize(store, require_run(store, run_id))
     }
 
 

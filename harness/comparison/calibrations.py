@@ -17,7 +17,7 @@ from harness.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One calibration as it was kept; `detail` is `Calibration.to_dict()`."""
+    """One stored calibration; `frozen` is metric -> margin, `detail` is `Calibration.to_dict()`."""
 
     id: str
     at: datetime
@@ -28,7 +28,7 @@ class Stored:
 
     @property
     def note(self) -> str:
-        """What a verdict says of it."""
+        """The sentence with which a verdict cites it."""
         found = self.detail
         return (
             f"{self.id} of {self.at:%Y-%m-%d}: an unchanged model fails in "
@@ -63,7 +63,7 @@ def keep_calibration(
 
 
 def newest(store: Store, suite_digest: str) -> Stored | None:
-    """The last calibration of a suite's protocol, by any model; None where there is none."""
+    """The last calibration of a suite with that digest, by any model; None without one."""
     rows = store.query(
         "SELECT * FROM calibrations WHERE suite_digest = ? ORDER BY seq DESC LIMIT 1",
         [suite_digest],
@@ -86,7 +86,7 @@ def calibrated(
 ) -> tuple[GatePolicy, dict[str, str]]:
     """The policy with the margins that the newest calibration froze, and a note that cites it.
 
-    A margin that is written in the suite itself (`frozen_margin`) stands before a stored one.
+    A margin that is written in the suite itself (`frozen_margin`) takes precedence.
     """
     found = newest(store, suite_digest)
     if found is None:

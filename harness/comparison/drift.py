@@ -18,7 +18,7 @@ from harness.store import runs
 from harness.store.store import Store
 
 LIMIT = 200
-"""Samples of a task that are read unless somebody says otherwise: the same for every run."""
+"""How many samples of a task are measured by default; which ones is the same for every run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def measure(
 
 
 def keep(store: Store, run: Run, anchor: Run, found: Sequence[Drift], limit: int | None) -> None:
-    """Append what was found; of several measurements the last one counts."""
+    """Store what was measured; of several measurements of a run the last one counts."""
     store.append(
         "drifts",
         [

@@ -42,12 +42,12 @@ ORDER BY run_id, task, metric, sample_id
 """
 
 ROWS = 400
-"""Metrics of runs that are read in one query, so that a long history needs no more memory."""
+"""How many metrics of runs are read in one query: memory stays the same for a long history."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueWithInterval:
-    """A metric's value with the ends of its 95% interval; None where there is nothing to say."""
+    """A metric's value with the ends of its 95% interval; None where they can't be computed."""
 
     value: float | None = None
     low: float | None = None
@@ -58,8 +58,10 @@ class ValueWithInterval:
 class Counts:
     """How many samples of a metric have a value, and why the others have none.
 
-    `scored` of `total` samples have one; `errors` counts the answers that failed, or that the
-    metric failed on, `unscored` those that it can't judge; `reason` is the commonest of theirs.
+    scored     samples with a value, of `total`
+    errors     answers that failed, or on which the metric failed
+    unscored   answers that the metric can't judge
+    reason     the commonest reason of both
     """
 
     scored: int
@@ -71,7 +73,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class MetricSummary:
-    """One line of a run's table: a metric (`task/metric`), its value, and what that rests on."""
+    """One line of a run's table: a metric (`task/metric`), its value, and how many samples."""
 
     metric: str
     unit: str
@@ -89,11 +91,16 @@ def metric_scores(
     responses: Mapping[str, int] | None = None,
     slices: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, MetricScores]:
-    """What a run knows, by `task/metric`.
+    """A run's scores as the gate reads them: `task/metric` -> MetricScores.
 
-    `only` restricts each task to some samples and `responses` to its first so many answers, so
-    that a look sees what was planned for it and nothing more. `slices` is field -> sample -> label.
-    A sample with a failed answer counts as an error and has no value.
+    policy      whose `rate_over` thresholds the rates are counted at
+    only        task -> the sample ids that count
+    responses   task -> how many of a sample's answers count, the first ones. With `only` this gives
+                a look exactly the evidence that was planned for it
+    slices      field -> sample id -> label
+
+    A sample with a failed answer counts as an error and has no value: the mean of the answers that
+    happened to arrive would be of other answers than the other run's.
     """
     declared = {
         str(name): says
@@ -119,10 +126,10 @@ def metric_scores(
 def scores_of_runs(
     store: Store, run_ids: Sequence[str], declared: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, str, MetricScores]]:
-    """(run, `task/metric`, what the run knows) for every metric of `declared` that a run has.
+    """(run id, `task/metric`, scores) for every metric of `declared` that a run has.
 
-    `declared` is what the metrics say of themselves, as in a run's protocol. Runs are read a few
-    at a time.
+    `declared` is `task/metric` -> the metric's declaration, as in a run's protocol. Runs are read a
+    few at a time.
     """
     at_once = max(1, ROWS // max(1, len(declared)))
     for first in range(0, len(run_ids), at_once):
@@ -139,7 +146,7 @@ def _per_sample(
     policy: GatePolicy,
     limits: Mapping[str, int],
 ) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """(run, `task/metric`) -> one row a sample, by the samples' ids."""
+    """(run id, `task/metric`) -> one row for each sample, sorted by sample id."""
     if not run_ids or not declared:
         return {}
     thresholds = {name: policy.of(name).rate_over for name in declared}
@@ -195,7 +202,9 @@ def _scores(
 
 
 def _stats(declared: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, ...]:
-    """A sample's statistics: summed over its responses for a corpus value, all for a quantile."""
+    """A sample's statistics: for a corpus value summed over its responses, for a quantile the value
+    of each response, else those of the first response.
+    """
     if declared["form"] == "corpus":
         return tuple(map(math.fsum, zip(*(row["every_stats"] or ()), strict=True)))
     if declared["form"] == "quantile":
@@ -206,9 +215,10 @@ def _stats(declared: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, 
 def _variance(
     declared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, float] | None:
-    """Variance of each sample's value over fresh responses; None where nothing says it.
+    """Variance of each sample's value over fresh responses; None where it isn't known.
 
-    Pass@k is one value a sample, so it comes from (n, c), where every sample has n ≥ 2k tries.
+    Pass@k has one value a sample, so there is no spread between responses to take. Its variance
+    follows from the tries and passes (n, c), if every sample has n ≥ 2k tries.
     """
     if declared["form"] != "pass_at_k":
         known = {r["sample_id"]: r["variance"] for r in rows if r["variance"] is not None}
@@ -224,7 +234,7 @@ def _variance(
 
 
 def planned(suite: Suite, extent: Extent, *, limit: int | None, seed: int) -> dict[str, list[str]]:
-    """The sample ids of each task that an extent takes."""
+    """Task -> the sample ids that a look of that extent takes."""
     return {
         task.name: [sample.id for sample in samples_in(suite, task, limit, seed, extent)]
         for task in suite.tasks
@@ -232,7 +242,7 @@ def planned(suite: Suite, extent: Extent, *, limit: int | None, seed: int) -> di
 
 
 def planned_responses(suite: Suite, extent: Extent) -> dict[str, int]:
-    """How many answers a sample has in each task at that extent."""
+    """Task -> how many answers a sample has at that extent; 1 where answers are greedy."""
     return {
         task.name: task.responses * (extent.of(suite, task).responses if task.sampled else 1)
         for task in suite.tasks
@@ -240,7 +250,7 @@ def planned_responses(suite: Suite, extent: Extent) -> dict[str, int]:
 
 
 def slices_of(suite: Suite, policy: GatePolicy) -> dict[str, dict[str, str]]:
-    """Field -> sample id -> label, for every field that the policy holds slices by."""
+    """Field -> sample id -> label, for every field by which the policy gates slices."""
     fields = {own.by for own in policy.metrics.values() if own.by}
     return {
         field: {
@@ -253,7 +263,7 @@ def slices_of(suite: Suite, policy: GatePolicy) -> dict[str, dict[str, str]]:
     }
 
 
-def summarise(store: Store, run: Run) -> list[MetricSummary]:
+def summarize(store: Store, run: Run) -> list[MetricSummary]:
     """A run's table, one line a metric."""
     counts = _counts(store, run)
     found = metric_scores(store, run)

@@ -1,6 +1,6 @@
 """Scores what a look needs, decides, and looks again while the verdict is open.
 
-The decision itself (`harness.gate`) is pure; this is where it meets the store.
+The decision itself (`harness.gate`) is pure; here it is given scores from the store.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from harness.store.store import Store
 from harness.suite.suite import Suite
 
 Extend = Callable[[Extent], Run]
-"""Scores the model as far as an extent asks, and returns its run; cheap where that is done."""
+"""Scores the model as far as an extent says and returns its run; what is stored isn't redone."""
 
 
 def schedule(looks: Sequence[float]) -> tuple[Extent, ...]:
     """The evidence of each planned look, from cumulative shares such as (1, 2, 4).
 
-    Sampled answers grow with the share (K, 2K, 4K); greedy ones can't say more, so their reserve
-    samples come in instead, in proportion.
+    Sampled answers grow with the share (K, 2K, 4K). A greedy answer is the same each time, so for
+    those tasks a growing part of the reserve samples is added instead.
     """
     first, last = looks[0], looks[-1]
     return tuple(
@@ -51,8 +51,10 @@ def evidence_at(
     *,
     whole: bool = False,
 ) -> dict[str, MetricScores]:
-    """A run's scores as one look may see them. `whole` keeps all its answers, not just K: an
-    anchor's many responses make its values sharper without changing what they estimate.
+    """A run's scores as one look may use them; with `whole` all answers of each sample, not just K.
+
+    That is for anchors: more responses make their values more precise without changing what they
+    estimate. The candidate is held to K, or a look would use evidence planned for a later one.
     """
     return metric_scores(
         store,
@@ -75,7 +77,7 @@ def compare(
     look: int,
     earlier: Verdict | None = None,
 ) -> Verdict:
-    """The verdict of one look over two runs that are both scored that far."""
+    """The verdict of one look (counted from 1) over two runs that are both scored that far."""
     problems = protocol_differences(anchor.fingerprint, candidate.fingerprint)
     if problems:
         return incomparable(problems, policy, (look, len(extents)))
@@ -93,7 +95,7 @@ def compare(
 def incomparable(
     reasons: Sequence[str], policy: GatePolicy = GatePolicy(), look: tuple[int, int] = (1, 1)
 ) -> Verdict:
-    """The verdict on two runs that can't be compared; each reason names a field."""
+    """The verdict on two runs that can't be compared; each reason names a field that differs."""
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return Verdict(
         outcome=VerdictOutcome.INCOMPARABLE,
@@ -123,9 +125,10 @@ def decide_by_looks(
 ) -> list[Decision]:
     """Compare a candidate with every opponent ("anchor", "best checkpoint"), look by look.
 
-    A look ends the loop when some opponent's verdict is `fail` or `incomparable`, or when no
-    verdict is open. Every verdict that was reached is stored, with the `notes` of its caller; the
-    last one per opponent is returned, in the order of the opponents.
+    `looks` are cumulative shares of the evidence, as in `schedule`. The loop ends when an
+    opponent's verdict is `fail` or `incomparable`, or when none is open. Every verdict is stored,
+    with the caller's `notes`; the last one per opponent is returned, in the opponents' order.
+    `on_look` is called before each look with its number, how many there are, and its extent.
     """
     extents = schedule(looks)
     policy = policy.changed(looks=tuple(looks))
@@ -166,7 +169,11 @@ def decide_once(
     *,
     notes: Mapping[str, str] | None = None,
 ) -> Decision:
-    """One verdict on all evidence that both runs have, and whether improvement is proven."""
+    """Compare two runs on all evidence that both have, and store the verdict.
+
+    The decision says what was shown to be better, where something was.
+    """
+    # More responses than any suite asks for, and the whole reserve: everything there is.
     whole = (Extent(responses=2**20, reserve=1.0),)
     verdict = compare(store, anchor, candidate, suite, policy, extents=whole, look=1)
     proven = None

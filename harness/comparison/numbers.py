@@ -19,11 +19,11 @@ from harness.store.runs import now
 
 Scale = Literal["ratio", "interval"]
 OneMetric = "value"
-"""What the metric is called where a list came without a name."""
+"""The metric's name where a list is given without one."""
 
 
 class Array(Protocol):
-    """What NumPy, PyTorch and pandas have in common."""
+    """An array of NumPy, PyTorch or pandas."""
 
     def tolist(self) -> Any: ...
 
@@ -46,13 +46,19 @@ def gate_numbers(
     high: float | Mapping[str, float] | None = None,
     scale: Scale | Mapping[str, Scale] | None = None,
 ) -> Verdict:
-    """Compare per-sample values; the n-th number of both sides is of the same sample.
+    """Compare two lists of per-sample values; the n-th number of both sides is of the same sample.
 
-    `low` and `high` are the ends of the metric's range, where it has them. `scale` is `ratio`
-    where 0 means nothing at all and the margin is a share of the anchor, or `interval` where it
-    means nothing in particular; by default `interval` where `low` is below 0. These and
-    `direction` may be given for each metric by its name. Raises UserError for what is no number,
-    lists of different lengths and metrics that one side doesn't have.
+    policy      a policy, the keys of a `gate:` block, or a YAML file; `margin` takes the place of
+                its margin, 0.05 allows a drop of 5%
+    direction   whether higher or lower is better
+    low, high   the ends of the metric's range, where it has them
+    scale       `ratio` where 0 is a true zero, so that the margin is a share of the anchor's value;
+                `interval` where it isn't, as for log-odds: the margin is then a share of the
+                anchor's spread. By default `interval` where `low` is below 0
+
+    Except for `policy` and `margin`, each may be a mapping from a metric's name. Raises UserError
+    for values that aren't finite numbers, lists of different lengths, and metrics that one side
+    lacks.
     """
     sides = _named(candidate, "candidate"), _named(against, "against")
     _require_same(*sides)
@@ -146,9 +152,9 @@ def _require_known(options: Mapping[str, Any], metrics: Collection[str]) -> None
         for name in given if isinstance(given, Mapping) else ():
             if name not in metrics:
                 raise UserError(
-                    f"{option} is given for {name!r}, which is none of the metrics",
+                    f"{option} is given for {name!r}, which is not one of the metrics",
                     field=option,
-                    hint=f"they are: {', '.join(sorted(metrics))}",
+                    hint=f"the metrics are: {', '.join(sorted(metrics))}",
                 )
 
 

@@ -1,7 +1,7 @@
 """Whether one checkpoint is the same model behind two backends: the gate, both ways.
 
-A serving bug (another template, a lost BOS, a wrong kernel, a quantisation nobody mentioned) is
-a difference between two scorings of the same bytes.
+The weights are the same, so any difference between the two scorings comes from serving: another
+chat template, a missing BOS token, a wrong kernel, quantization.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.suite.suite import Suite
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Two greedy answers to one sample that part at character `at`."""
+    """Two greedy answers to one sample that differ from character `at` on, counted from 0."""
 
     task: str
     sample_id: str
@@ -32,8 +32,10 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class LogprobGap:
-    """How far the log-probabilities of given tokens are apart, in nats a token: over `tokens`
-    tokens the median and the largest absolute difference, and the sample that holds the largest.
+    """How far the log-probabilities of the same tokens differ between the two backends, in nats.
+
+    The median and the largest absolute difference over `tokens` tokens, and the sample with the
+    largest.
     """
 
     tokens: int
@@ -44,10 +46,12 @@ class LogprobGap:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """`pass` only where neither side is worse than the other by more than the margin.
+    """Whether two backends agree: `pass` where neither is worse than the other by the margin.
 
-    `there` holds the second side against the first, `back` the first against the second. Of
-    `compared` greedy answers `same` are equal, character by character.
+    there, back      the second side compared with the first, and the first with the second
+    compared, same   greedy answers that both gave, and those that are equal in every character
+    divergences      the greedy answers that differ
+    logprob_gap      None where no log-probabilities of the same tokens were stored
     """
 
     outcome: VerdictOutcome

@@ -1,8 +1,9 @@
 """Decides once more before a promotion, on fresh answers that nothing was chosen by.
 
-The draw of a confirmation is the number of the version that is to be promoted. Trying the same
-promotion again so finds the same answers and the same verdict, and not another throw of the dice;
-and what is promoted is never compared with answers that it was itself chosen by.
+A checkpoint that was chosen because it did best on some answers looks better on those than it is,
+so they can't confirm it. Fresh answers have a draw number of their own, that of the version to be
+promoted: who tries the same promotion again gets the same answers and the same verdict, and can't
+repeat it until it passes by luck.
 """
 
 from __future__ import annotations
@@ -31,16 +32,20 @@ from harness.store.store import Store
 from harness.suite.suite import Suite
 
 Opened = Callable[[str], Candidate]
-"""Opens the checkpoint of a digest, its weights only when it has to answer."""
+"""Opens the checkpoint of a digest; its weights are loaded only when it has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What a promotion stands on.
+    """The evidence for or against a promotion.
 
-    `verdict_id` and `verdict` are those against what is promoted (the first of a line: of the
-    absolute requirements); `root` is the decision against the first promoted version, where that
-    is another one; `refused` says in a sentence why it must not be promoted, else it is empty.
+    run                   the candidate's, on fresh answers
+    verdict_id, verdict   compared with the promoted version; for the first of a line the verdict on
+                          the absolute requirements
+    decision              the comparison behind it; None for the first of a line
+    root                  the comparison with the line's first version, where that is another one
+    refused               why it must not be promoted, in a sentence; empty where it may be
+    notes                 which answers were fresh
     """
 
     run: Run
@@ -64,10 +69,11 @@ def confirm(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Confirmation:
-    """Score candidate, promoted and root on fresh draws and the reserve, and decide.
+    """Score the candidate, the promoted version and the first one anew, and decide.
 
-    `budget` is what the line may lose in all since its first version, a share of the root;
-    the policy's margins where it is None. Raises UserError where a model can't be opened.
+    All are scored on fresh draws and the whole reserve. `budget` is the share that the line may
+    lose since its first version, over all promotions; the policy's margins where it is None. Raises
+    UserError where a model can't be opened.
     """
     history = registry.history(line)
     before = history[-1] if history else None
@@ -103,7 +109,9 @@ def _first(
     notes: Mapping[str, str],
     said: str,
 ) -> Confirmation:
-    """The first of a line has nobody to be compared with: its absolute requirements are asked."""
+    """The first of a line has nothing to be compared with, so only its absolute requirements are
+    tested.
+    """
     scores = metric_scores(store, run, policy=policy, slices=slices_of(suite, policy))
     asked = requirements_only(scores, policy, today=runs.now().date()).with_note(**notes)
     verdict_id = keep_verdict(store, "requirements", None, run.id, asked)
@@ -113,7 +121,7 @@ def _first(
 
 @dataclass
 class _Fresh:
-    """Scores checkpoints on one draw that nobody was chosen by, and on the whole reserve."""
+    """Scores checkpoints on one draw that no checkpoint was chosen by, and on the whole reserve."""
 
     store: Store
     suite: Suite
@@ -138,7 +146,9 @@ class _Fresh:
         return report.run
 
     def _words(self) -> str:
-        """What is fresh about it; greedy answers without a reserve can't be."""
+        """Which answers are fresh; greedy ones come out the same each time, so none without a
+        reserve.
+        """
         sampled = [task.name for task in self.suite.tasks if task.sampled]
         reserve = sum(sample.reserve for task in self.suite.tasks for sample in task.samples)
         parts = []
@@ -159,12 +169,13 @@ def check_verdict(
     verdict_id: str,
     model_digest: Callable[[str], str | None],
 ) -> Decision | None:
-    """Whether a verdict that was reached elsewhere is about this promotion.
+    """Check that a stored verdict is about this promotion, and compare with the first version.
 
-    Its candidate must be the checkpoint, and its anchor what is promoted now; `model_digest` gives
-    the digest under which a checkpoint is scored. Returns the decision against the root, by the
-    runs that are stored, where there is one to be had. Raises UserError for another's verdict, and
-    for a suite whose policy can't be used.
+    The verdict's candidate must be the checkpoint and its anchor the version that is promoted now;
+    `model_digest` gives the digest under which a checkpoint is scored. Returns the comparison with
+    the line's first version by the stored runs; None where that version is the promoted one or was
+    never scored. Raises UserError for a verdict about other checkpoints, and for a suite whose
+    policy can't be used.
     """
     rows = store.query(
         "SELECT candidate_run, anchor_run FROM verdicts WHERE verdict_id = ?", [verdict_id]
@@ -213,7 +224,7 @@ def _require_about(
         raise UserError(
             f"verdict {verdict_id} is not about {what} checkpoint",
             field="--verdict",
-            hint="leave --verdict out, and it is decided once more",
+            hint="leave --verdict out to have it decided again",
         )
 
 
@@ -225,7 +236,11 @@ def _against_root(
     fresh: _Fresh,
     policy: GatePolicy,
 ) -> Decision:
-    """Against the first promoted version, so that many small losses stay one margin together."""
+    """The comparison with the first promoted version.
+
+    Each promotion may lose up to a margin unseen; compared only with the version before, a line
+    could lose that much again and again.
+    """
     notes = {"budget": f"against version 1 ({root.digest[:12]}), for all promotions together"}
     try:
         registry.path(root.digest)
@@ -233,8 +248,8 @@ def _against_root(
         kept = runs.find_run(store, root.run_id) if root.run_id else None
         if kept is None:
             raise UserError(
-                f"version 1 of {root.line} can't be compared with: it was pruned, and never scored",
-                hint='say why it may be passed over: --override "reason"',
+                f"no comparison with version 1 of {root.line}: it was pruned and never scored",
+                hint='promote without it by giving the reason: --override "reason"',
             ) from None
         return decide_stored(store, "root", kept, run, policy, notes=notes)
     rival = fresh.run_of(root.digest)
@@ -242,7 +257,7 @@ def _against_root(
 
 
 def _widened(policy: GatePolicy, budget: float | None) -> GatePolicy:
-    """The policy with the cumulative budget for its margin, where one was named."""
+    """The policy with `budget` for every margin that it sets; unchanged without one."""
     if budget is None:
         return policy
     metrics = {

@@ -26,7 +26,7 @@ from harness.suite.load import load_suite
 from harness.suite.suite import Suite
 
 Party = str | Path | Run | Candidate
-"""A side of a comparison: a run, a model that is open, or the name of either (a folder, a hub id,
+"""One side of a comparison: a run, an opened model, or the name of either (a folder, a hub id,
 `run:ID`, `line:NAME`, `bundle:DIR`, `openai:URL#MODEL`).
 """
 
@@ -50,15 +50,15 @@ def gate(
     progress: Progress = silent,
     say: Callable[[str], None] = lambda message: None,
 ) -> Decision:
-    """Compare a candidate with an anchor, and keep the verdict.
+    """Compare a candidate with an anchor, and store the verdict.
 
-    Two stored runs are decided as they are, on all evidence that both have; nothing is scored, and
-    `suite` is read for its policy only. Otherwise each side that is a model is scored on the
-    suite, by default the one of the side that is a run, as far as each planned look asks, on
-    `limit` samples a task where one is given. `policy` stands before the suite's own.
+    Two stored runs are compared on all evidence that both have; nothing is scored, and `suite` is
+    read for its policy only. Otherwise each side that is a model is scored on the suite, by default
+    the one of the side that is a run, as far as each planned look needs, and on at most `limit`
+    samples a task. `policy` takes the place of the suite's own.
 
-    `on_look` hears of each look before it, `on_scored` of each scoring after it. Raises UserError
-    for a name that leads nowhere, a file that can't be read, and two models without a suite.
+    `on_look(look, of, extent)` is called before each look, `on_scored(report)` after each scoring.
+    Raises UserError for an unknown name, a file that can't be read, and two models without a suite.
     """
     ours, theirs = stored_run(candidate, store), stored_run(against, store)
     if ours is not None and theirs is not None:
@@ -130,8 +130,10 @@ def _decide_stored(
 def _policy_of_runs(
     store: Store, anchor: Run, candidate: Run, given: AnyPolicy | None
 ) -> tuple[GatePolicy, str]:
-    """The given policy, else that of the suite the anchor or the candidate was scored on where the
-    file is still here, else the default; and a word on which it is.
+    """The policy, and a note that says where it comes from.
+
+    The given one; else that of the suite on which the anchor, or else the candidate, was scored, if
+    the file is still there; else the default.
     """
     if isinstance(given, GatePolicy | Mapping):
         return policy_over(given, metrics_of(anchor)), "given with the call"

@@ -39,8 +39,8 @@ class _WithGate(BaseModel):
 def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
     """The policy in a YAML file: a suite's `gate:` block, or the block's keys by themselves.
 
-    `metrics` are the `task/metric` names there are: one that the policy names in vain is refused.
-    Raises UserError with file, line and field.
+    `metrics` are the runs' `task/metric` names. Raises UserError with file, line and field, also
+    for a metric that the policy names and the runs don't have: a typo would leave it ungated.
     """
     document = load_yaml(path, what="policy")
     inside = "gate" in document.data or "tasks" in document.data
@@ -52,9 +52,9 @@ def read_policy(path: Path, metrics: Collection[str]) -> GatePolicy:
 
 
 def policy_over(given: GatePolicy | Mapping[str, Any], metrics: Collection[str]) -> GatePolicy:
-    """A policy, or the keys of a `gate:` block as a mapping, over the `metrics` there are.
+    """A policy, or one made from the keys of a `gate:` block, for runs with these `metrics`.
 
-    Raises UserError with the field, also for a metric that the policy names in vain.
+    Raises UserError with the field, also for a metric that the runs don't have.
     """
     policy = given if isinstance(given, GatePolicy) else policy_from_mapping(given)
     for problem, name, hint in _named_in_vain(policy.metrics, metrics):
@@ -65,7 +65,7 @@ def policy_over(given: GatePolicy | Mapping[str, Any], metrics: Collection[str])
 def _named_in_vain(
     named: Collection[str], metrics: Collection[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """What is wrong, the metric's name, and a hint, for each that the runs don't have."""
+    """(problem, name, hint) for each metric in the policy that the runs don't have."""
     known = {*metrics, *(MetricName.parse(name).metric for name in metrics)}
     for name in named:
         if name not in known:
@@ -87,9 +87,11 @@ def decide_stored(
     *,
     notes: Mapping[str, str] | None = None,
 ) -> Decision:
-    """One verdict on all evidence that both runs have, and whether improvement is proven.
+    """Compare two stored runs on all evidence that both have, and store the verdict.
 
-    Reserve samples count as soon as both runs have been asked them; all others must be there.
+    `against` names the anchor's part ("anchor", "root"). Reserve samples count only if both runs
+    answered them; every other sample that one run answered must be in the other. The decision says
+    what was shown to be better, where something was.
     """
     problems = protocol_differences(anchor.fingerprint, candidate.fingerprint)
     if problems:
@@ -129,7 +131,9 @@ def _samples(store: Store, run: Run) -> dict[str, dict[str, Sample]]:
 def _asked(
     store: Store, anchor: Run, candidate: Run, samples: Mapping[str, Mapping[str, Sample]]
 ) -> dict[str, set[str]]:
-    """The sample ids of each task: all that either run was asked, less a reserve of one's own."""
+    """Task -> the ids of all samples that either run answered, without reserve samples that only
+    one of them did: how much of the reserve was used depends on the looks that were needed.
+    """
     rows: list[dict[str, Any]] = store.query(
         "SELECT task, sample_id, count(DISTINCT run_id) AS runs FROM scores "
         "WHERE run_id IN (?, ?) GROUP BY task, sample_id",

@@ -14,8 +14,9 @@ from harness.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One verdict, between which runs, and the id under which it is stored; `improvement` says what
-    was proven better, where something was.
+    """A stored verdict: its id, the two runs, and what the anchor was (`against`).
+
+    `improvement` is a sentence that says what was shown to be better; None where nothing was.
     """
 
     id: str
@@ -37,8 +38,9 @@ def keep(
     *,
     improvement: str | None = None,
 ) -> Decision:
-    """Store a verdict with its rows, and give it an id. An `improvement` that was proven makes
-    it one that a promotion may stand on, even where it is not a `pass`.
+    """Store a verdict with its rows under a new id.
+
+    With an `improvement` a promotion may rest on it, even where the verdict isn't `pass`.
     """
     verdict_id = keep_verdict(
         store,
@@ -64,7 +66,7 @@ def keep_verdict(
     *,
     improvement: str | None = None,
 ) -> str:
-    """`keep` by the runs' ids alone, of which the anchor's is None for the first of a line."""
+    """`keep` with the runs' ids; the anchor's is None for the first of a line. Returns the id."""
     verdict_id = uuid.uuid4().hex[:16]
     at = runs.now()
     store.append(

@@ -1,4 +1,4 @@
-"""How fast observations come in and are summarised, each against a named peer in the same run.
+"""How fast observations come in and are summarized, each against a named peer in the same run.
 
 `ratio` is ours over the peer's, in the unit of the row.
 """
@@ -216,7 +216,7 @@ def day(folder: Path, rows: int, rounds: int) -> dict[str, object]:
 
     from harness.core.workspace import Workspace
     from harness.store.store import Store
-    from harness.watch.monitor.daily import summarise
+    from harness.watch.monitor.daily import summarize
 
     workspace = Workspace.at(folder / "day")
     with Store(workspace) as store:
@@ -233,7 +233,7 @@ def day(folder: Path, rows: int, rounds: int) -> dict[str, object]:
     store = Store(workspace)
     for _ in range(rounds):
         began = time.perf_counter()
-        found = summarise(store, datetime.date(2026, 11, 21))
+        found = summarize(store, datetime.date(2026, 11, 21))
         ours.append(time.perf_counter() - began)
         if sum(model.requests for model in found.models) != rows:
             raise AssertionError("the day does not add up")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.comparison.evidence import summarise
+from harness.comparison.evidence import summarize
 from harness.core.workspace import Workspace
 from harness.models.resolve import resolve
 from harness.store.store import Store
@@ -124,8 +124,8 @@ def _duration(seconds: float) -> str:
 def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter) -> None:
     """How a stage ended: its best checkpoint's scores beside those that it began with."""
     console = reporter.console
-    first = {line.metric: line for line in summarise(store, result.first)}
-    best = {line.metric: line for line in summarise(store, result.best)}
+    first = {line.metric: line for line in summarize(store, result.first)}
+    best = {line.metric: line for line in summarize(store, result.best)}
     console.print()
     console.print(Text(_headline(result), style="bold green" if result.best_step else "bold"))
     table = Table(box=None, padding=(0, 2), header_style="dim")

@@ -36,7 +36,7 @@ def origin_of(
     name: str, folder: Path, digest: str, base: str | None, registry: Registry, store: Store
 ) -> Origin:
     """Trace a checkpoint from its line, or from its bytes, to run, verdict and training."""
-    from harness.comparison.evidence import summarise
+    from harness.comparison.evidence import summarize
     from harness.store.runs import find_run
 
     line = name if name in registry.lines() else None
@@ -51,7 +51,7 @@ def origin_of(
         line=line,
         version=promoted.number if promoted else None,
         run=run,
-        scores=tuple(summarise(store, run)) if run else (),
+        scores=tuple(summarize(store, run)) if run else (),
         verdict=_row(store, "verdicts", "verdict_id", verdict_id),
         training=_row(store, "trainings", "training_id", run.training_id if run else None),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from harness.comparison.evidence import MetricSummary, summarise
+from harness.comparison.evidence import MetricSummary, summarize
 from harness.core.errors import UserError
 from harness.core.types import Run
 from harness.store.store import Store
@@ -48,7 +48,7 @@ class Results:
 
 def results_of(store: Store, run: Run) -> Results:
     """A run's results. Raises UserError for a run that has no value to send."""
-    metrics = tuple(line for line in summarise(store, run) if line.estimate.value is not None)
+    metrics = tuple(line for line in summarize(store, run) if line.estimate.value is not None)
     if not metrics:
         raise UserError(f"run {run.id} has no scores", hint=f"ratchet score {run.model} --suite …")
     return Results(run, metrics)

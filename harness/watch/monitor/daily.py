@@ -100,7 +100,7 @@ class Day:
     models: Sequence[Figures]
 
 
-def summarise(store: Store, day: date, *, line: str | None = None) -> Day:
+def summarize(store: Store, day: date, *, line: str | None = None) -> Day:
     """The figures of one day in UTC by the senders' clocks, of one line or of all."""
     begin = datetime.combine(day, time(), UTC)
     given = [begin, begin + timedelta(days=1), line]

@@ -203,7 +203,7 @@ def test_thirty_hostile_outputs(browser: Any, hostile_server: str) -> None:
 
 @pytest.mark.long
 def test_the_html_report_is_inert(browser: Any, tmp_path: Path) -> None:
-    from harness.comparison.evidence import summarise
+    from harness.comparison.evidence import summarize
     from harness.report.html import Moved, to_html
     from harness.store.runs import require_run
 
@@ -211,7 +211,7 @@ def test_the_html_report_is_inert(browser: Any, tmp_path: Path) -> None:
         runs = _write_hostile(store)
         run = require_run(store, runs[1])
         moved = [Moved("ask/exact_match", t[:40], 1, 0, t, [t], [t]) for t in _hostile()]
-        page = to_html(run, summarise(store, run), None, moved)
+        page = to_html(run, summarize(store, run), None, moved)
     place = tmp_path / "report.html"
     place.write_text(page, encoding="utf-8")
     visit = Visit(browser, place.parent.as_uri())

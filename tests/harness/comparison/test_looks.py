@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from harness.backends.base import Candidate
-from harness.comparison.evidence import metric_scores, summarise, value_with_interval
+from harness.comparison.evidence import metric_scores, summarize, value_with_interval
 from harness.comparison.looks import decide_by_looks, decide_once, schedule
 from harness.core.fingerprint import part_differences, protocol_differences
 from harness.core.types import VerdictOutcome
@@ -222,6 +222,6 @@ def test_the_value_of_perplexity_weighs_by_tokens() -> None:
 def test_nothing_scored_has_no_value(tmp_path: Path, store: Store) -> None:
     assert value_with_interval(MetricScores({})) == (None, None, None)
     candidate, _ = scripted(lambda prompt, seed: 1 / 0, name="broken")
-    [line] = summarise(store, score(candidate, quiz(tmp_path), store).run)
+    [line] = summarize(store, score(candidate, quiz(tmp_path), store).run)
     assert (line.estimate.value, line.counts.scored, line.counts.total) == (None, 0, 32)
     assert "division by zero" in str(line.counts.reason)

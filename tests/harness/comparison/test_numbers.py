@@ -135,7 +135,7 @@ def test_a_range_below_zero_has_no_relative_margin() -> None:
         ([2], [1], {"low": 0, "high": 1}, "outside of the range from 0 to 1"),
         ([1], [1], {"low": "0"}, "low is the text '0'"),
         ([1], [1], {"direction": "up"}, "direction is 'up'"),
-        ([1], [1], {"direction": {"x": "lower"}}, "none of the metrics"),
+        ([1], [1], {"direction": {"x": "lower"}}, "not one of the metrics"),
         ([1], [1], {"scale": "log"}, "scale is 'log'"),
         ([1], [1], {"margin": "5%"}, "margin is the text '5%'"),
         ([1], [1], {"margin": 5}, "a margin is a share"),

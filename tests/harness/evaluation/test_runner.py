@@ -11,7 +11,7 @@ import pytest
 
 from harness.backends.base import Candidate, Generation
 from harness.backends.scripted import ScriptedBackend
-from harness.comparison.evidence import metric_scores, summarise
+from harness.comparison.evidence import metric_scores, summarize
 from harness.core.errors import UserError
 from harness.core.types import ScoreOutcome
 from harness.evaluation.plan import Extent, Scoring, seed_of
@@ -26,7 +26,7 @@ READ = 5 + 5  # reference NLL, texts
 
 
 def values(store: Store, run: Any) -> dict[str, float | None]:
-    return {line.metric: line.estimate.value for line in summarise(store, run)}
+    return {line.metric: line.estimate.value for line in summarize(store, run)}
 
 
 def test_a_run_scores_every_sample_of_every_metric(tmp_path: Path, store: Store) -> None:
@@ -39,7 +39,7 @@ def test_a_run_scores_every_sample_of_every_metric(tmp_path: Path, store: Store)
     # The scripted answers do not depend on the seed, so the three talks are copies.
     assert found["talk/self_bleu"] == pytest.approx(1.0)
     assert found["read/perplexity"] is not None
-    counts = [line.counts for line in summarise(store, report.run)]
+    counts = [line.counts for line in summarize(store, report.run)]
     assert all(count.scored == count.total == 5 for count in counts)
 
 
@@ -113,7 +113,7 @@ def test_an_error_is_a_row_with_a_reason_and_is_asked_again(tmp_path: Path, stor
     assert row.outcome is ScoreOutcome.ERROR
     assert row.value is None
     assert "out of memory" in str(row.reason)
-    line = next(x for x in summarise(store, report.run) if x.metric == "ask/exact_match")
+    line = next(x for x in summarize(store, report.run) if x.metric == "ask/exact_match")
     assert (line.counts.scored, line.counts.total, line.counts.errors) == (4, 5, 1)
     # Asked again once the trouble is over, the same run becomes whole.
     healed, _ = scripted()

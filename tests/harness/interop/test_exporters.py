@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.comparison.evidence import summarise
+from harness.comparison.evidence import summarize
 from harness.core.types import Run
 from harness.core.workspace import Workspace
 from harness.evaluation.runner import score
@@ -34,7 +34,7 @@ def _publish(workspace: Workspace, *words: str) -> int:
 
 def _value(workspace: Workspace, run: Run, metric: str) -> float:
     with Store(workspace) as store:
-        (line,) = (line for line in summarise(store, run) if line.metric == metric)
+        (line,) = (line for line in summarize(store, run) if line.metric == metric)
     assert line.estimate.value is not None
     return line.estimate.value
 

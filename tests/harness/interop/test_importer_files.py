@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.comparison.evidence import summarise
+from harness.comparison.evidence import summarize
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.interop.importers.common import take_in
@@ -25,7 +25,7 @@ from tests.harness.suite_builders import Ratchet
 @pytest.mark.parametrize(("log", "level"), [("good", 0.875), ("bad", 0.5)])
 def test_an_inspect_log_gives_what_inspect_reported(log: str, level: float, store: Store) -> None:
     run, _ = take_in(store, read_inspect(INSPECT / f"{log}.eval", lower=["length"]))
-    lines = {line.metric: line for line in summarise(store, run)}
+    lines = {line.metric: line for line in summarize(store, run)}
     assert lines["capitals/match"].estimate.value == pytest.approx(level)
     assert lines["capitals/style.short"].estimate.value == pytest.approx(level)
     assert lines["capitals/length"].direction == "lower"
@@ -39,7 +39,7 @@ def test_an_inspect_log_gives_what_inspect_reported(log: str, level: float, stor
 def test_a_json_log_is_the_same_thing(store: Store) -> None:
     run, _ = take_in(store, read_inspect(INSPECT / "small.json"))
     assert run.model == "mockllm/good"
-    assert {line.counts.scored for line in summarise(store, run)} == {2}
+    assert {line.counts.scored for line in summarize(store, run)} == {2}
 
 
 def test_inspect_logs_are_gated(home: Workspace, ratchet: Ratchet) -> None:
@@ -129,7 +129,7 @@ def test_responses_clusters_and_scales(tmp_path: Path, store: Store) -> None:
 def test_an_empty_value_is_an_error_never_a_zero(tmp_path: Path, store: Store) -> None:
     path = write_csv(tmp_path, ["qa,em,higher,a,1", "qa,em,higher,b,"])
     run, _ = take_in(store, read_csv(path, name="x"))
-    [line] = summarise(store, run)
+    [line] = summarize(store, run)
     assert (line.estimate.value, line.counts.scored, line.counts.total, line.counts.errors) == (
         1.0,
         1,

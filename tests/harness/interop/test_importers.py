@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.comparison.evidence import summarise
+from harness.comparison.evidence import summarize
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.interop.importers.common import take_in
@@ -35,7 +35,7 @@ def test_every_imported_value_is_the_one_that_lm_eval_reported(side: str, store:
     run, new = take_in(store, read_lm_eval(LM_EVAL / side))
     reported = json.loads(next((LM_EVAL / side).glob("results_*.json")).read_text())["results"]
     assert new
-    lines = {line.metric: line for line in summarise(store, run)}
+    lines = {line.metric: line for line in summarize(store, run)}
     assert set(lines) == {
         "capitals_mc/acc",
         "capitals_mc/acc_norm",
@@ -84,7 +84,7 @@ def test_a_log_likelihood_under_the_name_of_perplexity_is_one(tmp_path: Path, st
     content["higher_is_better"]["capitals_mc"] = {"perplexity": False}
     path.write_text(json.dumps(content))
     run, _ = take_in(store, read_lm_eval(folder))
-    [line] = [line for line in summarise(store, run) if line.metric == "capitals_mc/perplexity"]
+    [line] = [line for line in summarize(store, run) if line.metric == "capitals_mc/perplexity"]
     assert line.estimate.value == pytest.approx(math.exp(-sum(logs) / len(logs)))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.backends.base import Candidate
-from harness.comparison.evidence import summarise
+from harness.comparison.evidence import summarize
 from harness.core.types import Response, Sample, ScoreOutcome
 from harness.core.workspace import HOME_VARIABLE, Workspace
 from harness.evaluation.open_model import open_model
@@ -64,7 +64,7 @@ def test_every_metric_of_a_shipped_suite_is_scored_or_says_why(
     suite = load_suite(SUITES / f"{name}.yaml")
     report = score(model, suite, store, limit=LIMITS[name])
     assert report.failed == 0
-    lines = summarise(store, report.run)
+    lines = summarize(store, report.run)
     assert {line.metric for line in lines} == set(suite.roles())
     for line in lines:
         assert line.counts.total == LIMITS[name], line

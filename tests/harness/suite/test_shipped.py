@@ -12,7 +12,7 @@ import pytest
 from harness.backends.base import Candidate
 from harness.backends.openers import Hardware
 from harness.backends.scripted import ScriptedBackend
-from harness.comparison.evidence import metric_scores, slices_of, summarise
+from harness.comparison.evidence import metric_scores, slices_of, summarize
 from harness.core.types import ScoreOutcome, VerdictOutcome
 from harness.evaluation.open_model import open_model
 from harness.evaluation.plan import Extent
@@ -55,7 +55,7 @@ def candidate(answers=None, logprobs=None, name="scripted") -> Candidate:
 
 
 def values(store, run) -> dict[str, float | None]:
-    return {line.metric: line.estimate.value for line in summarise(store, run)}
+    return {line.metric: line.estimate.value for line in summarize(store, run)}
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -151,7 +151,7 @@ def test_right_choices_stand_in_every_place():
 def test_a_suite_scores_end_to_end_and_an_unchanged_model_passes(name, store):
     suite = shipped(name)
     report = score(candidate(), suite, store, extent=EVERYTHING)
-    lines = {line.metric: line for line in summarise(store, report.run)}
+    lines = {line.metric: line for line in summarize(store, report.run)}
     assert set(lines) == {f"{task.name}/{metric.spec.name}" for task, metric in suite.metrics()}
     for task, metric in suite.metrics():
         line = lines[f"{task.name}/{metric.spec.name}"]

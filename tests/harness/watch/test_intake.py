@@ -12,7 +12,7 @@ from harness.core.workspace import Workspace
 from harness.store.store import Store
 from harness.watch.intake.intake import Intake, parse_json, parse_line, parse_lines
 from harness.watch.intake.observation import Refused, read
-from harness.watch.monitor.daily import summarise
+from harness.watch.monitor.daily import summarize
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DIGEST = "ab" * 32
@@ -195,7 +195,7 @@ def test_a_day_adds_up_and_its_quantiles_are_right_within_one_per_cent(store):
     other = GOOD | {"observation_id": "else", "line": "other", "observed_at": begin}
     intake = Intake(store)
     intake.keep([intake.take([*rows, GOOD | later, feedback, other])])
-    day = summarise(store, date(2026, 11, 21), line="bot")
+    day = summarize(store, date(2026, 11, 21), line="bot")
     (whole,) = day.models
     assert (whole.requests, whole.errors, whole.rated, whole.completed) == (3000, 30, 300, 750)
     assert (whole.stars, whole.thumbs_down, whole.output_tokens) == (4.0, 1, 150_000)
@@ -205,5 +205,5 @@ def test_a_day_adds_up_and_its_quantiles_are_right_within_one_per_cent(store):
     assert whole.first_token_p50_s is None
     assert sum(hour.requests for hour in day.hours) == 3000
     assert [hour.hour.hour for hour in day.hours] == list(range(21))
-    assert len(summarise(store, date(2026, 11, 21)).models) == 2
-    assert summarise(store, date(2020, 1, 1)).hours == []
+    assert len(summarize(store, date(2026, 11, 21)).models) == 2
+    assert summarize(store, date(2020, 1, 1)).hours == []
