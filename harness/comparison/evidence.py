@@ -176,6 +176,7 @@ def _scores(
     rows: list[dict[str, Any]],
     slices: Mapping[str, Mapping[str, str]] | None,
 ) -> MetricScores:
+    # One failed answer makes the whole sample an error; see `metric_scores`.
     good = [row for row in rows if row["scored"] and not row["errors"]]
     higher = declared["direction"] == "higher"
     return MetricScores(

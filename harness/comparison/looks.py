@@ -151,6 +151,7 @@ def decide_by_looks(
                 earlier=decisions[name].verdict if name in decisions else None,
             ).with_note(**(notes or {}))
             decisions[name] = keep(store, name, anchor, candidate, verdict, training_id, step)
+        # What passed stays passed: only open comparisons are looked at again.
         outcomes = {name: decisions[name].verdict.outcome for name in open_names}
         open_names = [n for n in open_names if outcomes[n] is VerdictOutcome.INCONCLUSIVE]
         stops = (VerdictOutcome.FAIL, VerdictOutcome.INCOMPARABLE)

@@ -90,6 +90,7 @@ def parity(store: Store, first: Run, second: Run, suite: Suite, policy: GatePoli
 
 
 def _both(there: VerdictOutcome, back: VerdictOutcome) -> VerdictOutcome:
+    # Both directions must pass, so the worse of the two counts.
     for outcome in (
         VerdictOutcome.INCOMPARABLE,
         VerdictOutcome.FAIL,

@@ -77,6 +77,7 @@ def confirm(
     """
     history = registry.history(line)
     before = history[-1] if history else None
+    # Draw 0 is what training and gate have seen.
     draw = before.number + 1 if before is not None else 1
     policy, notes = calibrated(store, suite.digest, suite.policy)
     fresh = _Fresh(store, suite, opened, draw, seed, progress)

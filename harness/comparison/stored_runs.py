@@ -144,6 +144,7 @@ def _asked(
     for row in rows:
         sample = samples.get(row["task"], {}).get(row["sample_id"])
         kept_back = sample is not None and sample.reserve
+        # Other samples that only one run has stay in, so that the gate reports them as missing.
         if row["runs"] == both or not kept_back:
             only.setdefault(row["task"], set()).add(row["sample_id"])
     return only

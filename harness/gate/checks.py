@@ -77,6 +77,8 @@ def all_checks(
     A metric that the policy names and no run has becomes a check without evidence; so does one of
     the anchor's that the candidate lacks.
     """
+    # A metric that the policy names in full must be there, or a typo would leave it ungated. A win
+    # share compares with the anchor by itself, so the anchor's run doesn't have it.
     named = [m for m, own in policy.metrics.items() if "/" in m and not own.advisory]
     fresh = [m for m in candidate if m not in anchor and candidate[m].form == "winshare"]
     metrics = list(dict.fromkeys([*anchor, *fresh, *named]))
@@ -189,6 +191,8 @@ def _questions(
         if paired.variance is None:
             raise MismatchError(_no_variance(scores))
         ours, theirs = paired.variance
+        # The allowance δ·a varies with the anchor's answers too: z is (1−δ)·a − c − ε where higher
+        # is better, and c − (1+δ)·a − ε where lower is.
         sign = -1.0 if scores.direction == "higher" else 1.0
         return ask_fixed_set(
             paired.harm,

@@ -58,6 +58,8 @@ def improved(
     failed = tuple(dict.fromkeys(row.metric for row in verdict.failing()))
     roles = policy.roles(list(anchor), timings(anchor, candidate))
     names = [metric for metric, role in roles.items() if role == "required"]
+    # One better metric is enough for the claim, so unlike PASS it needs a correction for the number
+    # of metrics.
     raw = [_p_not_better(anchor.get(m), candidate.get(m), policy) for m in names]
     adjusted = dict(zip(names, holm(np.array(raw)).tolist(), strict=True))
     better = tuple(m for m in names if adjusted[m] <= level)

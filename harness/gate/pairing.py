@@ -214,6 +214,7 @@ def _perplexity(
     if tokens.min() <= 0:
         empty = ids[int(np.argmin(tokens))]
         raise MismatchError(f"the anchor counted no tokens in sample {empty!r}")
+    # Both at the anchor's token counts, as the test is; e^700 is near the largest float.
     per_token = [math.exp(min(s[:, 0].sum() / tokens.sum(), 700.0)) for s in (ours, theirs)]
     return Paired(
         ids=ids,
@@ -276,6 +277,7 @@ def _common(
         ("candidate", ours - theirs, candidate.errors),
         ("anchor", theirs - ours, anchor.errors),
     ):
+        # Samples that failed explain missing values; any more means that the runs differ.
         if len(missing) > errors:
             some = ", ".join(sorted(missing)[:3]) + (" …" if len(missing) > 3 else "")
             raise MismatchError(f"the {name} has no value for {len(missing)} samples ({some})")

@@ -145,6 +145,7 @@ class GatePolicy(StrictModel):
         The `timed` ones measure the machine as well: they are advisory, whatever the policy asks
         of them, unless it says that their rounds were interleaved.
         """
+        # Without any required metric the safe reading is that all of them are.
         idle = {m for m in metrics if self.of(m).advisory or self.is_idle_timing(m, timed)}
         named = [m for m in metrics if self.of(m).required and m not in idle]
         roles: dict[str, Role] = {}

@@ -133,6 +133,8 @@ def _needed(check: Check) -> int | None:
     if not math.isfinite(float(q.within.se)):
         return None
     allowance = float(np.average(paired.allowance(check.pass_margin, check.floor)))
+    # se·√n is one sample's standard deviation; for an unchanged model z lies the whole allowance
+    # away from 0.
     needed = samples_needed(float(q.within.se) * math.sqrt(paired.n), allowance, check.alpha)
     if needed is None or not bool(q.guarded) or paired.known is None:
         return needed
