@@ -1,6 +1,6 @@
 """The command `ratchet`: finds its verbs among entry points, and turns errors into exit codes.
 
-0 pass, 1 fail, 2 inconclusive, 3 incomparable, broken input or wrong usage, 4 a crash of ours.
+0 pass, 1 fail, 2 inconclusive, 3 incomparable, broken input or wrong usage, 4 a crash.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ VERBS = PluginTable("ratchet.verbs", "verb", {})
 
 INCONCLUSIVE, BAD_INPUT, CRASH, INTERRUPTED = 2, 3, 4, 130
 
-HELP = """Score checkpoints, and take back any that got worse.
+HELP = """Score checkpoints, and roll back any that got worse.
 
 Models and runs are named one way everywhere: a folder, a hub id or an embedded name,
 or run:ID, line:NAME, bundle:DIR, openai:URL#MODEL.
 
-Exit codes: 0 pass, 1 fail, 2 inconclusive, 3 incomparable or bad input, 4 a crash of ours.
+Exit codes: 0 pass, 1 fail, 2 inconclusive, 3 incomparable or bad input, 4 Ratchet crashed.
 """
 
 
@@ -135,7 +135,10 @@ def run() -> None:
 
 
 def _common_options(words: list[str]) -> tuple[list[str], str | None, bool]:
-    """Take `--home DIR` and `--debug` out, wherever they stand: both belong to every verb."""
+    """Take `--home DIR` and `--debug` out of the words, wherever they stand before a `--`.
+
+    Both belong to every verb, and click would accept them only before the verb's name.
+    """
     rest: list[str] = []
     home: str | None = None
     debug = False
@@ -184,7 +187,7 @@ def _say(error: UserError) -> None:
 
 
 def _explain_os_error(error: OSError) -> UserError | None:
-    """The errors of a machine rather than of ours: a full disk, a missing permission."""
+    """An error of the machine (a full disk, a missing permission) as one with a hint; else None."""
     import errno
 
     hints = {
@@ -207,7 +210,7 @@ def _crashed(error: BaseException) -> int:
     message = UserError(
         f"Ratchet crashed: {type(error).__name__}: {error}",
         file=_keep(name, text),
-        hint="this is a defect of ours; run again with --debug to see the traceback",
+        hint="this is a defect of Ratchet: please report it; --debug shows the traceback",
     )
     _say(message)
     return CRASH

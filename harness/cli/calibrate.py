@@ -39,10 +39,12 @@ def calibrate(
     seed: SeedOption = 0,
     anchor_responses: Annotated[
         int,
-        typer.Option("--anchor-responses", min=1, help="N times K answers for the anchor's side."),
+        typer.Option(
+            "--anchor-responses", min=1, help="Give the anchor N times the suite's answers."
+        ),
     ] = 1,
     trials: Annotated[
-        int, typer.Option("--trials", min=100, help="Simulated checkpoints; 1000 give ±1%.")
+        int, typer.Option("--trials", min=100, help="How many checkpoints to simulate; 1000: ±1%.")
     ] = 1000,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the calibration here as JSON.")
@@ -52,8 +54,9 @@ def calibrate(
 ) -> None:
     """Score a model twice, simulate the gate on its own scores, and freeze `margin: auto`.
 
-    Prints how often an unchanged model fails, which drops are caught how often, and how many
-    samples and responses each metric needs. `ratchet gate` then cites it.
+    Prints how often an unchanged model fails, which drops are caught how often,
+    and how many samples and responses each metric needs. `ratchet gate` then
+    cites it.
     """
     from rich.console import Console
 
@@ -115,7 +118,7 @@ def calibrate(
 
 
 def _extents(suite: Suite, anchor_responses: int) -> tuple[Extent, Extent]:
-    """What the gate would hold at its last look; the anchor may have more answers."""
+    """The evidence at the gate's last look: the anchor's, then the candidate's."""
     from harness.comparison.looks import schedule
 
     last = schedule(suite.policy.looks or (1.0,))[-1]
@@ -135,7 +138,7 @@ def _say_greedy(suite: Suite, console: Console) -> None:
     if greedy:
         console.print(
             f"no randomness in {', '.join(greedy)}: an unchanged model gives the same answers "
-            "there, so nothing of its own can fail it",
+            "there, so it can't fail by chance",
             style="dim",
             highlight=False,
         )
@@ -193,7 +196,7 @@ def _needs(metric: MetricCalibration) -> list[str]:
 
 
 def _explain(metric: MetricCalibration, console: Console) -> None:
-    """A word of what to do, where a metric can't pass at its margin."""
+    """Say what would help, where an unchanged model passes a metric in less than 80% of cases."""
     from rich.text import Text
 
     if metric.pass_rate >= 0.8:

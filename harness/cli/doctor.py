@@ -12,7 +12,7 @@ SIGNS = {"ok": ("✓", "green"), "missing": ("–", "dim"), "broken": ("✗", "b
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Say what this machine has, what is missing, and what to type for it.
+    """Show what this machine has, what is missing, and how to install it.
 
     Exits 0 where Ratchet can run, 3 where something that it needs is missing.
     """
@@ -50,7 +50,7 @@ def doctor(
         console.print(
             Text(f"{broken} things that Ratchet needs are missing", "bold red")
             if broken
-            else Text("Ratchet can run here. What is marked – can be done without.", "bold")
+            else Text("Ratchet can run here. What is marked – is optional.", "bold")
         )
         console.print(
             Text("Completion of this command in your shell: ratchet --install-completion")

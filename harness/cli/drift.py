@@ -26,18 +26,21 @@ def drift(
         typer.Option("--against", help="The anchor, named in the same way.", show_default=False),
     ],
     limit: Annotated[
-        int, typer.Option("--limit", min=2, help="At most N samples a task, always the same.")
+        int,
+        typer.Option("--limit", min=2, help="Read at most N samples a task, always the same ones."),
     ] = 200,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The anchor's model. Default: what its run was scored with."),
+        typer.Option("--model", help="The anchor's model. Default: the one that was scored."),
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Perplexity of a run's answers under the anchor's model, and their distance in meaning.
+    """Measure how far a run's answers moved from the anchor's; no labels needed.
 
-    Nothing is generated; the dashboard's Drift view shows what was found. Advice, no verdict.
+    By their perplexity under the anchor's model, and by their distance in
+    meaning. Nothing is generated and nothing is decided; the dashboard's Drift
+    page shows what was found.
     """
     from rich.console import Console
 
@@ -85,7 +88,7 @@ def _model(
     found = open_model(name, workspace, store, hardware=hardware)
     if found.digest != anchor.model_digest:
         raise UserError(
-            f"{name} is not the model of run {anchor.id}: its bytes are others",
+            f"{name} is not the model of run {anchor.id}: its weights differ",
             hint="name the one that was scored: --model FOLDER",
         )
     return found

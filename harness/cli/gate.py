@@ -40,13 +40,18 @@ def gate(
     ],
     suite: Annotated[
         Path | None,
-        typer.Option("--suite", "-s", help="The suite; a run brings its own.", show_default=False),
+        typer.Option(
+            "--suite",
+            "-s",
+            help="The suite, a YAML file. Default: the runs' own.",
+            show_default=False,
+        ),
     ] = None,
     policy: Annotated[
         Path | None,
         typer.Option(
             "--policy",
-            help="A YAML file with a `gate:` block, instead of the suite's.",
+            help="A YAML file whose `gate:` block replaces the suite's.",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +65,7 @@ def gate(
         str | None,
         typer.Option(
             "--humans",
-            help="A rating session whose verdict must hold too, at its own alpha.",
+            help="A rating session that must pass as well, at its own alpha.",
             show_default=False,
         ),
     ] = None,
@@ -75,12 +80,17 @@ def gate(
     ] = None,
     summary: Annotated[
         bool,
-        typer.Option("--summary", help="On GitHub: step summary, outputs and annotations."),
+        typer.Option(
+            "--summary", help="In a GitHub workflow: write summary, outputs, annotations."
+        ),
     ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Compare a candidate with an anchor. Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable."""
+    """Compare a candidate with an anchor, scoring what is missing first.
+
+    Exits 0 pass, 1 fail, 2 inconclusive, 3 incomparable.
+    """
     from rich.console import Console
 
     from harness.comparison.service import gate as decide
@@ -210,14 +220,16 @@ def _write(
 
 
 def _tell_github(decision: Decision, console: Console) -> None:
-    """Into the files that a workflow's step is given; elsewhere there is nobody to tell."""
+    """Write summary and outputs to the files that GitHub names; outside a workflow, say so."""
     import os
 
     from harness.report.github import annotate, outputs, step_summary
 
     summary, variables = os.environ.get("GITHUB_STEP_SUMMARY"), os.environ.get("GITHUB_OUTPUT")
     if summary is None and variables is None:
-        console.print("--summary: this is not a step of a GitHub workflow", style="dim")
+        console.print(
+            "--summary does nothing here: this is not a step of a GitHub workflow", style="dim"
+        )
         return
     for line in annotate(decision.verdict):
         console.out(line, highlight=False)

@@ -21,7 +21,7 @@ State = Literal["ok", "missing", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked for. `missing` can be done without; `broken` can't."""
+    """One thing that was looked for. Ratchet runs without what is `missing`, not with `broken`."""
 
     group: str
     name: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def examine(workspace: Workspace) -> Iterator[Finding]:
-    """Look at everything, quick things first. Changes nothing but a probe file's existence."""
+    """Look at everything, quick things first. Changes nothing."""
     yield from _machine()
     yield from _workspace(workspace)
     yield from _libraries()
@@ -53,7 +53,7 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     above = next((p for p in (home, *home.parents) if p.exists()), home)
     if not os.access(above, os.W_OK):
         hint = "choose another folder with --home DIR, or RATCHET_HOME"
-        yield Finding("workspace", str(home), "broken", "it can't be written", hint)
+        yield Finding("workspace", str(home), "broken", "no permission to write", hint)
         return
     known = "" if home.exists() else ", not made yet"
     free = shutil.disk_usage(above).free / 1e9

@@ -16,15 +16,19 @@ SuiteOption = Annotated[
 ]
 WatchPolicyOption = Annotated[
     Path | None,
-    typer.Option("--policy", "-p", help="A YAML file. Default: the defaults.", show_default=False),
+    typer.Option(
+        "--policy",
+        "-p",
+        help="The policy, a YAML file. Default: the built-in one.",
+        show_default=False,
+    ),
 ]
 ALL_SHOWS = "--all shows them"
-AllOption = Annotated[
-    bool, typer.Option("--all", help="A row for every metric, advisory ones too.")
-]
+AllOption = Annotated[bool, typer.Option("--all", help="Show advisory metrics too, a row each.")]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
+    int | None,
+    typer.Option("--limit", min=1, help="Score at most N samples a task, drawn by --seed."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The seed of every random choice.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 … or auto.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 … or auto.")]

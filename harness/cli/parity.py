@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import ALL_SHOWS, AllOption, DeviceOption, SuiteOption
+from harness.cli.options import (
+    ALL_SHOWS,
+    AllOption,
+    DeviceOption,
+    LimitOption,
+    SeedOption,
+    SuiteOption,
+)
 from harness.cli.progress import bars
 from harness.cli.session import in_passing
 
@@ -28,14 +35,12 @@ def parity(
         tuple[str, str],
         typer.Option(
             "--between",
-            help="Two of live, live:DTYPE, vllm, openai:URL#MODEL, openai:FILE.yaml.",
+            help="Two backends: live, live:DTYPE, vllm, openai:URL#MODEL, openai:FILE.yaml.",
             show_default=False,
         ),
     ],
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most N samples a task, by seed.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     show: Annotated[
         int, typer.Option("--show", min=0, help="How many diverging answers to show.")
     ] = 3,
@@ -44,8 +49,8 @@ def parity(
 ) -> None:
     """Score one checkpoint behind two backends, and compare each with the other.
 
-    Exits 0 where neither is worse by more than the margin, 1 where one is, 2 where the suite is
-    too small to tell, 3 where they can't be compared.
+    Exits 0 where neither is worse by more than the margin, 1 where one is, 2
+    where the suite is too small to tell, 3 where they can't be compared.
     """
     from rich.console import Console
 
@@ -68,7 +73,9 @@ def parity(
                 hint=f"a server's description must not name other `weights:` than {model}",
             )
         if sides[0].subject == sides[1].subject:
-            raise UserError("both sides are the same backend", field="--between")
+            raise UserError(
+                "both sides are the same backend", field="--between", hint="name two different ones"
+            )
         with bars(console) as progress:
             first, second = (
                 score(
@@ -129,7 +136,7 @@ def _show(
         console.print(Text(f"{side} compared with the other", "bold"))
         console.print(verdict_view(decision.verdict, everything=everything, more=ALL_SHOWS))
     if found.compared:
-        console.print(f"{found.same} of {found.compared} greedy answers are the same to the letter")
+        console.print(f"{found.same} of {found.compared} greedy answers are identical")
     if found.logprob_gap is not None:
         gap = found.logprob_gap
         console.print(
@@ -145,7 +152,7 @@ def _show(
 _SAID = {
     "pass": "PARITY: neither side is worse than the other by more than the margin.",
     "fail": "NO PARITY: one side is worse than the other by more than the margin.",
-    "inconclusive": "UNDECIDED: this evidence can't tell; more samples would.",
+    "inconclusive": "UNDECIDED: these samples are too few to tell.",
     "incomparable": "INCOMPARABLE: the two runs can't be compared.",
 }
 
@@ -154,7 +161,7 @@ def _show_divergence(divergence: Divergence, between: tuple[str, str], console: 
     from rich.text import Text
 
     at = divergence.at
-    console.print(Text(f"{divergence.task}/{divergence.sample_id} parts at character {at}:"))
+    console.print(Text(f"{divergence.task}/{divergence.sample_id} differs from character {at} on:"))
     begin = max(0, at - 24)
     for side, text in zip(between, (divergence.first, divergence.second), strict=True):
         shown = (

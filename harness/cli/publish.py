@@ -15,7 +15,9 @@ EXPORTERS = {
 
 
 def publish(
-    runs: Annotated[list[str], typer.Argument(help="run:ID, or training:ID for all its runs.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="run:ID, or training:ID for all runs of a training.")
+    ],
     to: Annotated[
         list[str],
         typer.Option(
@@ -25,7 +27,7 @@ def publish(
         ),
     ],
 ) -> None:
-    """Send the results of runs to where a team already looks."""
+    """Send results of runs to MLflow, Weights & Biases, TensorBoard or a model card."""
     from importlib import import_module
 
     from rich.console import Console
@@ -39,7 +41,11 @@ def publish(
     places = [one.partition(":")[::2] for one in to]
     for kind, _ in places:
         if kind not in EXPORTERS:
-            raise UserError(f"nobody takes {kind!r}", field="--to", hint=", ".join(EXPORTERS))
+            raise UserError(
+                f"results can't be sent to {kind!r}",
+                field="--to",
+                hint=f"one of {', '.join(EXPORTERS)}",
+            )
     console = Console(soft_wrap=True)
     with Store(Workspace.at().ensure()) as store:
         ids = [found for name in runs for found in _ids(name, store)]
@@ -62,5 +68,5 @@ def _ids(name: str, store: object) -> list[str]:
         "SELECT run_id FROM runs WHERE training_id = ? ORDER BY step, started_at", [rest]
     )
     if not rows:
-        raise UserError(f"no run belongs to a training {rest!r}", hint="`ratchet runs` lists them")
+        raise UserError(f"no run belongs to training {rest!r}", hint="`ratchet runs` lists them")
     return [row["run_id"] for row in rows]

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from harness.store.store import Store
     from harness.suite.suite import Suite
 
-LineOption = Annotated[str, typer.Option("--line", "-l", help="The line.", show_default=False)]
-ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for the record.")]
+LineOption = Annotated[
+    str, typer.Option("--line", "-l", help="The line's name.", show_default=False)
+]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Why; kept in the line's history.")
+]
 BaselinesOption = Annotated[
     Path | None,
     typer.Option(
         "--baselines",
-        help="The folder of committed bundles, one per line. Default: ./baselines if it is there.",
+        help="The folder of committed bundles. Default: ./baselines if it exists.",
     ),
 ]
 
@@ -40,16 +44,16 @@ def promote(
     suite: Annotated[
         Path | None,
         typer.Option(
-            "--suite", "-s", help="Decide on this suite. Default: the one it was scored on."
+            "--suite", "-s", help="The suite to decide on. Default: the one it was scored on."
         ),
     ] = None,
     verdict: Annotated[
         str | None,
-        typer.Option("--verdict", help="Stand on this verdict, and don't decide once more."),
+        typer.Option("--verdict", help="Promote on this verdict's id, without deciding again."),
     ] = None,
     override: Annotated[
         str | None,
-        typer.Option("--override", help="Promote without a pass; the reason is kept for ever."),
+        typer.Option("--override", help="Promote without a pass, for this reason; it is recorded."),
     ] = None,
     budget: Annotated[
         float | None,
@@ -57,7 +61,7 @@ def promote(
             "--budget",
             min=0,
             max=1,
-            help="What the line may lose in all since version 1. Default: the margin, once.",
+            help="Share that may be lost in all since version 1. Default: the margin.",
         ),
     ] = None,
     reason: ReasonOption = None,
@@ -65,9 +69,11 @@ def promote(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Decide once more on fresh answers, promote, and write the bundle under baselines/ for review.
+    """Promote a checkpoint on a line, if it passes once more on fresh answers.
 
-    The first of a line is asked for the suite's absolute requirements only.
+    Also writes the run's bundle under baselines/, for review. A line's first
+    checkpoint has nothing to be compared with: only the suite's absolute
+    requirements count.
     """
     from harness.comparison.service import suite_of_any
     from harness.suite.load import load_suite
@@ -108,7 +114,7 @@ def promote(
         _show(console, promoted, "promoted")
         if confirmed is None and verdict is None:
             console.print(
-                "not decided once more: no suite is known, name one with --suite FILE",
+                "not decided again on fresh answers: no suite is known, name one with --suite FILE",
                 style="yellow",
             )
         if baselines is not None and promoted.run_id is not None:
@@ -187,32 +193,32 @@ def _check_verdict(
 
 
 def _refuse(confirmed: Confirmation, console: Console) -> None:
-    """Say why not, and exit as the verdict does; a budget that is spent is a FAIL."""
+    """Say why not, and exit with the verdict's code; with 1 where the line's budget is spent."""
     from rich.text import Text
 
     console.print(Text(f"not promoted: {confirmed.refused}", "bold red"))
-    console.print('only --override "reason" promotes it, and the reason is kept for ever')
+    console.print('--override "reason" promotes it all the same, and records the reason')
     root_failed = confirmed.root is not None and confirmed.root.verdict.failed
     code = confirmed.verdict.exit_code
     raise typer.Exit(1 if root_failed and code in (0, 2) else code)
 
 
 def rollback(
-    line: Annotated[str, typer.Argument(help="The line.")],
+    line: Annotated[str, typer.Argument(help="The line's name.")],
     to: Annotated[
         str | None, typer.Option("--to", help="An earlier digest. Default: the one before.")
     ] = None,
     reason: ReasonOption = None,
 ) -> None:
-    """Promote an earlier version of a line again."""
+    """Promote an earlier version of a line again, the one before by default."""
     with open_workspace() as (_, registry, console):
         _show(console, registry.rollback(line, to, reason=reason), "promoted again")
 
 
 def history(
-    line: Annotated[str | None, typer.Argument(help="The line. Default: all of them.")] = None,
+    line: Annotated[str | None, typer.Argument(help="A line's name. Default: all lines.")] = None,
 ) -> None:
-    """List what was promoted, by whom, and on which verdict; the newest last."""
+    """List a line's promotions and roll backs, with who and on which verdict; newest last."""
     from rich.table import Table
 
     with open_workspace() as (_, registry, console):
@@ -236,10 +242,13 @@ def history(
 
 
 def verify(
-    line: Annotated[str | None, typer.Argument(help="The line. Default: everything.")] = None,
+    line: Annotated[str | None, typer.Argument(help="A line's name. Default: all lines.")] = None,
     baselines: BaselinesOption = None,
 ) -> None:
-    """Check pointers, every byte of the checkpoints, and the journals. Exits 1 if any is wrong."""
+    """Check the lines' pointers, all bytes of the checkpoints, and the journals.
+
+    Exits 1 where anything is wrong.
+    """
     with open_workspace() as (store, registry, console):
         problems = registry.verify(line, baselines=_baselines(baselines)) + store.problems()
         for problem in problems:
@@ -251,12 +260,14 @@ def verify(
 
 def prune(
     keep: Annotated[
-        int, typer.Option("--keep", min=1, help="Promoted versions of each line to keep.")
+        int, typer.Option("--keep", min=1, help="How many promoted versions of each line to keep.")
     ] = 3,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it. Default: only say what.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete. Default: only show what would go.")
+    ] = False,
     baselines: BaselinesOption = None,
 ) -> None:
-    """Show what could be freed, and with --yes free it."""
+    """Show which checkpoints could be deleted to free space; with --yes, delete them."""
     from rich.table import Table
 
     with open_workspace() as (_, registry, console):
@@ -276,7 +287,11 @@ def prune(
 def _baselines(named: Path | None) -> Path | None:
     usual = Path("baselines")
     if named is not None and not named.is_dir():
-        raise UserError("there is no such folder of baselines", file=named)
+        raise UserError(
+            "there is no such folder of baselines",
+            file=named,
+            hint="make it, or check its spelling",
+        )
     return named or (usual if usual.is_dir() else None)
 
 
@@ -286,9 +301,9 @@ def _show(console: Console, promoted: PromotedVersion, done: str) -> None:
     if promoted.override:
         console.print(f"by override: {promoted.override}", style="yellow", markup=False)
     elif promoted.verdict_id is None and promoted.event == "promoted":
-        console.print("the first of its line: it was compared with nothing", style="yellow")
+        console.print("the first of its line: there was nothing to compare it with", style="yellow")
     console.print(
-        f"follow {promoted.path.parent.parent / 'lines' / promoted.line / 'blessed'}",
+        f"servers follow {promoted.path.parent.parent / 'lines' / promoted.line / 'blessed'}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -23,13 +23,14 @@ def report(
         bool, typer.Option("--html", help="Write one self-contained HTML file.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to. Default: report-RUN.html.")
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write. Default: report-RUN.html."),
     ] = None,
     everything: AllOption = False,
 ) -> None:
     """Show a run: its metrics, its last verdict, and the samples that moved most.
 
-    With --html as one file that needs no server, runs no script and fetches nothing.
+    With --html as one file that needs no server, has no script and loads nothing.
     """
     from rich.console import Console
 

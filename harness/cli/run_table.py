@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_report(report: RunReport, store: Store, console: Console) -> None:
-    """What a scoring did, and the run's table."""
+    """Print what a scoring did, and the run's table."""
     from rich.text import Text
 
     from harness.report.console import asked

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import typer
 
-sandbox = typer.Typer(help="Look at what holds untrusted programs.", no_args_is_help=True)
+sandbox = typer.Typer(help="Check how untrusted programs are isolated here.", no_args_is_help=True)
 
 
 @sandbox.callback()
 def _sandbox() -> None:
-    """Look at what holds untrusted programs."""
+    """Check how untrusted programs are isolated here."""
 
 
 @sandbox.command()
 def check() -> None:
-    """Try each tier by running a program that tries to get out; say which one holds here."""
+    """Run a program that tries to break out of each tier, and say which tiers hold here."""
     from rich.console import Console
     from rich.table import Table
 

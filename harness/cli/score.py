@@ -34,13 +34,19 @@ def score(
     limit: LimitOption = None,
     seed: SeedOption = 0,
     draw: Annotated[
-        int, typer.Option("--draw", min=0, help="A fresh draw of sampled answers.")
+        int,
+        typer.Option(
+            "--draw", min=0, help="Which draw of sampled answers; another number: new ones."
+        ),
     ] = 0,
     reserve: Annotated[
         bool, typer.Option("--reserve", help="Score the reserve samples as well.")
     ] = False,
     responses: Annotated[
-        int, typer.Option("--responses", min=1, help="N times the suite's K sampled answers.")
+        int,
+        typer.Option(
+            "--responses", min=1, help="Sample N times as many answers as the suite says."
+        ),
     ] = 1,
     base: Annotated[
         str | None, typer.Option("--base", help="The base model under an adapter.")
@@ -49,17 +55,21 @@ def score(
     dtype: DtypeOption = "auto",
     executor: Annotated[
         Literal["local", "ray"],
-        typer.Option("--executor", help="This process, or the Ray cluster (docs/scaling.md)."),
+        typer.Option(
+            "--executor", help="Run in this process, or on a Ray cluster (docs/scaling.md)."
+        ),
     ] = "local",
     replicas: Annotated[
         int | None,
-        typer.Option("--replicas", min=1, help="On Ray. Default: one a GPU, else one a node."),
+        typer.Option(
+            "--replicas", min=1, help="Copies of the model on Ray. Default: one a GPU, or a node."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be generated, and generate nothing.")
+        bool, typer.Option("--dry-run", help="Only say what would be generated, and its cost.")
     ] = False,
 ) -> None:
-    """Score a model on a suite: generate what is missing, score it, and keep every score."""
+    """Score a model on a suite: generate missing answers, score them, store every score."""
     from rich.console import Console
 
     from harness.core.workspace import Workspace
@@ -111,7 +121,7 @@ def score(
 def rescore(
     run: Annotated[str, typer.Argument(help="The run's id, or run:ID.")],
     suite: Annotated[
-        Path | None, typer.Option("--suite", "-s", help="Another suite than the run's own.")
+        Path | None, typer.Option("--suite", "-s", help="The suite. Default: the run's own.")
     ] = None,
 ) -> None:
     """Score a run's stored answers again with today's metrics; no model is loaded."""
@@ -140,14 +150,14 @@ def rescore(
 
 
 def runs(
-    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Only runs of this model.")] = None,
     suite: Annotated[
-        str | None, typer.Option("--suite", help="Only this suite's, by name.")
+        str | None, typer.Option("--suite", help="Only runs on this suite, by its name.")
     ] = None,
     training: Annotated[
-        str | None, typer.Option("--training", help="Only this training's.")
+        str | None, typer.Option("--training", help="Only runs of this training, by its id.")
     ] = None,
-    last: Annotated[int, typer.Option("--last", min=1, help="How many, newest first.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many to show.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the runs, newest first, with their main scores."""

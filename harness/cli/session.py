@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def in_passing(console: Console) -> Callable[[str], None]:
-    """Says a line dimmed, and as it is: what a verb waits for or does on the way."""
+    """A function that prints a line dimmed: what a verb waits for, or does on the way."""
     return lambda text: console.print(text, style="dim", markup=False)
 
 
 @contextmanager
 def open_workspace() -> Iterator[tuple[Store, Registry, Console]]:
+    """The workspace of --home with its store, its registry and a console; closed at the end."""
     from rich.console import Console
 
     from harness.core.workspace import Workspace

@@ -27,7 +27,7 @@ def _suites() -> None:
 def check(
     suite: Annotated[Path, typer.Argument(help="The suite, a YAML file.", show_default=False)],
     model: Annotated[
-        str, typer.Option("--model", help="Whose tokenizer counts the prompt's tokens.")
+        str, typer.Option("--model", help="The model whose tokenizer counts tokens.")
     ] = "smollm2-135m-instruct",
 ) -> None:
     """Validate a suite and show one rendered prompt of each task, with its length in tokens."""
@@ -45,7 +45,10 @@ def check(
 
 
 def _encoder(model: str, console: Console) -> Any:
-    """The tokenizer's chat encoding, or None with a word of why: checking needs no weights."""
+    """The tokenizer's chat encoding; None, with the reason printed, where it can't be had.
+
+    A suite can be checked without it, and without any weights.
+    """
     from harness.core.errors import UserError
     from harness.core.workspace import Workspace
     from harness.models.resolve import resolve
@@ -190,7 +193,7 @@ def _calibration(suite: Suite) -> tuple[dict[str, tuple[float, int, int]], str]:
 
 
 def _like_a_share(metric: Metric) -> bool:
-    """Whether right-or-wrong answers stand for it: a share of which more is better."""
+    """Whether the metric is a share for which higher is better, as of right or wrong answers."""
     spec = metric.spec
     whole = (spec.low, spec.high) == (0.0, 1.0)
     return whole and spec.direction == "higher" and spec.scale == "ratio" and spec.form != "corpus"
@@ -199,7 +202,7 @@ def _like_a_share(metric: Metric) -> bool:
 def _visible(
     suite: Suite, task: Task, extent: Extent, tests: int, margin: float
 ) -> tuple[float, int, int]:
-    """The drop, the samples (or clusters) that it takes part with, and the answers to each."""
+    """The smallest visible drop, a share; the samples or clusters; the answers to each."""
     from harness.comparison.evidence import planned_responses
     from harness.evaluation.plan import samples_in
     from harness.gate.calibration import visible_before_scoring

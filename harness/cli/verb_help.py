@@ -12,8 +12,8 @@ from importlib.util import find_spec
 def help_of(point: EntryPoint) -> str:
     """The docstring of the verb's function, or the `help` of its `typer.Typer(...)`.
 
-    Empty where its module's source has neither under the entry point's name, or is not to be had:
-    a verb whose package is broken is listed all the same, and says what is wrong when it is called.
+    Empty where the module's source has neither under the entry point's name, or can't be read: a
+    verb whose package is broken is still listed, and says what is wrong when it is called.
     """
     for node in _statements(point.module):
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
@@ -28,7 +28,7 @@ def help_of(point: EntryPoint) -> str:
 
 @cache
 def _statements(module: str) -> list[ast.stmt]:
-    """The statements of its source, none where that is not to be had or can't be read."""
+    """The top-level statements of a module's source; none where it can't be found or parsed."""
     try:
         spec = _find(module)
         get_source = getattr(spec.loader, "get_source", None) if spec is not None else None

@@ -40,17 +40,17 @@ def respond(
 
 
 def check_webhook(url: str | None) -> None:
-    """Before anything is looked at. Raises UserError where it is not a web address."""
+    """Raise UserError where a webhook is not a web address; called before anything else is done."""
     if url is not None and not url.startswith(("http://", "https://")):
         raise UserError(
-            "a webhook is a web address",
+            f"{url!r} is not a web address",
             field="--webhook",
             hint="one that begins with http:// or https://",
         )
 
 
 def say(action: Action, console: Console) -> None:
-    """One line of what was done, or would have been."""
+    """Print in one line what was done, or what --act would do."""
     to = (action.to_digest or "")[:12]
     if action.action == "held":
         said, style = f"nothing was done: {action.reason}", "yellow"
@@ -58,7 +58,7 @@ def say(action: Action, console: Console) -> None:
         said = action.reason if action.acted else f"dry run, --act does it: {action.reason}"
         style = "green" if action.acted else "yellow"
     elif action.acted:
-        said, style = f"taken back: {action.line} serves {to} again", "bold"
+        said, style = f"rolled back: {action.line} serves {to} again", "bold"
     else:
         said, style = f"dry run: with --act {action.line} would go back to {to}", "yellow"
     console.print(said, style=style, markup=False, highlight=False, soft_wrap=True)

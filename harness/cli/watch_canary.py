@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.watch.monitor.policy import WatchPolicy
     from harness.watch.rollout.traffic_split import Split
 
-LineArgument = Annotated[str, typer.Argument(help="The line.", show_default=False)]
+LineArgument = Annotated[str, typer.Argument(help="The line's name.", show_default=False)]
 ActOption = Annotated[
     bool, typer.Option("--act", help="Do it. Default: only say what would be done.")
 ]
@@ -29,25 +29,27 @@ def canary(
     candidate: Annotated[
         str | None,
         typer.Argument(
-            help="Begin with a digest, a model's folder, or line:NAME. Default: how it stands.",
+            help="A digest, a model's folder or line:NAME. Default: judge the running one.",
             show_default=False,
         ),
     ] = None,
     ramp: Annotated[
-        str, typer.Option("--ramp", help="Its shares, with commas between; 1 promotes it.")
+        str, typer.Option("--ramp", help="Shares of traffic, step by step; 1 means promotion.")
     ] = "0.01,0.1,0.5,1",
     verdict: Annotated[
-        str | None, typer.Option("--verdict", help="The gate's pass. Default: its last one.")
+        str | None, typer.Option("--verdict", help="The gate's verdict. Default: its last one.")
     ] = None,
     override: Annotated[
-        str | None, typer.Option("--override", help="Without a pass; the reason is kept for ever.")
+        str | None,
+        typer.Option("--override", help="Begin without a pass, for this reason; it is recorded."),
     ] = None,
     policy: WatchPolicyOption = None,
     act: ActOption = False,
 ) -> None:
-    """Begin a canary on a line, or compare its arms with each other. Changes nothing without --act.
+    """Begin a canary on a line, or judge the one that runs.
 
-    Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
+    Changes nothing without --act. Exits 0 pass, 1 fail, 2 inconclusive, 3 bad
+    input.
     """
     from harness.cli.session import open_workspace
     from harness.cli.watch_act import say
@@ -85,15 +87,19 @@ def ramp(
     policy: WatchPolicyOption = None,
     act: ActOption = False,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Send everybody to what is promoted.")
+        bool, typer.Option("--abort", help="End it: all traffic goes to the promoted version.")
     ] = False,
     webhook: Annotated[
-        str | None, typer.Option("--webhook", help="Told once of every step.", show_default=False)
+        str | None,
+        typer.Option(
+            "--webhook", help="A URL that gets one POST for each step.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Go to the next share where this one passed, back where it failed; promote after the last.
+    """Judge a canary's step: next share after a pass, end after a fail, promote after the last.
 
-    Changes nothing without --act. Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
+    Changes nothing without --act. Exits 0 pass, 1 fail, 2 inconclusive, 3 bad
+    input.
     """
     from harness.cli.session import open_workspace
     from harness.cli.watch_act import check_webhook, say
@@ -172,4 +178,6 @@ def _ramp(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UserError(f"{text!r} is not a ramp", field="--ramp", hint="0.01,0.1,0.5,1") from None
+        raise UserError(
+            f"{text!r} is not a ramp", field="--ramp", hint="shares like 0.01,0.1,0.5,1"
+        ) from None

@@ -19,33 +19,37 @@ if TYPE_CHECKING:
     from harness.watch.monitor.verdict import SignalVerdict, WatchVerdict
 
 LineArgument = Annotated[
-    str | None, typer.Argument(help="A line. Default: the only one.", show_default=False)
+    str | None, typer.Argument(help="The line's name. Default: the only line.", show_default=False)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a verdict.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for each verdict.")]
 
 
 def check(
     line: LineArgument = None,
     policy: WatchPolicyOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Look again and again, until it fails or Ctrl-C.")
+        bool, typer.Option("--follow", help="Repeat until it fails, or until Ctrl-C.")
     ] = False,
     every: Annotated[
-        float, typer.Option("--every", min=1, help="Seconds between the looks of --follow.")
+        float, typer.Option("--every", min=1, help="With --follow: seconds between two looks.")
     ] = 60.0,
     act: Annotated[
-        bool, typer.Option("--act", help="Take back what failed. Default: only say what would be.")
+        bool, typer.Option("--act", help="Roll back what failed. Default: only say so.")
     ] = False,
     webhook: Annotated[
-        str | None, typer.Option("--webhook", help="Told once of every FAIL.", show_default=False)
+        str | None,
+        typer.Option(
+            "--webhook", help="A URL that gets one POST for each FAIL.", show_default=False
+        ),
     ] = None,
     everything: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold what a line serves to its policy. Exit: 0 pass, 1 fail, 2 inconclusive, 3 bad input.
+    """Judge by its traffic whether what a line serves got worse.
 
-    Look as often as you like: the false alarms that are promised are counted per day, not per look.
-    With --follow --act it goes on after a FAIL, with the version that the line went back to.
+    Look as often as you like: the rate of false alarms is per day, not per look.
+    With --follow --act it goes on after a FAIL, with the version rolled back to.
+    Exits 0 pass, 1 fail, 2 inconclusive, 3 bad input.
     """
     import time
     from datetime import UTC, datetime
@@ -80,7 +84,7 @@ def check(
 def status(
     line: LineArgument = None, everything: AllOption = False, as_json: JsonOption = False
 ) -> None:
-    """The last verdict on what each line serves, without a new look."""
+    """Show the last verdict on each line, without a new look."""
     from harness.cli.session import open_workspace
     from harness.watch.monitor.look import latest
 
@@ -99,15 +103,16 @@ def status(
                 continue
             show(verdict, console, as_json=as_json, everything=everything)
             if promoted is not None and promoted.digest != verdict.model_digest and not as_json:
-                console.print(f"{name} serves {promoted.digest[:12]} by now: look again")
+                console.print(f"{name} serves {promoted.digest[:12]} by now: run `check`")
 
 
 def policy(
     file: Annotated[
-        Path | None, typer.Argument(help="A YAML file. Default: the defaults.", show_default=False)
+        Path | None,
+        typer.Argument(help="A YAML file. Default: the built-in policy.", show_default=False),
     ] = None,
 ) -> None:
-    """What a policy asks of each signal, defaults written out. Exit 3 where it can't be read."""
+    """Show a policy's settings for each signal, defaults included. Exits 3 if it can't be read."""
     from rich.console import Console
 
     from harness.report.table import FittedTable
@@ -132,8 +137,8 @@ def policy(
     console = Console()
     console.print(table)
     console.print(
-        f"at most {rules.alpha_per_day:g} false alarms a day are expected, "
-        f"{30 * rules.alpha_per_day:g} a month, however often one looks"
+        f"expect at most {rules.alpha_per_day:g} false alarms a day, "
+        f"{30 * rules.alpha_per_day:g} a month, however often you look"
     )
 
 
@@ -160,7 +165,7 @@ def _say_unseen(line: str, console: Console, *, as_json: bool) -> None:
         console.file.write(json.dumps({"line": line, "outcome": None}) + "\n")
         console.file.flush()
     else:
-        console.print(f"{line}: never looked at; `ratchet watch check {line}`")
+        console.print(f"{line}: not judged yet; run `ratchet watch check {line}`")
 
 
 def _headline(verdict: WatchVerdict, console: Console) -> None:
@@ -269,6 +274,6 @@ def _line(named: str | None, registry: Registry) -> str:
     if len(names) == 1:
         return names[0]
     raise UserError(
-        "say which line" if names else "nothing was ever promoted",
+        "there are several lines: name one" if names else "nothing was ever promoted",
         hint=f"one of {', '.join(names)}" if names else "`ratchet promote` begins a line",
     )

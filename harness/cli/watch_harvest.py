@@ -21,28 +21,31 @@ if TYPE_CHECKING:
 
 def harvest(
     line: Annotated[
-        str | None, typer.Argument(help="The line whose answers are looked through.")
+        str | None, typer.Argument(help="The line whose answers to look through.")
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", help="Write what was approved: suite, rating, sft or preference."),
+        typer.Option("--to", help="Write approved rows for suite, rating, sft or preference."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The JSONL file. Default: GOAL.jsonl")
+        Path | None,
+        typer.Option("--out", "-o", help="The JSONL file to write. Default: GOAL.jsonl"),
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option("--since", help="Only what was received from then on, UTC.")
+        datetime | None, typer.Option("--since", help="Only what was received since then, UTC.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Propose at most so many. Default: 200.")
+        int | None, typer.Option("--limit", min=1, help="Propose at most N. Default: 200.")
     ] = None,
     suite_share: Annotated[
         float | None,
-        typer.Option("--suite-share", help="Of corrected answers, for the suite. Default: 0.3."),
+        typer.Option(
+            "--suite-share", help="Share of corrected answers for the suite. Default: 0.3."
+        ),
     ] = None,
     against: Annotated[
         list[Path] | None,
-        typer.Option("--against", help="A suite or data file: nothing nearly the same is taken."),
+        typer.Option("--against", help="A suite or data file; leave out what nearly repeats it."),
     ] = None,
 ) -> None:
     """Propose badly rated and corrected answers for review; with --to, write what was approved."""
@@ -53,7 +56,7 @@ def harvest(
 
     if (line is None) == (to is None):
         raise UserError(
-            "harvest proposes from a line, or writes with --to",
+            "harvest needs either a line, to propose from, or --to, to write",
             hint="ratchet watch harvest LINE, then review, then: ratchet watch harvest --to suite",
         )
     proposing = {"--since": since, "--limit": limit, "--suite-share": suite_share}
@@ -89,20 +92,21 @@ def harvest(
 
 def review(
     items: Annotated[
-        list[str] | None, typer.Argument(help="Items to decide on. Default: list what waits.")
+        list[str] | None, typer.Argument(help="Items to decide on. Default: list those that wait.")
     ] = None,
     yes: Annotated[
-        bool | None, typer.Option("--yes/--no", help="May they enter?", show_default=False)
+        bool | None,
+        typer.Option("--yes/--no", help="Accept or reject the items.", show_default=False),
     ] = None,
     by: Annotated[str | None, typer.Option("--by", help="Who decides. Default: you.")] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Correct the prompt (one item).")
+        str | None, typer.Option("--prompt", help="Correct the prompt (of one item).")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="Give a better answer (one item).")
+        str | None, typer.Option("--target", help="Give a better answer (for one item).")
     ] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the record.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="List at most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="List at most N.")] = 20,
 ) -> None:
     """List harvested answers that wait for a person, or decide on some of them."""
     from harness.cli.session import open_workspace
@@ -112,9 +116,17 @@ def review(
 
     edits = {n: t for n, t in (("prompt", prompt), ("target", target)) if t is not None}
     if bool(items) != (yes is not None):
-        raise UserError("a decision names items, and --yes or --no", field="--yes")
+        raise UserError(
+            "a decision needs both: the items, and --yes or --no",
+            field="--yes",
+            hint="ratchet watch review ITEM --yes; without either, it lists what waits",
+        )
     if edits and (len(items or []) != 1 or not yes):
-        raise UserError("an edit is for one item, with --yes", field="--target")
+        raise UserError(
+            "an edit goes with one item and --yes",
+            field="--target",
+            hint='ratchet watch review ITEM --yes --target "a better answer"',
+        )
     with open_workspace() as (store, _, console):
         if not items:
             waiting = pending(store, limit)
@@ -130,7 +142,7 @@ def review(
 
 
 def _refuse(options: Mapping[str, object], *, needed: str) -> None:
-    """An option that would be ignored is a mistake of whoever gave it."""
+    """Raise UserError for an option that was given and would be ignored."""
     for name, value in options.items():
         if value is not None:
             raise UserError(f"{name} goes with {needed}", field=name, hint=f"leave {name} out")
@@ -173,7 +185,7 @@ def _show(console: Console, item: HarvestedItem) -> None:
 
 def _say_next(console: Console, waiting: list[HarvestedItem]) -> None:
     if not waiting:
-        console.print("nothing waits for a person")
+        console.print("nothing waits for review")
         return
     console.print(
         f"ratchet watch review {waiting[0].item_id[:8]} --yes   (or --no, --target TEXT)",

@@ -172,7 +172,7 @@ def test_a_worse_model_fails(
     assert "read/perplexity" in said, said
 
 
-def test_a_crash_of_ours_is_4_and_leaves_a_log(
+def test_a_crash_exits_with_4_and_leaves_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
 ) -> None:
     def broken(path: object) -> None:

@@ -19,7 +19,7 @@ def models(tmp_path):
 
 def test_promote_history_rollback_verify(home, models, ratchet):
     code, said = ratchet("promote", models[0], "--line", "bot")
-    assert (code, "version 1" in said, "compared with nothing" in said) == (0, True, True)
+    assert (code, "version 1" in said, "nothing to compare it with" in said) == (0, True, True)
     code, said = ratchet("promote", models[1], "--line", "bot")
     assert (code, "must stand on a verdict" in said) == (3, True)
     code, said = ratchet("promote", models[1], "--line", "bot", "--override", "a wish")

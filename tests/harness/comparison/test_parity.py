@@ -73,7 +73,7 @@ def test_other_weights_behind_the_server_are_caught_and_shown(
     assert _parity(tmp_path, suite_file, tiny_llama, "live", f"openai:{server.url}#tiny") == 1
     said = capsys.readouterr().out
     assert "NO PARITY" in said
-    assert said.count("parts at character") == 3
+    assert said.count("differs from character") == 3
 
 
 def test_log_probabilities_that_lie_are_refused_in_one_line(

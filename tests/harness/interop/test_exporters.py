@@ -121,7 +121,7 @@ def test_what_is_not_there_is_said(workspace: Workspace, words: tuple[str, ...])
     assert _publish(workspace, *words) == 3
 
 
-def test_a_tracker_nobody_knows_and_a_library_that_is_not_installed(
+def test_an_unknown_tracker_and_a_library_that_is_not_installed(
     workspace: Workspace, runs: list[Run], monkeypatch: pytest.MonkeyPatch, capsys: object
 ) -> None:
     assert _publish(workspace, f"run:{runs[0].id}", "--to", "excel:x") == 3

@@ -35,7 +35,7 @@ WORD = re.compile(r"[a-z0-9]+|.")
 
 
 def drawn(what: RenderableType, width: int = 80) -> list[str]:
-    """What a terminal of that width, or a pipe, is given: lines without colours."""
+    """The lines that a terminal of that width, or a pipe, gets, without colors."""
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=False).print(what)
     return file.getvalue().splitlines()
@@ -168,7 +168,7 @@ def test_what_failed_stands_first_and_the_json_has_the_same_order() -> None:
     assert from_json(to_json(verdict)) == verdict
 
 
-def test_every_kind_of_row_is_told_apart_without_colours() -> None:
+def test_every_kind_of_row_differs_without_colors() -> None:
     verdict = made(["quiz/match"], 1)
     watched = replace(SHAPE, metric="quiz/length", role="watched")
     lines = drawn(verdict_table(replace(verdict, rows=(*verdict.rows, watched)), everything=True))

@@ -114,7 +114,7 @@ def test_only_a_fail_takes_back(line, outcome):
     assert line.actions() == []
 
 
-def test_the_first_version_stays_and_somebody_is_told(tmp_path):
+def test_a_first_version_that_fails_stays_and_the_webhook_says_so(tmp_path):
     line = Line(tmp_path, "only")
     with hook() as (url, heard):
         verdict = verdict_on(line.digests["only"])

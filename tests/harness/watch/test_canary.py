@@ -135,7 +135,7 @@ def test_a_split_that_was_not_kept_says_nothing(line):
     assert held.split.step == 0
 
 
-def test_a_candidate_that_answers_nobody_is_seen(line):
+def test_a_candidate_without_answers_is_noticed(line):
     begin(line)
     traffic(line, 300, share=0.0)
     assert "had 0 of 300" in advance(line).action.reason
@@ -292,7 +292,7 @@ def test_killed_while_it_is_promoted(line):
     assert [row["detail"]["ended"] for row in line.actions("ramped")] == [None, "promoted"]
 
 
-def test_a_record_that_a_kill_kept_back_is_told_later(line):
+def test_a_record_lost_to_a_kill_is_written_and_sent_later(line):
     split, _ = begin(line)
     at = datetime.now(UTC).isoformat()
     splits.write(folder(line), splits.Split(**{**_fields(split), "step": 1, "at": at}))

@@ -169,7 +169,7 @@ def test_two_that_look_at_once_count_nothing_twice(
     assert verdict.detail["conversations"] == 600
 
 
-def test_a_look_that_is_killed_never_was(
+def test_a_look_that_is_killed_leaves_nothing_behind(
     store: Store, registry: Registry, promote: Promote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = promote("a")

@@ -206,7 +206,7 @@ def test_known_pairs_for_raters(store, tmp_path):
     assert {"prompt", "better", "worse"} <= read(tmp_path / "gold.jsonl")[0].keys()
 
 
-def test_the_wall_stands_through_edits(store, tmp_path):
+def test_edits_never_bring_a_prompt_to_both_sides(store, tmp_path):
     corrected(store)
     harvest(store, LINE, suite_share=0.5)
     items = pending(store)

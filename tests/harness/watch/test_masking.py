@@ -119,5 +119,5 @@ def test_an_observation_is_masked_everywhere_and_its_ids_stay_equal():
     ids=lambda text: text[:12],
 )  # fmt: skip
 def test_a_hostile_text_takes_no_longer_than_a_long_one(text):
-    """It ends: the limit is pytest's own, a quadratic search would take hours."""
+    """It ends within the timeout of pytest; a quadratic search would take hours."""
     assert mask(text).text

@@ -126,7 +126,7 @@ def test_content_in_events_and_errors_in_the_status():
         assert (found.prompt, found.response, found.error) == ("hi", "hello", "timeout")
 
 
-def test_spans_of_other_kinds_are_none_of_ours():
+def test_spans_of_other_kinds_are_ignored():
     message = request(
         {"http.url": "/"}, {"gen_ai.operation.name": "embeddings"}, {"gen_ai.system": "vllm"}
     )

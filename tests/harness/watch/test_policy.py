@@ -94,7 +94,7 @@ def test_the_verb_says_what_a_policy_asks_and_refuses_a_typo(
     code, said = ratchet("watch", "policy", written(tmp_path, WHOLE))
     assert code == 0
     assert "json_valid" in said
-    assert "at most 0.002 false alarms a day are expected, 0.06 a month" in said
+    assert "expect at most 0.002 false alarms a day, 0.06 a month" in said
     code, said = ratchet("watch", "check", "--policy", written(tmp_path, "margn: 1\n"))
     assert code == 3
     assert "did you mean 'margin'" in said

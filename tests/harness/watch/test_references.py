@@ -1,4 +1,4 @@
-"""What a version is held to: the one before, its own first conversations, an anchor's scores."""
+"""What a version is compared with: the one before, its own first conversations, an anchor."""
 
 from __future__ import annotations
 
