@@ -79,7 +79,7 @@ def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
         st.markdown(
             tr(
                 "Everything on this line is compared with it from then on, without a pass. The "
-                "reason is kept for ever, as an override."
+                "reason is kept in the line's history, as an override."
             )
         )
         reason = _confirmed(line, "anchor") if line else None

@@ -116,7 +116,7 @@ SENTENCES: dict[str, str] = {
     "Its name": "名称",
     (
         "Everything on this line is compared with it from then on, without a pass. The "
-        "reason is kept for ever, as an override."
+        "reason is kept in the line's history, as an override."
     ): "此后该产品线上的一切都与它比较，不需要通过判定。理由将作为越权记录永久保留。",
     "Quality": "质量",
     "Ratings": "评分",

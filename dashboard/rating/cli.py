@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DAY = 86_400
 
 rate = typer.Typer(
-    help="Rating sessions: people compare answers blind, and their votes are evidence.",
+    help="Blind rating sessions: people compare answers, and the gate can use their votes.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -29,7 +29,7 @@ SessionArgument = Annotated[
     str, typer.Argument(help="A session's id, or the beginning of it.", show_default=False)
 ]
 BaseOption = Annotated[
-    str, typer.Option("--url", help="How raters reach the server: what links begin with.")
+    str, typer.Option("--url", help="The server's address for raters; links begin with it.")
 ]
 DEFAULT_URL = "http://127.0.0.1:8502"
 
@@ -37,55 +37,65 @@ DEFAULT_URL = "http://127.0.0.1:8502"
 @rate.command()
 def create(
     runs: Annotated[
-        list[str], typer.Argument(help="Runs to compare, the anchor first.", show_default=False)
+        list[str], typer.Argument(help="The runs to compare, the anchor first.", show_default=False)
     ],
-    title: Annotated[str, typer.Option("--title", help="What raters see on top.")] = "Rating",
+    title: Annotated[str, typer.Option("--title", help="The title that raters see.")] = "Rating",
     raters: Annotated[
-        str, typer.Option("--raters", help="Names, with commas between; links are made for them.")
+        str, typer.Option("--raters", help="Raters' names, comma-separated; each gets a link.")
     ] = "",
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="Only this task of the runs' suite.")
+        list[str] | None,
+        typer.Option("--task", help="Only this task of the suite; may be repeated."),
     ] = None,
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Refuse runs of another suite.")
+        Path | None, typer.Option("--suite", help="Refuse runs that are not of this suite.")
     ] = None,
-    votes: Annotated[int, typer.Option("--votes", min=1, help="The budget of all together.")] = 500,
+    votes: Annotated[int, typer.Option("--votes", min=1, help="Votes wanted in all.")] = 500,
     overlap: Annotated[
-        float, typer.Option("--overlap", help="Share of votes on pairs that others judge too.")
+        float,
+        typer.Option("--overlap", help="Share of votes on pairs that another rater judged too."),
     ] = 0.2,
     gold: Annotated[
         Path | None,
-        typer.Option("--gold", help="JSONL of known pairs: prompt, better, worse."),
+        typer.Option("--gold", help="JSONL of pairs with a known answer: prompt, better, worse."),
     ] = None,
-    gold_share: Annotated[float, typer.Option("--gold-share", help="Share of votes.")] = 0.05,
+    gold_share: Annotated[
+        float, typer.Option("--gold-share", help="Share of votes on --gold.")
+    ] = 0.05,
     repeats: Annotated[
-        float, typer.Option("--repeats", help="Share of pairs shown again, half of them swapped.")
+        float,
+        typer.Option(
+            "--repeats", help="Share of votes on repeated pairs; half with sides swapped."
+        ),
     ] = 0.1,
     everyone: Annotated[
-        bool, typer.Option("--everyone", help="Candidates meet each other too, not just the anchor")
+        bool, typer.Option("--everyone", help="Compare candidates with each other as well.")
     ] = False,
     forms: Annotated[
-        str, typer.Option("--forms", help="Of pairs, questions, stars, with commas between.")
+        str, typer.Option("--forms", help="Which of pairs, questions, stars; comma-separated.")
     ] = "pairs",
     dimensions: Annotated[
-        str, typer.Option("--dimensions", help="Of the questionnaire; add names of your own.")
+        str, typer.Option("--dimensions", help="Of the questionnaire, comma-separated; any names.")
     ] = "relevance,fluency,safety,domain",
-    target: Annotated[int, typer.Option("--target", min=1, help="Grades per dimension.")] = 500,
+    target: Annotated[
+        int, typer.Option("--target", min=1, help="Grades wanted per dimension.")
+    ] = 500,
     looks: Annotated[
-        str, typer.Option("--looks", help="Planned looks at the verdict, shares of the budget.")
+        str, typer.Option("--looks", help="When to decide: rising shares of --votes, ending in 1.")
     ] = "0.25,0.5,0.75,1",
-    alpha: Annotated[float, typer.Option("--alpha", help="Of this session's verdict.")] = 0.05,
+    alpha: Annotated[float, typer.Option("--alpha", help="Error rate of the verdict.")] = 0.05,
     people: Annotated[
-        bool, typer.Option("--people", help="The verdict must hold with raters as the unit too.")
+        bool, typer.Option("--people", help="The verdict is about any such raters, not only these.")
     ] = False,
     min_dwell: Annotated[
-        int, typer.Option("--min-dwell", min=0, help="Milliseconds before a vote counts.")
+        int,
+        typer.Option("--min-dwell", min=0, help="Milliseconds a pair must be seen before a vote."),
     ] = 400,
-    licence: Annotated[str, typer.Option("--licence", help="Of what raters contribute.")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the votes.")] = "",
     consent: Annotated[
-        str, typer.Option("--consent", help="What raters agree to: a text, or a file with it.")
+        str, typer.Option("--consent", help="What raters must agree to: a text, or a file with it.")
     ] = "",
-    days: Annotated[int, typer.Option("--days", min=1, help="How long links work.")] = 30,
+    days: Annotated[int, typer.Option("--days", min=1, help="Days that links work.")] = 30,
     url: BaseOption = DEFAULT_URL,
 ) -> None:
     """Make a session over the answers that runs have in common, and links for its raters."""
@@ -135,16 +145,19 @@ def create(
 @rate.command()
 def serve(
     session: Annotated[
-        str | None, typer.Argument(help="Only this session; all without.", show_default=False)
+        str | None,
+        typer.Argument(help="Serve only this session. Default: all.", show_default=False),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8502,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port; 0: any free one.")
+    ] = 8502,
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A name that raters reach it by, besides localhost."),
+        typer.Option("--allow-host", help="A host name that raters use, besides localhost."),
     ] = None,
 ) -> None:
-    """Serve rating sessions until Ctrl-C. Killed and started again, it goes on where it was."""
+    """Serve rating sessions until Ctrl-C. Started again, it goes on where it was."""
     from dashboard.rating.run import serve as run_server
     from harness.ratings.session import load
 
@@ -165,8 +178,8 @@ def serve(
 @rate.command()
 def links(
     session: SessionArgument,
-    add: Annotated[str, typer.Option("--add", help="Names to invite, commas between.")] = "",
-    days: Annotated[int, typer.Option("--days", min=1, help="How long new links work.")] = 30,
+    add: Annotated[str, typer.Option("--add", help="Names to invite, comma-separated.")] = "",
+    days: Annotated[int, typer.Option("--days", min=1, help="Days that new links work.")] = 30,
     url: BaseOption = DEFAULT_URL,
 ) -> None:
     """Show the raters' personal links, and make links for more raters."""
@@ -191,17 +204,21 @@ def links(
 @rate.command()
 def revoke(
     session: SessionArgument,
-    rater: Annotated[str, typer.Argument(help="Whose links end.", show_default=False)],
+    rater: Annotated[str, typer.Argument(help="The rater whose links end.", show_default=False)],
     reason: Annotated[str, typer.Option("--reason", help="Why.", show_default=False)],
 ) -> None:
-    """End a rater's links, within seconds also where a server runs. Their votes stay."""
+    """End a rater's links; a running server follows within seconds. Their votes stay."""
     from harness.ratings.session import load, record, register
 
     with _opened() as (store, console):
         found = load(store, session)
         mine = [i for i in register(store, found).invitations if i.rater == rater]
         if not mine:
-            raise UserError(f"nobody called {rater!r} was invited", field="rater")
+            raise UserError(
+                f"session {found.id} has no rater called {rater!r}",
+                field="rater",
+                hint=f"`ratchet rate links {found.id}` lists those invited",
+            )
         record(store, found, "revoked", rater=rater, reason=reason)
         console.print(f"{len(mine)} links of {rater} have ended", markup=False, highlight=False)
 
@@ -209,7 +226,9 @@ def revoke(
 @rate.command()
 def exclude(
     session: SessionArgument,
-    rater: Annotated[str, typer.Argument(help="Whose votes don't count.", show_default=False)],
+    rater: Annotated[
+        str, typer.Argument(help="The rater whose votes to leave out.", show_default=False)
+    ],
     reason: Annotated[str, typer.Option("--reason", help="Why.", show_default=False)],
     back: Annotated[bool, typer.Option("--back", help="Let them count again.")] = False,
 ) -> None:
@@ -228,7 +247,7 @@ def close(
     session: SessionArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why.")] = "enough",
 ) -> None:
-    """End a session: raters are thanked, and no more is asked. What was said stays."""
+    """End a session: raters get no more pairs. Votes stay."""
     from harness.ratings.session import load, record
 
     with _opened() as (store, console):
@@ -240,13 +259,13 @@ def close(
 @rate.command()
 def status(
     session: Annotated[
-        str | None, typer.Argument(help="A session; all without.", show_default=False)
+        str | None, typer.Argument(help="A session. Default: a line for each.", show_default=False)
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Store the verdict of each contender.")
+        bool, typer.Option("--keep", help="Store the verdict on each candidate.")
     ] = False,
 ) -> None:
-    """Progress, raters, agreement, ratings and verdict. Exits like the gate: 0, 1 or 2."""
+    """Show progress, raters, agreement, ratings and verdict. Exits as the gate does."""
     from dashboard.rating.console import show_all, show_status
     from harness.ratings.session import load
 
@@ -264,12 +283,14 @@ def status(
 @rate.command()
 def judge(
     session: SessionArgument,
-    model: Annotated[str, typer.Argument(help="The judge: as for `score`.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="The judging model, named as for `score`.", show_default=False)
+    ],
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many pairs.")
+        int | None, typer.Option("--limit", min=1, help="Judge at most N pairs.")
     ] = None,
 ) -> None:
-    """Let a language model vote too, in both orders, under its own name and never as a person."""
+    """Let a language model vote on the pairs, in both orders, counted apart from people."""
     from dashboard.rating.console import show_judges
     from harness.core.workspace import Workspace
     from harness.evaluation.open_model import open_model
@@ -294,8 +315,10 @@ def judge(
 @rate.command()
 def export(
     session: SessionArgument,
-    file: Annotated[Path, typer.Argument(help="JSONL to write.", show_default=False)],
-    least: Annotated[int, typer.Option("--least", min=1, help="Lead in votes it takes.")] = 1,
+    file: Annotated[Path, typer.Argument(help="The JSONL file to write.", show_default=False)],
+    least: Annotated[
+        int, typer.Option("--least", min=1, help="How many votes more the chosen answer needs.")
+    ] = 1,
 ) -> None:
     """Write chosen/rejected pairs for reward and DPO training, with licence and consent."""
     from harness.ratings.export import export as write
@@ -382,6 +405,6 @@ def _keep(store: Store, session: Session, stands: list[Standing]) -> None:
 
 
 def _exit_code(stands: list[Standing]) -> int:
-    """The worst of the verdicts; inconclusive where one is missing."""
+    """The exit code of the worst verdict, in the order 3, 1, 2, 0; a missing one counts as 2."""
     codes = [stand.verdict.exit_code if stand.verdict else 2 for stand in stands]
     return next((code for code in (3, 1, 2) if code in codes), 0)

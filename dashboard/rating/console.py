@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def show_all(store: Store, console: Console) -> None:
-    """One line a session."""
+    """Print a table with one line for each session."""
     names = sessions(store)
     if not names:
         console.print("no rating session yet: ratchet rate create RUN RUN", style="dim")
@@ -33,7 +33,10 @@ def show_all(store: Store, console: Console) -> None:
 
 
 def show_status(store: Store, console: Console, session: Session) -> list[Standing]:
-    """The whole of one session. People's votes alone decide; judges stand by themselves."""
+    """Print all about one session, and return where each contender stands by people's votes.
+
+    Votes of models are shown apart and decide nothing.
+    """
     from rich.text import Text
 
     found = votes(store, session)
@@ -51,7 +54,7 @@ def show_status(store: Store, console: Console, session: Session) -> list[Standi
 
 
 def show_judges(store: Store, console: Console, session: Session) -> None:
-    """Every judge with its win shares and its agreement with people."""
+    """Print each judge with its win shares and its agreement with people."""
     human = votes(store, session)
     table = _table("judge", "kind", "votes", "win share", "κ with people", "pairs")
     for kind in KINDS[1:]:

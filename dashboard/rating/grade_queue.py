@@ -16,12 +16,15 @@ STARS = ("stars",)
 
 
 def bounds(dimension: str) -> tuple[int, int]:
-    """The least and the greatest value of a dimension, both allowed."""
+    """The smallest and the largest grade of a dimension, both allowed."""
     return {"safety": (0, 1), "stars": (1, 5)}.get(dimension, (0, 5))
 
 
 class GradeQueue:
-    """One form of one session; shares texts, register and store with its queue of pairs."""
+    """The queue of one form, questions or stars, of one session.
+
+    It shares texts, register and store with the session's queue of pairs.
+    """
 
     def __init__(self, queue: PairQueue, form: Literal["questions", "stars"]) -> None:
         self.queue, self.form = queue, form
@@ -120,7 +123,10 @@ class GradeQueue:
         return state
 
     def _next(self, rater: str, sheet: Sheet, graded: Counter[str]) -> AnswerCard | None:
-        """The answer with the fewest grades that this rater has not seen, in an order of theirs."""
+        """The answer with the fewest grades that this rater has not seen.
+
+        Ties are broken in an order that is random and each rater's own.
+        """
         if sheet.undone:
             return self.cards[sheet.undone[-1]["card"]]
         seen = {entry["card"] for entry in sheet.live.values()}
@@ -132,7 +138,7 @@ class GradeQueue:
         )
 
     def _counts(self) -> tuple[Counter[str], Counter[str]]:
-        """Answers by dimension, and grades by card, of everybody who counts."""
+        """Answers by dimension, and grades by card, of raters who are not excluded."""
         by_dimension: Counter[str] = Counter()
         by_card: Counter[str] = Counter()
         for rater, sheet in self.sheets.items():

@@ -20,12 +20,12 @@ HERE = Path(__file__).parent
 
 
 def notice(request: Request, why: str, *, status: int) -> HTMLResponse:
-    """A page with one thing to say, and no way on."""
+    """A page with one message, `why` a key of the strings, and nothing to click."""
     return _render("notice.html", request, status=status, why=why)
 
 
 def terms(request: Request, token: str, rules: Rules) -> HTMLResponse:
-    """What is asked, under which licence, before the first answer is shown."""
+    """The page of the terms: what raters do, under which licence; it comes before any answer."""
     return _render("terms.html", request, token=token, rules=rules)
 
 
@@ -51,7 +51,7 @@ def form(
 
 
 def language_of(request: Request) -> str:
-    """The rater's own choice (?lang=), else what the browser prefers among ours."""
+    """The language of ?lang=, else the browser's first that the pages have, else English."""
     asked = request.query_params.get("lang", "")
     if asked in LANGUAGES:
         return asked

@@ -29,7 +29,9 @@ def same_suite(runs: Sequence[Run], suite: Path | None) -> None:
     for run in runs:
         if run.suite != wanted:
             raise UserError(
-                f"run {run.id} is of suite {run.suite!r}, not {wanted!r}", field="--suite"
+                f"run {run.id} is of suite {run.suite!r}, not {wanted!r}",
+                field="--suite",
+                hint="name other runs, or leave --suite out",
             )
 
 
@@ -44,7 +46,7 @@ def read_golds(path: Path | None) -> list[Gold]:
         for name in ("prompt", "better", "worse"):
             if not isinstance(row.get(name), str):
                 raise UserError(
-                    f"a known pair has a text {name!r}",
+                    f"a known pair needs a text {name!r}",
                     file=path,
                     line=line,
                     field=name,
@@ -55,20 +57,22 @@ def read_golds(path: Path | None) -> list[Gold]:
 
 
 def names(text: str) -> list[str]:
-    """What stands between commas."""
+    """The parts of a comma-separated text, without blanks and empty ones."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def number(text: str, field: str) -> float:
-    """Raises UserError naming the option."""
+    """The number in `text`. Raises UserError naming the option, `field`."""
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"{text!r} is not a number", field=field) from None
+        raise UserError(
+            f"{text!r} is not a number", field=field, hint="write it like 0.5"
+        ) from None
 
 
 def text_or_file(text: str) -> str:
-    """The words given, or those in the file of that name."""
+    """The text of the file of that name where there is one, else the text as given."""
     if text and len(text) < 1024 and "\n" not in text and Path(text).is_file():
         return Path(text).read_text(encoding="utf-8").strip()
     return text

@@ -12,7 +12,9 @@ from harness.ratings.session import Session
 
 @dataclass(frozen=True, slots=True)
 class PairCard:
-    """Two answers. `pair` is `item.i.j` or `gold.n`; models are digests, empty for gold."""
+    """Two answers with their sides. `pair` is `item.i.j` or `gold.n`; keys name responses; models
+    are digests, empty for gold.
+    """
 
     pair: str
     purpose: str
@@ -54,9 +56,9 @@ class AnswerCard:
 
 @dataclass
 class Sheet:
-    """One rater's row of answers in one form.
+    """One rater's sequence of answers in one form.
 
-    serial   how many rows there are, undone ones and undos included: the next one's place
+    serial   the next answer's place: how many there were, undone ones and undos included
     live     what counts, by id, in order
     undone   what was taken back and waits to be shown again, the last on top
     """
@@ -89,7 +91,7 @@ class Sheet:
 
 
 def pair_card(session: Session, rater: str, pair: str, purpose: str) -> PairCard:
-    """The card of a pair for this rater: always the same sides, but for a swapped repeat."""
+    """The card of a pair for this rater: always the same sides, except in a swapped repeat."""
     first_left = session.first_is_left(rater, pair) != (purpose == "swapped")
     head, *rest = pair.split(".")
     if head == "gold":
@@ -111,7 +113,7 @@ def pair_card(session: Session, rater: str, pair: str, purpose: str) -> PairCard
 
 
 def answer_cards(session: Session) -> Iterator[AnswerCard]:
-    """Every answer there is to grade."""
+    """Every answer of the session, as something to grade."""
     for index, item in enumerate(session.items):
         for model, key in enumerate(item.keys):
             yield AnswerCard(index, model, item.task, item.sample, key)

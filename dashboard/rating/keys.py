@@ -1,8 +1,8 @@
 """Signed links and tickets: who may rate, and which item an answer belongs to.
 
-One key per workspace signs both. A link names its rater and when it ends. A ticket names a place
-in a rater's row of answers, when it was given out, and a reference to what was shown: an opaque
-digest, so that a page that is taken apart tells nothing about the models.
+One key per workspace signs both. A link names its rater and when it ends. A ticket names a place in
+a rater's sequence of answers, when it was given out, and what was shown: an opaque digest, so that
+the page's source says nothing about the models.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What one page may answer: place `serial` of the rater's row, shown since `issued_ms`."""
+    """What one page may answer: place `serial` of the rater's sequence.
+
+    `issued_ms` is when it was shown, in milliseconds since 1970; `ref` names what was shown.
+    """
 
     form: str
     serial: int
@@ -55,7 +58,10 @@ class Refused(Exception):  # noqa: N818 - an answer to a visitor, not an error
 
 
 def workspace_key(home: Path) -> bytes:
-    """The workspace's key, made on first use, readable by its owner alone."""
+    """The workspace's 32-byte key, made on first use, readable by its owner only.
+
+    Raises UserError where others can read it, or where it is damaged.
+    """
     path = home / "rating.key"
     fresh = secrets.token_bytes(32)
     staging = home / f".rating.key.{os.getpid()}"
@@ -66,7 +72,7 @@ def workspace_key(home: Path) -> bytes:
                 file.write(fresh)
                 file.flush()
                 os.fsync(file.fileno())
-            # Linked, not renamed: whoever comes second must not replace a key that signs already.
+            # Linked, not renamed: the second of two processes must not replace a key in use.
             with contextlib.suppress(FileExistsError):
                 os.link(staging, path)
             staging.unlink()
@@ -78,7 +84,11 @@ def workspace_key(home: Path) -> bytes:
         )
     key = path.read_bytes()
     if len(key) < 32:
-        raise UserError("the key of the rating links is damaged", file=path, hint="delete it")
+        raise UserError(
+            "the key of the rating links is damaged",
+            file=path,
+            hint="delete it to make a new one (old links end)",
+        )
     return key
 
 
@@ -102,7 +112,10 @@ def read_link(key: bytes, token: str) -> Link:
 
 
 def admit(link: Link, register: Register, now: float) -> None:
-    """Raises Refused where the link has ended, or was never given out, or was taken back."""
+    """Raises Refused where the link has ended, was never given out, or was revoked.
+
+    The signature alone is not enough: links that were revoked keep a valid one.
+    """
     found = next((i for i in register.invitations if i.link == link.id), None)
     if found is None or found.rater != link.rater:
         raise Refused("tampered")
@@ -113,7 +126,7 @@ def admit(link: Link, register: Register, now: float) -> None:
 
 
 def reference(key: bytes, *parts: object) -> str:
-    """An opaque name of what was shown, which only the holder of the key can look up."""
+    """An opaque name of what was shown; only with the key can one tell what it names."""
     return _mac(key, "shown", *parts)
 
 
@@ -133,6 +146,7 @@ def read_ticket(key: bytes, rater: str, text: str) -> Ticket | None:
 
 
 def _mac(key: bytes, *parts: object) -> str:
+    # The first part says what is signed, so that a ticket can't pass for a link.
     message = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
     return _encode(hmac.digest(key, message, hashlib.sha256))[:_MAC]
 

@@ -26,7 +26,7 @@ class OpenComparisons:
 
     @classmethod
     def of(cls, session: Session, contenders: set[int]) -> OpenComparisons:
-        """About these contenders only; about all where everyone meets everyone."""
+        """Those with these contenders (by number); all of them where everyone meets everyone."""
         if len(session.contenders) < 2:
             return cls((), ())
         everyone = session.rules.everyone
@@ -38,7 +38,9 @@ class OpenComparisons:
 
 @dataclass(frozen=True, slots=True)
 class Chooser:
-    """Chooses by chances that depend on salt, rater and place alone: the same after a restart."""
+    """Chooses the next pair. Its draws depend on the session's salt, the rater and the place alone,
+    so a restarted server makes the same ones.
+    """
 
     session: Session
     tally: Tally
@@ -75,7 +77,10 @@ class Chooser:
         return min(fresh, key=lambda pair: self.session.chance("gold", rater, pair), default=None)
 
     def _shared(self, met: set[str]) -> str | None:
-        """The pair with the fewest votes that somebody else has judged; one order for all."""
+        """A pair that others judged and this rater hasn't, the one with the fewest votes.
+
+        Ties are broken in one order for all raters, so that their votes meet on the same pairs.
+        """
         judged = [
             pair
             for pair, count in self.tally.pairs.items()
@@ -106,7 +111,7 @@ class Chooser:
         return None
 
     def _weight(self, index: int, i: int, j: int) -> int:
-        """Votes on the pair first, then on its prompt in any comparison."""
+        """A sort key: fewest votes on the pair first, then on its prompt in any comparison."""
         return self.tally.pairs[pair_id(index, i, j)] * 1_000_000 + self.tally.prompts[index]
 
 

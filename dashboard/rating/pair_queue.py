@@ -1,8 +1,8 @@
 """One rating session of pairs: shows each rater their next pair, and stores what they say.
 
-Everything here can be built again from the store, and is, when a server starts: a kill costs a
-reload and nothing else. A vote is in the journal, fsynced, before it is acknowledged, and its id
-is its place in the rater's row, so that no place can be filled twice.
+Everything here is built from the store when a server starts, so a killed server loses nothing. A
+vote is in the journal, on the disk, before it is acknowledged. Its id is a digest of its place in
+the rater's sequence of votes, so that no place can be filled twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ State = dict[str, Any]
 
 
 class Rejected(Exception):  # noqa: N818 - an answer to the page, not an error
-    """What a page sent does not count. `why` is a word that the page has a sentence for."""
+    """What a page sent is refused. `why` is the key of a sentence in `dashboard.rating.strings`."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -77,10 +77,10 @@ class PairQueue:
         self._load()
         self._look()
 
-    # What happened elsewhere.
+    # What other processes stored.
 
     def refresh(self) -> None:
-        """Take in invitations, revocations and exclusions that others have stored."""
+        """Read invitations, revocations and exclusions that other processes have stored."""
         with self.refreshing:
             found = register(self.store, self.session)
             with self.lock:
@@ -94,7 +94,7 @@ class PairQueue:
             self._look()
 
     def consent(self, rater: str) -> None:
-        """Keep that the rater agreed to the terms."""
+        """Store that the rater agreed to the terms."""
         from harness.ratings.session import record
 
         if rater not in self.register.consented:
@@ -103,7 +103,7 @@ class PairQueue:
                 agreed = self.register.consented | {rater}
                 self.register = replace(self.register, consented=agreed)
 
-    # What the page asks.
+    # The page's requests.
 
     def state(self, rater: str) -> State:
         """The pair in front of this rater, their progress, and their last vote. JSON types."""
@@ -113,8 +113,8 @@ class PairQueue:
     def vote(self, rater: str, ticket_text: str, choice: str, dwell_ms: float) -> State:
         """Take in a vote or a skip, and return the next state.
 
-        A ticket that was used already changes nothing and returns the state, with `already`: a
-        double press, a replay, or an acknowledgement that was lost. Raises Rejected.
+        A ticket that was used already changes nothing and returns the state with `already`: the
+        button was pressed twice, or the answer to the first request was lost. Raises Rejected.
         """
         ticket = read_ticket(self.key, rater, ticket_text)
         if ticket is None or ticket.form != "pairs" or choice not in (*CHOICES, "skip"):
@@ -126,6 +126,8 @@ class PairQueue:
             card = self._shown(rater, ticket)
             if card is None or ticket.serial > sheet.serial:
                 raise Rejected("invalid")
+            # The page measures the time without pauses, but can't claim more than has passed since
+            # the ticket was given out.
             dwell = min(float(dwell_ms), self.clock() * 1000 - ticket.issued_ms)
             if choice != "skip" and dwell < self.session.rules.min_dwell_ms:
                 raise Rejected("too_soon")
@@ -161,7 +163,10 @@ class PairQueue:
             return self._state(rater)
 
     def comment(self, rater: str, vote_id: str, text: str) -> State:
-        """Add the rater's words to one of their votes; the first words stay."""
+        """Add the rater's comment to one of their votes. A vote keeps its first comment.
+
+        Raises Rejected for an unknown vote or an empty comment.
+        """
         words = text.strip()[:MAX_COMMENT]
         with self.lock:
             row = self._sheet(rater).live.get(vote_id)
@@ -191,6 +196,8 @@ class PairQueue:
             else {"id": last["vote_id"], "choice": last["choice"], "comment": last.get("comment")},
         }
         if card is not None:
+            # The page gets texts and an opaque reference, never a key or a model: whoever reads its
+            # source learns nothing about who wrote which answer.
             ref = reference(self.key, self.session.id, rater, card.pair, card.purpose)
             ticket = Ticket("pairs", sheet.serial, int(self.clock() * 1000), ref)
             state |= {
@@ -254,9 +261,9 @@ class PairQueue:
         self.look_due = True
 
     def _look(self) -> None:
-        """See whether a planned look has settled something; what is settled gets no more votes.
+        """See whether a planned look has settled a comparison; a settled one gets no more votes.
 
-        Not under the lock while it computes: nobody's vote waits for statistics.
+        The statistics are computed without the lock, so that no vote waits for them.
         """
         with self.lock:
             self.look_due = False
@@ -273,7 +280,7 @@ class PairQueue:
             self.open = OpenComparisons.of(self.session, open_ones)
 
     def _count_row(self, row: dict[str, Any], sign: int) -> None:
-        """Count a row, and note where that reaches a planned look, or leaves one again."""
+        """Count a row (`sign` 1) or take it out (-1); note where that changes the looks reached."""
         self.tally.add(self.session, row, sign)
         met = self.tally.points[0, 1:] + self.tally.points[1:, 0]
         reached = [bisect.bisect_right(self.looks, round(count)) for count in met]
@@ -295,7 +302,11 @@ class PairQueue:
             self._count_row(row, 1)
 
     def _shown(self, rater: str, ticket: Ticket) -> PairCard | None:
-        """What a ticket refers to, also where it was given out before a restart."""
+        """The pair that a ticket refers to, also where it was given out before a restart.
+
+        The reference can't be decoded, so all that the rater may have seen are tried, the likeliest
+        first.
+        """
         sheet = self._sheet(rater)
         likely = self._next(rater, sheet)
         names = [(likely.pair, likely.purpose)] if likely else []

@@ -18,10 +18,12 @@ def serve(
     allow: Sequence[str],
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until interrupted. `ready` is told the server's URL once it listens.
+    """Serve until interrupted. `ready` is called with the server's URL once it listens.
 
-    Raises UserError where the port is taken, or another server has this workspace: two would
-    choose pairs without knowing of each other.
+    `only` is the id of the one session to serve, None for all; `allow` are more host names.
+
+    Raises UserError where the port is taken, or another server has this workspace: two servers
+    would choose pairs without knowing of each other's votes.
     """
     import filelock
     import uvicorn
@@ -41,7 +43,7 @@ def serve(
         hosts = ["localhost", "127.0.0.1", "[::1]", *allow]
         if host not in ("0.0.0.0", "::"):
             hosts.append(host)
-        # No access log: a link is as good as a password, and stands in every path.
+        # No access log: a link is as good as a password, and every path contains one.
         config = uvicorn.Config(
             make_app(store, only=only, hosts=hosts),
             log_level="warning",

@@ -1,7 +1,7 @@
 """The HTTP server for raters, who come in by a personal link.
 
-The link's token stands in every path, so there is no cookie, no session, and nothing that
-another site could send along. What is kept in memory can be built again from the store.
+The link's token stands in every path, so there is no cookie, and nothing that another site could
+make a browser send along. What is kept in memory can be built again from the store.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SessionQueues:
 
 @dataclass
 class OpenSessions:
-    """All sessions of a workspace that were asked for, each opened when first visited."""
+    """The sessions of a workspace, each opened at its first visit; with `only`, that one alone."""
 
     store: Store
     only: str | None = None
@@ -75,7 +75,7 @@ class OpenSessions:
         self.key = workspace_key(self.store.workspace.home)
 
     def enter(self, token: str) -> Visit:
-        """The visit of whoever holds this link. Raises Refused."""
+        """The visit of the rater who holds this link. Raises Refused."""
         link = read_link(self.key, token)
         if self.only not in (None, link.session):
             raise Refused("tampered")
@@ -102,7 +102,7 @@ class OpenSessions:
             return self.by_id[session_id]
 
     def refresh(self) -> None:
-        """See what others stored: revocations, exclusions, the end of a session."""
+        """Read what other processes stored: revocations, exclusions, the end of a session."""
         for queues in list(self.by_id.values()):
             queues.queue.refresh()
 
@@ -137,8 +137,8 @@ def make_app(
 ) -> Starlette:
     """The application over one workspace; `only` restricts it to one session.
 
-    `hosts` are the names it answers to: a page of another name gets nothing, whatever its DNS
-    says.
+    `hosts` are the names it answers to. A foreign page whose name was made to point at this
+    server (DNS rebinding) gets nothing.
     """
     sessions = OpenSessions(store, only, clock)
 
@@ -153,7 +153,7 @@ def make_app(
     doors = _Doors(sessions)
     app = Starlette(
         routes=[
-            Route("/", doors.nobody),
+            Route("/", doors.no_link),
             Route("/r/{token}", doors.page),
             Route("/r/{token}/agree", doors.agree, methods=["POST"]),
             Route("/r/{token}/{form}", doors.page),
@@ -174,18 +174,19 @@ def make_app(
 async def _keep_fresh(sessions: OpenSessions) -> None:
     while True:
         await asyncio.sleep(REFRESH_S)
-        # The file may be held by somebody else for a while: votes go on, this comes again.
+        # Another process may hold the database for a while: votes go on, and this is tried again.
         with contextlib.suppress(UserError):
             await run_in_threadpool(sessions.refresh)
 
 
 class _Doors:
-    """The handlers. Whatever touches the store runs in a thread."""
+    """The request handlers. What touches the store runs in a thread, so that others don't wait."""
 
     def __init__(self, sessions: OpenSessions) -> None:
         self.sessions = sessions
 
-    async def nobody(self, request: Request) -> Response:
+    async def no_link(self, request: Request) -> Response:
+        """The page for visitors without a personal link."""
         return pages.notice(request, "no_link", status=404)
 
     async def page(self, request: Request) -> Response:
@@ -258,7 +259,7 @@ class _Doors:
             status = 409 if refused.why == "too_soon" else 422
             return JSONResponse({"why": refused.why}, status_code=status)
         except UserError as error:
-            # A full disk, say. Nothing was acknowledged, and the page keeps the vote to try again.
+            # A full disk, for example. The vote was not acknowledged, so the page sends it again.
             return JSONResponse({"why": "not_kept", "what": error.what}, status_code=503)
         return JSONResponse(found)
 
@@ -294,7 +295,7 @@ async def _body(request: Request) -> dict[str, Any] | None:
 
 
 class _Guard:
-    """Every answer carries the headers that keep it to itself."""
+    """Adds the security headers to every answer: nothing loads from or into another site."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -90,7 +90,7 @@ _EN = {
     "expired_more": "Your votes are kept. Ask whoever runs the session for a new link.",
     "revoked": "This link was taken back",
     "revoked_more": "Your votes are kept. Ask whoever runs the session why, or for a new link.",
-    "script": "This page needs JavaScript, its own few lines and nobody else's.",
+    "script": "This page needs JavaScript: a few lines of its own, none from other sites.",
 }
 
 _ZH = {

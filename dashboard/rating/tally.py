@@ -15,7 +15,12 @@ from harness.ratings.votes import vote_of
 
 @dataclass
 class Tally:
-    """Of all raters who are not excluded. `points[i, j]` is what i won of j, a tie ½ to each."""
+    """Counts over all raters who are not excluded.
+
+    points    (contenders, contenders): what i won against j, a tie ½ to each
+    pairs     votes on each pair; `prompts` on each item, in any comparison
+    total     plain votes
+    """
 
     points: npt.NDArray[np.float64]
     pairs: Counter[str] = field(default_factory=Counter)
@@ -28,6 +33,7 @@ class Tally:
         return cls(np.zeros((size, size)))
 
     def add(self, session: Session, row: dict[str, Any], sign: int) -> None:
+        """Count a row of the table votes (`sign` 1), or take it out again (-1)."""
         if row["purpose"] != "plain" or row["choice"] == "skip":
             return
         index, i, j = map(int, row["pair_id"].split("."))

@@ -10,7 +10,7 @@ from harness.cli.watch_check import check, policy, status
 from harness.cli.watch_harvest import harvest, review
 
 watch = typer.Typer(
-    help="A promoted model in production: what users see, and whether it keeps its promise.",
+    help="Watch a promoted model in production: is it still as good as it was?",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -26,8 +26,3 @@ watch.command("canary")(canary)
 watch.command("ramp")(ramp)
 watch.command("harvest")(harvest)
 watch.command("review")(review)
-
-
-@watch.callback()
-def _group() -> None:
-    """Each verb is a function of its own; here is only the group."""

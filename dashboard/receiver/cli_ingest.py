@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from harness.watch.intake.observation import Refused
 
 SAID = 20
-"""Refusals that are said one by one; all are counted."""
+"""Refusals that are printed one by one; all are counted."""
 
 LineOption = Annotated[
     str | None,
-    typer.Option("--line", help="The line of those that name neither a line nor a model."),
+    typer.Option("--line", help="The line of observations that name neither line nor model."),
 ]
 
 
@@ -29,11 +29,11 @@ def ingest(
         ),
     ],
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on as more is written, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Keep reading what is written, until Ctrl-C.")
     ] = False,
     line: LineOption = None,
 ) -> None:
-    """Take in observations from files; killed and started again, it goes on where it was.
+    """Take in observations from files; started again, it goes on where it was.
 
     Exits 3 where something was refused and nothing was taken in.
     """
@@ -61,23 +61,28 @@ def ingest(
 
 def serve(
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 4318,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port; 0: any free one.")
+    ] = 4318,
     line: LineOption = None,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", help="Tokens that open, one a line.", show_default=False),
+        typer.Option(
+            "--token-file", help="A file of accepted tokens, one a line.", show_default=False
+        ),
     ] = None,
     body_limit: Annotated[
-        float, typer.Option("--body-limit", min=0.001, help="MiB of one request, unpacked.")
+        float, typer.Option("--body-limit", min=0.001, help="Most MiB of one request, unpacked.")
     ] = 4.0,
     in_flight: Annotated[
-        float, typer.Option("--in-flight", min=0.01, help="MiB of all requests; beyond it, 429.")
+        float,
+        typer.Option("--in-flight", min=0.01, help="Most MiB of all open requests; else 429."),
     ] = 64.0,
 ) -> None:
     """Receive observations over HTTP: plain JSON on /v1/observations, OTLP on /v1/traces.
 
-    Senders need a bearer token: of --token-file, of RATCHET_WATCH_TOKENS, or of a file in the
-    workspace that is made on first use.
+    Senders need a bearer token: from --token-file, from RATCHET_WATCH_TOKENS, or
+    from a file in the workspace that is made on first use.
     """
     from dashboard.receiver.run import serve as run_server
     from harness.core.workspace import Workspace
@@ -87,7 +92,9 @@ def serve(
         typer.echo(f"receiving at {url}/v1/observations and {url}/v1/traces")
         typer.echo(f"tokens: {tokens}" if tokens else "tokens: from RATCHET_WATCH_TOKENS")
         if host not in ("127.0.0.1", "::1", "localhost"):
-            typer.echo("others can reach it, and it has no TLS: put a proxy before it", err=True)
+            typer.echo(
+                "other machines can reach it without TLS: put a proxy with TLS before it", err=True
+            )
 
     _check_line(line)
     with Store(Workspace.at().ensure()) as store:
@@ -112,7 +119,7 @@ def _check_line(line: str | None) -> None:
 
 
 class _Teller:
-    """Says the first refusals on stderr, one a line."""
+    """Prints the first refusals on stderr, one a line."""
 
     def __init__(self) -> None:
         self._said = 0
@@ -123,7 +130,7 @@ class _Teller:
             where = f"{file}:{line}" if file else f"line {line}"
             typer.echo(f"refused: {where}: {refusal.what}", err=True)
         elif self._said == SAID + 1:
-            typer.echo("more are refused; they are counted", err=True)
+            typer.echo("further refusals are only counted", err=True)
 
 
 def _summary(counts: Counts) -> None:
@@ -140,7 +147,9 @@ def _summary(counts: Counts) -> None:
 
 
 class _until_told:  # noqa: N801 - reads as a phrase where it is used
-    """For its length, Ctrl-C and SIGTERM ask for an end after what is being written."""
+    """While it is entered, Ctrl-C and SIGTERM don't kill the process: calling it returns True, and
+    the reader ends after what it is writing.
+    """
 
     def __enter__(self) -> _until_told:
         import signal

@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from starlette.requests import ClientDisconnect, Request
 
 LIMIT = 4 * 2**20
-"""Bytes of one body, unpacked."""
+"""Most bytes of one body, unpacked: a small gzip may unpack to gigabytes."""
 IN_FLIGHT = 64 * 2**20
-"""Bytes of all bodies that are being read or wait to be durable."""
+"""Most bytes of all bodies that are being read or wait to be durable, so that a slow disk costs
+senders a retry and never this process its memory."""
 LEAST = 4096
-"""What a request costs besides its body."""
+"""Bytes that a request is charged besides its body, so that many empty ones are bounded too."""
 PATIENCE_S = 30.0
+"""Seconds within which a body must arrive: a sender that stalls would hold its share for good."""
 
 
 class TurnedAway(Exception):  # noqa: N818 - an answer to a sender
-    """A request that is refused whole: the status, why, and seconds to wait where it helps."""
+    """A request that is refused as a whole: HTTP status, why, and seconds after which to retry."""
 
     def __init__(self, status: int, what: str, retry_after: int | None = None) -> None:
         self.status = status
@@ -37,7 +39,7 @@ class Budget:
 
     @contextmanager
     def share(self) -> Iterator[Share]:
-        """One request's part, given back at the end."""
+        """One request's share, given back when the request ends, however it ends."""
         share = Share(self)
         try:
             yield share
@@ -53,7 +55,7 @@ class Share:
         self.held = 0
 
     def grow(self, size: int) -> None:
-        """Hold at least `size` bytes. Raises TurnedAway where they are not to be had."""
+        """Hold at least `size` bytes. Raises TurnedAway(429) where the budget is used up."""
         more = max(0, size - self.held)
         if self._budget.used + more > self._budget.total:
             raise TurnedAway(429, "too much is waiting to be written; send it again", 1)
@@ -62,8 +64,10 @@ class Share:
 
 
 def headers(request: Request) -> dict[bytes, bytes]:
-    """The headers as they came, names in lower case. Starlette's own look through all of them
-    each time one is asked for, which at some thousand requests a second is felt.
+    """The headers as they came, names in lower case.
+
+    Starlette's own searches all of them at each access, which shows at thousands of requests a
+    second.
     """
     return dict(request.scope["headers"])
 
@@ -79,6 +83,8 @@ async def read_body(request: Request, share: Share, limit: int = LIMIT) -> bytes
     if length > limit:
         raise _too_large(limit)
     share.grow(LEAST + length)
+    # Unpacked piece by piece, each time to at most one byte over the limit: a gzip bomb is refused
+    # before it takes any memory. A declared length may be wrong, so what arrives is counted too.
     unpack = zlib.decompressobj(wbits=31) if encoding == b"gzip" else None
     body = bytearray()
     try:

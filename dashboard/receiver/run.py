@@ -28,8 +28,9 @@ def serve(
 ) -> Counts:
     """Serve until SIGTERM or Ctrl-C; what was being written then is finished first.
 
-    `ready` is told the URL, and the file that holds the tokens, once it listens. Raises
-    UserError where the port is taken or the tokens are none.
+    `ready` is called once it listens, with the URL and the file that holds the tokens (None where
+    they come from the environment). `body_limit` and `in_flight` are in bytes. Raises UserError
+    where the port is taken or there is no valid token.
     """
     import uvicorn
 
@@ -58,9 +59,10 @@ def serve(
 
 @contextmanager
 def _ending_quietly(server: uvicorn.Server) -> Iterator[None]:
-    """A signal ends the server and not the process, for the store is still to be closed.
+    """SIGTERM and Ctrl-C end the server and not the process, whose store must still be closed.
 
-    Before uvicorn listens to signals itself, and after: it raises the one that ended it once more.
+    uvicorn handles signals itself only while it runs, and at its end raises once more the one that
+    ended it; this covers the time before and after.
     """
 
     def end(*_: object) -> None:

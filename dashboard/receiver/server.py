@@ -1,7 +1,7 @@
 """The HTTP receiver of observations, acknowledged once they are on the disk.
 
-Requests that come while one append is being written share the next one, so the disk is asked
-once for all of them. What waits is bounded: beyond it a sender hears 429 and when to come back.
+Requests that come while one append is being written share the next one, so that one fsync serves
+all of them. What waits is bounded: beyond it a sender gets 429 and the time after which to retry.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
 LINES = ("application/x-ndjson", "application/jsonl", "application/ndjson", "application/jsonlines")
 LARGE = 64 * 1024
-"""Bytes from which a body is read in a thread of its own: nobody else should wait for it."""
+"""Bytes from which a body is parsed in a thread, so that other requests don't wait for it."""
 NAMED_REFUSALS = 100
-"""Refusals that one answer names; all are counted."""
+"""Refusals that one answer lists; all are counted."""
 DRAIN_S = 30.0
 
 
 class Committer:
-    """Many requests, one append: whoever waits while the disk is busy goes in together."""
+    """Many requests, one append: those that wait while the disk is busy are written together."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -47,14 +47,14 @@ class Committer:
         self._wake = asyncio.Event()
 
     async def keep(self, taken: Taken) -> int:
-        """Return the number of duplicates when all is durable. Raises UserError if it can't be."""
+        """Wait until all is durable; the number of duplicates. Raises UserError on failure."""
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((taken, done))
         self._wake.set()
         return await done
 
     async def run(self) -> None:
-        """Until cancelled; what waits then is still written."""
+        """Write until cancelled; what waits then is still written."""
         try:
             while True:
                 await self._wake.wait()
@@ -84,7 +84,7 @@ class Committer:
 
 @dataclass
 class Receiver:
-    """The handlers, and what they share."""
+    """The request handlers, and what they share. `limit` is in bytes of one body."""
 
     intake: Intake
     tokens: Tokens
@@ -93,7 +93,7 @@ class Receiver:
     turned_away: dict[str, int] = field(default_factory=dict)
 
     def open(self) -> asyncio.Task[None]:
-        """Begin to write; to be called in the loop that serves."""
+        """Start the task that writes. Call it in the event loop that serves."""
         self.committer = Committer(self.intake)
         return asyncio.create_task(self.committer.run())
 
@@ -157,11 +157,11 @@ class Receiver:
         return await self._guarded(request, answer, tell)
 
     async def health(self, _: Request) -> Response:
-        """GET /healthz: that it runs, to anybody who can reach it."""
+        """GET /healthz: 200 while it runs; needs no token."""
         return _json({"status": "ok"}, 200)
 
     async def counts(self, request: Request) -> Response:
-        """GET /counters: what has passed since it was started."""
+        """GET /counters: what was counted since the start, and the bytes now in flight."""
 
         async def answer(_: Share) -> Response:
             counts = self.intake.counts.said() | {
@@ -186,10 +186,10 @@ class Receiver:
         answer: Callable[[Share], Awaitable[Response]],
         tell: Callable[[int, str], Response],
     ) -> Response:
-        """The answer, or the refusal of the whole request in the words of its protocol."""
+        """The answer, or the refusal of the whole request in the form that `tell` gives it."""
         try:
             if not self.tokens.admit(headers(request).get(b"authorization")):
-                raise TurnedAway(401, "a bearer token is wanted")
+                raise TurnedAway(401, "a bearer token is needed")
             with self.budget.share() as share:
                 return await answer(share)
         except TurnedAway as away:
@@ -201,7 +201,7 @@ class Receiver:
             if away.status == 401:
                 response.headers["www-authenticate"] = "Bearer"
         except UserError as error:
-            # A full disk, say. Nothing was acknowledged, and the sender keeps it to try again.
+            # A full disk, for example. Nothing was acknowledged, so the sender must try again.
             self.turned_away["503"] = self.turned_away.get("503", 0) + 1
             response = tell(503, error.what)
             response.headers["retry-after"] = "5"
@@ -209,8 +209,8 @@ class Receiver:
 
 
 def make_app(receiver: Receiver, *, drain_s: float = DRAIN_S) -> Starlette:
-    """The application. Every `drain_s` seconds what was received is moved into the database, so
-    that the first reader of the day does not have to.
+    """The application. Every `drain_s` seconds what was received moves from the journal into the
+    database, so that readers needn't wait for it.
     """
 
     @contextlib.asynccontextmanager
@@ -236,7 +236,7 @@ def make_app(receiver: Receiver, *, drain_s: float = DRAIN_S) -> Starlette:
 async def _drain(intake: Intake, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        # The file may be held by somebody else for a while: this comes again.
+        # Another process may hold the database for a while: this is tried again.
         with contextlib.suppress(UserError):
             await run_in_threadpool(intake.store.drain)
 

@@ -16,13 +16,18 @@ _SHORTEST = 16
 
 
 class Tokens:
-    """Several tokens, any of which opens: to change one, add the new before the old is removed."""
+    """Several tokens, each of which is accepted, so that a new one can be added before the old one
+    is removed.
+    """
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._digests = [_digest(token.encode()) for token in tokens]
 
     def admit(self, header: bytes | None) -> bool:
-        """Whether an Authorization header holds one of them; the time does not tell which."""
+        """Whether an Authorization header holds one of them.
+
+        All are compared in constant time, so that the time of an answer gives no token away.
+        """
         scheme, _, token = (header or b"").partition(b" ")
         given = _digest(token.strip())
         found = [hmac.compare_digest(given, known) for known in self._digests]
@@ -50,14 +55,13 @@ def find_tokens(home: Path, file: Path | None) -> tuple[Tokens, Path | None]:
         raise UserError(
             "there is no such file of tokens",
             file=path,
-            hint="write a token into it, for its owner alone to read; without --token-file, "
-            "one is made",
+            hint="write a token into it and chmod 600 it; without --token-file, one is made",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the tokens can't be read: {getattr(error, 'strerror', None) or 'not UTF-8'}",
             file=path,
-            hint="a text file, one token a line, that its owner may read",
+            hint="it must be UTF-8 text, one token a line, readable by its owner",
         ) from error
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     return Tokens(_checked(named, str(path))), path
@@ -65,12 +69,12 @@ def find_tokens(home: Path, file: Path | None) -> tuple[Tokens, Path | None]:
 
 def _checked(tokens: Sequence[str], where: str) -> Sequence[str]:
     if not tokens:
-        raise UserError("there is no token", file=where, hint="write one on a line of its own")
+        raise UserError("it holds no token", file=where, hint="write one on a line of its own")
     if any(len(token) < _SHORTEST for token in tokens):
         raise UserError(
             f"a token has less than {_SHORTEST} characters",
             file=where,
-            hint='python -c "import secrets; print(secrets.token_urlsafe(32))"',
+            hint='make a longer one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
         )
     return tokens
 

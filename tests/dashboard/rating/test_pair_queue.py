@@ -79,7 +79,7 @@ def test_a_ticket_counts_once_whatever_it_says(rated, clock):
 
 
 @pytest.mark.parametrize("damage", ["rater", "serial", "mac", "form", "empty"])
-def test_a_ticket_that_is_not_ours_is_refused(rated, clock, damage):
+def test_a_ticket_that_this_server_did_not_sign_is_refused(rated, clock, damage):
     session = rated.session("ann", "bo")
     queue = open_queue(rated, session, clock)
     ticket = queue.state("ann")["ticket"]
@@ -166,7 +166,7 @@ def test_every_rater_has_sides_of_their_own_and_keeps_them(rated, clock):
     assert ratings.load(rated.store, session.id).first_is_left("ann", "7.0.1") == sides["ann"][7]
 
 
-def test_prompts_are_balanced_and_nobody_sees_a_pair_twice(rated, clock):
+def test_prompts_are_balanced_and_no_rater_sees_a_pair_twice(rated, clock):
     session = rated.session("ann", "bo", "cy", votes=30)
     queue = open_queue(rated, session, clock)
     for turn in range(30):
@@ -209,7 +209,7 @@ def test_an_excluded_rater_counts_no_more_and_nothing_is_deleted(rated, clock):
     assert len(votes(rated.store, session)) == 8
 
 
-def test_a_refresh_forgets_nobody_who_has_just_agreed(rated, clock, monkeypatch):
+def test_a_refresh_keeps_those_who_have_just_agreed(rated, clock, monkeypatch):
     session = rated.session()
     queue = open_queue(rated, session, clock)
     read = ratings.register(rated.store, session)

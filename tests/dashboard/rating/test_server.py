@@ -124,7 +124,7 @@ def test_a_link_that_does_not_open_says_why(rated, client, case, said):
     assert client.post(f"/r/{bad}/pairs/vote", json={}).status_code == 403
 
 
-def test_a_running_server_hears_of_a_revocation(rated, monkeypatch):
+def test_a_running_server_follows_a_revocation(rated, monkeypatch):
     monkeypatch.setattr("dashboard.rating.server.REFRESH_S", 0.05)
     session = rated.session("ann")
     mine = token(rated, session, "ann")

@@ -160,7 +160,7 @@ def test_a_wrong_token_opens_nothing(served, token):
     assert served.counters()["requests_turned_away"]["401"] == before + 2
 
 
-def test_health_is_for_everybody_and_the_counters_are_not(served):
+def test_health_needs_no_token_and_the_counters_do(served):
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port)) as connection:
         connection.request("GET", "/healthz")
         assert json.loads(connection.getresponse().read()) == {"status": "ok"}
@@ -218,7 +218,7 @@ def test_a_real_exporter_is_understood(served):
 
 
 def test_overload_is_429_with_a_time_to_come_back_and_passes(tmp_path):
-    """Bodies that never end hold what there is; the next sender is told to wait."""
+    """Bodies that never end use up the budget; the next sender gets 429."""
     server = Served(tmp_path / "home", "--in-flight", "0.1")
     slow = []
     try:
@@ -244,7 +244,7 @@ def test_overload_is_429_with_a_time_to_come_back_and_passes(tmp_path):
 
 
 def load(server, stop, acknowledged):
-    """One sender: what it was told is kept, it notes."""
+    """One sender, which notes the observations that were acknowledged."""
     names = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     with contextlib.suppress(OSError, http.client.HTTPException):
