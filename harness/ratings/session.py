@@ -111,7 +111,7 @@ class Rules:
             )
         for name in ("votes", "target"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name} must be 1 or more", field=name)
+                raise UserError(f"{name} must be 1 or more", field=name, hint="like 500")
         for form in self.forms:
             if form not in FORMS:
                 raise UserError(f"{form!r} is not a form", field="forms", hint=", ".join(FORMS))

@@ -23,7 +23,11 @@ def export(results: Results, place: str) -> str:
     try:
         card: Any = ModelCard.load(path) if path.exists() else ModelCard("---\n---\n")
     except (OSError, ValueError) as error:
-        raise UserError(f"the model card can't be read: {error}", file=path) from None
+        raise UserError(
+            f"the model card can't be read: {error}",
+            file=path,
+            hint="mend its front matter, or name another file",
+        ) from None
     data: Any = card.data or ModelCardData()
     ours = f"ratchet/{run.suite}"
     kept = [old for old in data.eval_results or () if old.dataset_type != ours]
@@ -53,5 +57,9 @@ def export(results: Results, place: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         card.save(path)
     except OSError as error:
-        raise UserError(f"the model card can't be written: {error.strerror}", file=path) from error
+        raise UserError(
+            f"the model card can't be written: {error.strerror}",
+            file=path,
+            hint="fix the folder's permissions, or name another file",
+        ) from error
     return f"{len(added)} results in {path}"

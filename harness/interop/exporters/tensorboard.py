@@ -25,5 +25,9 @@ def export(results: Results, place: str) -> str:
                 tags = "\n".join(f"- {key}: {value}" for key, value in results.tags.items())
                 writer.add_text("ratchet", tags)
     except OSError as error:
-        raise UserError(f"the logs can't be written: {error}", file=folder) from error
+        raise UserError(
+            f"the logs can't be written: {error}",
+            file=folder,
+            hint="fix the folder's permissions, or name another one",
+        ) from error
     return f"tensorboard --logdir {place}"

@@ -257,7 +257,12 @@ def read_json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
         if line.strip():
             row = parse_json(line, path, number)
             if not isinstance(row, dict):
-                raise UserError("the line holds no JSON object", file=path, line=number)
+                raise UserError(
+                    "the line is not a JSON object",
+                    file=path,
+                    line=number,
+                    hint="name the file that the tool wrote",
+                )
             yield number, row
 
 

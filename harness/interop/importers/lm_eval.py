@@ -177,7 +177,13 @@ def _check_row(row: Mapping[str, Any], file: Path, line: int) -> None:
             )
     for metric in row["metrics"]:
         if metric not in row:
-            raise UserError(f"the sample lacks {metric}", file=file, line=line, field=str(metric))
+            raise UserError(
+                f"the sample lacks {metric}",
+                file=file,
+                line=line,
+                field=str(metric),
+                hint="the file may have been edited: run lm-eval again with --log_samples",
+            )
 
 
 def _check_whole(results: _Results, task: str, file: Path, docs: Docs) -> None:
