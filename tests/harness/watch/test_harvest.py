@@ -298,7 +298,7 @@ def test_harvest_review_and_write_as_verbs(store, tmp_path, monkeypatch):
         ({"to": "suite", "limit": 5}, "--limit goes with a line"),
         ({"to": "suite", "suite_share": 0.5}, "--suite-share goes with a line"),
         ({"line": LINE, "out": Path("x.jsonl")}, "--out goes with --to"),
-        ({}, "proposes from a line, or writes with --to"),
+        ({}, "needs either a line"),
     ],
 )
 def test_no_option_is_ignored(arguments, message):
