@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A bad input, said so that its reader can act on it. The CLI prints it and exits with 3.
+    """A wrong input, reported so that the user can correct it. The CLI prints it and exits with 3.
 
     `what` is one sentence; `where` names the file, the line and the field, as far as they are
     known; `hint` says what to do.

@@ -38,7 +38,7 @@ class _Shown(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         if code < 0x20 and chr(code) not in "\n\t":
-            shown = chr(0x2400 + code)
+            shown = chr(0x2400 + code)  # Unicode has a picture of each, from U+2400 on
         elif code == 0x7F:
             shown = "␡"
         elif any(first <= code <= last for first, last in _UNSEEN):

@@ -33,7 +33,7 @@ _passages = 0
 
 
 def fault_point(label: str) -> None:
-    """End this process here if the environment asks for it; otherwise do nothing."""
+    """End this process with SIGKILL if RATCHET_FAULT names this point; otherwise do nothing."""
     wanted = os.environ.get(FAULT_VARIABLE)
     if wanted is None:
         return

@@ -2,7 +2,7 @@
 
 A folder is written beside its place under a hidden name, fsynced, given a `MANIFEST.json` with
 the size and SHA-256 of every file, and renamed. A kill at any moment leaves either the whole
-folder or one that nobody looks at. Used by the registry, the trainers and the bundles alike.
+folder or a hidden one that is never read. Used by the registry, the trainers and the bundles.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _NOT_THE_MODEL = {
     MANIFEST, "ratchet.json", "training_args.bin", "trainer_state.json", "optimizer.bin",
     "optimizer.pt", "scheduler.pt", "scheduler.bin", "scaler.pt", "zero_to_fp32.py",
 }  # fmt: skip
+# Beginnings of names: random state, DeepSpeed's shards, anything hidden.
 _STATE_OF_TRAINING = ("rng_state", "global_step", ".")
 
 
@@ -61,10 +62,10 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def digest_of_folder(folder: Path) -> str:
-    """What a checkpoint is named by: SHA-256 over the names and bytes of its model files.
+    """The digest that names a checkpoint: SHA-256 over the names and bytes of its model files.
 
-    Independent of times, permissions and where the folder lies. Raises UserError where there is
-    no model file.
+    64 hexadecimal digits, independent of times, permissions and where the folder is. Raises
+    UserError where there is no model file.
     """
     files = model_files(folder)
     if not files:
@@ -82,11 +83,11 @@ def digest_of_folder(folder: Path) -> str:
 
 @contextlib.contextmanager
 def staged(final: Path, *, manifest: bool = True) -> Iterator[Path]:
-    """A folder written as one act, in a `with` statement.
+    """A folder that appears complete or not at all, for a `with` statement.
 
     Yields an empty folder on the same file system. At the end it is committed as `final`; on an
-    exception it is removed and nothing has happened. Raises UserError if `final` is already
-    there, and where there is no room or no permission.
+    exception it is removed and `final` is not made. Raises UserError if `final` exists already,
+    and where there is no room or no permission.
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -110,10 +111,15 @@ def staged(final: Path, *, manifest: bool = True) -> Iterator[Path]:
 
 
 def commit_folder(staging: Path, final: Path, *, manifest: bool = True) -> None:
-    """Fsync every file, write the manifest last, rename to `final`, fsync the parent."""
+    """Write the manifest, fsync every file and folder, rename to `final`, fsync the parent.
+
+    Raises UserError if `final` exists already.
+    """
     fault_point("mid-checkpoint")
     if manifest:
         write_manifest(staging)
+    # Every byte is on disk before the name is: were the rename to survive a power cut and the
+    # bytes not, a torn folder would look like a complete one.
     for path in _files(staging):
         fsync(path)
     for folder in _folders(staging):
@@ -122,7 +128,7 @@ def commit_folder(staging: Path, final: Path, *, manifest: bool = True) -> None:
     if final.exists():
         raise UserError(f"{final.name} is already there", file=final, hint="choose another name")
     staging.rename(final)
-    fsync(final.parent)
+    fsync(final.parent)  # the new name is an entry of the parent, and needs its own fsync
 
 
 def write_manifest(folder: Path) -> None:
@@ -152,7 +158,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def verify(folder: Path) -> list[str]:
-    """What is wrong with a committed folder, one sentence each; empty where all is well.
+    """What is wrong with a committed folder, one sentence a problem; empty where there is none.
 
     Reads every byte. Missing, changed and surplus files are named.
     """
@@ -190,8 +196,12 @@ def set_aside(folder: Path, reason: str) -> Path:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace a file as one act: readers see the old content or the new one."""
+    """Replace a file's content at once: readers see all of the old or all of the new.
+
+    Raises UserError where it can't be written.
+    """
     content = data.encode() if isinstance(data, str) else data
+    # In the same folder, since a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_bytes(content)
@@ -204,7 +214,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def replace_symlink(link: Path, target: str | Path) -> None:
-    """Point a symbolic link elsewhere as one act: readers follow the old one or the new one."""
+    """Point a symbolic link elsewhere; at every moment readers find the old target or the new."""
     temporary = link.with_name(f".{link.name}.{uuid.uuid4().hex[:8]}")
     temporary.symlink_to(target)
     temporary.replace(link)
@@ -214,8 +224,8 @@ def replace_symlink(link: Path, target: str | Path) -> None:
 def copy_files(files: Iterable[Path], source: Path, target: Path, *, link: bool = False) -> None:
     """Copy files into another folder under their relative names.
 
-    `link` shares the bytes instead (hard links), for sources that nobody will ever write to;
-    where the file system can't, they are copied.
+    `link` shares the bytes instead (hard links), for sources that are never written to again;
+    where the file system has no hard links, they are copied.
     """
     for path in files:
         place = target / path.relative_to(source)
@@ -236,6 +246,8 @@ def sweep(parent: Path) -> None:
     """Remove staging folders whose writer is gone."""
     for staging in parent.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
+            # A writer locks its folder for as long as it lives, and the kernel frees the lock of
+            # one that was killed: a folder that can be locked has no writer.
             lock = os.open(staging, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,13 +266,14 @@ def fsync(path: Path) -> None:
 
 
 def _new_staging(final: Path) -> tuple[Path, int]:
-    """An empty folder and the lock that says its writer lives."""
+    """An empty folder, and the descriptor whose lock shows that its writer is alive."""
+    # Between `mkdir` and the lock another process may sweep the folder away: then make another.
     while True:
         staging = final.parent / f"{STAGING}{final.name}-{uuid.uuid4().hex[:8]}"
         staging.mkdir()
         try:
             lock = os.open(staging, os.O_RDONLY)
-        except FileNotFoundError:  # swept away before it was locked
+        except FileNotFoundError:
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if staging.exists():

@@ -6,11 +6,16 @@ import math
 import re
 
 MINUS = "−"
+# The old word for the best checkpoint, only where stored sentences used it so.
 _CREST = re.compile(r"\bcrest\b(?= \(step \d+\)| of step \d+|')")
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Three or four digits that matter, with a true minus sign; `–` for nothing."""
+    """About four significant digits: 0.0012, 1.234, 12.34, 123.4, 12,345.
+
+    With a true minus sign (U+2212), and a plus sign where `signed`. `–` for None, NaN and
+    infinities.
+    """
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
@@ -22,14 +27,14 @@ def number(value: float | None, *, signed: bool = False) -> str:
 
 
 def _signed(text: str, value: float, signed: bool) -> str:
-    """With its sign; a number that rounds to nothing has none."""
+    """The text with its sign; a number that rounds to 0 has none."""
     if float(text.replace(",", "")) == 0:
         return text
     return (MINUS if value < 0 else "+" if signed else "") + text
 
 
 def percent(value: float | None, *, signed: bool = False) -> str:
-    """A share as a percentage: one decimal below 10%, none from there on."""
+    """A share (1.0 is 100%) as a percentage: one decimal below 10%, none from there on."""
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value) * 100
@@ -38,14 +43,14 @@ def percent(value: float | None, *, signed: bool = False) -> str:
 
 
 def share(value: float) -> str:
-    """A margin: 5%, 12%, 7.5%."""
+    """A share (1.0 is 100%) as a percentage that was set, such as a margin: 5%, 12%, 7.5%."""
     return f"{value * 100:.1f}".removesuffix(".0") + "%"
 
 
 def opponent_name(stored: str) -> str:
     """What a candidate was compared with, or what happened to it, in today's words.
 
-    The store says `crest` for a training's best checkpoint: it was written so at first.
+    The store says `crest` for a training's best checkpoint, the word that was used at first.
     """
     return "best checkpoint" if stored == "crest" else stored
 

@@ -9,7 +9,7 @@ import unicodedata
 from harness.core.types import Sample
 
 # Han with its extensions, kana, bopomofo, and hangul: written without spaces, or (hangul) lost by
-# tokenizers that keep only a-z, so each character stands as a token of its own.
+# tokenizers that keep only a-z, so each character counts as one token.
 CJK = (
     "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3040-\u30ff\u3100-\u312f\u3130-\u318f\u31a0-\u31bf"
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9d"
@@ -45,7 +45,10 @@ def detect_language(text: str) -> str | None:
 
 
 def language_of(sample: Sample, text: str) -> str | None:
-    """What the suite says of the sample, without its region (`zh-Hans` is `zh`), else detected."""
+    """The sample's language as its data names it, without region (`zh-Hans` is `zh`).
+
+    Where the data names none, that of `text` as `detect_language` finds it; None if it finds none.
+    """
     if sample.language:
         return re.split("[-_]", sample.language.lower(), maxsplit=1)[0]
     return detect_language(text)
@@ -81,5 +84,5 @@ def normalize_answer(text: str) -> str:
 
 
 def answer_tokens(text: str) -> list[str]:
-    """Tokens of a normalised answer: words between spaces, CJK characters one by one."""
+    """Tokens of a normalized answer: words between spaces, CJK characters one by one."""
     return space_cjk(normalize_answer(text)).split()

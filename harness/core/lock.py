@@ -17,7 +17,10 @@ _NEXT_WORD_S = 2.0
 
 
 class Patience:
-    """A bounded wait that says what it waits for: once after half a second, then every two."""
+    """A bounded wait that reports whom it waits for: after half a second, then every two seconds.
+
+    `timeout_s` is the longest wait, in seconds; `on_wait` is called with a sentence for the user.
+    """
 
     def __init__(self, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
         self._began = time.monotonic()
@@ -48,9 +51,9 @@ class Patience:
 class FairLock:
     """An exclusive lock on a file, held only while the database is open.
 
-    Whoever stands in front of it goes next: a process that has just left, and wants in
-    again at once, as a server with many pages does, stands behind one that waited meanwhile. The
-    kernel frees both places when their holder dies, so there is nothing to clean up after a kill.
+    A process that waits is served before one that has just let go and asks again at once, as a
+    server with many pages does. The kernel frees a lock when its holder dies, so there is nothing
+    to clean up after a kill.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,9 +64,12 @@ class FairLock:
     def pass_through(self, patience: Patience) -> Iterator[None]:
         """Hold the lock. Raises UserError when it can't be had in time; OSError if not writable."""
         with contextlib.ExitStack() as turn:
+            # Fairness takes two locks. The process in front holds `next` until it has the lock
+            # itself; one that has just let go must get `next` first, and so comes after it.
             with self._locked(self._next, patience):
                 file = turn.enter_context(self._locked(self._path, patience))
             with contextlib.suppress(OSError):  # a full disk must not stop a reader
+                # For the message of those who wait; padded, to cover a longer number before it.
                 os.pwrite(file, b"%-20d" % os.getpid(), 0)
             yield
 
@@ -75,7 +81,8 @@ class FairLock:
                 patience.wait(self._holder())
             yield file
         finally:
-            # By name: a child forked meanwhile has the file open too, and would keep the lock.
+            # Closing is not enough: a child forked meanwhile has the file open too, and would
+            # keep the lock.
             fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 

@@ -15,7 +15,7 @@ from harness.core.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class PluginTable:
-    """One kind of thing by its names; each is imported only when it is asked for.
+    """The plug-ins of one kind by name; each is imported only when it is asked for.
 
     group     the entry-point group in which a package registers its own
     kind      what one is called in messages: `metric`, `backend`, `trainer`, `importer`
@@ -42,7 +42,7 @@ class PluginTable:
         return name in self.names()
 
     def load(self, name: str) -> Any:
-        """What stands under `name`, as its module or its package defines it.
+        """The object registered under `name`.
 
         Raises UserError for a name that is not there, for one that two packages claim or that a
         package takes from Ratchet, and for a package's that can't be imported.

@@ -33,21 +33,21 @@ class MetricName:
 
 @dataclass(frozen=True, slots=True)
 class TaskDeclaration:
-    """A task as a run's protocol has it: what was asked, and what its metrics say of themselves."""
+    """A task as a run's protocol has it: what was asked, and what each of its metrics declares."""
 
     name: str
     fields: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
-        """Of all that two runs must share to be compared, the metrics left out: the address under
-        which its samples are stored.
+        """The digest of all that two runs must share to be compared, metrics left out: the key
+        under which the task's samples are stored.
         """
         return digest_of({key: value for key, value in self.fields.items() if key != _METRICS})
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        """The metric's name, without the task's -> what it says of itself."""
+        """The metric's name, without the task's -> what it declares (signature, direction ...)."""
         found: Mapping[str, Mapping[str, Any]] = self.fields[_METRICS]
         return found
 
@@ -67,7 +67,7 @@ def tasks_of(protocol: Mapping[str, Any]) -> dict[str, TaskDeclaration]:
 
 
 def metrics_of(protocol: Mapping[str, Any]) -> Iterator[tuple[MetricName, Mapping[str, Any]]]:
-    """Every metric of a run's protocol, and what it says of itself."""
+    """Every metric of a run's protocol, and what it declares."""
     for task in tasks_of(protocol).values():
         for metric, declared in task.metrics.items():
             yield MetricName(task.name, metric), declared

@@ -15,7 +15,7 @@ TALKATIVE = ("torchao", "torch.utils._pytree")
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hold back the libraries' own progress bars; ours are the caller's business."""
+    """No progress bars and no telemetry of the libraries within the `with` block."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
@@ -24,7 +24,7 @@ def quiet_libraries() -> Iterator[None]:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     logging.disable_progress_bar()
     try:
-        # The conversion of GGUF draws a bar of its own, on whatever standard error is just then.
+        # The GGUF conversion draws its own progress bar, straight to the current standard error.
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
@@ -35,11 +35,11 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def quiet() -> None:
-    """The libraries' own warnings and bars would bury ours; errors still come through."""
-    import os
-    import warnings
+    """Silence the libraries' warnings and progress bars in this process, which would bury ours.
 
-    pass
+    Errors still come through.
+    """
+    import warnings
 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -11,18 +11,20 @@ from harness.core.errors import UserError
 
 _Place = tuple[str | int, ...]
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]"
-"""How what becomes the name of a file begins, as a pattern."""
+"""The beginning of the pattern of every key whose value becomes a file's name."""
 
 
 class StrictModel(BaseModel):
-    """A frozen mapping of known keys. Made with a wrong value it raises pydantic's ValidationError,
-    which is a ValueError; whoever reads a file makes a UserError of it that has the line.
+    """A frozen mapping that takes no unknown key.
+
+    A wrong value raises pydantic's ValidationError, which is a ValueError; what reads a file
+    (`yaml_file.validate`) turns it into a UserError with the line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def changed(self, **values: Any) -> Self:
-        """The same with other values. Raises UserError where one of them is not allowed."""
+        """A copy with other values. Raises UserError where one of them is not allowed."""
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         try:
             return type(self)(**{**kept, **values})
@@ -32,13 +34,15 @@ class StrictModel(BaseModel):
 
 
 class FiniteModel(StrictModel):
-    """As StrictModel, and no number that is infinite or not a number."""
+    """A StrictModel that refuses infinities and NaN."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, _Place, str | None]:
-    """The complaint that says most: what is wrong in words, where, and a hint."""
+    """The most telling of pydantic's complaints: what is wrong in words, the keys that lead there,
+    and a hint or None. What it says ends with how many more there are.
+    """
     # A misspelt key is also a missing one: the misspelling says more.
     details = sorted(
         _own_faults(error.errors(include_url=False)),
@@ -52,7 +56,7 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, _Place, 
 
 
 def _own_faults(details: list[Any]) -> list[Any]:
-    """Without the lists that pydantic calls too short because the items in them are wrong."""
+    """All but those of lists that pydantic calls too short because their items are wrong."""
     places = [detail["loc"] for detail in details]
     return [
         detail
@@ -95,8 +99,11 @@ def _known_keys(model: type[BaseModel], place: _Place) -> list[str]:
     return [alias if isinstance(alias, str) else name for name, alias in aliases.items()]
 
 
-def _models_in(annotation: Any, hint: str | int) -> list[type[BaseModel]]:
+def _models_in(annotation: Any, part: str | int) -> list[type[BaseModel]]:
+    """The models in an annotation, the one named `part` first: pydantic puts the name of a union's
+    member into the place.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     found = [model for arg in getattr(annotation, "__args__", ()) for model in _models_in(arg, "")]
-    return sorted(found, key=lambda model: model.__name__.lower() != str(hint).lower())
+    return sorted(found, key=lambda model: model.__name__.lower() != str(part).lower())

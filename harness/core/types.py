@@ -37,8 +37,8 @@ class ScoreOutcome(StrEnum):
 
 
 LOST = "lost: "
-"""Begins the reason of an error that is ours: a sandbox or a server that died. It is scored again,
-and until then it says nothing of the model.
+"""Begins the reason of an error that is not the model's: a sandbox or a server that died. The
+sample is scored again, and until then it counts neither for nor against the model.
 """
 
 
@@ -52,6 +52,7 @@ class VerdictOutcome(StrEnum):
 
     @property
     def exit_code(self) -> int:
+        """The exit code of a verb that ends with this verdict, 0 to 3."""
         return {"pass": 0, "fail": 1, "inconclusive": 2, "incomparable": 3}[self.value]
 
 

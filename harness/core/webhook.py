@@ -12,7 +12,10 @@ TIMEOUT_S = 5.0
 
 
 def call(url: str, message: Mapping[str, Any]) -> str | None:
-    """POST `message`; why it was not taken, in words, or None where the answer was 2xx."""
+    """POST `message` as JSON. Returns None where the answer was 2xx, else why it failed, in words.
+
+    Waits at most `TIMEOUT_S` seconds, and raises nothing for a server that fails.
+    """
     request = urllib.request.Request(
         url,
         data=json.dumps(message, ensure_ascii=False).encode(),

@@ -13,7 +13,7 @@ HOME_VARIABLE = "RATCHET_HOME"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Paths under one `.ratchet/`. Nothing is written anywhere else but where a verb is told to."""
+    """Paths under one `.ratchet/`. Nothing is written elsewhere, unless a verb is given a path."""
 
     home: Path
 
@@ -65,6 +65,7 @@ class Workspace:
         try:
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
+            # A workspace inside somebody's repository is not to be committed.
             ignore = self.home / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")

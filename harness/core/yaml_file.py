@@ -20,7 +20,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """A parsed YAML file and the line on which each of its fields stands."""
+    """A parsed YAML file and the line of each of its fields, from 1."""
 
     path: Path
     data: dict[str, Any]
@@ -61,6 +61,7 @@ def load_yaml(path: Path, *, what: str) -> YamlDocument:
     """Parse one YAML mapping, refusing duplicate keys. Raises UserError."""
     text = read_text(path, what=what)
     try:
+        # `safe_load` below keeps no lines, and of a key written twice only the last value.
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise _unreadable(error, path) from None
@@ -78,9 +79,9 @@ def load_yaml(path: Path, *, what: str) -> YamlDocument:
     except yaml.YAMLError as error:
         raise _unreadable(error, path) from None
     except ValueError as error:
-        # PyYAML takes 2026-02-31 for a date, and says no more than that there is none.
+        # PyYAML takes 2026-02-31 for a date, and its error names no line.
         raise UserError(
-            f"a value looks like a date or a number and is none: {error}",
+            f"a value looks like a date or a number, but is not a valid one: {error}",
             file=path,
             hint="put quotes around it",
         ) from None
@@ -107,7 +108,7 @@ def _collect_lines(
 ) -> None:
     if node in within:
         raise UserError(
-            "an alias stands inside of what it is an alias of",
+            "an alias stands inside the value that it refers to",
             file=path,
             line=node.start_mark.line + 1,
             hint="write the value out",
@@ -140,7 +141,7 @@ def _collect_lines(
 
 
 def validate(model: type[ModelT], document: YamlDocument) -> ModelT:
-    """The document as `model`. The first complaint becomes a UserError, in words."""
+    """The document as `model`. Raises UserError with the file, the line and the field."""
     try:
         # A field that has an alias is written under it, and under nothing else.
         return model.model_validate(document.data, by_alias=True, by_name=False)

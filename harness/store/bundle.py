@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 RUN = "run.json"
 
-# The order is the one in which the store took them in, which a second export finds again.
+# Ordered as the store took the rows in, so that a second export writes the same bytes.
 _QUERIES: Mapping[str, str] = {
     "scores": "SELECT * EXCLUDE seq FROM current_scores WHERE run_id = ? ORDER BY seq",
     "run_responses": "SELECT * EXCLUDE seq FROM run_responses WHERE run_id = ? ORDER BY seq",
@@ -50,7 +50,10 @@ _QUERIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was read and found whole. The tables have the store's columns, less `seq`."""
+    """A bundle that was read and found intact. Its tables have the store's columns without `seq`.
+
+    `run`, `events` and `summary` are as `run.json` has them.
+    """
 
     run: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
@@ -66,9 +69,9 @@ class Bundle:
 
 
 def export_run(store: Store, run_id: str, folder: Path) -> Path:
-    """Write a run as a bundle. A bundle that is there already is replaced as a whole.
+    """Write a run as a bundle into `folder`, and return it. A bundle there is replaced as a whole.
 
-    Raises UserError where there is no such run, or `folder` holds something else.
+    Raises UserError where there is no such run, or `folder` holds something other than a bundle.
     """
     import pyarrow.parquet as parquet
 
@@ -81,7 +84,8 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
     summary = store.query(
         "SELECT * EXCLUDE run_id FROM run_summary WHERE run_id = ? ORDER BY task, metric", [run_id]
     )
-    _refuse_a_foreign(folder)
+    _require_replaceable(folder)
+    # Bundles are committed and shared: they name no path of the machine that made them.
     rows[0]["suite_path"] = _portable(rows[0]["suite_path"])
     tasks = _task_digests(rows[0]["protocol"] or {})
     replaced = None
@@ -102,6 +106,8 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
                 "files": files,
             }
             (staging / RUN).write_text(_sealed(content), encoding="utf-8")
+            # A folder can't be renamed over another: the old bundle steps aside just before the
+            # new one takes its place, and comes back if that fails.
             replaced = _make_way(folder)
     except BaseException:
         if replaced is not None and not folder.exists():
@@ -113,7 +119,7 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle without a store. Raises UserError naming the file that is torn or changed."""
+    """Read a bundle; needs no store. Raises UserError naming a file that is torn or changed."""
     content = _read_run(folder)
     tables = {name: _read_table(folder, name, content["files"]) for name in _QUERIES}
     return Bundle(
@@ -125,9 +131,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def import_bundle(store: Store, folder: Path) -> str:
-    """Take a bundle into the store as one act, and return its run's id.
+    """Add a bundle to the store, all of it or nothing, and return its run's id.
 
-    Importing it twice changes nothing. Raises UserError for a bundle that is not whole, and
+    Importing it twice changes nothing. Raises UserError for a bundle that is not intact, and
     where the store has another run of the same id.
     """
     bundle = read_bundle(folder)
@@ -140,23 +146,24 @@ def import_bundle(store: Store, folder: Path) -> str:
         )
     if not known:
         runs, events = BY_NAME["runs"], BY_NAME["run_events"]
-        said = [events.encode({"run_id": bundle.run_id, **event}) for event in bundle.events]
+        happened = [events.encode({"run_id": bundle.run_id, **event}) for event in bundle.events]
         store.append_together(
             {
                 "samples": bundle.samples,
                 "responses": bundle.responses,
                 "run_responses": bundle.run_responses,
                 "scores": bundle.scores,
-                "run_events": events.to_arrow(said),
+                "run_events": events.to_arrow(happened),
                 "runs": runs.to_arrow([runs.encode(bundle.run)]),
             },
+            # Asked again under the lock: another process may import the same bundle meanwhile.
             unless=("SELECT 1 FROM runs WHERE run_id = ?", [bundle.run_id]),
         )
     return bundle.run_id
 
 
 def _portable(path: str | None) -> str | None:
-    """The suite's path as others can use it: from the working folder on, or its name alone."""
+    """The suite's path relative to the working folder; its name alone where it lies elsewhere."""
     if path is None:
         return None
     here = Path.cwd()
@@ -219,20 +226,21 @@ def _read_table(folder: Path, name: str, files: Mapping[str, Any]) -> pyarrow.Ta
         raise _refused(path, "can't be read") from error
 
 
-def _refuse_a_foreign(folder: Path) -> None:
-    """Only a bundle may be replaced: whatever else is in the folder is somebody's work."""
+def _require_replaceable(folder: Path) -> None:
+    """Raise UserError where `folder` holds anything but a bundle: it is somebody's work."""
     own = {RUN, *(f"{name}.parquet" for name in _QUERIES)}
     foreign = [p.name for p in folder.iterdir() if p.name not in own] if folder.is_dir() else []
     if foreign or folder.is_file():
         raise UserError(
-            f"{folder.name} holds something else: {', '.join(sorted(foreign)[:3]) or 'a file'}",
+            f"{folder.name} is not a run bundle: it holds "
+            f"{', '.join(sorted(foreign)[:3]) or 'a file'}",
             file=folder,
             hint="choose a new folder",
         )
 
 
 def _make_way(folder: Path) -> Path | None:
-    """Move what is to be replaced aside, to be brought back if the replacing fails."""
+    """Rename the folder that is to be replaced; returns its new place, None if there is none."""
     if not folder.exists():
         return None
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -247,7 +255,7 @@ def _sealed(content: Mapping[str, Any]) -> str:
 
 
 def _seal(content: Mapping[str, Any]) -> str:
-    """SHA-256 over everything else in `run.json`."""
+    """SHA-256 in hex over everything in `run.json` but the entry that holds it."""
     rest = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(_text(rest).encode()).hexdigest()
 

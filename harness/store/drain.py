@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     import pyarrow
 
 BATCH_BYTES = 32 * 2**20
-"""How much of the journals one transaction takes: bounds the memory, not the drain."""
+"""The bytes of a journal that one transaction takes; a drain makes as many as it needs."""
 
 
 def drain(connection: duckdb.DuckDBPyConnection, folder: Path, seen: dict[str, int]) -> int:
     """Move all whole lines of all journals into the attached database; returns the rows moved.
 
-    What is appended after it began is left for the next one: it never chases a busy writer.
-    `seen` is brought up to date: journal -> its size when it was read to the end.
+    `seen` is brought up to date: journal -> the size in bytes up to which it is in.
     """
     moved = 0
+    # Sizes are taken once: what is appended from here on is left for the next drain, which would
+    # otherwise never end beside a busy writer.
     sizes = {path: path.stat().st_size for path in journal.journals(folder)}
     offsets = _offsets(connection)
     for path, size in sizes.items():
@@ -48,7 +49,7 @@ def drain(connection: duckdb.DuckDBPyConnection, folder: Path, seen: dict[str, i
 def insert_together(
     connection: duckdb.DuckDBPyConnection, tables: Sequence[tuple[Table, pyarrow.Table]]
 ) -> None:
-    """Insert rows that `conform` has checked, in one transaction."""
+    """Insert rows that `conform` has checked, in one transaction: all of them or none."""
     connection.begin()
     for table, rows in tables:
         _insert(connection, table, rows)
@@ -93,7 +94,8 @@ def conform(table: Table, data: pyarrow.Table) -> pyarrow.Table:
 
 
 def remove_finished(workspace: Workspace, seen: dict[str, int]) -> None:
-    """Delete journals whose writer is gone and whose every line is checkpointed."""
+    """Delete journals whose writer is gone and whose every line is in the database file."""
+    # While there is a write-ahead log, drained rows may be in it alone.
     if Path(f"{workspace.database}.wal").exists():
         return
     for path in journal.journals(workspace.journal):
@@ -105,8 +107,8 @@ def remove_finished(workspace: Workspace, seen: dict[str, int]) -> None:
 
 
 def reader(declared: str) -> Callable[[Any], Any] | None:
-    """How a value of a DuckDB type is shown to Python: moments in UTC, JSON as objects; None for
-    all that are shown as they are.
+    """What turns a value of a DuckDB type into what `query` returns: times get the zone UTC, JSON
+    text becomes objects. None for types that are returned as they are.
     """
     match declared:
         case "JSON":
@@ -121,7 +123,13 @@ def _offsets(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def _take_in(connection: duckdb.DuckDBPyConnection, entries: list[journal.Entry]) -> int:
-    """One transaction: the rows, the damaged lines, and how far the journal has been read."""
+    """Add the entries of one journal in one transaction; returns the number of rows.
+
+    The offset up to which the journal has been read is committed with the rows, so each line goes
+    in exactly once: a kill before the commit leaves neither, and the lines are read again; after
+    it there are both, and they never are. A damaged line is kept in `journal_rejects`, and does
+    not stop the others.
+    """
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     connection.begin()
     for entry in entries:
@@ -146,7 +154,10 @@ def _take_in(connection: duckdb.DuckDBPyConnection, entries: list[journal.Entry]
 
 
 def _misfit(entry: journal.Entry) -> tuple[str, str] | None:
-    """Why the rows of an intact line fit no table of this schema (an older version's)."""
+    """(the line, why it can't go in) where an intact line fits no table of this schema.
+
+    Such a line was written by an older version. None where it fits.
+    """
     table = BY_NAME.get(entry.table or "")
     known = {column.name for column in table.columns} if table else set()
     if table and all(row.keys() <= known for row in entry.rows):
@@ -173,9 +184,13 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: pyarrow.T
 
 
 def _insertion(table: Table) -> list[str]:
+    """The statements that insert `incoming`: of each key of the table only one row is kept."""
     if not table.key:
         return [f"INSERT INTO {table.name} BY NAME SELECT * FROM incoming"]
     if not table.indexed:
+        # There is no index that could ignore a second row of a key (`Table.indexed` says why), so
+        # keys that are in the table are left out by a join, which reads one column, and of those
+        # that come twice in this batch the first row is taken.
         key = ", ".join(table.key)
         return [
             f"INSERT INTO {table.name} BY NAME SELECT * FROM incoming "
@@ -183,7 +198,10 @@ def _insertion(table: Table) -> list[str]:
             f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY seq) = 1"
         ]
     if table.failure is None:
+        # The primary key's index finds the second row of a key.
         return [f"INSERT OR IGNORE INTO {table.name} BY NAME SELECT * FROM incoming"]
+    # A success takes the place of a failure with its key, whichever came first: stored failures
+    # make way for successes, and within the batch successes are inserted first.
     key, failure = ", ".join(table.key), table.failure
     return [
         f"DELETE FROM {table.name} WHERE {failure} IS NOT NULL "
@@ -194,6 +212,7 @@ def _insertion(table: Table) -> list[str]:
 
 
 def _next_seq(connection: duckdb.DuckDBPyConnection, count: int) -> int:
+    """The first of `count` new numbers of rows; counted on within the rows' own transaction."""
     ((first,),) = connection.execute("SELECT next_seq FROM store_order").fetchall()
     connection.execute("UPDATE store_order SET next_seq = next_seq + ?", [count])
     return int(first)

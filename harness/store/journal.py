@@ -4,8 +4,8 @@ A journal is a file of lines, each `checksum json\n` (CRC-32 of the JSON, eight 
 digits). The first line says the format's version and who writes; every other line is one append:
 `{"table": name, "rows": [...]}`. A line counts only when its newline is there, so a torn tail is
 no line. The writer holds a lock (`flock`) on its journal for as long as it lives; that, and not a
-PID, tells the living from the dead. A journal is never written to by anybody else, and never
-again after an error: whoever drained it knows it by its offset.
+PID, shows whether it is alive. Only the writer appends to a journal, and after an error not even
+it does: a drain remembers by byte offset how far it has read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ABANDONED_S = 3600.0
 
 
 class Journal:
-    """The one that this process writes. Not safe for threads by itself; `Store` has the lock."""
+    """The journal that this process writes. Not safe for threads by itself; `Store` has a lock."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,9 +45,10 @@ class Journal:
         self._file = self._create(folder)
 
     def _create(self, folder: Path) -> int:
-        # Locked and headed under another name first: under its own it is never seen unlocked.
-        unborn = folder / f".{self.name}.new"
-        file = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        # Under a hidden name until it is locked and has its header: a drain that found it unlocked
+        # would take its writer for dead, and delete it.
+        unfinished = folder / f".{self.name}.new"
+        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             header = {
@@ -60,11 +61,11 @@ class Journal:
             }
             self.size = _write(file, _line(header))
             os.fsync(file)
-            unborn.rename(self.path)
+            unfinished.rename(self.path)
             fsync(folder)
         except BaseException:
             os.close(file)
-            for leftover in (unborn, self.path):
+            for leftover in (unfinished, self.path):
                 with contextlib.suppress(OSError):
                     leftover.unlink()
             raise
@@ -72,18 +73,22 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether it is long enough to be followed by a new one."""
+        """Whether it has reached `ROTATE_BYTES`, and the next append begins a new one."""
         return self.size >= ROTATE_BYTES
 
     @property
     def lost(self) -> bool:
-        """Whether the file was deleted under its writer."""
+        """Whether the file was deleted while this process has it open."""
         return os.fstat(self._file).st_nlink == 0
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one line and fsync it. Raises OSError; the journal must then be left alone."""
+        """Write one line and fsync it: then its rows are acknowledged.
+
+        Raises OSError where that fails; the journal must then not be used again.
+        """
         line = _line({"table": table, "rows": rows})
         try:
+            # In halves, so that tests can kill the process between them.
             half = len(line) // 2
             _write(self._file, line[:half])
             fault_point("mid-append")
@@ -102,7 +107,9 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One whole line of a journal: rows of one table, or a line that can't be trusted."""
+    """One whole line of a journal, from byte `offset` to before byte `end`: rows of one table, or
+    a damaged line.
+    """
 
     journal: str
     offset: int
@@ -114,22 +121,22 @@ class Entry:
 
 
 def journals(folder: Path) -> list[Path]:
-    """The journals of the folder, oldest name first; sweeps up those that were never born."""
+    """The journals of the folder, oldest name first; removes those that were never completed."""
     if not folder.is_dir():
         return []
-    for unborn in folder.glob(".*.new"):
+    for unfinished in folder.glob(".*.new"):
         # If its writer is alive after all, its rename fails and it makes another.
         with contextlib.suppress(OSError):
-            if time.time() - unborn.stat().st_mtime > _ABANDONED_S:
-                unborn.unlink()
+            if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
+                unfinished.unlink()
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def read(path: Path, offset: int, stop: int) -> Iterator[Entry]:
     """The whole lines that begin at byte `offset` or later, and before byte `stop`.
 
-    Raises UserError for a journal whose format this version does not know: to skip it would be
-    to answer without its rows.
+    Raises UserError for a journal of a newer format: skipping it would give answers that lack its
+    rows.
     """
     with path.open("rb") as file:
         if offset == 0:
@@ -182,7 +189,7 @@ def _line(content: Mapping[str, Any]) -> bytes:
 
 
 def _write(file: int, data: bytes) -> int:
-    """Write all of it; a full disk may take a part without an error, so it is asked again."""
+    """Write all of it: `os.write` may take only a part, without an error, on a full disk."""
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]

@@ -18,7 +18,7 @@ def now() -> datetime:
 
 
 def save_run(store: Store, run: Run, *, draw: int, suite_path: str) -> None:
-    """Announce a run. A run that is known already is left as it is."""
+    """Record a run when it begins. A run that is recorded already is left as it is."""
     if find_run(store, run.id) is not None:
         return
     store.append(
@@ -46,14 +46,17 @@ def save_run(store: Store, run: Run, *, draw: int, suite_path: str) -> None:
 
 
 def save_event(store: Store, run_id: str, event: str, detail: dict[str, Any]) -> None:
-    """`finished`, `failed`, `interrupted` or `rescored`, with what there is to say about it."""
+    """Record that a run is `finished`, `failed`, `interrupted` or `rescored`; `detail` is JSON."""
     store.append(
         "run_events", [{"run_id": run_id, "event": event, "detail": detail, "happened_at": now()}]
     )
 
 
 def find_run(store: Store, run_id: str) -> Run | None:
-    """The run of that id; a prefix of at least 4 digits will do where it is unambiguous."""
+    """The run of that id, or of the one id that begins so (4 digits or more); None if none does.
+
+    Raises UserError where several ids begin so.
+    """
     rows = store.query(
         "SELECT * FROM runs WHERE run_id = ? OR (length(?) >= 4 AND starts_with(run_id, ?)) "
         "ORDER BY run_id LIMIT 2",
@@ -91,7 +94,10 @@ def require_run(store: Store, run_id: str) -> Run:
 
 
 def save_samples(store: Store, task_digest: str, samples: Sequence[Sample]) -> None:
-    """Keep a task's samples once, so that scores can be read beside what was asked."""
+    """Store a task's samples, those that are not stored yet, to show scores beside what was asked.
+
+    `task_digest` is the task's as its run's protocol has it.
+    """
     known = {
         row["sample_id"]
         for row in store.query("SELECT sample_id FROM samples WHERE task_digest = ?", [task_digest])
@@ -136,7 +142,7 @@ def load_samples(store: Store, task_digest: str) -> dict[str, Sample]:
 
 
 def save_responses(store: Store, responses: Iterable[Response], *, model_digest: str) -> None:
-    """Add answers to the cache. Acknowledged, and so never asked for again, on return."""
+    """Add answers to the cache. When this returns they are durable, and are not asked for again."""
     at = now()
     rows = [
         {
@@ -163,7 +169,7 @@ def save_responses(store: Store, responses: Iterable[Response], *, model_digest:
 
 
 def cached_responses(store: Store, keys: Sequence[str]) -> dict[str, Response]:
-    """Which of these answers are known already. An answer that was an error is asked for again."""
+    """The answers that the cache has, by key. Errors are left out, so they are asked for again."""
     if not keys:
         return {}
     rows = store.query(
@@ -174,7 +180,7 @@ def cached_responses(store: Store, keys: Sequence[str]) -> dict[str, Response]:
 
 
 def link_responses(store: Store, run_id: str, responses: Iterable[Response]) -> None:
-    """Say which answers belong to a run."""
+    """Record which answers belong to a run; those that are recorded already are left out."""
     known = {
         row["key"]
         for row in store.query("SELECT key FROM run_responses WHERE run_id = ?", [run_id])

@@ -27,7 +27,7 @@ class Column:
     """One column: its name, DuckDB type, and what it holds, with the unit.
 
     `required`  NULL is refused
-    `now`       a row that leaves it out gets the time of the append (UTC)
+    `now`       a row without a value gets the time of the append (UTC)
     `infinite`  the infinities are values too (a log-probability may be -inf); NaN never is
     """
 
@@ -52,7 +52,7 @@ def column(
     now: bool = False,
     infinite: bool = False,
 ) -> Column:
-    """A `Column`, in the words in which a list of tables reads best."""
+    """A `Column`; short, for the lists of columns in `tables`."""
     return Column(name, type, meaning, required, now, infinite)
 
 
@@ -68,11 +68,11 @@ SEQ = Column(
 class Table:
     """One table.
 
-    `key`     the columns under which a second row is ignored; mostly none
-    `failure` the column that marks a row as a failure: such a row makes room for a later one of
-              its key that is none
-    `indexed` whether the database has an index for the key. A table of millions goes without:
-              to load the index takes each drain longer than to look through the column
+    `key`     the columns of which a second row with the same values is ignored; mostly none
+    `failure` the column that is not NULL in a row that is a failure: a row of the same key that
+              is not one takes its place
+    `indexed` whether the database has an index for the key. A table of millions of rows has none:
+              each drain would load it, which takes longer than reading the key's column
     """
 
     name: str
@@ -242,7 +242,10 @@ def _json(value: Any, where: str) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """What `json` does not know by itself: mappings, sequences, sets, moments, numpy's scalars."""
+    """In JSON types what `json` does not take: mappings, sequences, sets, times, numpy's scalars.
+
+    Raises UserError for anything else.
+    """
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (set, frozenset)):
@@ -278,12 +281,12 @@ def _moment(value: Any, where: str) -> str:
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise _wrong(where, "a moment", value) from error
+            raise _wrong(where, "a date with a time", value) from error
     if not isinstance(value, datetime):
-        raise _wrong(where, "a moment", value)
+        raise _wrong(where, "a date with a time", value)
     if value.tzinfo is None:
         raise UserError(
-            f"{where} is a moment without a time zone",
+            f"{where} has a time without a time zone",
             field=where,
             hint="use datetime.now(UTC)",
         )

@@ -1,10 +1,10 @@
 """`Store`: the one door to everything that is measured.
 
-An append is a line fsynced in this process's journal (`store.journal`), so nobody who writes
-ever waits for somebody who reads. A reader takes the lock (`harness.core.lock`), and moves
+An append is a line fsynced in this process's journal (`store.journal`), so a writer never waits
+for a reader. A reader takes the lock (`harness.core.lock`), and moves
 the new lines of all journals into `ratchet.duckdb`, together with how far it read, in one
 transaction: a line is in exactly once or not yet. The file is closed in between, and so it stays
-an ordinary DuckDB file that anybody can open.
+an ordinary DuckDB file that any program can open.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Store:
     `workspace` may be a folder, which is made where it isn't there; by default RATCHET_HOME or
     `./.ratchet`.
 
-    `lock_timeout_s` bounds every wait for others; `on_wait` is told, in one sentence, whom it
-    waits for. Neither is ever needed by `append`.
+    `lock_timeout_s` bounds every wait for other processes, in seconds; `on_wait` is called with
+    one sentence that names the process waited for. `append` waits for no other process.
 
-    Somebody who only looks on may ask for less, so that those who work are not slowed. With
-    `fresh_within_s` a query may miss what others appended in so many seconds before it (never
-    what this store appended), and so the journals are moved in once for many queries. `threads`
-    and `memory_mb` bound what a query takes of the machine; None leaves it to DuckDB.
+    A program that only displays may ask for less, so that it does not slow others down. With
+    `fresh_within_s` a query may miss what others appended in the last so many seconds (never what
+    this store appended), so the journals are moved in once for many queries. `threads` and
+    `memory_mb` bound what a query takes of the machine; None leaves it to DuckDB.
     """
 
     def __init__(
@@ -68,14 +68,15 @@ class Store:
         self._bounds = {"threads": threads, "memory_mb": memory_mb}
         self._lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
+        # The file keeps its first name: an earlier version on this workspace locks the same one.
         self._lock = FairLock(workspace.home / "turnstile")
-        self._born()
+        self._begin_process()
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows to a table. When this returns they are durable, all of them.
 
         Values are str, int, float, bool, None, datetime (with a time zone), lists of them, and
-        for JSON columns anything that JSON can say. A column left out is NULL, or the time now
+        for JSON columns anything that JSON can hold. A column left out is NULL, or the time now
         where the table says so. Raises UserError for an unknown table or column, a wrong type,
         NaN, a full disk or a folder that can't be written; nothing is then added.
         """
@@ -84,7 +85,7 @@ class Store:
         declared = _table(table)
         encoded = [declared.encode(row) for row in rows]
         self._check_process()
-        with self._journal_lock, self._said_plainly("rows can't be appended"):
+        with self._journal_lock, self._as_user_error("rows can't be appended"):
             target = self._journal_in_use()
             try:
                 target.append(table, encoded)
@@ -114,10 +115,10 @@ class Store:
         return True
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """Rows of a query over everything appended so far, read-only, by column name.
+        """Rows of a query over everything appended so far, read-only: column name -> value.
 
-        Moments come back with UTC as their zone, and JSON columns as Python objects. Raises
-        UserError for SQL that DuckDB refuses, or when the file can't be had in time.
+        Times come back with the zone UTC, and JSON columns as Python objects. Raises UserError for
+        SQL that DuckDB refuses, or when the file can't be opened in time.
         """
         if not sql.strip():
             raise UserError("the query is empty")
@@ -125,7 +126,7 @@ class Store:
             cursor = connection.execute(sql, _parameters(params))
             described = cursor.description or ()
             fetched = cursor.fetchall()
-        # The rest needs no database, and others may wait for it.
+        # The rest does not need the database, for which others may be waiting.
         names = [str(column[0]) for column in described]
         rows = [dict(zip(names, row, strict=True)) for row in fetched]
         for name, column in dict(zip(names, described, strict=True)).items():
@@ -136,19 +137,19 @@ class Store:
         return rows
 
     def query_arrow(self, sql: str, params: Sequence[Any] = ()) -> pyarrow.Table:
-        """The same as an Arrow table: moments are naive UTC, JSON columns are text."""
+        """As `query`, as an Arrow table: times are UTC without a zone, JSON columns are text."""
         with self._reading() as connection, _refused(sql):
             return connection.sql(sql, params=_parameters(params)).to_arrow_table()
 
     def drain(self) -> int:
-        """Move what is appended into the database. Returns the number of rows moved."""
+        """Move all appended rows into the database. Returns how many were moved."""
         with self._open(write=True) as connection:
             return self._drain(connection)
 
     def problems(self) -> list[str]:
-        """What is wrong with what is kept: journal lines that were damaged, one sentence each.
+        """The journal lines that were damaged, one sentence each; empty where there are none.
 
-        A damaged line is kept whole in the table `journal_rejects`; all others are in.
+        A damaged line is kept in full in the table `journal_rejects`; all others are stored.
         """
         rows = self.query("SELECT journal, byte_offset, reason FROM journal_rejects")
         return [
@@ -156,9 +157,9 @@ class Store:
         ]
 
     def close(self) -> None:
-        """End this process's journal and move it into the database if that is free.
+        """End this process's journal, and move it into the database unless that is in use.
 
-        Where somebody else holds the file the rows stay in the journal; the next reader, of
+        Where another process holds the file the rows stay in the journal; the next reader, of
         any process, moves them.
         """
         self._check_process()
@@ -185,7 +186,7 @@ class Store:
     # One process's own state, made anew in a forked child: neither a lock, nor a database
     # connection, nor a journal may be shared across a fork.
 
-    def _born(self) -> None:
+    def _begin_process(self) -> None:
         self._pid = os.getpid()
         self._journal: journal.Journal | None = None
         self._journal_lock = threading.Lock()
@@ -194,12 +195,12 @@ class Store:
         self._drained: dict[str, int] = {}
         self._appended_at = 0.0
         self._whole_at = 0.0
-        """When the last drain began: all that was appended before is in the database."""
+        """When the last drain began (monotonic): what was appended before is in the database."""
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             _PARENTS.append(self._connection)
-            self._born()
+            self._begin_process()
 
     def _journal_in_use(self) -> journal.Journal:
         if self._journal is not None and (self._journal.full or self._journal.lost):
@@ -221,17 +222,20 @@ class Store:
         patience = Patience(self._lock_timeout_s, self._on_wait)
         with contextlib.ExitStack() as stack:
             if not self._pending():
+                # A file of an older schema is migrated below, where it is opened for writing.
                 with contextlib.suppress(database.Outdated):
                     yield stack.enter_context(self._open(write=False, patience=patience))
                     return
             with self._open(write=True, patience=patience) as connection:
                 self._drain(connection)
+            # Opened again: no query may write, whatever its SQL says.
             yield stack.enter_context(self._open(write=False, patience=patience))
 
     def _pending(self) -> bool:
-        """Whether a journal holds bytes that this store has not seen drained, and should have."""
+        """Whether a query must move journals in first: some hold bytes that it may not miss."""
         if not self.workspace.database.exists():
             return True
+        # The last drain is recent enough, and this store has appended nothing since.
         oldest = time.monotonic() - self._fresh_within_s
         if self._whole_at > max(oldest, self._appended_at):
             return False
@@ -245,14 +249,14 @@ class Store:
     def _open(
         self, *, write: bool, patience: Patience | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The database, attached and in use, while nobody else of ours has it open."""
+        """The database, attached, while no other thread or process of Ratchet has it open."""
         self._check_process()
         patience = patience or Patience(self._lock_timeout_s, self._on_wait)
         if write:
             self.workspace.ensure()
         with (
             self._database_lock,
-            self._said_plainly("the store can't be opened"),
+            self._as_user_error("the store can't be opened"),
             self._attached(write, patience) as connection,
         ):
             yield connection
@@ -261,8 +265,11 @@ class Store:
     def _attached(self, write: bool, patience: Patience) -> Iterator[duckdb.DuckDBPyConnection]:
         with contextlib.ExitStack() as stack:
             while True:
-                # Let go between the attempts: whoever waits next should be told who really holds.
+                # The lock is given back between attempts: those who wait for it would be told that
+                # this process holds the store, rather than the program that does.
                 turn = contextlib.ExitStack()
+                # Where the workspace can't be written there is no lock to take, and a reader does
+                # without.
                 if write or os.access(self.workspace.home, os.W_OK):
                     turn.enter_context(self._lock.pass_through(patience))
                 with turn:
@@ -281,7 +288,7 @@ class Store:
                     drain.remove_finished(self.workspace, self._drained)
 
     def _drain(self, connection: duckdb.DuckDBPyConnection) -> int:
-        with self._said_plainly("the journals can't be drained"):
+        with self._as_user_error("the journals can't be moved into the database"):
             began = time.monotonic()
             moved = drain.drain(connection, self.workspace.journal, self._drained)
             self._whole_at = began
@@ -300,8 +307,8 @@ class Store:
             self._connection = None
 
     @contextlib.contextmanager
-    def _said_plainly(self, what: str) -> Iterator[None]:
-        """Turns what the system refuses into one message that its reader can act on."""
+    def _as_user_error(self, what: str) -> Iterator[None]:
+        """Turns errors of the system and of DuckDB into a UserError that begins with `what`."""
         import duckdb
 
         try:
@@ -324,7 +331,7 @@ class Store:
 def _table(name: str) -> Table:
     table = BY_NAME.get(name)
     if table is None:
-        raise UserError(f"there is no table {name!r}", hint=f"one of {', '.join(BY_NAME)}")
+        raise UserError(f"there is no table {name!r}", hint=f"the tables are {', '.join(BY_NAME)}")
     return table
 
 

@@ -150,7 +150,7 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "verdicts",
-        "What the gate said of a candidate against its anchor or best checkpoint.",
+        "What the gate decided about a candidate, against its anchor or best checkpoint.",
         (
             _c("verdict_id", "VARCHAR", "the verdict", required=True),
             _c("outcome", "VARCHAR", "pass, fail, inconclusive or incomparable", required=True),
@@ -167,7 +167,7 @@ TABLES: tuple[Table, ...] = (
             _c("looks", "INTEGER", "length of that schedule"),
             _c("headline", "VARCHAR", "what decided it, in one sentence"),
             _c("policy", "JSON", "the policy as applied"),
-            _c("detail", "JSON", "everything else that the gate said"),
+            _c("detail", "JSON", "everything else that the gate reported"),
             _c("decided_at", "TIMESTAMP", "UTC", now=True),
         ),
     ),
@@ -311,7 +311,7 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "votes",
-        "One blind comparison of two responses. An undo is a vote of its own.",
+        "One blind comparison of two responses. An undo is a row too.",
         (
             _c(
                 "vote_id", "VARCHAR", "given by the page: a replayed vote is ignored", required=True
@@ -369,4 +369,5 @@ HOUSEKEEPING: tuple[str, ...] = (
     "CREATE TABLE journal_rejects "
     "(journal VARCHAR NOT NULL, byte_offset BIGINT NOT NULL, line VARCHAR, reason VARCHAR)",
 )
-"""What the store keeps for itself: which bytes of which journal are in, and damaged lines."""
+"""Tables for the store's own use: its version, the next `seq`, which bytes of which journal are in,
+and damaged lines."""

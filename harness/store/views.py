@@ -1,4 +1,4 @@
-"""Every view of the store: questions that are asked again and again."""
+"""Every view of the store: queries that many callers need."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ VIEWS: Mapping[str, str] = {
         FROM checkpoints c LEFT JOIN verdicts v USING (verdict_id)
         WHERE c.event IN ('promoted', 'rolled_back')
     """,
+    # A comment comes after its vote, as a row whose id is the vote's and `/comment`.
     "current_votes": """
         SELECT v.* REPLACE (coalesce(v.comment, c.comment) AS comment)
         FROM votes v LEFT JOIN votes c ON c.vote_id = v.vote_id || '/comment'

@@ -45,12 +45,12 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "observation_signals",
-        "What a signal that is costly to compute said of one observation.",
+        "The value of a signal that is costly to compute, for one observation.",
         (
             _c("observation_id", "VARCHAR", "the observation", required=True),
             _c("signal", "VARCHAR", "its name, as the policy has it", required=True),
             _c("signature", "VARCHAR", "how it was computed: a versioned name", required=True),
-            _c("value", "DOUBLE", "in the signal's unit; NULL: it can't be said of this one"),
+            _c("value", "DOUBLE", "in the signal's unit; NULL: not defined for this one"),
             _c("detail", "JSON", "what explains the value"),
             _c("measured_at", "TIMESTAMP", "UTC", now=True),
         ),
@@ -64,7 +64,7 @@ TABLES: tuple[Table, ...] = (
             _c("kind", "VARCHAR", "watch, breaker or canary", required=True),
             _c("line", "VARCHAR", "the line that is watched"),
             _c("model_digest", "VARCHAR", "the checkpoint that was judged"),
-            _c("reference_digest", "VARCHAR", "the checkpoint or arm that it was held to"),
+            _c("reference_digest", "VARCHAR", "the checkpoint or arm that it was compared with"),
             _c("policy_digest", "VARCHAR", "of the policy in force"),
             _c("outcome", "VARCHAR", "pass, fail or inconclusive", required=True),
             _c("observations", "BIGINT", "how many it rests on"),
@@ -136,7 +136,7 @@ MIGRATION: tuple[str, ...] = (
         f"ALTER TABLE observations ADD COLUMN IF NOT EXISTS {name} {type_}"
         for name, type_ in _ADDED_TO_OBSERVATIONS
     ),
-    # Made anew: its index can't be dropped.
+    # Made anew, since DuckDB can't drop the index of a primary key.
     "CREATE TEMP TABLE observations_kept AS FROM observations",
     "DROP TABLE observations",
     TABLES[0].sql,

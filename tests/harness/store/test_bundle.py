@@ -209,7 +209,7 @@ def test_export_replaces_a_bundle_and_nothing_else(store, tmp_path):
     (folder / "scores.parquet").write_bytes(b"torn")
     assert read_bundle(export_run(store, "r1", folder)).scores.num_rows == 20
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"something else: notes\.txt"):
+    with pytest.raises(UserError, match=r"it holds notes\.txt"):
         export_run(store, "r1", folder)
     work = tmp_path / "work"
     work.mkdir()
