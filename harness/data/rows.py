@@ -15,7 +15,7 @@ from harness.core.yaml_file import read_text
 
 
 def read_rows(path: Path) -> list[tuple[int, Row]]:
-    """Every row with the line it stands on (CSV counts its header; Parquet counts rows from 1).
+    """(line, row) of every row. Lines count from 1, a CSV's header included; Parquet counts rows.
 
     Raises UserError for a missing, empty or malformed file.
     """
@@ -56,14 +56,17 @@ def _jsonl(path: Path) -> list[tuple[int, Row]]:
             ) from None
         if not isinstance(row, dict):
             raise UserError(
-                f"a row is a JSON object, not {type(row).__name__}", file=path, line=number
+                f"a row is a JSON object, not {type(row).__name__}",
+                file=path,
+                line=number,
+                hint='write it as {"field": value}',
             )
         rows.append((number, row))
     return rows
 
 
 class _TwiceError(Exception):
-    """A key that an object of JSON has twice: which one was meant, nobody can say."""
+    """A JSON object has a key twice, so that it isn't clear which value is meant."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Row:
@@ -103,9 +106,10 @@ def _parquet(path: Path) -> list[tuple[int, Row]]:
 
 
 def read_hub(name: str) -> list[tuple[int, Row]]:
-    """Rows of a hub dataset, `hub:owner/name[:config][:split]` (split `test` where none is named).
+    """(number from 1, row) of a hub dataset, `hub:owner/name[:config][:split]`; `test` by default.
 
-    A folder stands for a dataset too. Raises UserError where it can't be had, offline included.
+    A folder may stand in the name's place. Raises UserError where it can't be loaded, such as
+    offline.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
@@ -117,7 +121,7 @@ def read_hub(name: str) -> list[tuple[int, Row]]:
     except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"the dataset {place!r} (split {split!r}) can't be had: {reason}",
+            f"the dataset {place!r} (split {split!r}) can't be loaded: {reason}",
             hint="check its name, config and split, go online once, or give a JSONL file",
         ) from None
     rows = [(number, dict(row)) for number, row in enumerate(dataset, start=1)]
@@ -133,13 +137,13 @@ def _hub_parts(name: str) -> tuple[str, str | None, str]:
 
 
 def row_id(row: Row) -> str:
-    """A stable id for a row that brings none: a digest of its content."""
+    """A stable id for a row without one: 12 hexadecimal digits of a digest of its content."""
     canonical = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def texts_in(row: Row, field: str, *, file: Path, line: int) -> tuple[str, ...]:
-    """The texts that a field lists. Raises UserError where it doesn't."""
+    """The texts that a field lists. Raises UserError where it is missing or not a list of texts."""
     if field not in row:
         raise UserError(
             f"this row has no field {field!r}",
@@ -150,5 +154,11 @@ def texts_in(row: Row, field: str, *, file: Path, line: int) -> tuple[str, ...]:
         )
     texts = row[field]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{field!r} is not a list of texts", file=file, line=line, field="choices")
+        raise UserError(
+            f"the field {field!r} is not a list of texts",
+            file=file,
+            line=line,
+            field="choices",
+            hint=f'write it as "{field}": ["first", "second"]',
+        )
     return tuple(texts)

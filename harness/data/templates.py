@@ -17,8 +17,9 @@ class TemplateError(ValueError):
 
 
 def _as_text(value: Any) -> Any:
-    """Objects and lists become compact JSON: no model should be asked for a Python repr, nor be
-    asked about, or taught, the words None and nan where a value is missing.
+    """A filled-in value: objects and lists become compact JSON, not Python's notation.
+
+    Raises TemplateError for null and NaN, which would put the words None and nan into a prompt.
     """
     if value is None or (isinstance(value, float) and value != value):
         raise TemplateError("a value is null; write `{{ FIELD or '' }}` where that is meant")

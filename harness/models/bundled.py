@@ -24,10 +24,11 @@ CHATML = (
 
 
 def unpacked(gguf: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """`folder` with the dequantised fp32 weights of `gguf` as safetensors, made on first use.
+    """`folder` with the dequantized fp32 weights of `gguf` as safetensors, made on first use.
 
-    The folder appears by one rename, so it is whole or absent; of two processes that come at
-    once one does the work and the other waits for it. Raises UserError on a full disk.
+    The folder appears by one rename, so it is complete or absent; of two processes that ask at
+    once, one does the work and the other waits for it. `say` is called before the work begins.
+    Raises UserError on a full disk.
     """
     if folder.is_dir():
         return folder
@@ -36,7 +37,7 @@ def unpacked(gguf: Path, folder: Path, say: Callable[[str], None]) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if not folder.is_dir():
+            if not folder.is_dir():  # another process may have made it while this one waited
                 say(f"unpacking {folder.name} (once, about 20 seconds)")
                 _unpack(gguf, folder)
     except OSError as error:
@@ -50,6 +51,7 @@ def unpacked(gguf: Path, folder: Path, say: Callable[[str], None]) -> Path:
 
 def _unpack(gguf: Path, folder: Path) -> None:
     prefix = f".staged-{folder.name}-"
+    # Left by a process that was killed: the lock is held, so none is at work.
     for stale in folder.parent.glob(f"{prefix}*"):
         shutil.rmtree(stale, ignore_errors=True)
     staged = folder.with_name(f"{prefix}{uuid.uuid4().hex[:8]}")
@@ -74,7 +76,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32
         )
         settings = quantised.config.to_dict()
-        # Left in, it would make every later reader look for a GGUF file.
+        # Kept, it would make every later `from_pretrained` look for a GGUF file.
         settings.pop("quantization_config", None)
         settings.pop("_name_or_path", None)
         config = AutoConfig.for_model(**settings)

@@ -14,22 +14,24 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# Where a folder came from, and who wrote it, are not what it is.
+# Keys that say where the files came from or which version wrote them: the same model, saved again
+# elsewhere, must have the same digest, for its answers are cached under it.
 _NOT_CONTENT = frozenset(
     {"_name_or_path", "name_or_path", "base_model_name_or_path", "revision", "transformers_version"}
 )
-_NORMALISED = frozenset(
+_NORMALIZED = frozenset(
     {"config.json", "adapter_config.json", "generation_config.json", "tokenizer_config.json"}
 )
-# A file written within one tick of its clock may change again without its times showing it.
+# A file may change twice within one tick of the file system's clock, and its times then don't show
+# the second change: the hash of a file this young is not remembered. In nanoseconds.
 _SETTLED_NS = 50_000_000
 
 
 def digest_of_parts(parts: Iterable[tuple[str, Path]], memory: Path) -> str:
     """SHA-256 in hex over (role, file name, content) of every part, in sorted order.
 
-    `memory` is the folder in which the hashes of single files are kept. Configuration files
-    enter by their meaning: sorted keys, without notes of origin.
+    `memory` is the folder in which the hashes of single files are kept. Configuration files are
+    normalized first: sorted keys, without those that say where the files came from.
     """
     total = hashlib.sha256()
     for role, path in sorted(parts, key=lambda part: (part[0], part[1].name)):
@@ -38,15 +40,17 @@ def digest_of_parts(parts: Iterable[tuple[str, Path]], memory: Path) -> str:
 
 
 def weights_digest(path: Path, memory: Path) -> str:
-    """SHA-256 in hex of one of a model's files, a configuration by its meaning; read only if it is
-    not remembered.
+    """SHA-256 in hex of one of a model's files; a configuration's as `digest_of_parts` takes it.
+
+    The file is read only if its hash is not in the folder `memory`.
     """
     before = _identity(path)
     note = memory / hashlib.sha256(repr((str(path.resolve()), before)).encode()).hexdigest()[:32]
     try:
         return note.read_text(encoding="ascii")
     except OSError:
-        digest = _normalised(path) if path.name in _NORMALISED else _of_bytes(path)
+        digest = _normalized(path) if path.name in _NORMALIZED else _of_bytes(path)
+    # Nor is the hash of a file that changed while it was read: those bytes are gone.
     settled = time.time_ns() - before[1] > _SETTLED_NS
     if settled and _identity(path) == before:
         _remember(note, digest)
@@ -63,7 +67,7 @@ def _of_bytes(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _normalised(path: Path) -> str:
+def _normalized(path: Path) -> str:
     try:
         content = json.loads(path.read_bytes())
     except ValueError:

@@ -1,7 +1,7 @@
 """From the name of a model to its files, their digest, and the loaded model.
 
 A name is the embedded model's, a folder's (with weights, or with an adapter), or a hub id.
-Everything that can be wrong with a name is found here, before a weight is read.
+Whatever is wrong with a name is found here, before any weights are loaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where a model's files are, and what their bytes are.
+    """Where a model's files are, and the digest of their bytes.
 
     `folder` holds config and weights; `adapter` is a PEFT folder on top of it, or None;
     `tokenizer` is the folder the tokenizer is read from (the adapter's own where it has one).
@@ -68,8 +68,9 @@ def resolve(
 ) -> ModelFiles:
     """Find the files of model `name` and digest them.
 
-    `base` names the model under an adapter, where the adapter's own note of it is not to be
-    followed. `say` hears of what takes long. Raises UserError for a name that leads nowhere.
+    `base` names the model under an adapter, in place of the one that its config names. `say` is
+    called with a sentence before what takes long. Raises UserError where there is no such model,
+    or its folder is incomplete.
     """
     if name == EMBEDDED:
         return _described(name, _embedded_folder(workspace, say), None, workspace)
@@ -89,8 +90,8 @@ def resolve(
 
 
 def quantisation_of(files: ModelFiles) -> str | None:
-    """What a model's config says of its bits, in words (`torchao Int8WeightOnlyConfig`, `gptq`);
-    None for whole weights.
+    """How a model's config says it is quantized (`torchao Int8WeightOnlyConfig`, `gptq 4 bits`);
+    None for a model that is not.
     """
     settings = _read_json(files.folder / "config.json").get("quantization_config")
     if not isinstance(settings, dict):
@@ -160,7 +161,7 @@ def _resolve_adapter(
             field="base_model_name_or_path",
             hint="set that field, or name the base with --base",
         )
-    # A relative base is written relative to the adapter by some tools, to the caller by others.
+    # Some tools write a relative base relative to the adapter, others to their working folder.
     beside = folder / str(noted)
     place = str(beside) if beside.is_dir() else str(noted)
     try:
@@ -224,6 +225,7 @@ def _hub_folder(name: str, say: Callable[[str], None]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+    # The local copy first: a model that was fetched once is found offline, and asks no server.
     with contextlib.suppress(LocalEntryNotFoundError):
         folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
         with contextlib.suppress(UserError):
@@ -235,7 +237,7 @@ def _hub_folder(name: str, say: Callable[[str], None]) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=wanted))
     except HfHubHTTPError as error:
         raise UserError(
-            f"the hub gives no model {name!r}: {_first_line(error)}",
+            f"the hub does not provide the model {name!r}: {_first_line(error)}",
             hint=f"check the id and your access, or give a folder, or {EMBEDDED}",
         ) from error
     except (OSError, ValueError, RuntimeError) as error:

@@ -12,13 +12,13 @@ from harness.store.store import Store
 
 
 class RegistryEvents:
-    """The registry's events in one store: told once, read back by digest or line."""
+    """The registry's events in one store: appended once, read back by digest or line."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def catch_up(self, line: str, versions: Sequence[PromotedVersion]) -> None:
-        """Tell every version of a line that the store has not heard of."""
+        """Append an event for every version of a line that has none yet."""
         known = {
             row["version"]
             for row in self._store.query(
@@ -32,7 +32,9 @@ class RegistryEvents:
                 self._append_version(version)
 
     def contains(self, digest: str, provenance: dict[str, Any]) -> bool:
-        """Whether the last that was said of this checkpoint is that it came from there."""
+        """Whether the checkpoint's latest event of `added` and `pruned` is `added` with this
+        provenance (training_id, step, run_id).
+        """
         rows = self._store.query(
             "SELECT event, training_id, step, run_id FROM checkpoints WHERE digest = ? "
             "AND event IN ('added', 'pruned') ORDER BY seq DESC LIMIT 1",
@@ -41,7 +43,9 @@ class RegistryEvents:
         return rows == [{"event": "added", **provenance}]
 
     def added(self, digest: str) -> dict[str, Any]:
-        """What was last said when the checkpoint was added; a run's word before none."""
+        """training_id, step and run_id of the checkpoint's latest `added` event, preferring one
+        that names a run; empty where it was never added.
+        """
         rows = self._store.query(
             "SELECT training_id, step, run_id FROM checkpoints WHERE digest = ? "
             "AND event = 'added' ORDER BY run_id IS NULL, seq DESC LIMIT 1",
@@ -50,6 +54,7 @@ class RegistryEvents:
         return rows[0] if rows else {}
 
     def append(self, digest: str, event: str, **rest: Any) -> None:
+        """Append one event; `rest` are further columns of the table `checkpoints`."""
         path = f"checkpoints/{digest}"
         actor = rest.pop("actor", None) or who()
         row = {"digest": digest, "event": event, "path": path, "actor": actor, **rest}
@@ -77,7 +82,7 @@ class RegistryEvents:
 
 
 def who() -> str:
-    """The name under which an act is recorded: the user's, as the system knows it."""
+    """The name recorded as an event's actor: the user's, as the system knows it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -37,7 +37,7 @@ class PromotedVersion:
     """One version of a line.
 
     `number` counts from 1; `event` is `promoted` or `rolled_back`; `previous` is the number of
-    the version that a roll back would go to, None where there is none; `path` is the model's
+    the version that a rollback would go to, None where there is none; `path` is the model's
     folder. `at` is ISO 8601, UTC; the order of versions is `number`, never the clock.
     """
 
@@ -56,7 +56,7 @@ class PromotedVersion:
 
 
 def check_name(line: str) -> str:
-    """The name itself, if it can be a folder's. Raises UserError otherwise."""
+    """The name itself, if it can name a folder. Raises UserError otherwise."""
     if not _NAME.fullmatch(line):
         raise UserError(
             f"{line!r} can't be the name of a line",
@@ -76,14 +76,18 @@ def versions(folder: Path) -> list[PromotedVersion]:
     if latest is None:
         return []
     found = (_read(folder, path / POINTER) for path in sorted((folder / "versions").glob("0*")))
-    # One that was written but never made current, by a promotion that was killed, never counted.
+    # A promotion that was killed may have written a version without making it current.
     return [version for version in found if version and version.number <= latest.number]
 
 
 def promote(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> PromotedVersion:
-    """Make a checkpoint the current version, as one act. The caller holds the registry's lock."""
+    """Make a checkpoint the current version; a kill leaves the old version or the new one.
+
+    `pointer` is what the version's `blessed.json` holds. The caller holds the registry's lock.
+    """
     label = "mid-rollback" if pointer["event"] == "rolled_back" else "mid-promotion"
     place = folder / "versions" / f"{pointer['version']:06d}"
+    # Written by a promotion that was killed before it became current: its number was never used.
     if place.exists():
         shutil.rmtree(place)
     with staged(place, manifest=False) as version:
@@ -92,6 +96,7 @@ def promote(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> Promoted
         text = json.dumps(pointer, indent=1, sort_keys=True, ensure_ascii=False)
         (version / POINTER).write_text(text + "\n", encoding="utf-8")
     fault_point(label)
+    # The two names lead through `current`, which moves last: that one rename is the promotion.
     for name in (ALIAS, POINTER):
         if not (folder / name).is_symlink():
             replace_symlink(folder / name, f"current/{name}")
@@ -105,12 +110,16 @@ def promote(folder: Path, checkpoint: Path, pointer: dict[str, Any]) -> Promoted
 def earlier(
     history: Sequence[PromotedVersion], line: str, to: str | None = None
 ) -> PromotedVersion:
-    """The version that a roll back goes to: the one before, or the last one of digest `to`.
+    """The version that a rollback goes to: the one before, or the last one of digest `to`.
 
-    `history` is oldest first. Raises UserError where there is none.
+    `history` is oldest first; `to` is a digest or its first 6 digits or more. Raises UserError
+    where there is no such version.
     """
     if not history:
-        raise UserError(f"nothing was ever promoted on {line}")
+        raise UserError(
+            f"nothing was ever promoted on {line}",
+            hint=f"promote a checkpoint: ratchet promote DIGEST --line {line}",
+        )
     if to is None:
         by_number = {version.number: version for version in history}
         previous = history[-1].previous
@@ -172,4 +181,6 @@ def _read(folder: Path, path: Path) -> PromotedVersion | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("the pointer of a line can't be read", file=path) from error
+        raise UserError(
+            "the file that names a line's promoted checkpoint can't be read", file=path
+        ) from error

@@ -12,7 +12,8 @@ from harness.core import files as artifacts
 from harness.registry.lines import CANDIDATE, PromotedVersion
 from harness.store.store import Store
 
-_STOOD_ON = """
+# Digests that must stay although no line has promoted them lately, each with the reason.
+_REFERRED_TO = """
     SELECT c.digest, 'an anchor or best checkpoint of a verdict' AS why
     FROM checkpoints c JOIN verdicts v ON c.run_id = v.anchor_run
     UNION
@@ -33,7 +34,7 @@ _STOOD_ON = """
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """`freed`: digest and bytes on disk. `kept`: digest and why it stays."""
+    """What a pruning frees and keeps. `freed`: digest and bytes on disk. `kept`: digest and why."""
 
     freed: tuple[tuple[str, int], ...]
     kept: tuple[tuple[str, str], ...]
@@ -50,7 +51,11 @@ def plan(
     keep: int,
     baselines: Path | None,
 ) -> Pruned:
-    """What `Registry.prune` would free of `checkpoints`; `histories` are oldest first."""
+    """What `Registry.prune` would free of the folders `checkpoints`. Deletes nothing.
+
+    `histories` are the versions of each line, oldest first; `keep` is how many promoted digests
+    of each line stay; `baselines` is the folder of committed bundles, or None.
+    """
     reasons: dict[str, str] = {}
     for history in histories:
         recent = dict.fromkeys(version.digest for version in reversed(history))
@@ -59,7 +64,7 @@ def plan(
             reasons.setdefault(digest, f"{history[-1].line}: {word}")
     for alias in sorted(store.workspace.lines.glob(f"*/{CANDIDATE}")):
         reasons.setdefault(alias.resolve().name, f"{alias.parent.name}: a canary runs with it")
-    for row in store.query(_STOOD_ON):
+    for row in store.query(_REFERRED_TO):
         reasons.setdefault(row["digest"], row["why"])
     for run_id in _baseline_runs(baselines):
         for row in store.query("SELECT digest FROM checkpoints WHERE run_id = ?", [run_id]):
@@ -75,7 +80,7 @@ def plan(
 
 
 def delete(folder: Path) -> None:
-    """Remove a checkpoint; out of sight first, so that a half-deleted one is never found."""
+    """Remove a checkpoint; renamed first, so that a half-deleted one is never found by its name."""
     doomed = folder.parent / f"{artifacts.STAGING}{uuid.uuid4().hex[:8]}"
     folder.rename(doomed)
     artifacts.fsync(folder.parent)

@@ -1,8 +1,8 @@
 """Checkpoints by the digest of their bytes, and the promoted version of each line.
 
-What a line points to is kept on disk, in `registry.lines`, where any server can follow it; the
-store keeps the story. The disk is the truth: whatever a kill kept from being told is told by the
-next one who comes.
+What a line points to is kept on disk (see `registry.lines`), where any server can follow it; the
+store keeps the events. The disk is right where they differ: an event that a kill kept from being
+stored is stored by the next call.
 """
 
 from __future__ import annotations
@@ -52,16 +52,18 @@ class Registry:
         step: int | None = None,
         run_id: str | None = None,
     ) -> str:
-        """Take a model's files in and return their digest. The same bytes are kept once.
+        """Copy a model's files into the workspace and return their digest, 64 hexadecimal digits.
 
-        A folder may hold a whole model or an adapter, with its tokenizer; only what decides its
-        answers is taken (`artifacts.model_files`). Raises UserError where there is none of it.
+        The same bytes are kept once. A folder may hold a whole model or an adapter, with its
+        tokenizer; only files that decide its answers are copied (`core.files.model_files`). Raises
+        UserError where there are none.
         """
         if not folder.is_dir():
             raise UserError("there is no such folder", file=folder)
         digest = artifacts.digest_of_folder(folder)
         with self._locked():
             place = self._workspace.checkpoints / digest
+            # A stored copy that was damaged since is replaced, and kept aside with the reason.
             if place.exists() and artifacts.verify(place):
                 artifacts.set_aside(place, "; ".join(artifacts.verify(place)))
             if not place.exists():
@@ -103,13 +105,13 @@ class Registry:
         run_id: str | None = None,
         expect: str | None = None,
     ) -> PromotedVersion:
-        """Make a checkpoint the promoted one of a line, as one act.
+        """Make a checkpoint the promoted one of a line; a kill leaves the old one or the new one.
 
-        It must verify, and stand on a verdict that is `pass` (or says `promotable` in its
-        detail); the first promotion of a line needs none; for anything else `override` says why,
-        and that is recorded. `expect` is the digest that the decision was made against: where
-        another one has been promoted meanwhile, nothing happens. Promoting what is already
-        promoted changes nothing. Raises UserError for each of these.
+        Its files must be intact, and its verdict `pass` (or `promotable` in the verdict's
+        detail). The first promotion of a line needs no verdict; any other that lacks one needs
+        `override`, a reason, which is recorded. `expect` is the digest that the verdict compared
+        with: where another has been promoted meanwhile, nothing is changed. Raises UserError where
+        one of these does not hold. Promoting what is promoted already changes nothing.
         """
         folder = self._line(line)
         checkpoint = self.path(digest)
@@ -149,9 +151,9 @@ class Registry:
     ) -> PromotedVersion:
         """Promote an earlier version again: the one before, or the checkpoint `to`.
 
-        It is a new version with its own record; a second roll back goes further back. `expect`
+        That makes a new version with its own record; a second rollback goes further back. `expect`
         is as in `promote`. Raises UserError where another one has been promoted meanwhile, where
-        there is nothing to go back to, or its files are broken.
+        there is nothing to go back to, or its files are damaged.
         """
         folder = self._line(line)
         with self._locked():
@@ -181,7 +183,7 @@ class Registry:
         return promoted
 
     def promoted(self, line: str) -> PromotedVersion | None:
-        """What is promoted now; None where nothing was ever promoted. Reads the pointer only."""
+        """What is promoted now; None where nothing was ever promoted. Reads no model file."""
         return lines.current(self._line(line))
 
     def history(self, line: str) -> list[PromotedVersion]:
@@ -189,12 +191,12 @@ class Registry:
         return lines.versions(self._line(line))
 
     def run_of(self, digest: str) -> str | None:
-        """The run that scored this checkpoint, as far as it was said when it was added."""
+        """The run that scored this checkpoint, as given when it was added; None if none was."""
         run_id = self._events.added(digest).get("run_id")
         return str(run_id) if run_id else None
 
     def latest_verdict(self, digest: str) -> str | None:
-        """The last verdict on the run that scored this checkpoint, if there is one."""
+        """The id of the latest verdict on the run that scored this checkpoint; None if none is."""
         rows = self._store.query(
             "SELECT verdict_id FROM verdicts WHERE candidate_run = ? ORDER BY seq DESC LIMIT 1",
             [self._events.added(digest).get("run_id")],
@@ -235,12 +237,11 @@ class Registry:
     def prune(
         self, *, keep: int = 3, dry_run: bool = True, baselines: Path | None = None
     ) -> Pruned:
-        """Free checkpoints that nothing stands on. By default only says what it would free.
+        """Delete checkpoints that nothing refers to. With `dry_run` only says which.
 
         Kept, however old: the last `keep` promoted digests of every line; what any verdict compared
         with (anchors, best checkpoints) or a committed baseline names; what an unfinished training
-        made; what was added since the last promotion. Raises UserError for a `keep`
-        below 1.
+        made; what was added since the last promotion. Raises UserError for a `keep` below 1.
         """
         if keep < 1:
             raise UserError("--keep must be at least 1: a promoted checkpoint is never deleted")
@@ -254,7 +255,7 @@ class Registry:
         return plan
 
     def reconcile(self, line: str) -> None:
-        """Tell the store of every version that it has not heard of (a kill came in between)."""
+        """Store the events of versions that lack one: a kill may come between disk and store."""
         with self._locked():
             self._events.catch_up(line, lines.versions(self._line(line)))
 
@@ -276,7 +277,7 @@ class Registry:
             yield
 
     def _take_in(self, folder: Path, place: Path, digest: str) -> None:
-        # Only what a training committed is never written to again, and may share its bytes.
+        # Only a training's committed folder is never written to again, so that a hard link is safe.
         own = folder.resolve().is_relative_to(self._workspace.trainings.resolve())
         with artifacts.staged(place) as staging:
             artifacts.copy_files(
@@ -295,19 +296,21 @@ class Registry:
             if first:
                 return
             raise UserError(
-                f"a promotion of {line} must stand on a verdict",
+                f"a promotion of {line} needs a verdict",
                 hint='run `ratchet gate` first, or say why not with --override "reason"',
             )
         rows = self._store.query(
             "SELECT outcome, headline, detail FROM verdicts WHERE verdict_id = ?", [verdict_id]
         )
         if not rows:
-            raise UserError(f"there is no verdict {verdict_id!r}")
+            raise UserError(
+                f"there is no verdict {verdict_id!r}", hint="`ratchet gate` makes and stores one"
+            )
         detail = rows[0]["detail"] or {}
         if rows[0]["outcome"] != "pass" and not detail.get("promotable"):
             raise UserError(
                 f"verdict {verdict_id} is {rows[0]['outcome']}, not pass: {rows[0]['headline']}",
-                hint='only --override "reason" promotes it, and the reason is kept for ever',
+                hint='only --override "reason" promotes it, and the reason is recorded for good',
             )
 
     def _promote(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
 from harness.core.language import CJK
-from harness.data.duplicates import Index, Kind, Passage, normalised
+from harness.data.duplicates import Index, Kind, Passage, normalized
 from harness.suite.passages import of_suite
 from trainers.config.schema import ContaminationModel
 
@@ -126,7 +126,7 @@ def _words(passages: Sequence[Passage]) -> dict[str, Counter[str]]:
 
 
 def _words_of(text: str) -> Iterable[str]:
-    for run in _RUN.findall(normalised(text)):
+    for run in _RUN.findall(normalized(text)):
         if len(run) > 1 and _RUN_OF_CJK.match(run):
             yield from map("".join, pairwise(run))
         else:

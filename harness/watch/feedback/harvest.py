@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.core.errors import UserError
-from harness.data.duplicates import Index, Passage, first_like, normalised
+from harness.data.duplicates import Index, Passage, first_like, normalized
 from harness.suite.passages import of_suite
 from harness.watch.intake.masking import mask
 
@@ -125,7 +125,7 @@ def side_of(prompt: str, corrected: bool, suite_share: float) -> Side:
     """The side of a prompt, by its digest: the same words get the same side in every workspace."""
     if not corrected:
         return "sample"
-    digest = hashlib.sha256(normalised(prompt).encode()).digest()
+    digest = hashlib.sha256(normalized(prompt).encode()).digest()
     return "sample" if int.from_bytes(digest[:8], "big") / 2**64 < suite_share else "training"
 
 

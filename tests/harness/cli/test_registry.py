@@ -21,7 +21,7 @@ def test_promote_history_rollback_verify(home, models, ratchet):
     code, said = ratchet("promote", models[0], "--line", "bot")
     assert (code, "version 1" in said, "nothing to compare it with" in said) == (0, True, True)
     code, said = ratchet("promote", models[1], "--line", "bot")
-    assert (code, "must stand on a verdict" in said) == (3, True)
+    assert (code, "needs a verdict" in said) == (3, True)
     code, said = ratchet("promote", models[1], "--line", "bot", "--override", "a wish")
     assert (code, "by override: a wish" in said) == (0, True)
     code, said = ratchet("rollback", "bot", "--reason", "complaints")

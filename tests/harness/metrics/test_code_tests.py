@@ -312,7 +312,7 @@ def test_a_suite_names_published_problems(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("mbpp", "needs its file"),
+        ("mbpp", "does not name the file"),
         ("mbpp:nowhere.jsonl", "no such file"),
         ("mbpp:bad.jsonl", "not JSON"),
         ("mbpp:short.jsonl", "lacks the field 'test_list'"),

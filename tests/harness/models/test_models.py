@@ -118,7 +118,7 @@ def test_what_is_remembered_is_not_read_again(
         raise AssertionError(f"{path.name} was read again")
 
     monkeypatch.setattr(digests, "_of_bytes", unread)
-    monkeypatch.setattr(digests, "_normalised", unread)
+    monkeypatch.setattr(digests, "_normalized", unread)
     assert resolve(str(folder), workspace).digest == before
 
 

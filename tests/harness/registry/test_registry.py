@@ -92,7 +92,7 @@ def test_the_first_promotion_needs_no_verdict_and_every_other_does(registry, add
     first, second = add("a"), add("b")
     assert registry.promoted(LINE) is None
     assert registry.promote(LINE, first).number == 1
-    with pytest.raises(UserError, match="must stand on a verdict"):
+    with pytest.raises(UserError, match="needs a verdict"):
         registry.promote(LINE, second)
     with pytest.raises(UserError, match="is fail, not pass"):
         registry.promote(LINE, second, verdict_id=decide("v-fail", "fail"))

@@ -196,6 +196,6 @@ def test_a_dataset_that_cannot_be_had_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     path = write(tmp_path, TASK.replace("rows.jsonl", "hub:nobody/nothing-of-the-kind"))
-    with pytest.raises(UserError, match="can't be had") as caught:
+    with pytest.raises(UserError, match="can't be loaded") as caught:
         load_suite(path)
     assert "go online once" in str(caught.value.hint)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UserError
-from harness.data.duplicates import SHORTEST_CONTAINED, Passage, normalised, shingles
+from harness.data.duplicates import SHORTEST_CONTAINED, Passage, normalized, shingles
 from harness.suite.load import load_suite
 from harness.suite.passages import of_suite
 from trainers.config.contamination import Report, check, check_recipe
@@ -77,8 +77,8 @@ def test_the_index_finds_what_comparing_all_pairs_finds(
 ) -> None:
     report = check(trained(*mine), held(*theirs), ContaminationModel(near=near))
     wanted = set()
-    for number, asked in enumerate(map(normalised, theirs)):
-        for text in filter(None, map(normalised, mine)):
+    for number, asked in enumerate(map(normalized, theirs)):
+        for text in filter(None, map(normalized, mine)):
             a, b = shingles(text), shingles(asked)
             contains = len(b) >= SHORTEST_CONTAINED and len(a) > len(b)
             alike = len(a & b) / len(a | b) >= near
