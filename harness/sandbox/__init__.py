@@ -1,4 +1,4 @@
-"""Runs programs that nobody trusts, and judges them where they can't reach.
+"""Runs untrusted programs, and judges them in a process that they can't reach.
 
 with Sandbox(workers=2) as sandbox:
     outcome = sandbox.run_tests(program, tests, "add", limits=Limits(cpu_s=3))

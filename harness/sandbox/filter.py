@@ -1,8 +1,8 @@
 """The seccomp filters, compiled by libseccomp: every system call not listed is refused.
 
-Putting a long filter upon a process takes the kernel nearly a millisecond, a third of what a whole
-program costs. So the long one goes upon the zygote, whose children inherit it, and each child adds
-a short one that takes away what only the zygote needs.
+Installing a long filter takes the kernel nearly a millisecond, a third of what a whole program
+costs. So the long one is installed on the zygote once, whose children inherit it, and each child
+adds a short one that takes away what only the zygote needs.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ SIGNALS = (
 )
 KILLS = ("kill", "tkill", "tgkill")
 ADDRESSED = ("socket", "connect", "bind", "listen", "accept", "accept4", "sendmsg")
-"""Both are harmless in namespaces of one's own, and refused where there are none: the host's
-processes have numbers there, and its sockets have paths, which Landlock does not guard."""
+"""Signals and named sockets: harmless in a program's own namespaces (tier A), and refused without
+them (tier B), where they reach the host's processes and its sockets, which Landlock does not
+guard."""
 
 OWNERS = (8, 10, 15)
-"""fcntl(2): who gets the signals of a descriptor, and which. A way round kill(2)."""
+"""fcntl(2) commands that choose who gets a descriptor's signals, and which: a way round kill(2)."""
 
 ABOUT_ITSELF = (
     *("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getgroups"),
@@ -76,16 +77,17 @@ SOCKETS = (
     *("recvmsg", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt"),
 )
 TERMINAL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-"""ioctl(2): is it a terminal, its size, bytes to read, blocking, close on exec. No other."""
+"""The only requests of ioctl(2): is it a terminal, its size, bytes to read, blocking, close on
+exec."""
 
 PR_SET_NAME, PR_GET_NAME = 15, 16
-"""prctl(2): a thread's name, and nothing else of a program's."""
+"""The only options of prctl(2) that a program may use: its threads' names."""
 
 ZYGOTES = (
     *("fork", "setns", "unshare", "mount", "umount2", "pidfd_open", "memfd_create"),
     *("setresuid", "setresgid", "capset", "landlock_restrict_self", "sched_setaffinity"),
 )
-"""What the zygote does between two programs, and no program may."""
+"""What the zygote needs between two programs, and each child's own filter refuses."""
 
 REFUSED = (
     *("vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
@@ -107,7 +109,7 @@ REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """BPF for the zygote, inherited by all, and what its children add."""
+    """Compiled BPF: `zygote` is inherited by every child, `child` is what each adds."""
 
     zygote: bytes
     child: bytes
@@ -136,6 +138,7 @@ def _long(seccomp: Any) -> bytes:
         _add(rules, seccomp.ALLOW, name)
     for name in REFUSED:
         _add(rules, forbidden, name)
+    # A new process, but none with a namespace flag.
     here = seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_NAMESPACES, 0)
     _add(rules, seccomp.ALLOW, "clone", here)
     for call in ("socket", "socketpair"):
@@ -152,9 +155,11 @@ def _short(seccomp: Any, alone: bool) -> bytes:
     for name in ZYGOTES + (() if alone else KILLS + ADDRESSED):
         _add(rules, forbidden, name)
     if not alone:
+        # With an address `sendto` reaches named sockets, as `connect` does; without, it is `send`.
         _add(rules, forbidden, "sendto", seccomp.Arg(4, seccomp.NE, 0))
     for command in OWNERS:
         _add(rules, forbidden, "fcntl", seccomp.Arg(1, seccomp.EQ, command))
+    # Limits of its own only (PID 0), and threads but no processes.
     _add(rules, forbidden, "prlimit64", seccomp.Arg(0, seccomp.NE, 0))
     _add(rules, forbidden, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, 0))
     _add(rules, forbidden, "prctl", seccomp.Arg(0, seccomp.LT, PR_SET_NAME))

@@ -48,7 +48,7 @@ ModeChoice = Literal["auto", "split", "cooperative"]
 
 Tier = Literal["A", "B", "C"]
 """`A`: namespaces, seccomp and Landlock. `B`: seccomp and Landlock, nowhere to write.
-`C`: resource limits only, which hold no program that means harm."""
+`C`: resource limits only, which do not stop a program that means harm."""
 
 MIB = 1024 * 1024
 
@@ -96,7 +96,7 @@ class Limits:
 class Job:
     """One program to be judged. Make it with `Job.of_tests` or `Job.of_stdio`.
 
-    program      Python source that nobody trusts
+    program      untrusted Python source
     tests        Python source that is trusted: it calls `candidate` or the entry point by name,
                  and raises where an answer is wrong. A function `check` that takes the candidate
                  is called, as HumanEval's tests expect
@@ -171,5 +171,5 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
-        """Whether this says something of the program. `infra` does not: it is not a try at all."""
+        """Whether this is a result of the program. `infra` is not: the program was not tried."""
         return self.label != "infra"

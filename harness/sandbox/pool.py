@@ -17,18 +17,19 @@ from harness.sandbox.tiers import best_worker, first_worker
 from harness.sandbox.worker import Gone, Unavailable, Worker
 
 AGAIN = ("infra", "timeout:wall-busy")
-"""Labels that may be the machine's doing: such a job is tried once more, alone."""
+"""Labels whose cause may be the machine: such a job is tried once more, alone."""
 
 
 class Sandbox:
-    """Workers that run programs nobody trusts. Use it in a `with` block, from any thread.
+    """Workers that run untrusted programs. Use it in a `with` block, from any thread.
 
     workers   how many programs run at once; None for twice the cores, since a program and its
               judge wait for each other
-    tier      exactly this tier, or None for the best that this machine gives
-    minimum   the least that is taken: B by default. C holds no program that means harm
+    tier      exactly this tier, or None for the best that this machine supports
+    minimum   the weakest tier that is accepted: B by default, since C does not stop a program that
+              means harm
 
-    Raises UserError where this machine gives less than `minimum`.
+    Raises UserError where this machine does not support `tier`, or none as strong as `minimum`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End every worker and whatever it runs."""
+        """End every worker and what it runs."""
         with self._lock:
             workers, self._all = list(self._all), set()
         for worker in workers:
@@ -72,7 +73,7 @@ class Sandbox:
 
     @property
     def tier(self) -> Tier:
-        """What holds the programs: part of a run's fingerprint."""
+        """The tier that confines the programs: part of a run's fingerprint."""
         if self._tier is None:
             raise UserError("the sandbox is not open", hint="use it in a `with` block")
         return self._tier
@@ -100,8 +101,8 @@ class Sandbox:
     def run_many(self, jobs: Iterable[Job]) -> list[Outcome]:
         """Judge all jobs over the workers; outcomes come in the jobs' order.
 
-        What may have been the machine's doing is tried once more when all else is done, alone.
-        Raises UserError for tests that do not compile: that is not a program's failure.
+        A job whose failure the machine may have caused is tried once more, alone, when all others
+        are done. Raises UserError for tests that do not compile: that is not a program's failure.
         """
         waiting = list(jobs)
         _ = self.tier
@@ -134,7 +135,7 @@ class Sandbox:
         self._idle.put(worker)
 
     def _replace(self, lost: Worker) -> Worker:
-        """A new worker in the place of a lost one; the lost one where none can be had."""
+        """A new worker in place of a lost one; the lost one where none can be started."""
         lost.close()
         try:
             worker = Worker(lost.tier)

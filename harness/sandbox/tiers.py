@@ -58,7 +58,7 @@ ESCAPED = "escaped = candidate()\nassert not escaped, ', '.join(escaped)"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether a tier can be had here; `why` says what stands against it."""
+    """Whether a tier confines programs on this machine; `why` says why not."""
 
     tier: Tier
     holds: bool
@@ -66,7 +66,7 @@ class Probe:
 
 
 def first_worker(tier: Tier) -> Worker:
-    """A started worker that was shown to hold; raises UserError where it can't be had."""
+    """A worker of that tier, tested to confine programs; raises UserError where there is none."""
     worker, probe = _try(tier)
     if worker is None:
         raise UserError(f"no sandbox of tier {tier} on this machine: {probe.why}", hint=HINTS[tier])
@@ -74,7 +74,7 @@ def first_worker(tier: Tier) -> Worker:
 
 
 def probe(tier: Tier) -> Probe:
-    """Start a worker of this tier, let a program try to get out, and tell."""
+    """Start a worker of this tier, let a program try to break out, and report."""
     worker, found = _try(tier)
     if worker is not None:
         worker.close()
@@ -82,20 +82,24 @@ def probe(tier: Tier) -> Probe:
 
 
 def best_worker(minimum: Tier = "B") -> Worker:
-    """A worker of the first tier that holds here; raises UserError below `minimum`."""
+    """A worker of the strongest tier that confines programs here; raises UserError where that is
+    weaker than `minimum`.
+    """
     reasons = []
     for tier in TIERS[: TIERS.index(minimum) + 1]:
         worker, found = _try(tier)
         if worker is not None:
             return worker
         reasons.append(f"tier {tier}: {found.why}")
-    raise UserError(f"nothing would hold the programs here ({'; '.join(reasons)})", hint=HINTS["B"])
+    raise UserError(
+        f"programs can't be confined on this machine ({'; '.join(reasons)})", hint=HINTS["B"]
+    )
 
 
 HOLDS: dict[Tier, str] = {
     "A": "namespaces, seccomp, Landlock; a private /tmp that is fresh for each program",
     "B": "seccomp, Landlock; no new processes, no network, nowhere to write",
-    "C": "resource limits only: enough for slips, nothing against harm",
+    "C": "resource limits only: they stop mistakes, not a program that means harm",
 }
 
 HINTS: dict[Tier, str] = {

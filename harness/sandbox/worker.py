@@ -36,20 +36,20 @@ ENVIRONMENT = {
     "HOME": "/tmp",
     "MALLOC_ARENA_MAX": "1",
 }
-"""All that a zygote inherits. One hash seed, so that a set has one order in every worker; one
-arena, because each thread's own would reserve 64 MiB of a program's address space."""
+"""All the environment that a zygote gets. One hash seed, so that a set has the same order in every
+worker; one malloc arena, since one per thread would reserve 64 MiB of address space each."""
 
 START_S = 60.0
 OUTPUT_TAIL = 4096
 SLACK_S = 60.0
-"""How much longer than a job's own limits its worker may be silent."""
+"""How many seconds longer than a job's own limits its worker may take to answer."""
 
 PACKAGES = ("site-packages", "dist-packages")
 LIBRARIES = ("/usr/lib", "/lib", "/lib64", "/usr/lib64")
 
 
 class Unavailable(Exception):
-    """This machine can't give the tier; says why."""
+    """This machine does not support the tier; the message says why."""
 
 
 class Gone(Exception):
@@ -68,7 +68,9 @@ def shown_paths() -> tuple[str, ...]:
 
 
 def readable_paths() -> tuple[str, ...]:
-    """What a program may read of them: all but installed packages, which may hold the answers."""
+    """What programs may read of `shown_paths`: all but installed packages, which may hold the
+    answers.
+    """
     shown = tuple(f"{Path(path).resolve()}/" for path in shown_paths())
     library = Path(os.__file__).parent
     entries = [
@@ -83,7 +85,7 @@ def readable_paths() -> tuple[str, ...]:
 
 
 def hidden_paths() -> tuple[str, ...]:
-    """Folders of installed packages beneath what is shown: tier A covers them."""
+    """Folders of installed packages within `shown_paths`, over which tier A mounts empty ones."""
     folders = {Path(os.__file__).parent}
     for shown in map(Path, shown_paths()):
         folders.update(folder for folder in shown.resolve().glob("python3*") if folder.is_dir())
@@ -95,7 +97,7 @@ class Worker:
     """One zygote with its judge. Used by one thread at a time."""
 
     def __init__(self, tier: Tier) -> None:
-        """Start it; raises Unavailable where this machine can't give `tier`."""
+        """Start it; raises Unavailable where this machine does not support `tier`."""
         self.tier: Tier = tier
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -149,7 +151,7 @@ class Worker:
         return text.rpartition("\n")[2] or "no word of why"
 
     def run(self, job: Job) -> Outcome:
-        """Run one job; raises Gone where the worker died, and is useless then."""
+        """Run one job; raises Gone where the worker died, which must then be replaced."""
         try:
             if job.stdin is not None:
                 return self._stdio(job)
@@ -163,7 +165,7 @@ class Worker:
             raise Gone("the worker was lost") from error
 
     def _split(self, job: Job) -> Outcome | None:
-        """Judged in another process; None where the tests can't be."""
+        """The outcome by tests in another process; None where these tests can't be split off."""
         brief = _file(json.dumps([job.program, job.setup, job.entry_point]))
         tests = [job.tests, job.setup, job.entry_point, _leaves_the_call(job.tests)]
         with self._asked("split", job.limits, [brief]):
@@ -225,7 +227,7 @@ class Worker:
         return _unless_flooded(outcome, written, limits)
 
     def close(self) -> None:
-        """End it with all that it started."""
+        """End it, and all processes that it started."""
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
         self.control.close()
@@ -241,7 +243,7 @@ class Worker:
 
 
 def _unless_flooded(outcome: Outcome, written: int, limits: Limits) -> Outcome:
-    """A failure after the output was full is a failure of the output."""
+    """The outcome, as `fail:output` where it failed after it had filled its output."""
     if not outcome.label.startswith("fail") or written < limits.output_bytes:
         return outcome
     return replace(outcome, label="fail:output", detail=f"it printed {written} bytes")
@@ -261,7 +263,7 @@ def _filters(tier: Tier) -> list[str]:
 
 
 def _file(text: str) -> int:
-    """A nameless file with this text, to be handed on unread."""
+    """A descriptor of a file without a name that holds this text, to be passed to the zygote."""
     descriptor = scratch()
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(text.encode("utf-8", "replace"))

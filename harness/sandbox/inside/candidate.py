@@ -1,6 +1,7 @@
 """The untrusted program's process: loads it, and answers the judge in plain data.
 
-Nothing in this process is secret and nothing that it says is believed beyond being an answer.
+The program can read everything in this process, so nothing in it is secret; and what comes from it
+is taken as an answer to be tested, never as a verdict.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "truediv": operator.truediv,
     "neg": operator.neg,
 }
-"""What a judge may do with an object that stays here, besides calling it."""
+"""What a judge may ask for on an object that stays in this process, besides a call."""
 
 
 def load(program: str, setup: str) -> dict[str, Any]:
@@ -55,7 +56,8 @@ def load(program: str, setup: str) -> dict[str, Any]:
     sys.modules[MODULE] = module
     namespace = vars(module)
     if setup:
-        exec(compile(setup, "setup.py", "exec"), namespace)  # trusted, and run twice on purpose
+        # The judge runs it as well, on names of its own that the program can't change.
+        exec(compile(setup, "setup.py", "exec"), namespace)
     exec(compile(program, "program.py", "exec", dont_inherit=True), namespace)
     return namespace
 
@@ -84,7 +86,7 @@ def describe(error: BaseException) -> str:
 
 
 def serve(channel: socket.socket, program: str, setup: str, entry_point: str) -> None:
-    """Load the program, say so, and answer requests until the judge goes."""
+    """Load the program, report that, and answer requests until the judge closes the channel."""
     try:
         namespace = load(program, setup)
         entry = find(namespace, entry_point)
@@ -138,7 +140,10 @@ def _name(name: str, namespace: dict[str, Any], objects: list[Any]) -> list[Any]
 def _call(
     objects: list[Any], target: Any, args: list[Any], named: dict[str, Any], keep: list[Any]
 ) -> list[Any]:
-    """Call, and send back those arguments that the judge keeps and the call changed."""
+    """Call, and send back those of the arguments `keep` that the call changed.
+
+    They are those that the tests may look at after the call (see `judge.Remote.__call__`).
+    """
     everything: dict[Any, Any] = {**dict(enumerate(args)), **named}
     stay = _keeper(objects)
     before = [pack(everything[key], stay) for key in keep]
@@ -156,7 +161,7 @@ def _result(value: Any, objects: list[Any]) -> list[Any]:
 
 
 def _keeper(objects: list[Any]) -> Callable[[Any], Any]:
-    """Plain data goes by value; all else stays here and is known by its number."""
+    """What `pack` does with what is not plain data: it stays here, and its number is sent."""
 
     def keep(value: Any) -> Any:
         number = next((n for n, known in enumerate(objects) if known is value), len(objects))
@@ -178,7 +183,7 @@ def _lineage(raised: type[BaseException]) -> list[str]:
 
 
 def together(program: str, setup: str, entry_point: str, tests: str, calls: bool) -> list[Any]:
-    """Program and tests in one process: what is cooperative. Returns the label and a detail."""
+    """Run program and tests in one process, the `cooperative` form. Returns [label, detail]."""
     try:
         namespace = load(program, setup)
         namespace["candidate"] = find(namespace, entry_point)
@@ -194,7 +199,7 @@ def together(program: str, setup: str, entry_point: str, tests: str, calls: bool
 
 
 def as_main(program: str) -> None:
-    """Run a whole program as a script would be, and leave with its exit status."""
+    """Run a whole program as a script is run, and end this process with its exit status."""
     import os
     import threading
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 MAXIMUM = 8 * 1024 * 1024
-"""Bytes of one message from a program. More is refused before any of it is read."""
+"""The most bytes of one message from a program. A longer one is refused before it is read."""
 
 UNBOUNDED = 2**32 - 1
 """For messages among the sandbox's own processes."""
@@ -19,21 +19,23 @@ MOST_DESCRIPTORS = 4
 
 
 class Lost(BaseException):
-    """The other end is gone."""
+    """The other end of a channel is closed. Not an Exception, so that no `except Exception` in
+    tests or programs catches it.
+    """
 
 
 class Garbled(BaseException):
-    """The other end sent what no honest sender sends."""
+    """The other end sent what is not a message: a program that tampers with its channel."""
 
 
 def frame(body: str) -> bytes:
-    """A message as bytes. `body` is JSON in ASCII."""
+    """A message as bytes: its length, then `body`, which is JSON in ASCII."""
     data = body.encode("ascii")
     return len(data).to_bytes(HEADER, "big") + data
 
 
 def send(channel: socket.socket, message: Any) -> None:
-    """Send a message; raises Lost where nobody listens."""
+    """Send a message; raises Lost where the other end is closed."""
     try:
         channel.sendall(frame(json.dumps(message)))
     except (BrokenPipeError, ConnectionResetError):
@@ -41,7 +43,7 @@ def send(channel: socket.socket, message: Any) -> None:
 
 
 def send_with(channel: socket.socket, message: Any, descriptors: list[int]) -> None:
-    """Send a short message and descriptors along with it."""
+    """Send a short message with open file descriptors. Raises Lost as `send` does."""
     try:
         socket.send_fds(channel, [frame(json.dumps(message))], descriptors)
     except (BrokenPipeError, ConnectionResetError):
@@ -49,7 +51,7 @@ def send_with(channel: socket.socket, message: Any, descriptors: list[int]) -> N
 
 
 def receive_with(channel: socket.socket) -> tuple[Any, list[int]]:
-    """Wait for a message and the descriptors that came along with it."""
+    """Wait for a message and the descriptors that came with it; raises Lost as `receive` does."""
     header, descriptors, _, _ = socket.recv_fds(channel, HEADER, MOST_DESCRIPTORS)
     if len(header) < HEADER:
         raise Lost
@@ -57,7 +59,7 @@ def receive_with(channel: socket.socket) -> tuple[Any, list[int]]:
 
 
 def scratch() -> int:
-    """A descriptor of a file that has no name, in memory where the system can."""
+    """A descriptor of a file without a name, in memory where the system supports that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("scratch")
     import tempfile

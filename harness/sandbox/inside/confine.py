@@ -15,13 +15,14 @@ from . import syscalls
 OPEN_FILES = 64
 TASKS = 64
 FIRST_FOREIGN = 5
-"""The streams, the channel and the brief stay; the zygote's other descriptors are closed."""
+"""Descriptors 0 to 4 (streams, channel, brief) stay; from here on they are the zygote's, and are
+closed."""
 LAST_FOREIGN = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """What holds a process.
+    """What confines a process.
 
     tier      A, B or C
     user      the user id to become, or None to stay
@@ -36,14 +37,22 @@ class Walls:
 
 
 def confine(walls: Walls, *, memory: int | None, cpu_s: float | None, file_bytes: int) -> None:
-    """Give up what this process may do beyond `memory` bytes of address space and so on."""
+    """Confine this process for good, before it runs the program or tests.
+
+    memory      bytes of address space, or None for no limit
+    cpu_s       CPU seconds, or None for no limit
+    file_bytes  the largest file that it may write
+
+    Raises OSError where the system refuses a step. The order matters: a step may need rights that
+    a later one takes away.
+    """
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     if memory is not None:
         _limit(resource.RLIMIT_AS, memory)
     if cpu_s is not None:
-        # Whole seconds only: the watch outside stops earlier, this one is there if it can't.
+        # Whole seconds only. The watch outside stops it earlier; this limit is for when it can't.
         _limit(resource.RLIMIT_CPU, math.ceil(cpu_s) + 1)
     if walls.tier == "C":
         os.closerange(FIRST_FOREIGN, LAST_FOREIGN)
@@ -51,13 +60,16 @@ def confine(walls: Walls, *, memory: int | None, cpu_s: float | None, file_bytes
     if walls.tier == "A":
         _limit(resource.RLIMIT_NPROC, TASKS)
     if walls.user is not None:
+        # The group first: without root's user id it can't be changed any more.
         os.setresgid(walls.user, walls.user, walls.user)
         os.setresuid(walls.user, walls.user, walls.user)
     syscalls.drop_capabilities()
     if walls.ruleset is not None:
         syscalls.landlock_restrict(walls.ruleset)
+    # It dies with the zygote. Set after the change of user, at which the kernel clears it.
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.closerange(FIRST_FOREIGN, LAST_FOREIGN)
+    # Last: it refuses the calls above.
     syscalls.install_filter(walls.program)
 
 

@@ -13,11 +13,12 @@ Place = tuple[int, int]
 
 
 def named(error: BaseException, sources: dict[str, str], entry_point: str) -> str:
-    """``line 3, `assert candidate(2) == 4`: ``, to stand before what `error` says; or nothing.
+    """``line 3, `assert candidate(2) == 4`: ``, to be put before what `error` says; or "".
 
-    `sources`: the trusted texts by the names that they were compiled under, in order of interest.
+    `sources` are the trusted texts by the names under which they were compiled, the tests first.
     The line is the innermost that calls the program, so that a helper which compares does not hide
-    the case; else the innermost at all. It comes first, since the program words what follows.
+    the case; else the innermost of all. It comes first in the detail, since what follows it may be
+    the program's own words.
     """
     try:
         return _named(error.__traceback__, sources, entry_point)
@@ -41,7 +42,7 @@ def _named(trace: TracebackType | None, sources: dict[str, str], entry_point: st
 
 
 def _places(trace: TracebackType | None, name: str) -> Iterator[Place]:
-    """Where each frame of one source stood, the outermost first."""
+    """The lines at which each frame of one source was, the outermost frame first."""
     while trace:
         code = trace.tb_frame.f_code
         if code.co_filename == name:
@@ -57,6 +58,8 @@ def _calls(text: str, entry_point: str) -> bool:
 
 
 def _shortened(text: str) -> str:
-    """On one line; the middle goes first, for the call is at the start and the wish at the end."""
+    """On one line of at most 80 characters. The middle is cut: the call is at the start, and what
+    it should give at the end.
+    """
     words = " ".join(text.split())
     return words if len(words) <= LONGEST else f"{words[: LONGEST // 2]} … {words[-30:]}"

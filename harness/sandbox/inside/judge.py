@@ -1,7 +1,7 @@
 """Runs the trusted tests out of the program's reach, on proxies of its objects.
 
-It lives through many programs, and takes each by a channel of its own. What comes over a channel
-is plain data, decoded under a bound, or the number of an object that stays with the program.
+One judge serves many programs, each over its own channel. What comes over a channel is plain data
+of bounded size, or the number of an object that stays with the program.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .plain import TooDeep, Unsendable, pack, refuse, restore, unpack
 
 MUTABLE = (list, dict, set, bytearray)
 BLAMED = frozenset({"fail:load", "fail:memory", "fail:exited"})
-"""What a program may say of itself."""
+"""The labels that a program's own report of a failed start is believed for: they harm only it."""
 
 LINEAGE = 20
-"""How many bases of a program's exception its judge keeps apart."""
+"""How many base classes of a program's exception get a stand-in of their own."""
 
 LOST = "lost"
 UNSPLITTABLE = "unsplittable"
@@ -36,19 +36,19 @@ def _counts(*args: Any) -> list[int]:
 
 
 UNSEEN = _counts([])[0]
-"""What a literal's reference count is in there; it differs between interpreters."""
+"""The reference count of an argument that only the call holds; it differs between interpreters."""
 
 
 class Ended(BaseException):
-    """Nothing more can come of these tests; why is in `Program.ended`."""
+    """These tests can't go on; the reason is in `Program.ended`. Not caught as an Exception."""
 
 
 class Program:
     """The program as its judge sees it: a channel, and how it ended if it did.
 
-    `objects`: the tests ask for a class by name, so operators on the program's objects are what
-    they test. Otherwise such an operator is refused: it would show the program what is expected,
-    and believe its answer.
+    `objects`: the tests name a class of the program's, so they test operators on its objects.
+    Otherwise such operators are refused: in `result == expected` the program's `__eq__` would see
+    what is expected, and could answer True.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -60,7 +60,7 @@ class Program:
         self.exceptions: dict[str, type[Exception]] = {}
 
     def end(self, label: str, detail: str) -> Ended:
-        """Remember the first reason: tests that catch everything can't hide it."""
+        """Keep the first reason, so that tests which catch everything can't hide it."""
         self.ended = self.ended or (label, detail)
         return Ended(detail)
 
@@ -145,10 +145,11 @@ def _builtin(name: str) -> type[Exception]:
 
 
 class Remote:
-    """Stands for an object of the program's: a function, a class, an instance, a generator.
+    """A stand-in for an object of the program's: a function, a class, an instance, a generator.
 
-    It equals no plain data, ever; whether two such objects are equal is the program's to say, and
-    that only where the tests ask for a class of its.
+    It never equals plain data: an object whose `__eq__` always answers True would pass any test.
+    Whether two such objects are equal is the program's answer, and asked for only where the tests
+    name a class of the program's.
     """
 
     __slots__ = ("_kind", "_number", "_program")
@@ -160,7 +161,8 @@ class Remote:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         program = self._program
-        # A literal is held by the arguments alone: nobody could see that it was changed.
+        # An argument may be changed by the call, and tests may look at it afterwards. A literal in
+        # the call has no other reference, so no test can see it, and it need not come back.
         held = [sys.getrefcount(value) > UNSEEN for value in args]
         keep: list[Any] = [
             index
@@ -232,7 +234,7 @@ def _asking(name: str) -> Any:
 def _believing(name: str) -> Any:
     def operate(self: Remote, other: Any) -> Any:
         if not self._program.objects:
-            raise TypeError(f"{self!r} is not plain data, and takes no part in {name}")
+            raise TypeError(f"{self!r} is not plain data, and can't be used with {name}")
         return self._do(name, other)
 
     return operate
@@ -281,14 +283,17 @@ def _names_a_class(name: str) -> bool:
 
 @lru_cache(maxsize=256)
 def compiled(source: str, name: str) -> CodeType:
-    """Tests are trusted and come again for every program that they judge."""
+    """The compiled source. Kept, since the same tests come again for every program they judge."""
     return compile(source, name, "exec", dont_inherit=True)
 
 
 def judge(
     channel: socket.socket, tests: str, setup: str, entry_point: str, calls: bool
 ) -> tuple[str, str]:
-    """The label and a detail. `calls`: the tests define `check` and leave the call to us."""
+    """Run the tests on one program; returns its label and a detail.
+
+    `calls`: the tests define `check(candidate)` and do not call it, as HumanEval's do.
+    """
     program = Program(channel)
     names = Names(program)
     program.objects = _names_a_class(entry_point)
@@ -304,7 +309,7 @@ def judge(
         exec(compiled(tests, "tests.py"), names)
         if calls:
             names["check"](entry)
-        program.greet()
+        program.greet()  # tests that never call the program pass only if it loads
     except BaseException as error:  # noqa: BLE001 - whatever tests raise is their verdict
         if program.ended is None:
             label = "fail:tests"
@@ -316,10 +321,11 @@ def judge(
 
 
 def main(control: socket.socket, line: socket.socket) -> None:
-    """Judge until the sandbox goes.
+    """Judge one program after another until the sandbox ends.
 
-    Programs' channels come over `control`, from the zygote, which hears the label alone; tests
-    come over `line`, from outside, and the detail goes there, for it may quote them.
+    Programs' channels come over `control`, from the zygote, which gets the label alone. Tests come
+    over `line`, from the parent, and the detail goes back there: it may quote the tests, and what
+    the zygote knows, later programs could read in their memory.
     """
     while True:
         _, [descriptor] = receive_with(control)

@@ -1,6 +1,6 @@
 """Tier A: a root with only the interpreter's files, no network, its own process ids.
 
-Made once per worker. Only a process namespace is made per program, beneath the worker's own.
+They are made once per worker; only a process namespace is made per program, within the worker's.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from . import syscalls as sys_
 
 OUTSIDE_IDS = (1_879_000_000, 65_534)
-"""Users that own nothing, tried in this order; the second where a container maps few."""
+"""User ids that own no file on the host, tried in this order; the second is for containers that map
+only few ids."""
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 WRITABLE = "/writable"
 TEMPORARY = "/writable/tmp"
-"""What /tmp points to. It is mounted anew for a program after one that left something; rules that
-name the folder above it stay true through that, rules that name the mount itself would not."""
+"""What /tmp points to. It is mounted anew after a program that left files there. Landlock's rules
+name the folder above it: they hold through that, and rules on the mount itself would not."""
 
 TEMPORARY_OPTIONS = "size=16m,nr_inodes=1024,mode=1777"
 QUIET = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
@@ -33,13 +34,15 @@ FRESH = (
 
 
 def enter(stage: str, shown: Sequence[str], hidden: Sequence[str]) -> int | None:
-    """Go behind the walls; returns the user id inside that programs become, None to stay.
+    """Move this process into new namespaces with a root of its own.
 
-    `stage` is an empty folder that the new root is put together on; `shown` are the files and
-    folders that it has, read-only, but for the folders `hidden`. The next process that is forked
-    is the first of its own process namespace. Raises OSError where this machine forbids it.
+    Returns the user id, inside, that programs change to; None where they keep this process's.
+    `stage` is an empty folder on which the new root is built; `shown` are the files and folders
+    in it, read-only, without the folders `hidden`. The next process that is forked is the first
+    of the new process namespace. Raises OSError where this machine forbids it.
     """
     if os.geteuid() == 0:
+        # Only a process outside the new user namespace may map more than its own user.
         mapped = _mapper()
         sys_.unshare(sys_.CLONE_NEWNS)
         build_root(stage, shown, hidden)
@@ -61,7 +64,9 @@ def enter(stage: str, shown: Sequence[str], hidden: Sequence[str]) -> int | None
 
 
 def _mapper() -> Callable[[], int | None]:
-    """A helper that stays outside and maps this process's users when it is told to."""
+    """Fork a helper that stays outside and maps this process's users when the returned function is
+    called, which returns the user id that programs change to, or None.
+    """
     pid = os.getpid()
     told, tell = os.pipe()
     answered, answer = os.pipe()
@@ -113,7 +118,7 @@ def _write(path: str, text: str) -> None:
 
 
 def build_root(stage: str, shown: Sequence[str], hidden: Sequence[str]) -> None:
-    """Put a root together on `stage` and move there; the old root is gone from sight."""
+    """Build a root on `stage` and move into it; the old root can't be reached any more."""
     sys_.mount("", "/", flags=sys_.MS_REC | sys_.MS_PRIVATE)
     sys_.mount("root", stage, "tmpfs", sys_.MS_NOSUID, "size=1m,nr_inodes=4096,mode=755")
     for path in shown:
@@ -143,7 +148,7 @@ def _show(stage: str, path: str) -> None:
     sys_.mount(path, target, flags=sys_.MS_BIND | sys_.MS_REC)
     if path in DEVICES:
         return
-    # In a user namespace the flags that a mount has already must be named again.
+    # In a user namespace a remount must name again the flags that the mount has.
     has = os.statvfs(target).f_flag
     kept = (has & os.ST_NOEXEC and sys_.MS_NOEXEC) | (has & os.ST_NOATIME and sys_.MS_NOATIME)
     kept |= has & os.ST_NODIRATIME and sys_.MS_NODIRATIME
@@ -153,13 +158,13 @@ def _show(stage: str, path: str) -> None:
 
 
 def fresh_temporary() -> None:
-    """A small empty /tmp for the next program."""
+    """Mount a small empty /tmp for the next program."""
     with contextlib.suppress(OSError):
         sys_.unmount(TEMPORARY)
     sys_.mount("tmp", TEMPORARY, "tmpfs", QUIET, TEMPORARY_OPTIONS)
 
 
 def temporary_is_dirty() -> bool:
-    """Whether anything was left in /tmp. Its root folder is the one inode of an empty one."""
+    """Whether anything was left in /tmp: an empty one has a single inode, its root folder."""
     state = os.statvfs(TEMPORARY)
     return state.f_files - state.f_ffree > 1

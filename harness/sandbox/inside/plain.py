@@ -1,7 +1,7 @@
 """Plain data between processes: exact builtin types, bounded in depth and size.
 
 Scalars, strings and lists are their own JSON; everything else is an object with one key that
-names its type. A subclass is sent as its base, so that an `__eq__` of its own dies at the wall.
+names its type. A subclass is sent as its base, so that its `__eq__` never reaches the judge.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ Packer = Callable[[Any, Other, int], Any]
 
 
 def refuse(value: Any) -> Any:
-    """No stand-in: only plain data may cross."""
+    """Raise Unsendable: the `Other` for where only plain data may be sent."""
     raise Unsendable(f"a value of type {type(value).__name__[:100]}")
 
 
 def _items(name: str, kind: type) -> Packer:
+    # The base's own `__iter__`: a subclass's is code of the program, and could yield anything.
     iterate = kind.__iter__  # type: ignore[attr-defined]  # each kind here is iterable
     return lambda value, other, depth: {name: [pack(item, other, depth) for item in iterate(value)]}
 
@@ -115,7 +116,10 @@ _UNPACKERS: dict[str, Callable[[Any], Any]] = {
 
 
 def restore(old: Any, new: Any) -> None:
-    """Make the container `old` equal to `new` in place, containers within it too where they can."""
+    """Make the container `old` equal to `new` in place, and containers within it where they match.
+
+    So the tests see a change that the program made to an argument, in the very object they hold.
+    """
     if type(old) is list:
         for index, (was, now) in enumerate(zip(old, new, strict=False)):
             new[index] = _restored(was, now)

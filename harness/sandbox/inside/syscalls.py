@@ -131,7 +131,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def unmount(target: str) -> None:
-    """Take a mount away at once; what still uses it keeps it until it lets go."""
+    """Detach a mount at once; processes that use it keep it until they are done with it."""
     _checked(f"umount {target}", _libc.umount2(os.fsencode(target), ctypes.c_int(MNT_DETACH)))
 
 
@@ -157,7 +157,7 @@ def drop_capabilities() -> None:
 
 
 def install_filter(program: bytes) -> None:
-    """Put a seccomp filter (compiled BPF, 8 bytes an instruction) upon this process."""
+    """Install a seccomp filter (compiled BPF, 8 bytes an instruction) on this process, for good."""
     held = ctypes.create_string_buffer(program, len(program))
     description = _Program(len(program) // 8, ctypes.cast(held, ctypes.c_void_p))
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(description))
@@ -175,9 +175,10 @@ def landlock_abi() -> int:
 
 
 def landlock_ruleset(readable: Iterable[str], writable: Iterable[str]) -> int:
-    """A descriptor of rules: files beneath `readable` may be read, beneath `writable` all but run.
+    """A descriptor of Landlock's rules; raises OSError where the kernel has none.
 
-    Everything else on files is refused, TCP and signals to outside where the kernel knows them.
+    Files beneath `readable` may be read; beneath `writable` all is allowed but to run them. All
+    else on files is refused, and on newer kernels TCP and signals to processes outside as well.
     """
     abi = landlock_abi()
     everything = (1 << LANDLOCK_FS_RIGHTS.get(abi, LANDLOCK_FS_RIGHTS_NEWEST)) - 1
@@ -235,7 +236,7 @@ def _allow_beneath(ruleset: int, path: str, rights: int) -> None:
 
 
 def landlock_restrict(ruleset: int) -> None:
-    """Put the rules upon this process, for good. Needs no_new_privs."""
+    """Apply the rules to this process, for good. Needs no_new_privs."""
     _checked(
         "landlock_restrict_self",
         _libc.syscall(
@@ -245,7 +246,7 @@ def landlock_restrict(ruleset: int) -> None:
 
 
 def cpu_clock(pid: int) -> int:
-    """The clock that counts the CPU time of process `pid`, all its threads together."""
+    """The id, for `time.clock_gettime`, of the clock of process `pid`'s CPU time, all threads."""
     return (~pid << 3) | CPUCLOCK_SCHED
 
 

@@ -21,29 +21,33 @@ from .judge import LOST
 TICK_S = 0.1
 SHORTEST_TICK_S = 0.002
 LONGEST_COUNTED_S = 0.5
-"""A tick that took longer says that the watch itself was kept waiting."""
+"""The most seconds that a tick counts for: in a longer one the watch itself got no core."""
 
 IDLE_SHARE = 0.02
-"""A program that computed less than this share of a tick waited."""
+"""A program that computed for less than this share of a tick counts as waiting in it."""
 
 TURNS_SHARE = 0.2
-"""Of the CPU time of a program and its judge, what the lesser one takes while they take turns."""
+"""Program and judge count as taking turns while each has at least this share of their CPU time."""
 
 BUSY_FACTOR = 10
 """A program that computes is stopped by the clock after this many times `wall_s`."""
 
 GRACE_S = 2.0
-"""A dying process may have to wait for a core; one that lives on may wait for this long."""
+"""How many seconds a process that has closed its channel gets to end: on a busy machine it may have
+to wait for a core."""
 
 BROKEN = 70
-"""The status of a process that could not go on serving its judge (sysexits: software)."""
+"""The exit status of a process that failed while it served its judge (sysexits: software)."""
 JUDGE_CPU_S = 5.0
 TOLD_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How a program ended and what it took; `judged` where its judge has its say as well."""
+    """How a program ended and what it took: seconds, and `peak` bytes of memory.
+
+    `judged`: its judge gave a verdict, and sends the detail to the parent itself.
+    """
 
     label: str
     detail: str
@@ -63,7 +67,7 @@ class Judge:
         self.alive = True
 
     def take(self, channel: socket.socket) -> None:
-        """Hand it a program's channel."""
+        """Hand it a program's channel; a judge that can't take it is killed, to be replaced."""
         self.jobs += 1
         try:
             send_with(self.control, "program", [channel.fileno()])
@@ -84,7 +88,9 @@ class Watch:
     def __init__(
         self, pid: int, job: dict[str, Any], parent: socket.socket, leads: bool, cores: set[int]
     ) -> None:
-        """`leads`: the process leads a group, which ends with it. `cores`: all it may ever use."""
+        """Watch process `pid`. `leads`: it leads a process group, which is killed with it. `cores`:
+        all that it may ever use; empty where they are not chosen.
+        """
         self.pid = pid
         self.leads = leads
         self.cores = cores
@@ -119,7 +125,10 @@ class Watch:
         return self._ended(verdict)
 
     def until_told(self, channel: socket.socket, nonce: str) -> Measured:
-        """Wait until the process itself says how it went: the cooperative form."""
+        """Wait until the process itself reports its verdict: the cooperative form.
+
+        The report must begin with `nonce`, which is not given to the program.
+        """
         heard = b""
         verdict: tuple[str, str] = (LOST, "")
         with self._poll(channel.fileno()) as poll:
@@ -144,7 +153,7 @@ class Watch:
         return self._ended((LOST, ""), serving=False)
 
     def _leaves(self) -> bool:
-        """Whether a process that has said its last word leaves soon. Its limits are out of play."""
+        """Whether a process that has closed its channel ends within `GRACE_S`, limits aside."""
         until = time.monotonic() + GRACE_S
         with self._poll(self.gone) as poll:
             while not (left := self._ready(poll, self.gone)) and time.monotonic() < until:
@@ -165,6 +174,7 @@ class Watch:
 
     def _ready(self, poll: Any, fd: int) -> bool:
         """Whether `fd` has something before the next tick. Raises Lost where the parent is gone."""
+        # No tick is longer than the CPU time that is left, so that the limit is met in time.
         left = max(SHORTEST_TICK_S, self.cpu_limit - self.used)
         events = dict(poll.poll(min(TICK_S, left) * 1000 + 1))
         if self.parent.fileno() in events:
@@ -174,6 +184,11 @@ class Watch:
         return fd in events
 
     def _tick(self, judge: Judge | None) -> None:
+        """Account for the time since the last tick, and stop the program at a limit.
+
+        The clock counts only while the program waits, or at ten times its limit: a busy machine
+        must not fail a right program, and does not add to its CPU time.
+        """
         now = time.monotonic()
         passed = min(now - self.last, LONGEST_COUNTED_S)
         self.used = _clock(self.pid)
@@ -194,11 +209,11 @@ class Watch:
             self._stop("timeout:wall-busy", f"not done after {now - self.started:.0f} s")
 
     def _take_turns(self, judging: float) -> bool:
-        """Whether both the program and its judge did their part so far."""
+        """Whether both the program and its judge have computed for a fair part so far."""
         return min(self.used, judging) > TURNS_SHARE * (self.used + judging)
 
     def _spread(self, judge: Judge) -> None:
-        """One of them computes for long by itself: it may wander to whichever core is free."""
+        """Let both use all cores again: one of them computes for long by itself."""
         for pid in (self.pid, judge.pid):
             syscalls.keep_to(pid, self.cores)
         self.cores = set()
@@ -224,7 +239,8 @@ class Watch:
         return self.reaped
 
     def _ended(self, verdict: tuple[str, str], serving: bool = True) -> Measured:
-        """End the process, account for it, and settle on one label."""
+        """Kill the process, measure what it used, and decide on one label."""
+        # It closed its channel and lives on, so its channel was not lost by dying.
         if verdict[0] == LOST and self.why is None and not self._leaves():
             verdict = ("fail:protocol", "it closed the channel to its judge")
         self._kill()
@@ -272,7 +288,7 @@ def _clock(pid: int) -> float:
 
 
 def _told(heard: bytes, nonce: str) -> tuple[str, str] | None:
-    """The verdict of a whole message; None while it is not whole."""
+    """(label, detail) of a complete message; None while it is incomplete."""
     length = int.from_bytes(heard[:HEADER], "big")
     if len(heard) < HEADER or (len(heard) < HEADER + length and length <= TOLD_BYTES):
         return None

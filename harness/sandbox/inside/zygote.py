@@ -1,6 +1,6 @@
 """A worker's root process: confines itself once, then forks a child for each program.
 
-It has one thread, keeps the standard library warm, and tells its parent one line per job.
+It has one thread and the standard library loaded, and sends its parent one answer per job.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WARM = (
 
 JUDGE_MEMORY = 1024**3
 JUDGE_JOBS = 2000
-"""A judge is replaced after so many programs, whatever it looks like."""
+"""A judge is replaced after so many programs, even if it seems to be in order."""
 
 CHANNEL_FD = 3
 BRIEF_FD = 4
@@ -43,7 +43,16 @@ BRIEF_FD = 4
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a worker was given, and what it made of it."""
+    """What a worker was ordered to be, and what it set up.
+
+    control   the channel to the parent
+    tier      A, B or C
+    readable  what programs may read
+    zygotes   the seccomp filter of the zygote; `childs` what each child adds
+    user      the user id that programs change to, or None
+    bare      bytes of address space of the interpreter before any program
+    own       a descriptor of this process, to come back to its process namespace (tier A), or -1
+    """
 
     control: socket.socket
     tier: str
@@ -56,7 +65,7 @@ class Room:
 
 
 def main(control_fd: int) -> None:
-    """Take the order, build the room, say so, and serve until the parent goes."""
+    """Receive the order, set up the namespaces, report that, and serve until the parent ends."""
     if control_fd != CHANNEL_FD:
         os.dup2(control_fd, CHANNEL_FD)
         os.close(control_fd)
@@ -68,6 +77,8 @@ def main(control_fd: int) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         room = _furnish(control, order)
+        # What is alive now is shared with every child: a collection there would touch, and so
+        # copy, its pages.
         gc.collect()
         gc.freeze()
         worker = Worker(room)
@@ -102,7 +113,7 @@ def _furnish(control: socket.socket, order: dict[str, Any]) -> Room:
 
 
 def _become_first() -> None:
-    """Go on as the first process of the new process namespace; the old one only waits."""
+    """Go on in a child, the first process of the new process namespace; this one only waits."""
     first = os.fork()
     if first:
         os.waitpid(first, 0)
@@ -134,7 +145,7 @@ class Worker:
             send_with(room.control, {"ready": room.tier}, [line.fileno()])
 
     def serve(self) -> None:
-        """Take limits and descriptors, give back measures and descriptors, for ever."""
+        """Take jobs until the parent ends: limits and descriptors in, measures and outputs back."""
         while True:
             job, given = receive_with(self.room.control)
             play = {"split": self._split, "together": self._together, "stdio": self._stdio}
@@ -204,10 +215,10 @@ class Worker:
         return watch.until_gone(), [output, errors]
 
     def _gather(self) -> None:
-        """Bring the judge and the program that is forked next to this core.
+        """Keep the judge and the program that is forked next on this core.
 
-        They take turns at every call. To wake a process on another core takes ten times as long
-        as to go on with it here. A program that computes for longer is let go by its watch.
+        They take turns at every call, and waking a process on another core takes ten times as long
+        as switching to it here. For a program that computes for longer its watch undoes this.
         """
         if len(self.cores) > 1:
             here = {syscalls.current_core()}
@@ -237,12 +248,15 @@ class Worker:
         return syscalls.landlock_ruleset(readable, ("/dev/null", *own))
 
     def _new_judge(self) -> tuple[Judge, socket.socket]:
-        """A judge, and the line on which it hears tests: the parent's, never this process's."""
+        """A judge, and the parent's end of the line over which it gets tests. This process keeps
+        no end of that line, so that no program can inherit one.
+        """
         ours, theirs = socket.socketpair()
         parents, line = socket.socketpair()
 
         def play() -> None:
-            os.dup2(1, 2)  # what tests print is nobody's, and the parent drains no pipe
+            # What tests print is dropped: the parent reads no pipe, which would fill.
+            os.dup2(1, 2)
             os.dup2(theirs.fileno(), CHANNEL_FD)
             os.dup2(line.fileno(), BRIEF_FD)
             walls = self._walls()
@@ -253,8 +267,12 @@ class Worker:
             return Judge(self.spawn(play), ours), parents
 
     def spawn(self, play: Callable[[], None]) -> int:
-        """Fork a process that plays and exits; in tier A the first of a namespace of its own."""
+        """Fork a process that calls `play` and exits; in tier A in its own process namespace.
+
+        Returns its PID.
+        """
         if self.room.tier == "A":
+            # Back to the worker's own first: only from there can another one be made.
             syscalls.setns(self.room.own, syscalls.CLONE_NEWPID)
             syscalls.unshare(syscalls.CLONE_NEWPID)
         pid = os.fork()
@@ -262,24 +280,24 @@ class Worker:
             return pid
         try:
             if self.room.tier == "C":
-                os.setsid()  # nothing else would find the processes that it starts
+                os.setsid()  # a group of its own, by which processes that it starts are killed
             random.seed(0)
             play()
             os._exit(0)
-        except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop
+        except BaseException:  # noqa: BLE001 - no exception may reach the zygote's loop
             with contextlib.suppress(BaseException):
                 traceback.print_exc()
         finally:
             os._exit(BROKEN)
 
     def _clean(self) -> None:
-        """Leave nothing for the next program."""
+        """Remove what a program left in /tmp before the next one starts."""
         if self.room.tier == "A" and namespaces.temporary_is_dirty():
             namespaces.fresh_temporary()
 
 
 def _dress(brief: int, output: int, errors: int, channel: socket.socket | None) -> None:
-    """Put the descriptors where they belong; `confine` closes all the others."""
+    """Put the descriptors at their fixed numbers; `confine` closes all others."""
     os.dup2(output, 1)
     os.dup2(errors, 2)
     os.dup2(brief, BRIEF_FD)
@@ -292,8 +310,8 @@ def _dress(brief: int, output: int, errors: int, channel: socket.socket | None) 
 def read_brief() -> list[Any]:
     """What to run. Only the program's own process reads it.
 
-    Whatever the zygote had read once, each later program could find in its memory: other tries
-    at the same problem, and the tests.
+    What the zygote reads stays in its memory, which every later program inherits and could search:
+    for other answers to the same problem, and for the tests.
     """
     with os.fdopen(BRIEF_FD, "rb") as file:
         file.seek(0)
