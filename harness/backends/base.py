@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those off."""
+    """How to sample. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those filters off.
+
+    `stop` are strings before which an answer ends; `logprobs` asks for each token's ln p too.
+    """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -68,10 +71,10 @@ class Logprobs:
 
 
 class Backend(Protocol):
-    """A model that answers. Results come in whatever order they finish.
+    """A model that answers. Results come in the order in which they finish.
 
-    A backend that can't give every kind of answer also has `refuses(kind) -> str | None`: why
-    that kind is not to be had.
+    What can't be answered is a result with an `error`, not an exception. A backend that can't give
+    every kind of answer also has `refuses(kind) -> str | None`: why it can't give that kind.
     """
 
     @property
@@ -94,14 +97,18 @@ class Backend(Protocol):
 
     @property
     def prefix_token_id(self) -> int:
-        """The token that stands before the first of a text (BOS, else EOS)."""
+        """The token that is put before the first of a text (BOS, else EOS)."""
         ...
 
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
-    ) -> Iterator[Generation]: ...
+    ) -> Iterator[Generation]:
+        """One answer for each seed of each request."""
+        ...
 
-    def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]: ...
+    def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+        """The log-probabilities of each request's targets."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from harness.backends.base import GenerationSettings, LogprobRequest, Logprobs
 
 
 def why_unwritten(length: int, settings: GenerationSettings, longest: int) -> str | None:
-    """Why a prompt of `length` tokens gets no answer where `longest` are taken; None: it does."""
+    """Why a prompt of `length` tokens can't be answered by a model that takes `longest`; None where
+    it can.
+    """
     if length == 0:
         return "the prompt is empty"
     if settings.max_new_tokens < 1:
@@ -15,8 +17,8 @@ def why_unwritten(length: int, settings: GenerationSettings, longest: int) -> st
 
 
 def known_unread(request: LogprobRequest, longest: int) -> Logprobs | None:
-    """The result that needs no model: of no tokens at all, or the error of a text that does not
-    fit `longest` tokens. None where the model has to be asked.
+    """The result that is known without the model, which takes `longest` tokens: that of no targets,
+    or the error of a text that does not fit. None where the model has to be asked.
     """
     # The last token is only predicted, so that one more than the limit fits.
     length = len(request.context_ids) + len(request.target_ids) - 1

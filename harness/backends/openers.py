@@ -51,12 +51,12 @@ class Hardware:
 class Opening:
     """What an opener is given.
 
-    name       the whole name as the user wrote it, which the candidate must bear
-    rest       what stands after the prefix and its colon; it may be empty
+    name       the whole name as the user wrote it, which the candidate must have
+    rest       what comes after the prefix and its colon; it may be empty
     workspace  where caches and digests may be kept
     wanted     the device and dtype that were asked for; None where the opener is to choose
     base       the model under an adapter, where the user names another than the adapter does
-    say        tells the user of what takes long
+    say        called with a sentence for the user before what takes long
     """
 
     name: str
@@ -73,19 +73,19 @@ class Opening:
 
 
 class Opener(Protocol):
-    """Makes a candidate of a name that bears the opener's prefix.
+    """Makes a candidate from a name that begins with the opener's prefix.
 
     It reads no weights: `Candidate.open` does, when something has to be generated. The candidate's
-    `digest` says which bytes answer, and its `subject` in which way (backend, dtype, quantisation);
-    answers are cached under both, so whatever may change an answer belongs in one of them. Raises
-    UserError for a name that leads nowhere, UnfinishedError for a server that is not there.
+    `digest` says which bytes answer, and its `subject` how (backend, dtype, quantization). Answers
+    are cached under both, so everything that may change an answer belongs in one of them. Raises
+    UserError where the name names no model, UnfinishedError for a server that does not answer.
     """
 
     def __call__(self, asked: Opening) -> Candidate: ...
 
 
 def prefix_of(name: str) -> str | None:
-    """The backend that `name` chooses; None for a folder or a hub id, which bear no prefix.
+    """The prefix of `name`, which names its backend; None for a folder or a hub id.
 
     Raises UserError for a prefix that no backend has.
     """
@@ -94,7 +94,7 @@ def prefix_of(name: str) -> str | None:
         return None
     if found[1] in ("run", "bundle"):
         raise UserError(
-            f"{name} names a run, and a model is asked for",
+            f"{name} names a run, but a model is needed here",
             hint="name its model: a folder, a hub id or line:NAME",
         )
     if found[1] not in BACKENDS:
@@ -108,7 +108,7 @@ def open_prefixed(asked: Opening, prefix: str) -> Candidate:
     candidate = opener(asked)
     if not isinstance(candidate, Candidate):
         raise UserError(
-            f"the backend {prefix!r} opens no Candidate: it gave a {type(candidate).__name__}",
+            f"the backend {prefix!r} returned a {type(candidate).__name__}, not a Candidate",
             field=asked.name,
             hint="an opener returns harness.backends.base.Candidate",
         )

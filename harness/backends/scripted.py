@@ -15,20 +15,20 @@ from harness.backends.base import (
 )
 
 Answer = Callable[[str, int], str]
-"""(prompt as text, seed) -> what is said."""
+"""(prompt as text, seed) -> the answer."""
 
 PREFIX = 256
 
 
 class ScriptedBackend:
-    """Says what it is told to. Its tokens are the bytes of UTF-8; 256 stands before a text.
+    """Gives scripted answers. Its tokens are UTF-8 bytes; 256 is the one before a text.
 
     `answers` is a function of (prompt, seed), or a mapping from a piece of the prompt to the
-    answer (first match; then `""`). An answer that is an exception becomes an error. Without
-    `answers` it says a word that depends on prompt and seed (at temperature 0 on the prompt
+    answer (the first that matches, else `""`). An answer that is an exception becomes an error.
+    Without `answers` it is a word that depends on prompt and seed (at temperature 0 on the prompt
     alone). `logprobs` is a function of (context, target) as texts to one natural logarithm per
     byte of the target; without it, values in [-8, 0) come from a hash. `calls` counts the
-    answers given, for tests that want none to be asked twice.
+    answers given, for tests that none is asked for twice.
     """
 
     def __init__(

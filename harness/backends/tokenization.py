@@ -14,8 +14,8 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 
 def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-    """Through the tokenizer's chat template; a model without one gets the contents, each on a
-    line of its own.
+    """Token ids of chat messages through the tokenizer's chat template, up to where the assistant
+    answers. A model without a template gets the messages' contents, one a line.
     """
     if not tokenizer.chat_template:
         return encode(tokenizer, "\n".join(message["content"] for message in messages) + "\n")
@@ -26,7 +26,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[
 
 
 def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
-    """BOS, else EOS: what stands before the first token of a text."""
+    """The token to put before the first of a text: BOS, else EOS, else `otherwise`."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)

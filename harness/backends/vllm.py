@@ -27,8 +27,8 @@ _BATCH = 512
 class VllmBackend:
     """Answers and log-probabilities from vLLM's engine, over token ids.
 
-    The engine batches by itself, so that an answer may depend on its neighbours in the last bits;
-    `latency_s` is the time of the batch that an answer came with.
+    The engine batches by itself, so the last bits of an answer's probabilities may depend on what
+    is answered beside it. `latency_s` is the time of the whole batch that an answer came with.
     """
 
     def __init__(self, engine: Any, tokenizer: Any, *, dtype: str, adapter: Any = None) -> None:
@@ -58,7 +58,7 @@ class VllmBackend:
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:
-        """Answers, batch by batch. What does not fit is an error of its own."""
+        """Answers, batch by batch. A prompt that does not fit the model is an error."""
         from vllm import SamplingParams
 
         asked: list[tuple[GenerationRequest, int, Any]] = []
@@ -137,7 +137,7 @@ def subject(dtype: str) -> dict[str, Any]:
 
 
 def open_candidate(asked: Opening) -> Candidate:
-    """The opener of `vllm:MODEL`, a folder or a hub id. Raises UserError where it is not there."""
+    """The opener of `vllm:MODEL`, a folder or a hub id. Raises UserError where there is none."""
     from harness.models.resolve import resolve
 
     dtype = asked.hardware.dtype
@@ -162,7 +162,7 @@ def open_vllm(files: ModelFiles, *, dtype: str) -> VllmBackend:
         model=str(files.folder),
         tokenizer=str(files.tokenizer),
         dtype=dtype,
-        # Otherwise the model's own file would decide over sampling.
+        # Otherwise the model's generation_config.json would set defaults for sampling.
         generation_config="vllm",
         enable_lora=files.adapter is not None,
         seed=0,

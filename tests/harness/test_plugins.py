@@ -122,7 +122,7 @@ def test_a_model_of_the_packages_backend_is_scored_by_its_metric(acme: Path) -> 
         ("ecko:Paris", "did you mean echo?"),
         ("mlx:Paris", "known are openai, vllm, echo, torn"),
         ("torn:Paris", "'torn' of the package acme can't be loaded"),
-        ("run:1234", "names a run, and a model is asked for"),
+        ("run:1234", "names a run, but a model is needed here"),
     ],
 )
 def test_what_can_be_wrong_with_a_prefix_is_said(acme: Path, model: str, says: str) -> None:

@@ -33,22 +33,22 @@ from harness.core.errors import UserError
 from harness.core.types import ResponseKind
 
 _MANY_IN_A_ROW = 3
-"""Requests without an answer, and none answered in between, after which a server is dead."""
+"""After so many requests in a row without an answer a server counts as dead."""
 
 
 class OpenAIBackend:
     """Answers and log-probabilities over HTTP, many at a time.
 
-    With the model's `tokenizer` a prompt is rendered and cut into tokens here, and sent as token
-    ids, or as the text that becomes just those where the server takes no ids (then a prompt that
-    does not survive the way is an error, never another prompt). Without it the messages go to the
-    server's own chat template, and "token ids" of a prompt are the bytes of their JSON.
+    With the model's `tokenizer` a prompt is rendered and tokenized here, and sent as token ids. A
+    server that takes no ids gets the text that becomes just those tokens again; a prompt without
+    such a text is an error, never another prompt. Without a tokenizer the messages go to the
+    server's own chat template, and the "token ids" of a prompt are the bytes of their JSON.
 
     Every setting is sent with every request, those that are off included. An answer depends on
-    its prompt and seed as far as the server keeps its word. What can't be answered is an error of
+    its prompt and seed as far as the server honors them. What can't be answered is an error of
     that one answer; a server that is gone raises UnfinishedError, as a spent `budget` does. Times
-    to the first token are not measured. `context` is what the server takes, prompt and answer
-    together, in tokens.
+    to the first token are not measured. `context` is the longest that the server takes, prompt and
+    answer together, in tokens.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class OpenAIBackend:
 
     @property
     def max_length(self) -> int:
-        # One token more is predicted, and the probe of log-probabilities writes one.
+        # Two less: one more token is predicted, and a request for log-probabilities writes one.
         return self._context - 2 if self.tokenizer is not None else 2**31
 
     @property
@@ -105,7 +105,7 @@ class OpenAIBackend:
         return tokens.encode_chat(self.tokenizer, messages)
 
     def refuses(self, kind: ResponseKind) -> str | None:
-        """Why answers of that kind are not to be had here; None where they are."""
+        """Why this server can't give answers of that kind; None where it can."""
         if kind == "generation" or self.abilities.no_logprobs is None:
             return None
         return f"log-probabilities of {self.wire.url} can't be used: {self.abilities.no_logprobs}"
@@ -113,9 +113,13 @@ class OpenAIBackend:
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:
-        """Answers as they come. Raises UserError for settings that the server can't be given."""
+        """Answers as they come. Raises UserError for settings that the server does not take."""
         if settings.top_k and "top_k" not in self.abilities.extras:
-            raise UserError(f"{self.wire.url} takes no top_k", field="generate.top_k")
+            raise UserError(
+                f"the server at {self.wire.url} takes no top_k",
+                field="generate.top_k",
+                hint="leave top_k out of the suite's `generate:`, or use top_p",
+            )
         jobs: list[Callable[[], list[Generation]]] = []
         for request in requests:
             problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
@@ -133,7 +137,7 @@ class OpenAIBackend:
             yield from answers
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
-        """Raises UserError, in one line that says why, where the server's can't be trusted."""
+        """Log-probabilities as they come. Raises UserError where the server's can't be used."""
         problem = self.refuses("text")
         if problem is not None and requests:
             raise UserError(problem, hint="leave out perplexity and reference_nll on this server")
@@ -149,9 +153,9 @@ class OpenAIBackend:
     def most_tokens(
         self, request: GenerationRequest | LogprobRequest, settings: GenerationSettings
     ) -> tuple[int, int]:
-        """The most tokens that a request can read and write, were it answered at the first try.
+        """The most tokens that a request can read and write, if it is answered at the first try.
 
-        Without a tokenizer the tokens of a prompt can't be counted, and its bytes stand for them.
+        Without a tokenizer the tokens of a prompt can't be counted: its bytes are, in their place.
         """
         if isinstance(request, LogprobRequest):
             length = len(request.context_ids) + len(request.target_ids)
@@ -231,14 +235,14 @@ class OpenAIBackend:
         }
 
     def _ids_of(self, choice: Mapping[str, Any], text: str) -> tuple[int, ...]:
-        """The server's own ids where it tells them, else the text's; none without a tokenizer."""
+        """The server's own ids where it returns them, else the text's; none without a tokenizer."""
         if self.tokenizer is None:
             return ()
-        told = choice.get("token_ids")
-        if not isinstance(told, list):
+        given = choice.get("token_ids")
+        if not isinstance(given, list):
             return self.encode(text)
-        ended = bool(told) and told[-1] == self.tokenizer.eos_token_id
-        return tuple(told[:-1] if ended else told)
+        ended = bool(given) and given[-1] == self.tokenizer.eos_token_id
+        return tuple(given[:-1] if ended else given)
 
     def _likelihood(self, request: LogprobRequest) -> Logprobs:
         ids = (*request.context_ids, *request.target_ids)
@@ -251,6 +255,7 @@ class OpenAIBackend:
         return Logprobs(request.id, values[len(request.context_ids) - 1 :], reply.seconds)
 
     def _ask(self, path: str, body: Mapping[str, Any], read: int, written: int) -> Reply:
+        """Post a request of at most `read` and `written` tokens, within the budget."""
         aside = self.budget.set_aside(read, written)
         used = (0, 0)
         try:
@@ -280,20 +285,22 @@ def _failed(request: GenerationRequest, position: int, problem: str) -> Generati
 
 
 def _usage(answer: Any, read: int, written: int) -> tuple[int, int]:
-    """Tokens read and written, as the server counts them; at most what was asked where it is
-    silent.
+    """Tokens read and written as the server counts them; the most that was asked for where it does
+    not say.
     """
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
     counts = usage if isinstance(usage, Mapping) else {}
-    told = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    counted = counts.get("prompt_tokens"), counts.get("completion_tokens")
     return (
-        told[0] if isinstance(told[0], int) else read,
-        told[1] if isinstance(told[1], int) else written,
+        counted[0] if isinstance(counted[0], int) else read,
+        counted[1] if isinstance(counted[1], int) else written,
     )
 
 
 def _values(choice: Mapping[str, Any], length: int) -> tuple[float, ...] | None:
-    """One ln p for each token of an answer; None where the server's tokens are not ours."""
+    """One ln p for each of an answer's `length` tokens; None where the server gives another number
+    of values: its tokens are not ours.
+    """
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, Mapping):
         return None

@@ -19,9 +19,10 @@ _TOLERANCE = 0.1
 
 _TRIES = 2
 
-# Servers apply defaults of their own (llama.cpp: min_p 0.05, top_k 40; vLLM: the model's
-# generation config), so what is switched off is switched off by name. None knows all of these
-# names, and some refuse what they don't know, or one of the two ways to write "no top_k".
+# Servers apply their own defaults (llama.cpp: min_p 0.05, top_k 40; vLLM: the model's generation
+# config), so what is off must be switched off by name. No server knows all of these names, and some
+# refuse those that they don't know, or one of the two ways to write "no top_k": the sets are tried
+# in this order, from the one that pins most.
 _NEUTRAL = {"min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
 _EXTRAS: tuple[Mapping[str, Any], ...] = (
     {"top_k": 0, **_NEUTRAL, "add_special_tokens": False, "return_token_ids": True},
@@ -34,8 +35,11 @@ PINNED = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """How a server takes prompts, which settings beyond the standard it takes, and why its
-    log-probabilities are not to be used (None: they are sound).
+    """What a server was found to do.
+
+    prompts      how it takes a prompt: token ids, text, or chat messages
+    extras       settings beyond the API's own that it takes, with the values to send
+    no_logprobs  why its log-probabilities can't be used; None: they can
     """
 
     prompts: Prompts
@@ -44,14 +48,15 @@ class Abilities:
 
 
 class ShapeError(ValueError):
-    """An answer that is not what was asked for, in words."""
+    """The answer is not of the form that was asked for; the message says how."""
 
 
 def probe(wire: Wire, model: str, tokenizer: Any | None) -> Abilities:
-    """Ask small questions until one way works. Without the model's tokenizer the server is
-    chatted with, and its log-probabilities can't be used.
+    """Send small requests until one form of them works.
 
-    Raises UserError for a server that takes none of the ways, UnfinishedError for a dead one.
+    A server may accept an option and ignore it, so each answer is checked rather than believed.
+    Without the model's tokenizer only chat is tried, and log-probabilities can't be used. Raises
+    UserError for a server that takes no form, UnfinishedError for one that does not answer.
     """
     said = "it answers no prompt"
     ids = None if tokenizer is None else encode(tokenizer, _SENTENCE)
@@ -65,7 +70,8 @@ def probe(wire: Wire, model: str, tokenizer: Any | None) -> Abilities:
             except NoAnswerError as error:
                 if error.gone:
                     raise gone(wire, error) from None
-                # Some servers answer with status 500 what they should refuse.
+                # Some servers answer with status 500 what they should refuse: try the next form of
+                # prompt.
                 said = str(error)
                 break
             else:
@@ -95,6 +101,7 @@ def _greet(
 
 
 def gone(wire: Wire, error: NoAnswerError) -> UnfinishedError:
+    """The error for a server that does not answer any more."""
     return UnfinishedError(
         f"the server at {wire.url} is not answering: {error}",
         hint="what was answered is kept: start the server, and run the same command again",
@@ -105,7 +112,7 @@ def read_choice(answer: Any, length: int | None) -> Mapping[str, Any]:
     """The one choice of an answer. `length` is the number of tokens that the prompt has.
 
     Raises ShapeError where there is none, or where the server read another number of tokens than
-    were sent: it added a BOS of its own, or has another tokenizer.
+    were sent: then it added a BOS, or has another tokenizer, and answered another prompt.
     """
     if not isinstance(answer, Mapping):
         raise ShapeError("the answer is not a JSON object")
@@ -125,8 +132,11 @@ def read_choice(answer: Any, length: int | None) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Ln p of a prompt's tokens but the first; the token that was written after them, and its own
-    value.
+    """Log-probabilities of a prompt's own tokens, which a server calls `echo`.
+
+    values         ln p of each token but the first, in nats
+    written        the one token that the server wrote after them, as text
+    written_value  its ln p
     """
 
     values: tuple[float, ...]
@@ -158,15 +168,16 @@ def read_echo(answer: Any, length: int) -> Echo:
 
 
 def echo_body(model: str, prompt: Any, extras: Mapping[str, Any]) -> dict[str, Any]:
-    """A request for the log-probabilities of a prompt's own tokens. One token is written as well,
-    because servers differ on whether none may be asked for.
+    """The body of a request for the log-probabilities of a prompt's own tokens.
+
+    It asks for one new token too, since not every server takes a request for none.
     """
     settings = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0, "seed": 1, "echo": True}
     return {"model": model, "prompt": prompt, "logprobs": 1, **settings, **PINNED, **extras}
 
 
 def as_text(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text that becomes just these tokens again. Raises ShapeError where there is none."""
+    """The text that is tokenized to just these ids. Raises ShapeError where there is none."""
     text: str = tokenizer.decode(
         list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
@@ -180,7 +191,7 @@ def as_text(tokenizer: Any, ids: Sequence[int]) -> str:
 def _problem_of_logprobs(
     wire: Wire, model: str, prompts: Prompts, extras: Mapping[str, Any], tokenizer: Any | None
 ) -> str | None:
-    """Why the log-probabilities can't be used, or None."""
+    """Why the server's log-probabilities can't be used; None where they can."""
     if tokenizer is None:
         return "its tokens can't be counted without the tokenizer: name `weights` or `tokenizer`"
 
@@ -200,9 +211,11 @@ def _problem_of_logprobs(
 
 
 def _inconsistency(echo: Callable[[Sequence[int]], Echo], tokenizer: Any) -> str | None:
-    """One value a token is not enough: some servers pair each token with the distribution after
-    it. What comes later may not change what came before, and a token must be worth as much when
-    it is read as when it was written.
+    """How the values of `echo` contradict each other; None where they don't.
+
+    One value per token proves nothing: some servers give each token's value from the distribution
+    after it. So two things are checked. A token's value must not change with what comes after it,
+    and a token must have the same value when it is read as when the server wrote it.
     """
     ids = encode(tokenizer, _SENTENCE)
     whole = echo(ids)
@@ -214,7 +227,7 @@ def _inconsistency(echo: Callable[[Sequence[int]], Echo], tokenizer: Any) -> str
             return "a token's log-probability changes with what comes after it"
         longer = encode(tokenizer, as_text(tokenizer, ids[:length]) + part.written)
         if len(longer) != length + 1 or longer[:length] != ids[:length]:
-            continue  # a piece of a character, or the end of the turn: try at another place
+            continue  # it wrote a piece of a character, or the end of the turn: try another length
         read = echo(longer).values[-1]
         if abs(read - part.written_value) > _TOLERANCE:
             return (

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 from harness.backends.openai.rate_limit import Pace
 from harness.core.errors import UserError
 
-# Statuses that a moment later may be another: timeouts, too many requests, a server in trouble.
+# Statuses after which a later try may succeed: timeouts, too many requests, a server in trouble.
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+# Those of them that say the server has too much to do.
 _BUSY = frozenset({408, 429, 503, 504, 529})
 
 
 class RefusedError(Exception):
-    """The server understood the request and will not answer it: a status of 4xx that stays."""
+    """The server refuses the request: a 4xx status that trying again does not change."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"HTTP {status}: {message}")
@@ -30,7 +31,7 @@ class RefusedError(Exception):
 
 
 class NoAnswerError(Exception):
-    """Every try failed. `gone` says that there was nobody to talk to at the last one."""
+    """Every try failed. `gone`: at the last one no connection could be made."""
 
     def __init__(self, message: str, *, gone: bool) -> None:
         super().__init__(message)
@@ -39,7 +40,7 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, and the seconds that the try took which brought it."""
+    """An answer's body, and the seconds that the successful try took."""
 
     body: Any
     seconds: float
@@ -48,10 +49,10 @@ class Reply:
 class Wire:
     """One server. Calls may come from many threads; `pace` decides how many are in flight.
 
-    A try that meets a timeout, a broken connection, a body that is cut off or no JSON, or one of
-    the statuses that pass is repeated, up to `tries` in all, after a random time of up to
+    A try that ends in a timeout, a broken connection, a body that is cut off or not JSON, or a
+    status that may pass is repeated, up to `tries` in all, after a random time of up to
     `backoff_s`·2^n seconds (at most 60), and not before `Retry-After` has passed. A server that
-    asks for more patience than `patience_s` seconds is taken at its word: it gave no answer.
+    asks to wait for more than `patience_s` seconds counts as not answering.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Wire:
         self.retries = 0
         self._key, self._key_name = key, key_name
         self._tries, self._backoff_s, self._patience_s = tries, backoff_s, patience_s
-        # Not the shared generator: jitter must not move anybody's random state.
+        # Not the shared generator: retries must not change other code's random numbers.
         self._chance = random.Random()
         self._closed = threading.Event()
         local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
@@ -81,7 +82,7 @@ class Wire:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             limits=httpx2.Limits(max_connections=self.pace.most),
-            # A proxy of the environment is no way to a server on this very machine.
+            # A proxy named in the environment does not reach a server on this machine.
             trust_env=not local,
         )
 
@@ -102,8 +103,9 @@ class Wire:
         as_text: bool = False,
         tries: int | None = None,
     ) -> Reply:
-        """What the server answers. Raises RefusedError, NoAnswerError or, for a key that it does
-        not take, UserError.
+        """Post JSON and return the answer, as JSON or `as_text`; `tries` may lower the wire's own.
+
+        Raises RefusedError, NoAnswerError or, for a key that the server does not take, UserError.
         """
         return self._ask("POST", path, body, as_text=as_text, tries=tries)
 
@@ -139,7 +141,7 @@ class Wire:
     def _try(
         self, method: str, path: str, body: Mapping[str, Any] | None, as_text: bool
     ) -> tuple[Any, str, bool, bool, float]:
-        """(answer, what went wrong or "", nobody there, too busy, seconds it asks to wait)."""
+        """(answer, problem or "", no connection, too busy, seconds that it asks to wait)."""
         import httpx2
 
         try:

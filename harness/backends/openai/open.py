@@ -94,7 +94,7 @@ def read_served(name: str) -> ServedModel:
         return ServedModel(url=url, model=model or None)
     if not rest.endswith((".yaml", ".yml")):
         raise UserError(
-            f"{name!r} names no server",
+            f"{name!r} does not name a server",
             hint="write openai:http://HOST:PORT/v1#MODEL, or openai:FILE.yaml",
         )
     document = load_yaml(Path(rest), what="served model")
@@ -118,7 +118,7 @@ def read_served(name: str) -> ServedModel:
 
 
 def open_candidate(asked: Opening) -> Candidate:
-    """The opener of `openai:`; a server has its own hardware. Raises as `open_served` does."""
+    """The opener of `openai:`; `asked.hardware` is ignored. Raises as `open_served` does."""
     return open_served(asked.name, asked.workspace, say=asked.say)
 
 
@@ -131,8 +131,8 @@ def open_served(
 ) -> Candidate:
     """A served model as a candidate: the server is asked what it serves, and probed.
 
-    `weights` stands for the description's own where that names none. Raises UserError for a
-    description that leads nowhere, UnfinishedError for a server that is not there.
+    `weights` is used where the description names none. Raises UserError for a description that is
+    wrong, UnfinishedError for a server that does not answer.
     """
     served = read_served(name)
     if weights is not None and served.weights is None and served.adapter is None:
@@ -153,8 +153,7 @@ def served_adapter(
     try:
         yield candidate
     finally:
-        # A server that is gone has nothing left to be taken out of, and what it says of it would
-        # hide why it is gone.
+        # A server that is gone has nothing to unload, and that error would hide the first one.
         with suppress(UserError, UnfinishedError):
             unload_adapter(_wire(served), str(candidate.subject["model"]))
 
@@ -207,7 +206,7 @@ def _declared(served: ServedModel, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listed(wire: Wire) -> dict[str, Mapping[str, Any]]:
-    """The models that the server lists, by name; none where it can't say. Some can't."""
+    """The models that the server lists, by name; empty for a server that has no list."""
     try:
         answer = wire.get("/models", tries=2).body
     except NoAnswerError as error:
@@ -223,7 +222,7 @@ def _listed(wire: Wire) -> dict[str, Mapping[str, Any]]:
 
 def _chosen(served: ServedModel, listed: Mapping[str, Any], wire: Wire) -> str:
     if served.model is not None:
-        # A name that is not listed may be good all the same: the probe says.
+        # A name that is not listed may still work: the probe finds out.
         return served.model
     if len(listed) == 1:
         return next(iter(listed))
@@ -264,8 +263,10 @@ def _tokenizer(
 
 
 def _adapter(served: ServedModel, wire: Wire, files: Any, say: Say) -> str:
-    """Load the adapter into the running server, under a name made of its bytes: another adapter
-    is another name, so that an old one is never answered with.
+    """Load the adapter into the running server; returns the name under which it is served.
+
+    The name holds a digest of the adapter's bytes, so that an adapter loaded earlier never answers
+    in place of this one.
     """
     assert served.adapter is not None
     name = f"{served.model or 'ratchet'}-{files.digest[:12]}"
@@ -298,31 +299,31 @@ def unload_adapter(wire: Wire, name: str) -> None:
 
 
 def _observed(backend: OpenAIBackend, served: ServedModel, workspace: Workspace, say: Say) -> str:
-    """A digest for weights that can't be seen: of the address, and of how the model behaves.
+    """A digest for weights that can't be read: of the server's address and the model's behavior.
 
-    A server that answers a few fixed questions otherwise than when its earlier answers were kept
-    is another model, and none of those are used for it. A change too small for these questions
-    goes unseen: who wants to be sure declares `weights:`.
+    A server that answers a few fixed questions differently than before counts as another model,
+    and answers cached earlier are not used for it. A change too small for these questions is not
+    noticed; `weights:` in the description makes sure.
     """
     from harness.core.files import write_atomic
 
     place = digest_of([served.url, backend.model])
     path = workspace.ensure().cache / "served" / f"{place}.json"
-    behaviour = _behaviour(backend)
+    behavior = _behavior(backend)
     known: list[dict[str, Any]] = []
     with suppress(OSError, json.JSONDecodeError):
         known = json.loads(path.read_text(encoding="utf-8"))
     for earlier in known:
-        if _alike(earlier, behaviour):
+        if _alike(earlier, behavior):
             return str(earlier["digest"])
     if known:
         say(
-            f"{backend.model} answers otherwise than before: it is taken as another model, and "
+            f"{backend.model} answers differently than before: it counts as another model, and "
             "earlier answers are not used"
         )
-    digest = hashlib.sha256(json.dumps([place, behaviour]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([place, behavior]).encode()).hexdigest()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps([*known, {**behaviour, "digest": digest}]))
+    write_atomic(path, json.dumps([*known, {**behavior, "digest": digest}]))
     return digest
 
 
@@ -334,7 +335,7 @@ _QUESTIONS = (
 _TEXT = "The committee met on Tuesday to decide whether the old bridge should be repaired."
 
 
-def _behaviour(backend: Backend) -> dict[str, Any]:
+def _behavior(backend: Backend) -> dict[str, Any]:
     asked = [
         GenerationRequest(str(n), backend.encode_chat([{"role": "user", "content": text}]), (0,))
         for n, text in enumerate(_QUESTIONS)
@@ -351,4 +352,5 @@ def _behaviour(backend: Backend) -> dict[str, Any]:
 def _alike(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if earlier["said"] != now["said"] or (earlier["nll"] is None) != (now["nll"] is None):
         return False
+    # In nats over the whole text.
     return now["nll"] is None or abs(earlier["nll"] - now["nll"]) < 0.02

@@ -14,10 +14,11 @@ T = TypeVar("T")
 
 
 class Pace:
-    """The requests in flight at once: one more after each full round that went well, half as many
-    after a refusal (additive increase, multiplicative decrease; Chiu and Jain 1989).
+    """How many requests may be in flight at once: `start` at first, `most` at the most.
 
-    A burst of refusals halves it once: those who had set out before the last cut don't count.
+    One more after each full round of successes, half as many when the server is too busy
+    (additive increase, multiplicative decrease; Chiu and Jain 1989). A burst of refusals halves it
+    only once: requests that began before the last halving don't count.
     """
 
     def __init__(self, most: int = 64, start: int = 4) -> None:
@@ -60,7 +61,8 @@ class Prices:
 class Budget:
     """Tokens and US dollars that may be spent; None where there is no bound.
 
-    The most that a request can cost is set aside before it is sent, so the bound is never passed.
+    The most that a request can cost is reserved before it is sent, so the bound is never exceeded,
+    however many are in flight.
     """
 
     def __init__(
@@ -72,7 +74,10 @@ class Budget:
         self._lock = threading.Lock()
 
     def set_aside(self, read: int, written: int) -> tuple[int, float]:
-        """Room for a request of at most that size. Raises UnfinishedError where there is none."""
+        """Reserve (tokens, US dollars) for a request of at most so many tokens read and written.
+
+        Raises UnfinishedError where the budget does not cover it.
+        """
         tokens, usd = read + written, self.prices.of(read, written)
         with self._lock:
             over_tokens = self._over(self.most_tokens, self.tokens + self._aside[0] + tokens)
@@ -110,8 +115,8 @@ class Budget:
 def fan_out(jobs: Iterable[Callable[[], T]], *, crew: int) -> Iterator[T]:
     """Run `jobs` on `crew` threads; results as they finish.
 
-    When a job raises, no further one is begun, those that are running are waited for and their
-    results given, and then the error is raised. Closing the iterator waits for nobody.
+    When a job raises, no other job is begun; those that are running end and their results are
+    yielded, and then the error is raised. Closing the iterator does not wait for running jobs.
     """
     waiting = iter(jobs)
     taking, stop = threading.Lock(), threading.Event()

@@ -8,25 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 ANSWERS_AT_ONCE = 256
-"""At most so many answers a batch: four times what a backend writes side by side, so that it
-rarely runs dry, and few enough to lose little."""
+"""The most answers in a batch: four times what a backend writes side by side, so that its rows are
+rarely empty, and few enough that a lost batch costs little."""
 
 FULL = 64
-"""A batch of fewer answers than a backend writes side by side wastes its width."""
+"""The answers that a backend writes side by side: a smaller batch leaves rows empty."""
 
 TOKENS_AT_ONCE = 65_536
-"""At most so many tokens a batch, read and written."""
+"""The most tokens in a batch, read and written."""
 
 LOSSES = 4
-"""How often a request may be lost, the last time alone, until it is given up."""
+"""How often a request may be lost, the last time in a batch of its own, until it is given up."""
 
 PIECES = 16
-"""Into so many a batch is cut that was lost twice: 256 requests are single ones after two cuts."""
+"""How many pieces a batch that was lost twice is cut into: after two cuts, 256 requests are single
+ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that are asked together, and how often they were lost with whoever had them."""
+    """Requests that are asked together, and how often they were lost with their replica."""
 
     requests: tuple[Any, ...]
     losses: int = 0
@@ -37,8 +38,8 @@ class Batch:
         return len(self.requests) == 1 and self.losses >= LOSSES
 
     def after_a_loss(self) -> list[Batch]:
-        """What to ask again. The first loss is bad luck; after the second, whoever kills is
-        looked for.
+        """What to ask again: after the first loss the whole batch, which may have been bad luck;
+        after later ones its pieces, to find a request that ends its replica.
         """
         losses = self.losses + 1
         count = len(self.requests)
@@ -51,7 +52,8 @@ class Batch:
 def in_batches(
     requests: Sequence[Any], size: Callable[[Any], tuple[int, int]], replicas: int
 ) -> list[Batch]:
-    """Longest first, so that a batch holds like with like and no long one comes last.
+    """The requests in batches, longest first: a batch holds requests of like length, and no long
+    one is left for the end.
 
     `size` gives a request's answers and tokens. Each of the `replicas` gets several batches where
     that leaves them full, and otherwise one.

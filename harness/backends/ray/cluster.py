@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 ADDRESS = "RAY_ADDRESS"
 
 CONNECT_S = 60.0
-"""How long a head may take to answer."""
+"""How many seconds the cluster's head node may take to answer."""
 
 _KNOCK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReplica:
-    """Opens a model's files on whatever machine this is called on, if they are the same bytes.
+    """Opens a model on the machine on which it is called, if its files have the same digest there.
 
-    `place` and `base` are names as `harness.models.resolve` takes them, `digest` what they must
-    come to. `unpacked` is the folder where the command has the files; where a node has it too,
-    nothing is unpacked or fetched again. Raises UserError where they are not there, or are others.
+    `place` and `base` are names as `harness.models.resolve` takes them, `digest` is the one that
+    they must have. `unpacked` is the folder in which the command has the files; where a node has
+    it too, nothing is unpacked or fetched again. Raises UserError where the files are missing or
+    have another digest.
     """
 
     place: str
@@ -48,14 +49,14 @@ class ModelReplica:
         from harness.core.workspace import Workspace
         from harness.models.resolve import load, resolve
 
-        # A node has no workspace of its own, and keeps nothing.
+        # A node has no workspace: what resolving the name writes is dropped.
         with tempfile.TemporaryDirectory(prefix="ratchet-replica-") as home:
             near = self.unpacked is not None and Path(self.unpacked).is_dir()
             place = str(self.unpacked) if near else self.place
             files = resolve(place, Workspace.at(home), base=self.base)
             if files.digest != self.digest:
                 raise UserError(
-                    f"{self.place!r} has other bytes here than where the command was given",
+                    f"{self.place!r} has other files here than on the command's machine",
                     file=files.folder,
                     hint="keep models on a file system that all nodes share, or name a hub id",
                 )
@@ -66,7 +67,7 @@ class ModelReplica:
 class Cluster:
     """A cluster that this process is connected to.
 
-    `replicas` is how many are wanted, None for one a GPU, or one a node where there is no GPU.
+    `replicas` is how many are wanted; None: one per GPU, or one per node where there is no GPU.
     """
 
     replicas: int | None = None
@@ -77,9 +78,9 @@ class Cluster:
         return "cuda" if self._resources().get("GPU", 0) >= 1 else "cpu"
 
     def share(self, device: str) -> Share:
-        """One GPU a replica; without GPUs, the cores of the smallest node among its replicas.
+        """What each replica gets: one GPU; without GPUs, its part of the smallest node's cores.
 
-        Raises UserError for a numbered GPU, since it is Ray that deals them out.
+        Raises UserError for a numbered GPU, since Ray chooses which GPU a replica gets.
         """
         from harness.backends.ray.pool import Share
 
@@ -87,7 +88,10 @@ class Cluster:
             found = int(self._resources().get("GPU", 0))
             return Share(self.replicas or max(1, found), cpus=1, gpus=1)
         if device != "cpu":
-            raise UserError(f"--device {device} names one machine's device", hint="cpu or cuda")
+            raise UserError(
+                f"--device {device} names the device of one machine",
+                hint="on a cluster choose --device cpu or --device cuda",
+            )
         cores = [
             int(node["Resources"]["CPU"])
             for node in _library().nodes()
@@ -103,7 +107,7 @@ class Cluster:
         files: ModelFiles,
         say: Callable[[str], None] = lambda message: None,
     ) -> Backend:
-        """The model on all its replicas. Returns when the first one stands."""
+        """The model on all its replicas. Returns when the first one is ready."""
         from transformers import AutoTokenizer
 
         from harness.backends.ray.pool import RayPool
@@ -135,7 +139,10 @@ def connect(replicas: int | None = None) -> Cluster:
 
 
 def _knock(address: str) -> None:
-    """Ray waits minutes for a head that isn't there, and then ends the process."""
+    """Raise UserError where nothing listens at the head's address.
+
+    Asked first, because Ray waits minutes for a head that isn't there, and then ends the process.
+    """
     host, _, port = (_remembered() if address == "auto" else address).rpartition(":")
     if not host or "://" in host or not port.isdigit():
         return
@@ -146,7 +153,7 @@ def _knock(address: str) -> None:
 
 
 def _remembered() -> str:
-    """Where the last `ray start --head` of this machine listened. It may be gone since."""
+    """The address of this machine's last `ray start --head`, which may have ended since; or ""."""
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     try:
         return note.read_text(encoding="utf-8").strip()
@@ -155,7 +162,9 @@ def _remembered() -> str:
 
 
 def _join(ray: Any, address: str) -> None:
-    """`ray.init` can't be interrupted, so it is a thread that waits for it, and may be left."""
+    """Call `ray.init` in a thread, since it can't be interrupted: after `CONNECT_S` it is left
+    behind, and UserError is raised.
+    """
     said: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def join() -> None:
@@ -178,7 +187,7 @@ def _join(ray: Any, address: str) -> None:
 def _unreachable(address: str, why: str) -> UserError:
     where = "on this machine" if address == "auto" else f"at {address}"
     return UserError(
-        f"there is no Ray cluster to be reached {where}: {why}",
+        f"no Ray cluster can be reached {where}: {why}",
         hint=f"`ray start --head` starts one; {ADDRESS}=HOST:6379 names another",
     )
 
@@ -190,5 +199,5 @@ def _library() -> Any:
 
 
 def absolute(name: str) -> str:
-    """A model's name as another process understands it, whatever folder it runs in."""
+    """A model's name as a process in another folder understands it: a path becomes absolute."""
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().exists() else name

@@ -1,8 +1,8 @@
 """One backend made of many Ray actors, each a replica of the model.
 
 An actor holds a model and nothing else. This process alone holds what is still to be asked and,
-through the runner, writes the store. So whatever kills an actor or its node costs the batch that
-was being answered there, and that batch is asked again.
+through the runner, writes the store. So an actor or a node that dies costs only the batch that it
+was answering, and that batch is asked again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.backends.ray.batches import LOSSES, Batch, in_batches
 from harness.core.errors import UnfinishedError, UserError
 
 LIVES = 8
-"""How often a replica is replaced without having answered a batch in between."""
+"""How often in a row a replica is replaced without having answered a batch."""
 
 _POLL_S = 5.0
 
@@ -44,7 +44,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """What a replica says of itself once its model is loaded."""
+    """What a replica reports once its model is loaded."""
 
     node: str
     subject: dict[str, Any]
@@ -54,7 +54,7 @@ class _Card:
 
 
 class _Actor:
-    """Runs on a node, around a real backend."""
+    """The Ray actor: runs on a node, around a backend that `opener` opens there."""
 
     def __init__(self, opener: Callable[[], Backend]) -> None:
         self._opener = opener
@@ -92,7 +92,9 @@ class _Actor:
 
 @dataclass(slots=True)
 class _Replica:
-    """One place for an actor. It opens until it has a card; then it answers `batch`, or idles."""
+    """One replica, whose actor may be replaced. It is being opened until it has a card; then it
+    answers `batch`, or is idle.
+    """
 
     number: int
     actor: Any = None
@@ -103,19 +105,20 @@ class _Replica:
 
 
 class _LostError(Exception):
-    """An actor is gone, or can't be trusted any more."""
+    """An actor died, or raised what a backend should not, and must be replaced."""
 
 
 class RayPool:
     """Answers from `share.replicas` replicas of one model, each opened by `opener` in an actor.
 
     `opener` is pickled and runs on the nodes, where Ratchet must be installed. `tokenizer` is the
-    model's own; prompts become tokens in this process. What happens to replicas is told to `say`.
+    model's own; prompts are tokenized in this process. `say` is called with what happens to
+    replicas.
 
-    Each answer comes once. A request that goes down with its actor `LOSSES` times becomes an
-    error of its own; a replica that is replaced `LIVES` times in a row without answering is given
-    up. Raises UnfinishedError where none is left, or none finds room in `patience_s` seconds, and
-    whatever UserError `opener` raises. Ray ends the actors when the pool is forgotten.
+    Each answer comes once. A request that is lost with its actor `LOSSES` times becomes an error;
+    a replica that is replaced `LIVES` times in a row without answering is given up. Raises
+    UnfinishedError where none is left, or none could be started in `patience_s` seconds, and any
+    UserError that `opener` raises. Ray ends the actors when the pool is garbage-collected.
     """
 
     def __init__(
@@ -132,7 +135,8 @@ class RayPool:
         self._say, self._patience_s = say, patience_s
         self._reason = ""
         self._first: _Card | None = None
-        # No retries and no restarts by Ray: a request that kills would kill again, unseen.
+        # No retries and no restarts by Ray: a request that kills its actor would do so again and
+        # again, and would not be counted here.
         self._remote = self._ray.remote(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
@@ -215,7 +219,7 @@ class RayPool:
     ) -> Iterator[Any]:
         waiting = deque(batches)
         for replica in self._replicas:
-            # What a caller left unread is not an answer to this one.
+            # An earlier caller may have left a batch unread: its answers are not for this one.
             replica.batch = None
         while waiting or any(replica.batch for replica in self._replicas):
             for replica in self._replicas:
@@ -238,7 +242,10 @@ class RayPool:
                 yield from found if batch else ()
 
     def _next(self) -> _Replica:
-        """Wait until some replica has something to tell."""
+        """Wait for a replica that has answered, was opened or was lost.
+
+        Raises UnfinishedError where none is left, or none is opened in time.
+        """
         began = time.monotonic()
         told = False
         while True:
@@ -246,7 +253,7 @@ class RayPool:
             if not pending:
                 raise UnfinishedError(
                     f"no replica is left; the last one was lost: {self._reason}",
-                    hint="answers are kept: mend the cluster, and the same command goes on",
+                    hint="answers are kept: repair the cluster and run the same command again",
                 )
             ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_POLL_S)
             if ready:
@@ -255,23 +262,23 @@ class RayPool:
                 continue
             if time.monotonic() - began > self._patience_s:
                 raise UnfinishedError(
-                    f"no replica stands after {self._patience_s:.0f} s: each needs "
+                    f"no replica is ready after {self._patience_s:.0f} s: each needs "
                     f"{self._share.cpus:g} cores and {self._share.gpus:g} GPUs of one node",
-                    hint="see `ray status` for what is free; answers are kept, and the same "
-                    "command goes on",
+                    hint="`ray status` shows what is free; answers are kept, and the same command "
+                    "continues",
                 )
             if not told:
                 told = True
-                self._say("Waiting for replicas: for room in the cluster, or for their models")
+                self._say("Waiting for replicas: for room in the cluster, or for models to load")
 
     def _take(self, replica: _Replica) -> list[Any]:
-        """What a replica had to tell: answers, or at first its card, which gives none."""
+        """The answers of a replica that is ready; none where it has only been opened."""
         exceptions = self._ray.exceptions
         pending, replica.pending, replica.batch = replica.pending, None, None
         try:
             found = self._ray.get(pending)
         except exceptions.RayTaskError as error:
-            # Ray's own exception is of the cause's class as well, but lacks its fields.
+            # Ray raises an exception of the cause's class as well, but without its fields.
             if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise _LostError(_in_a_line(error.cause)) from None
@@ -327,7 +334,7 @@ class RayPool:
 
 
 def library() -> Any:
-    """The library. Raises UserError where it is not installed."""
+    """The module `ray`. Raises UserError where it is not installed."""
     try:
         importlib.import_module("ray.util")
         return importlib.import_module("ray")

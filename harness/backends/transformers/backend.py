@@ -24,20 +24,21 @@ from harness.backends.transformers.logprobs import read
 # template writes it.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
 
-# A CPU is as fast with this many tokens at a time as with more, and less is padded.
+# A CPU is as fast with this many tokens at a time as with more, and smaller batches need less
+# padding.
 _CPU_READ = 2048
 
 
 class TransformersBackend:
     """Answers and log-probabilities from a causal language model and its tokenizer.
 
-    The model may be wrapped by PEFT and may be training: every module is put in eval mode while
-    it answers and then back as it was, and no global random state is read or moved. In fp32 an
+    The model may be wrapped by PEFT and may be in training: every module is put in eval mode while
+    it answers and then back as it was, and no global random state is read or changed. In fp32 an
     answer depends on the prompt, the settings and its own seed, not on what shares its batch.
     A prompt that does not fit is answered with an error, never with an exception.
 
     `token_budget` bounds the tokens held at once (in generation with their keys and values),
-    `rows` the answers written side by side.
+    `rows` the answers written side by side. `max_length` in tokens replaces the model's own limit.
     """
 
     def __init__(
@@ -85,9 +86,7 @@ class TransformersBackend:
         return tokens.encode(self.tokenizer, text)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """Through the tokenizer's chat template; a model without one gets the contents, each on
-        a line of its own.
-        """
+        """Token ids of chat messages (see `tokenization.encode_chat`)."""
         return tokens.encode_chat(self.tokenizer, messages)
 
     def generate(
@@ -117,7 +116,7 @@ class TransformersBackend:
                 yield from _once_each(writer, possible)
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
-        """Log-probabilities as they are ready. What does not fit the model is an error."""
+        """Log-probabilities as they are ready. A text that does not fit the model is an error."""
         possible = []
         for request in requests:
             known = known_unread(request, self.max_length)

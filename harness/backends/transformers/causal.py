@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Causal:
-    """The decoder and the head of a model, apart where that is sound.
+    """A model's decoder and head, called separately where that gives the model's own logits.
 
-    Keeping them apart means that logits, by far the widest thing there is, are made only for
-    the positions that need them. Models whose logits are more than `head(states)` (a scale, a
-    soft cap) are recognised by trying once; for them `states` are the logits themselves.
+    Separately, logits, which are as wide as the vocabulary, are made only for the positions that
+    need them. Models whose logits are more than `head(states)` (a scale, a soft cap) are found by
+    trying once; for them `states` are the logits themselves.
     """
 
     def __init__(self, model: Any) -> None:
@@ -32,7 +32,7 @@ class Causal:
         return self.model.config.get_text_config(decoder=True)
 
     def states(self, ids: Tensor, **arguments: Any) -> Tensor:
-        """(batch, length, width) for token ids (batch, length)."""
+        """Hidden states (batch, length, width) for token ids (batch, length)."""
         if self._plain is None:
             self._plain = self._probe()
         if self._plain:
@@ -42,7 +42,7 @@ class Causal:
         return logits
 
     def logits(self, states: Tensor) -> Tensor:
-        """(n, vocabulary) for states (n, width)."""
+        """Logits (n, vocabulary) for states (n, width)."""
         if not self._plain:
             return states
         head = self._base.get_output_embeddings()
@@ -51,7 +51,7 @@ class Causal:
 
     @property
     def _base(self) -> Any:
-        """The transformers model: PEFT puts its layers into it, and stands around it."""
+        """The transformers model itself: PEFT puts its layers into it, and wraps it."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     def _probe(self) -> bool:
@@ -70,7 +70,7 @@ class Causal:
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Whether two sets of logits are the same, but for rounding in their dtype."""
+    """Whether two sets of logits of one shape are equal up to rounding in their dtype."""
     tolerance = 1e-4 if a.dtype == torch.float32 else 3e-2
     scale = max(float(a.abs().max()), 1.0)
     return float((a - b).abs().max()) <= tolerance * scale
@@ -78,10 +78,10 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 @contextlib.contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Put every module in eval mode, and afterwards back as it was, each by itself.
+    """Eval mode for every module within the `with` block, and afterwards each as it was.
 
-    A Trainer's mixed precision is taken off as well. It is wrapped around `forward`, and rounds to
-    bf16 what is answered through it: not what the same weights answer when read from their files.
+    A Trainer's mixed precision is taken off as well. It is wrapped around `forward` and rounds to
+    bf16, so that a model in training would answer differently than its weights read from files.
     """
     training = [module for module in model.modules() if module.training]
     mixed = [module for module in model.modules() if "_original_forward" in vars(module)]

@@ -21,7 +21,10 @@ OUT_OF_MEMORY = "out of memory with this answer alone: use a smaller model, dtyp
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What ends an answer. `text_of` turns token ids into text without special tokens."""
+    """What ends an answer: any of `tokens`, or a stop string in the text that `text_of` makes.
+
+    `text_of` turns token ids into text without special tokens.
+    """
 
     tokens: frozenset[int]
     text_of: Callable[[Sequence[int]], str]
@@ -29,7 +32,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much is written at once: rows, and tokens held in memory over all of them."""
+    """How much is written at once: `rows` side by side, and `tokens` held in memory over all rows.
+
+    `max_length` is the longest sequence that the model takes, in tokens.
+    """
 
     rows: int
     tokens: int
@@ -38,6 +44,10 @@ class Room:
 
 @dataclass(slots=True)
 class _Row:
+    """One answer being written. `draws` holds its random numbers in [0, 1), one a token, all made
+    from its own seed beforehand; `limit` is the most tokens that it may have.
+    """
+
     request: GenerationRequest
     position: int
     limit: int
@@ -51,7 +61,10 @@ class _Row:
 
 @dataclass(slots=True)
 class _Job:
-    """Some of a request's answers, few enough to be written side by side."""
+    """Some of a request's answers, few enough to be written side by side.
+
+    `need` is the most tokens that one of them takes in memory, the prompt's included.
+    """
 
     request: GenerationRequest
     positions: tuple[int, ...]
@@ -59,7 +72,10 @@ class _Job:
 
 
 class Writer:
-    """Writes the answers to a set of requests. Results come as they finish."""
+    """Writes the answers to a set of requests. Results come as they finish.
+
+    `slots` says whether this model's rows can be refilled (see `kv_cache.slots_are_sound`).
+    """
 
     def __init__(
         self, causal: Causal, ending: Ending, room: Room, settings: GenerationSettings, slots: bool
@@ -79,7 +95,8 @@ class Writer:
         queue = deque(self._jobs([(r, tuple(range(len(r.seeds)))) for r in requests]))
         while queue or self._rows:
             try:
-                # The grad mode is thread-wide: it must not be left on in the caller's turn.
+                # Inference mode holds for the whole thread, and must be off while this generator
+                # waits: the caller may be training.
                 with torch.inference_mode():
                     if self._wants_more(queue):
                         self._admit(queue)
@@ -91,8 +108,10 @@ class Writer:
             yield from ended
 
     def _retreat(self, queue: deque[_Job]) -> list[Generation]:
-        """Begin again with half the room. An answer depends on its seed alone, so that nothing
-        but time is lost. An answer that has all the room and still too little is an error.
+        """After running out of memory: ask again for what was being written, in half the rows.
+
+        An answer depends on its own seed alone, so the second try gives the same answers, and only
+        time is lost. An answer that was written alone and still had too little is an error.
         """
         now = time.perf_counter()
         lost, self._rows, self._memory = self._rows, [], None
@@ -110,7 +129,7 @@ class Writer:
         return []
 
     def _jobs(self, wanted: Sequence[tuple[GenerationRequest, tuple[int, ...]]]) -> list[_Job]:
-        """Jobs that fit the room, longest first, so that a batch holds like with like."""
+        """Jobs that fit the room, longest prompts first, so that a batch holds like lengths."""
         together: dict[str, tuple[GenerationRequest, list[int]]] = {}
         for request, positions in wanted:
             together.setdefault(request.id, (request, []))[1].extend(positions)
@@ -123,6 +142,7 @@ class Writer:
         return sorted(jobs, key=lambda job: (-len(job.request.prompt_ids), job.request.id))
 
     def _wants_more(self, queue: deque[_Job]) -> bool:
+        """Whether to read new prompts now, rather than write one more token of each row."""
         if not queue:
             return False
         if not self._rows:
@@ -130,11 +150,13 @@ class Writer:
         if not (self._memory and self._memory.refillable):
             return False
         free = self._capacity - len(self._rows)
-        # Reading a prompt interrupts everyone who writes, so it is done for several at a time.
+        # Reading prompts makes all rows wait, so it is done for several prompts at a time.
         enough = free >= max(len(queue[0].positions), self._capacity // 4)
+        # A much shorter job waits for a buffer of its own: here it would waste half its row.
         return enough and queue[0].need * 2 > self._length
 
     def _admit(self, queue: deque[_Job]) -> None:
+        """Read the prompts of as many jobs as fit, and give each new row its first token."""
         head = queue[0]
         if not self._rows:
             self._length = head.need
@@ -164,7 +186,7 @@ class Writer:
         if rows + len(job.positions) > self._capacity or job.need * 2 <= self._length:
             return False
         size = len(job.request.prompt_ids)
-        if not self.slots:
+        if not self.slots:  # the model's own cache holds prompts of one length only
             return size == len(head.request.prompt_ids)
         longest = len(head.request.prompt_ids)
         return prompts == 0 or (prompts + 1) * longest <= self.room.tokens
@@ -172,6 +194,8 @@ class Writer:
     def _row(self, job: _Job, position: int, started: float) -> _Row:
         limit = job.need - len(job.request.prompt_ids)
         sampled = self.settings.temperature > 0
+        # All random numbers at once, from the answer's own seed: no neighbor, and no order in
+        # which rows are written, can change them.
         draws = uniforms(job.request.seeds[position], limit) if sampled else None
         return _Row(job.request, position, limit, draws, started)
 
@@ -181,7 +205,7 @@ class Writer:
         self._extend(self._rows, states)
 
     def _extend(self, rows: list[_Row], states: torch.Tensor) -> None:
-        """Give each of `rows` its next token, from the states (rows, width)."""
+        """Give each of `rows` its next token, from the states (rows, width) at its last one."""
         logits = self.causal.logits(states)
         draws = [row.draws[len(row.tokens)] if row.draws is not None else 0.0 for row in rows]
         ids = choose(logits, draws, self.settings)
@@ -207,7 +231,7 @@ class Writer:
                 row.finish = "length"
 
     def _stopped(self, tokens: list[int]) -> bool:
-        """Whether a stop string is there; only the tail is turned into text at every step."""
+        """Whether the answer holds a stop string; at most steps only its tail is made into text."""
         reach = max(map(len, self.settings.stop)) + 8
         tail = self.ending.text_of(tokens[-reach:])
         if not any(stop in tail for stop in self.settings.stop):
@@ -216,7 +240,7 @@ class Writer:
         return any(stop in text for stop in self.settings.stop)
 
     def _sweep(self) -> list[Generation]:
-        """Take out the rows that have ended; the last rows move into their places."""
+        """Take out the rows that have ended, and return their answers."""
         if not any(row.finish for row in self._rows):
             return []
         now = time.perf_counter()
@@ -249,7 +273,10 @@ class Writer:
 
 
 def _close_gaps(kept: list[int]) -> list[int]:
-    """An order of `kept` (ascending) in which as few rows as possible change place."""
+    """An order of the indices `kept` (ascending) in which as few rows as possible change place.
+
+    The last rows move into the gaps: moving one copies all its keys and values.
+    """
     size = len(kept)
     late = iter([index for index in kept if index >= size])
     stays = {index for index in kept if index < size}

@@ -1,8 +1,8 @@
 """Keys and values of the sequences being written, in rows that are refilled as they end.
 
-Two keepers with one face. `Slots` gives each sequence a row of a preallocated buffer, whatever
+Two classes with one interface. `Slots` gives each sequence a row of a preallocated buffer, whatever
 its length, so that rows can be refilled while others go on. `Lockstep` leaves everything to the
-model's own cache, which any architecture understands, and holds sequences of equal length only.
+model's own cache, which works for any architecture, and holds sequences of equal length only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.backends.transformers.causal import Causal
 
 
 class Memory(Protocol):
-    """What the decoding loop needs."""
+    """The keys and values of the rows being written, as the decoding loop uses them."""
 
     refillable: bool
     """Whether sequences may join while others are being written, and lengths may differ."""
@@ -40,7 +40,7 @@ class Memory(Protocol):
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-ignore]
-    """One layer's keys and values, (rows, heads, length, width); places come from the table."""
+    """One layer's keys and values, (rows, heads, length, width); `table` says where to write."""
 
     is_sliding = False
     keys: Tensor
@@ -52,8 +52,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-i
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         rows, length = self.table.rows, self.table.length
-        # Zeros, for the mask only multiplies what stands in unused places by nothing, and
-        # nothing times NaN is NaN.
+        # Zeros, not uninitialized memory: the mask gives unused places the weight 0, and 0 times
+        # NaN is NaN.
         self.keys, self.values = (
             states.new_zeros((rows, states.shape[1], length, states.shape[3]))
             for states in (key_states, value_states)
@@ -67,12 +67,14 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-i
             self.lazy_initialization(key_states, value_states)
         table = self.table
         if table.source is not None:
-            # A prompt attends to itself alone, so it needs nothing from the buffer.
+            # Reading prompts. A prompt attends to itself alone, so that its own keys and values
+            # are returned; the buffer gets a copy for each row that goes on from it.
             first, last = table.used, table.used + len(table.source)
             width = key_states.shape[2]
             self.keys[first:last, :, :width] = key_states[table.source]
             self.values[first:last, :, :width] = value_states[table.source]
             return key_states, value_states
+        # Writing: one new token a row, at the row's own length.
         self.keys[table.row, :, table.place] = key_states[:, :, 0]
         self.values[table.row, :, table.place] = value_states[:, :, 0]
         used, width = table.used, table.width
@@ -93,7 +95,10 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-i
 
 
 class Slots:
-    """Rows of a buffer, the first `used` of them busy, each with its own length."""
+    """Rows of a buffer, of which the first `used` are being written, each with its own length.
+
+    `rows` and `length` (in tokens) are the buffer's size.
+    """
 
     refillable = True
 
@@ -114,7 +119,7 @@ class Slots:
 
     def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
         device = self.causal.device
-        # Padding stands on the right, where no real token looks.
+        # Padding is on the right: tokens attend only to what is on their left.
         longest = max(map(len, prompts))
         padded = [[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts]
         ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
@@ -134,6 +139,7 @@ class Slots:
         self.row = torch.arange(self.used, device=device)
         self.place = torch.tensor(self.lengths, device=device)
         self.width = max(self.lengths) + 1
+        # Each row sees its own length and no more: beyond it are the remains of earlier rows.
         seen = torch.arange(self.width, device=device) <= self.place[:, None]
         dtype = self.causal.model.dtype
         mask = torch.zeros(seen.shape, dtype=dtype, device=device)
@@ -157,7 +163,7 @@ class Slots:
 
 
 class Lockstep:
-    """Rows of equal length in the model's own cache."""
+    """Rows of equal length in the model's own cache; new ones begin when all have ended."""
 
     refillable = False
 
@@ -170,8 +176,8 @@ class Lockstep:
         device = self.causal.device
         self._cache = DynamicCache(config=self.causal.model.config)
         ids = torch.tensor(prompts, device=device)
-        # Not every kind of cache can be expanded or compared afterwards; rows are read as they
-        # will be written, which costs the shared prefill and nothing else.
+        # Not every kind of cache can be expanded afterwards, so each row reads its prompt itself;
+        # that only costs reading a shared prompt more than once.
         ids = ids[torch.tensor(source, device=device)]
         self._length = ids.shape[1]
         states = self.causal.states(ids, past_key_values=self._cache, use_cache=True)
@@ -193,7 +199,10 @@ class Lockstep:
 
 
 def slots_are_sound(causal: Causal) -> bool:
-    """Whether `Slots` gives this model's own logits: tried on two prompts, not guessed."""
+    """Whether `Slots` gives this model's own logits, found by trying it on two short prompts.
+
+    Among them a row that is dropped and one that moves, as happens in the decoding loop.
+    """
     from harness.backends.transformers.causal import close
 
     config = causal.config

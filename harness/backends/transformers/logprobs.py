@@ -15,11 +15,15 @@ from harness.backends.transformers.causal import Causal
 NOT_FINITE = "a token has no finite log-probability: the model's weights are broken or diverged"
 
 POSITIONS_AT_ONCE = 512
-"""How many positions have their logits made at a time."""
+"""How many positions have their logits, each as wide as the vocabulary, made at a time: all of a
+batch's would take much memory."""
 
 
 def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> Iterator[Logprobs]:
-    """Score requests that fit the model; `tokens` bounds a batch, its padding included."""
+    """Score requests that fit the model; `tokens` bounds a batch, padding included.
+
+    Where memory runs out a batch is halved; a text that has too little by itself is an error.
+    """
     batches = deque(_batches(requests, tokens))
     while batches:
         batch = batches.popleft()
@@ -44,7 +48,7 @@ def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> 
 
 
 def _batches(requests: Sequence[LogprobRequest], tokens: int) -> Iterator[list[LogprobRequest]]:
-    """Longest first: what is too big for the machine shows at once, and little is padded."""
+    """Batches, longest first: one too big shows at once, and like lengths need little padding."""
     batch: list[LogprobRequest] = []
     for request in sorted(requests, key=lambda r: -_length(r)):
         if batch and (len(batch) + 1) * _length(batch[0]) > tokens:
@@ -64,7 +68,7 @@ def _length(request: LogprobRequest) -> int:
 def _score(causal: Causal, batch: list[LogprobRequest]) -> list[tuple[float, ...]]:
     device = causal.device
     lines = [(*request.context_ids, *request.target_ids)[:-1] for request in batch]
-    # Padding stands on the right, where no real token looks, so no mask is needed.
+    # Padding is on the right, and tokens attend only to what is on their left: no mask is needed.
     padded = [[*line, *[0] * (len(lines[0]) - len(line))] for line in lines]
     states = causal.states(torch.tensor(padded, device=device), use_cache=False)
     places = [

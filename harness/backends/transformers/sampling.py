@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.backends.base import GenerationSettings
 
-# The nucleus is nearly always found among this many tokens, which spares a full sort.
+# The set of top-p is nearly always among this many tokens, so the whole vocabulary is not sorted.
 _NUCLEUS = 256
 
 
@@ -20,13 +20,14 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 
 def choose(logits: Tensor, draws: Sequence[float], settings: GenerationSettings) -> Tensor:
-    """One token id per row of `logits` (rows, vocabulary), any float dtype. A row with NaN in it
-    gets some token: to notice is the caller's business.
+    """One token id per row of `logits` (rows, vocabulary), any float dtype; `draws` in [0, 1), one
+    a row. A row with NaN in it gets some token, which the caller has to notice.
 
     Greedy at temperature 0. Otherwise by inverting the cumulative distribution, in the order of
-    the vocabulary, at the row's own draw in [0, 1): rounding differences between batch shapes
-    then move a boundary by some 1e-7 and practically never an answer. Temperature comes first,
-    then top-k, then top-p (the smallest set whose probability reaches it).
+    the vocabulary, at the row's own draw. An answer then depends on its own seed only: rounding
+    differences between batch shapes move a boundary by some 1e-7, and practically never an
+    answer. Temperature comes first, then top-k, then top-p (the smallest set whose probability
+    reaches it).
     """
     if settings.temperature == 0:
         best: Tensor = logits.argmax(dim=-1)
@@ -51,13 +52,14 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """`weights` (rows, vocabulary) with 0 outside the smallest set that has the share `top_p`."""
     size = weights.shape[-1]
     mass = weights.sum(dim=-1, keepdim=True) * top_p
     count = min(_NUCLEUS, size)
     while True:
         ranked = weights.topk(count, dim=-1).values
         below = ranked.cumsum(dim=-1) - ranked < mass
-        # The set is closed once some ranked token falls outside it.
+        # The whole set is among the ranked tokens once the last of them is outside it.
         if count == size or not bool(below[:, -1].any()):
             break
         count = min(count * 8, size)
@@ -67,7 +69,11 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
 
 
 def _invert(weights: Tensor, draws: Tensor) -> Tensor:
-    """First index at which the running sum exceeds draw * total, found in two levels."""
+    """First index, one a row, at which the running sum of the weights exceeds draw * total.
+
+    Found in two levels, blocks and then tokens of one block, so that only the sums of blocks and
+    one block a row are summed up in float64, not the vocabulary.
+    """
     rows, size = weights.shape
     width = max(1, round(size**0.5))
     padded = torch.nn.functional.pad(weights, (0, -size % width))

@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_it_would_cost_and_sends_nothing(
         for count in re.findall(r"([\d,]+) tokens read and ([\d,]+) written", said)[0]
     )
     assert f"at most ${(2 * read + 10 * written) / 1e6:.4f}" in said
-    assert "the budget of $0.0001 may not last" in said
+    assert "the budget of $0.0001 may run out" in said
     assert all(body["max_tokens"] == 1 for _, body in server.asked[probed:]), "more than the probe"
 
     server.asked.clear()
@@ -161,7 +161,7 @@ def _adapter(base: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [
-        ("openai:nowhere", None, "names no server"),
+        ("openai:nowhere", None, "does not name a server"),
         ("served.yaml", "url: ftp://x\n", "url"),
         ("served.yaml", "url: http://x/v1\nmodle: a\n", "modle"),
         ("served.yaml", "url: http://x/v1\nbudget: {usd: 1}\n", "prices"),

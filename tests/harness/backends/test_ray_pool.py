@@ -46,7 +46,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     code, said = ratchet("score", "x", "--suite", suite_yaml(tmp_path), "--executor", "ray")
     assert code == 3
-    assert "no Ray cluster to be reached at 127.0.0.1:1" in said
+    assert "no Ray cluster can be reached at 127.0.0.1:1" in said
     assert "ray start --head" in said
 
 
@@ -222,7 +222,7 @@ def test_other_bytes_on_a_node_are_refused(
     tmp_path: Path, tiny_llama: Path, two_nodes: Any
 ) -> None:
     replica = ModelReplica(str(tiny_llama), None, "0" * 64, "cpu", "float32")
-    with pytest.raises(UserError, match=r"on node .* has other bytes here") as caught:
+    with pytest.raises(UserError, match=r"on node .* has other files here") as caught:
         RayPool(replica, _tokenizer(tiny_llama), TWO)
     assert "share" in (caught.value.hint or "")
 
