@@ -14,7 +14,7 @@ from harness.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """At most so many tokens `read` and `written`, and what the model's file says of money."""
+    """The most tokens that are `read` and `written`, with the prices and bounds of `budget`."""
 
     read: int
     written: int
@@ -28,26 +28,26 @@ class Cost:
 
     @property
     def sentences(self) -> list[str]:
-        """For a user: the tokens, the money, and a budget that may not last."""
+        """Sentences for the user: tokens, money, and whether the budget may run out."""
         said = [f"in all at most {self.read:,} tokens read and {self.written:,} written"]
         said.append(
-            "no prices are configured, so no money is shown: `prices:` in openai:FILE.yaml"
+            "no prices are configured, so no money is shown: set `prices:` in openai:FILE.yaml"
             if self.usd is None
             else f"at most ${self.usd:,.4f}"
         )
         most_tokens, most_usd = self.budget.most_tokens, self.budget.most_usd
         if most_tokens is not None and self.read + self.written > most_tokens:
-            said.append(f"the budget of {most_tokens:,} tokens may not last")
+            said.append(f"the budget of {most_tokens:,} tokens may run out")
         if most_usd is not None and self.usd is not None and self.usd > most_usd:
-            said.append(f"the budget of ${most_usd:,.4f} may not last")
+            said.append(f"the budget of ${most_usd:,.4f} may run out")
         return said
 
 
 def cost_of(scoring: Scoring, store: Store) -> Cost | None:
-    """What `score` of the same would cost at most, each request answered at once.
+    """What `score` of the same would cost at most, if each request is answered at the first try.
 
-    None where the model is not behind a server. Nothing is sent. Raises UserError for answers that
-    the server can't give.
+    None where the model is not behind a server. No prompt is sent. Raises UserError for answers
+    that the server can't give.
     """
     if scoring.candidate.subject.get("backend") != "openai":
         return None

@@ -16,10 +16,11 @@ from harness.store import runs
 from harness.store.store import Store
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much is done, and of how much."""
+"""Called with a stage's name, how many of its items are done, and how many there are."""
 
 FLUSH_EVERY_S = 1.0
 FLUSH_EVERY_ROWS = 64
+"""Answers are stored after so many seconds or rows, whichever comes first."""
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
@@ -33,9 +34,10 @@ def generate(
     seed: int,
     progress: Progress = silent,
 ) -> tuple[dict[str, Response], Counter[ResponseKind]]:
-    """Stage one: answers for everything wanted, from the cache where they are known.
+    """Stage one: all wanted answers, from the cache where it has them, else from the model.
 
-    Returns the answers by key, and how many of each kind had to be asked for.
+    Returns the answers by key, and how many of each kind the model was asked for. The model is
+    opened only where some are missing. Raises UserError for answers that it can't give.
     """
     known = runs.cached_responses(store, [want.key for want in wanted])
     missing = [want for want in wanted if want.key not in known]
@@ -43,6 +45,7 @@ def generate(
         return known, Counter()
     backend = candidate.open()
     groups = grouped(missing)
+    # All kinds first: nothing is paid for where a later task can't be answered at all.
     for kind in dict.fromkeys(kind for _, kind in groups):
         require(backend, kind)
     for (name, kind), group in groups.items():
@@ -63,7 +66,7 @@ def generate(
 
 
 def grouped(wanted: Iterable[Wanted]) -> dict[tuple[str, ResponseKind], list[Wanted]]:
-    """By task and kind: what is asked of a backend together."""
+    """The wanted answers by task and kind: each group is one call of the backend."""
     groups: dict[tuple[str, ResponseKind], list[Wanted]] = defaultdict(list)
     for want in wanted:
         groups[want.task.name, want.kind].append(want)
@@ -71,15 +74,19 @@ def grouped(wanted: Iterable[Wanted]) -> dict[tuple[str, ResponseKind], list[Wan
 
 
 def require(backend: Backend, kind: ResponseKind) -> None:
-    """Raise UserError where the backend says why it has no such answers, before any is paid for."""
+    """Raise UserError where the backend can't give answers of that kind."""
     refuses = getattr(backend, "refuses", None)
     problem = refuses(kind) if refuses is not None else None
     if problem is not None:
-        raise UserError(problem, hint="leave out the metrics that need them: perplexity and NLL")
+        raise UserError(
+            problem, hint="leave out the metrics that need log-probabilities: perplexity and NLL"
+        )
 
 
 def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:
-    """Batches so small that a crash loses little, so large that fsync costs nothing."""
+    """Batches small enough that a crash loses little, and large enough that their fsync costs
+    little.
+    """
     batch: list[Response] = []
     began = time.monotonic()
     try:
@@ -101,7 +108,7 @@ def _in_flushes(answers: Iterable[Response]) -> Iterator[list[Response]]:
 def generation_requests(
     backend: Backend, group: Sequence[Wanted], seed: int
 ) -> list[GenerationRequest]:
-    """One request a sample of one task; its seeds are in the order of the sample's answers."""
+    """One request per sample of one task; its seeds are in the order of the sample's answers."""
     return [
         GenerationRequest(
             id=sample_id,
@@ -122,7 +129,7 @@ def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
 
 
 def _empty(want: Wanted) -> Response:
-    """The response that is wanted, before anything was said."""
+    """The response that is wanted, still without an answer."""
     return Response(
         key=want.key,
         sample_id=want.sample.id,
@@ -154,7 +161,10 @@ def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterat
 def likelihood_requests(
     backend: Backend, group: Sequence[Wanted]
 ) -> dict[str, list[LogprobRequest]]:
-    """By key, the pieces of a given text; one longer than the model's window has several."""
+    """The pieces of each given text, by key; a text longer than the model's window has several.
+
+    A piece's id is the key, `#` and its number.
+    """
     return {
         want.key: [
             LogprobRequest(f"{want.key}#{number}", context, target)
@@ -169,6 +179,7 @@ def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response
     wants = {want.key: want for want in group}
     pieces = likelihood_requests(backend, group)
     results: dict[str, dict[int, tuple[tuple[float, ...], float, str | None]]] = defaultdict(dict)
+    # A text without tokens needs no model.
     for key in [key for key, parts in pieces.items() if not parts]:
         yield _likelihood(wants[key], pieces[key], {})
     for part in backend.logprobs([part for parts in pieces.values() for part in parts]):

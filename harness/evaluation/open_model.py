@@ -27,20 +27,22 @@ def open_model(
     cluster: Cluster | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Candidate:
-    """The model of that name, its weights loaded only when it has to answer.
+    """The model of that name; its weights are loaded only when it has to answer.
 
-    Takes a folder, a hub id, the embedded name, `line:NAME`, or `PREFIX:…` of a backend: a server's
-    `openai:URL#MODEL` or `openai:FILE.yaml`, `vllm:MODEL` for vLLM in this process, or what an
-    installed package adds. Raises UserError otherwise.
-    With a `cluster` the weights are loaded there, once a replica; the answers' addresses in the
-    cache are the same.
+    Takes a folder, a hub id, the embedded model's name, `line:NAME`, or `PREFIX:…` of a backend: a
+    server's `openai:URL#MODEL` or `openai:FILE.yaml`, `vllm:MODEL` for vLLM in this process, or
+    what an installed package adds. Raises UserError otherwise.
+
+    `base` names the model under an adapter, in place of the one that the adapter's config names.
+    `say` is called with a sentence before what takes long. With a `cluster` the weights are loaded
+    there, once per replica; answers are cached under the same keys as without.
     """
     if name.startswith("line:"):
         place = str(_promoted_folder(name, workspace, store))
     elif (prefix := prefix_of(name)) is not None:
         if cluster is not None:
             raise UserError(
-                f"{prefix} models are not spread over Ray: they batch by themselves",
+                f"{prefix} models can't be spread over Ray: they batch by themselves",
                 hint="leave out --executor ray, or name the folder or hub id of the weights",
             )
         rest = name.removeprefix(f"{prefix}:")

@@ -15,9 +15,10 @@ from harness.suite.suite import Suite, Task
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much evidence: each sampled task's K times `responses`, and a share of the reserve.
+    """How much evidence: `responses` times K answers where answers are sampled, and a share
+    `reserve` (0 to 1) of the reserve.
 
-    With `gated_only`, tasks that can stop nobody stay at their first look.
+    With `gated_only`, tasks without a metric that can stop a candidate stay at their first look.
     """
 
     responses: int = 1
@@ -31,7 +32,11 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One answer that a run needs, with the address under which it is cached."""
+    """One answer that a run needs, with the key under which it is cached.
+
+    `index` counts a sample's answers from 0 (its references, for kind `reference`); `draw` is 0
+    unless a fresh draw was asked for.
+    """
 
     key: str
     task: Task
@@ -42,7 +47,10 @@ class Wanted:
 
 
 def limited(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
-    """At most `limit` samples, a seeded sample of all rather than the first ones."""
+    """At most `limit` samples, chosen at random by `seed`, in their own order.
+
+    Chosen by a digest of each id, so that a larger limit takes the same ones and more.
+    """
     if limit is None or limit >= len(samples):
         return samples
     ranked = sorted(samples, key=lambda sample: digest_of(["limit", seed, sample.task, sample.id]))
@@ -53,7 +61,9 @@ def limited(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[
 def samples_in(
     suite: Suite, task: Task, limit: int | None, seed: int, extent: Extent
 ) -> tuple[Sample, ...]:
-    """The samples that an extent takes: all but the reserve, and then a share of the reserve."""
+    """The samples that an extent takes: all but the reserve (at most `limit` of them), then the
+    first part of the reserve, so that a larger share extends a smaller one.
+    """
     first = tuple(sample for sample in task.samples if not sample.reserve)
     reserve = [sample for sample in task.samples if sample.reserve]
     taken = round(len(reserve) * min(max(extent.of(suite, task).reserve, 0.0), 1.0))
@@ -64,8 +74,8 @@ def samples_in(
 class Scoring:
     """One model on one suite, and everything else that decides which answers a run needs.
 
-    `seed` and `limit` choose the samples, `draw` names fresh answers to the same ones, and
-    `extent` says how much evidence.
+    `seed` and `limit` choose the samples (`seed` the random answers too), another `draw` means
+    fresh answers to the same samples, and `extent` says how much evidence.
     """
 
     candidate: Candidate
@@ -85,14 +95,15 @@ class Scoring:
                 for sample in samples_in(self.suite, task, self.limit, self.seed, self.extent):
                     base = self._asked(task, sample, kind)
                     for index in range(count if kind != "reference" else len(sample.references)):
-                        # A greedy answer has no randomness: neither seed nor draw changes it.
+                        # The key holds what an answer depends on, and nothing else, so that runs
+                        # share answers. Neither seed nor draw changes a greedy one.
                         chance = [self.seed, index, self.draw] if sampled else [index]
                         key = digest_of([base, [sample.id, *chance]])
                         draw = self.draw if sampled else 0
                         yield Wanted(key, task, sample, kind, index, draw)
 
     def _asked(self, task: Task, sample: Sample, kind: ResponseKind) -> list[Any]:
-        """Who is asked, and what: all that an answer depends on but chance."""
+        """All that an answer depends on but chance: the model, how it runs, what it is asked."""
         asked = {
             "generation": [list(sample.prompt), task.protocol["generate"]],
             "reference": [list(sample.prompt), sample.references],
@@ -102,6 +113,8 @@ class Scoring:
 
 
 def seed_of(seed: int, task: str, sample_id: str, index: int, draw: int) -> int:
-    """The 64-bit seed of one response: the same whatever batch it is answered in."""
+    """The 64-bit seed of one response. It depends on what the response is, not on its batch, so a
+    run that is resumed or extended draws the same answers.
+    """
     text = f"{seed}|{task}|{sample_id}|{index}|{draw}"
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")

@@ -25,7 +25,7 @@ def find_named_run(name: str, store: Store) -> Run | None:
 
 
 def suite_path(run: Run, store: Store) -> Path | None:
-    """Where the suite was that a run was scored on; None for a run that was scored elsewhere."""
+    """The path of the suite that a run was scored on, as stored; None where none is stored."""
     rows = store.query("SELECT suite_path FROM runs WHERE run_id = ?", [run.id])
     place = rows[0]["suite_path"] if rows else None
     return Path(place) if place else None
@@ -35,9 +35,9 @@ def suite_of(run: Run, store: Store) -> Path:
     """The suite file that a run was scored on. Raises UserError where it is gone."""
     path = suite_path(run, store)
     if path is None:
-        what = f"run {run.id} came here without its suite"
+        what = f"run {run.id} was imported without the path of its suite"
         raise UserError(what, hint="name it with --suite FILE")
     if not path.is_file():
-        what = f"the suite of run {run.id} is not where it was"
+        what = f"the suite file of run {run.id} is no longer there"
         raise UserError(what, file=path, hint="name it with --suite FILE")
     return path

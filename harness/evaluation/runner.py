@@ -28,12 +28,14 @@ __all__ = ["RunReport", "missing_answers", "rescore", "score"]
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a call to `score` did, in answers.
+    """What a call to `score` did, in numbers of answers.
 
-    generated  the model wrote them
-    read       given texts, of which the model was asked for log-probabilities only
-    reused     of either kind, known before
-    failed     of them all, those that are errors
+    generated  written by the model now
+    read       given texts whose log-probabilities the model was asked for now
+    reused     of either kind, found in the cache
+    failed     of all these, those that are errors
+    scored     scores that were added
+    seconds    by the clock, for the whole call
     """
 
     run: Run
@@ -65,8 +67,9 @@ def score(
 ) -> RunReport:
     """Score one model on one suite. Only what is missing is generated and scored.
 
-    The run's id is a digest of everything that decides its numbers, so the same call names the
-    same run, a larger `extent` extends it, and an interrupted one goes on where it was.
+    The run's id is a digest of everything that decides its numbers, so the same call gives the
+    same run, a larger `extent` extends it, and an interrupted one continues where it was. Raises
+    UserError and UnfinishedError as the model's backend does.
     """
     began = time.monotonic()
     scoring = Scoring(candidate, suite, seed, limit, draw, extent)
@@ -103,13 +106,15 @@ def score(
 def rescore(
     run: Run, suite: Suite, store: Store, *, draw: int = 0, progress: Progress = silent
 ) -> RunReport:
-    """Score a run's stored answers again with today's metrics; the model is not needed.
+    """Score a run's stored answers again with the suite's metrics of today; needs no model.
 
-    Where the metrics' versions are the run's own, scores are appended to it; where they are not,
-    the same answers become a new run, since its protocol is another.
+    Where the metrics' versions are still the run's, the scores are appended to it; otherwise the
+    same answers become a new run, since its protocol differs. Raises UserError where none of the
+    run's answers belong to the suite.
     """
     began = time.monotonic()
 
+    # In place of a model: rescoring never generates.
     def closed() -> Backend:
         raise UserError(
             "some of the run's answers are missing, and rescoring does not generate",
@@ -143,8 +148,8 @@ def rescore(
 def missing_answers(
     scoring: Scoring, store: Store
 ) -> dict[tuple[str, ResponseKind], tuple[int, int, int]]:
-    """What `score` of the same would ask for: (task, kind) -> missing, of how many, and at most
-    how many new tokens.
+    """What `score` of the same would ask the model for: (task, kind) -> (answers missing, answers
+    wanted, the most new tokens that the missing ones take).
     """
     wanted = list(scoring.answers())
     known = runs.cached_responses(store, [want.key for want in wanted])
@@ -158,6 +163,7 @@ def missing_answers(
 
 
 def _factor(suite: Suite, response: Response) -> int:
+    """How many times the task's K an extent must have to hold this response."""
     names = {task.name: task for task in suite.tasks}
     task = names.get(response.task)
     return 1 if task is None else response.index // task.responses + 1
@@ -169,6 +175,7 @@ def protocol_of(suite: Suite, seed: int, limit: int | None) -> dict[str, Any]:
 
 
 def _announce(scoring: Scoring, store: Store, training_id: str | None, step: int | None) -> Run:
+    """Record the run and its samples before it begins, so that an interrupted one is known."""
     candidate, suite = scoring.candidate, scoring.suite
     protocol = protocol_of(suite, scoring.seed, scoring.limit)
     decides = [candidate.digest, dict(candidate.subject), protocol, scoring.seed, scoring.draw]

@@ -25,7 +25,11 @@ def score_responses(
     *,
     everything_again: bool = False,
 ) -> int:
-    """Stage two: every metric's evidence for every sample. Returns how many scores were added."""
+    """Stage two: score every sample with every metric. Returns how many scores were added.
+
+    `responses` are the answers by key. Scores that are known and can't change are left as they
+    are, unless `everything_again`; a score that comes out as the stored one is not added again.
+    """
     known: dict[tuple[str, str, str, int | None], Score] = {}
     if not everything_again:
         known = {_place(old): old for old in runs.load_scores(store, run.id)}
@@ -76,8 +80,8 @@ def _is_settled(
     """Whether every score of this item is known and can't change; an error is tried again.
 
     A score over *all* of a sample's answers changes when more answers come, so it is computed
-    anew, and kept only where it says something else. Pass@k says over how many it was computed,
-    so that no program runs again for nothing.
+    anew, and added only where it differs. Pass@k stores over how many answers it was computed, so
+    its programs run again only where there are more.
     """
     spec = metric.spec
     if spec.form == "pass_at_k":
@@ -114,7 +118,7 @@ def _items(
 
 
 def _lost(want: Wanted) -> Response:
-    """An answer that the backend never gave is an error with a name, never a missing row."""
+    """The response in place of one that the backend never gave: an error, never a missing row."""
     return Response(
         want.key,
         want.sample.id,

@@ -1,6 +1,6 @@
 """Reads a suite from YAML: its tasks with data, prompts, generation settings and metrics.
 
-Everything that can be wrong is found here, before any weight is loaded.
+Whatever is wrong with a suite is found here, before any weights are loaded.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
 
 
 def _data_digest(samples: tuple[Sample, ...], metrics: tuple[Metric, ...]) -> str:
-    """Of all that decides a score: the samples, and what else of their rows the metrics read."""
+    """The digest of all data that decides a score: samples, and the fields that metrics read."""
     reads = sorted({name for metric in metrics for name in metric.spec.reads})
     return digest_of(
         [
@@ -110,7 +110,9 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
             raise document.error(error.what, here, hint=error.hint) from None
         spec = metric.spec
         if spec.name in seen:
-            raise document.error(f"the metric {spec.name!r} is named twice", here)
+            raise document.error(
+                f"the metric {spec.name!r} is named twice", here, hint="keep one of them"
+            )
         seen.add(spec.name)
         if spec.needs == "text" and model.text is None:
             raise document.error(
@@ -147,7 +149,9 @@ def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
 
 
 def _beside(name: str, document: YamlDocument) -> str:
-    """A file of the user's own, `file.py:Class` or `evaluate:./module.py`, is beside the suite."""
+    """A metric's name with its path, in `file.py:Class` or `evaluate:./module.py`, taken relative
+    to the suite's folder; any other name as it is.
+    """
     family, _, path = name.partition(":")
     if family == "evaluate" and path.startswith(("./", "../")):
         return f"{family}:{(document.path.parent / path).resolve()}"
@@ -156,11 +160,11 @@ def _beside(name: str, document: YamlDocument) -> str:
 
 
 def _options_beside(options: Mapping[str, Any], document: YamlDocument) -> dict[str, Any]:
-    """An option that is a path (`./words.txt`, `../model`) is relative to the suite, too."""
-    return {key: _beside_too(value, document) for key, value in options.items()}
+    """A metric's options; paths (`./words.txt`, `../model`) are relative to the suite's folder."""
+    return {key: _value_beside(value, document) for key, value in options.items()}
 
 
-def _beside_too(value: Any, document: YamlDocument) -> Any:
+def _value_beside(value: Any, document: YamlDocument) -> Any:
     if isinstance(value, dict):
         return _options_beside(value, document)
     if isinstance(value, str) and value.startswith(("./", "../")):
@@ -210,7 +214,11 @@ def _samples(
         samples.append(_sample(name, sample_id, row, line, model, data_path, document))
     reserved = _reserved(name, [sample.id for sample in samples], model.reserve)
     if reserved and len(reserved) == len(samples):
-        raise document.error("everything is in reserve", ("tasks", name, "reserve"))
+        raise document.error(
+            "the reserve takes all samples of the task, so that none is left for the first look",
+            ("tasks", name, "reserve"),
+            hint="choose a smaller share, or give the task more rows",
+        )
     return tuple(replace(sample, reserve=sample.id in reserved) for sample in samples)
 
 
@@ -274,6 +282,9 @@ def _sample(
 
 
 def _reserved(task: str, ids: list[str], share: float) -> frozenset[str]:
-    """A share of the samples, chosen by their ids, so that neither order nor additions matter."""
+    """The ids of the reserve: a share (0 to 1) of the samples, chosen by a digest of each id.
+
+    So the order of the rows does not matter, and an added row moves few others in or out.
+    """
     ranked = sorted(ids, key=lambda sample_id: digest_of(["reserve", task, sample_id]))
     return frozenset(ranked[: round(len(ids) * share)])

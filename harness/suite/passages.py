@@ -10,9 +10,9 @@ from harness.data.duplicates import Passage
 
 
 def of_suite(suite: Suite) -> list[Passage]:
-    """What a suite asks, or gives to read: the last message of each prompt, and each text.
+    """Each sample's question (the last message of its prompt) and given text, to be compared.
 
-    References are left out: two questions may well have one answer.
+    References are left out: different questions may have the same answer.
     """
     passages = []
     for task in suite.tasks:

@@ -11,7 +11,7 @@ from harness.gate.policy import GatePolicy
 
 
 class PromptModel(StrictModel):
-    """The chat that is put to the model; both are templates over the row's fields."""
+    """The chat messages to the model; both are templates over the row's fields."""
 
     system: str | None = None
     user: str
@@ -43,7 +43,7 @@ class GenerateModel(StrictModel):
 
 
 class TaskModel(StrictModel):
-    """One task as it stands in the YAML file."""
+    """One task as the YAML file has it. `id`, `cluster` and `language` name fields of its rows."""
 
     data: str
     prompt: PromptModel | None = None
@@ -60,9 +60,13 @@ class TaskModel(StrictModel):
     @model_validator(mode="after")
     def _prompt_or_text(self) -> Self:
         if (self.prompt is None) == (self.text is None):
-            raise ValueError("a task has either a `prompt` (the model answers) or a `text` (given)")
+            raise ValueError(
+                "a task has either a `prompt` (the model answers it) or a `text` (it reads it)"
+            )
         if self.reference is not None and self.choices is not None:
-            raise ValueError("a task has one of `reference` and `choices`, a field with a list")
+            raise ValueError(
+                "a task has either a `reference` or `choices` (a field with a list), not both"
+            )
         return self
 
 

@@ -17,7 +17,11 @@ from harness.metrics.base import Metric, MetricSpec
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task ready to be run: rendered samples, settings, metric objects."""
+    """A task that is ready to run: rendered samples, settings, metric objects.
+
+    `responses` is K, the answers per sample; `protocol` is what two runs must share on this task;
+    `data_path` is where its rows come from.
+    """
 
     name: str
     samples: tuple[Sample, ...]
@@ -29,19 +33,19 @@ class Task:
 
     @property
     def kinds(self) -> tuple[ResponseKind, ...]:
-        """Which kinds of response its metrics need, in a fixed order."""
+        """The kinds of response that its metrics need, in a fixed order."""
         needed = {metric.spec.needs for metric in self.metrics}
         order: tuple[ResponseKind, ...] = ("generation", "reference", "text")
         return tuple(kind for kind in order if kind in needed)
 
     @property
     def sampled(self) -> bool:
-        """Whether answers are drawn at random, so that more of them say more."""
+        """Whether answers are drawn at random, so that more of them are more evidence."""
         return self.settings.temperature > 0 and "generation" in self.kinds
 
     @property
     def digest(self) -> str:
-        """Of everything that two runs must share to be compared, metric versions left out."""
+        """The digest of what two runs must share to be compared, metrics left out."""
         return TaskDeclaration(self.name, self.protocol).digest
 
     def named(self, metric: Metric) -> str:
@@ -51,7 +55,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A validated suite with its samples."""
+    """A validated suite with its samples; `policy` is its `gate:` block."""
 
     name: str
     path: Path
@@ -68,7 +72,7 @@ class Suite:
         return digest_of(self.protocol)
 
     def is_gated(self, task: Task) -> bool:
-        """Whether any of its metrics can stop a candidate, so that more of it may settle one."""
+        """Whether any of its metrics can stop a candidate, so that more evidence may decide."""
         roles = self.roles()
         return any(roles[task.named(metric)] != "advisory" for metric in task.metrics)
 
@@ -91,7 +95,7 @@ class Suite:
 
 
 def declaration(spec: MetricSpec) -> dict[str, Any]:
-    """What a run keeps of a metric, so that the gate can read its scores without the metric."""
+    """What a run's protocol keeps of a metric: the gate reads scores by it, without its code."""
     return {
         "signature": spec.signature,
         "direction": spec.direction,

@@ -214,7 +214,7 @@ def test_export_replaces_a_bundle_and_nothing_else(store, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     (work / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="it holds thesis"):
         export_run(store, "r1", work)
     assert (work / "thesis.tex").exists()
     with pytest.raises(UserError, match="no run 'r2'"):
