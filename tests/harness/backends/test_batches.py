@@ -1,4 +1,4 @@
-"""Batches: nothing left out, nothing twice, and whoever kills is found in a few losses."""
+"""Batches: no request is left out or comes twice, and one that ends replicas is soon found."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_replica_has_work_where_there_is_little() -> None:
 
 
 @given(st.integers(1, ANSWERS_AT_ONCE), st.data())
-def test_one_that_kills_is_given_up_alone_and_the_others_are_answered(
+def test_a_request_that_ends_replicas_is_given_up_and_the_others_are_answered(
     count: int, data: st.DataObject
 ) -> None:
     killer = data.draw(st.integers(0, count - 1))

@@ -157,7 +157,7 @@ def test_an_answer_ends_before_a_stop_string(backend: Backend) -> None:
 
 
 def _without_logprobs(backend: Backend) -> bool:
-    """Whether the backend says that it has none; it then refuses, in words."""
+    """Whether the backend says that it gives no log-probabilities; then it must refuse them."""
     refuses = getattr(backend, "refuses", None)
     if refuses is None or refuses("text") is None:
         return False

@@ -51,7 +51,7 @@ def server(tiny_llama: Path) -> Iterator[ModelServer]:
 def world(
     tmp_path: Path, tiny_llama: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder in which the pages' names lead somewhere."""
+    """A folder with the models and files that the pages name."""
     rows = [{"id": f"{n}", "text": f"The capital of France is number {n}."} for n in range(24)]
     (tmp_path / "suites").mkdir()
     write_jsonl(tmp_path / "suites" / "texts.jsonl", rows)

@@ -63,7 +63,7 @@ def test_greedy_answers_to_one_prompt_are_asked_for_once(server: ModelServer, be
 
 
 @pytest.mark.parametrize("twist", ["after", "constant", "no_echo", "no_null", "positive"])
-def test_log_probabilities_that_lie_are_found_and_refused(behind: Any, twist: str) -> None:
+def test_wrong_log_probabilities_are_found_and_refused(behind: Any, twist: str) -> None:
     with serving(behind, twist=twist) as server:
         backend = backend_of(server, behind)
         assert backend.abilities.no_logprobs
@@ -155,7 +155,7 @@ def _once(fault: Any, *, first: int = 2) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     "fault", [(429, {}), (500, {}), (503, {}), "hang", "reset", "truncate"], ids=str
 )
-def test_what_passes_is_tried_again(server: ModelServer, behind: Any, fault: Any) -> None:
+def test_a_passing_failure_is_tried_again(server: ModelServer, behind: Any, fault: Any) -> None:
     # The one that hangs is waited for; the others have time enough on any machine.
     backend = backend_of(server, behind, wire={"timeout_s": 2.0 if fault == "hang" else 60.0})
     server.fault = _once(fault)
@@ -178,7 +178,9 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(
     assert 0 < rests[1] <= 250
 
 
-def test_a_server_that_wants_too_much_patience_gave_no_answer(server: ModelServer) -> None:
+def test_a_server_that_asks_for_too_long_a_wait_counts_as_not_answering(
+    server: ModelServer,
+) -> None:
     server.fault = lambda *_: (429, {"retry-after": "86400"})
     with pytest.raises(NoAnswerError, match="86400 s"):
         wire_to(server, patience_s=10).post("/completions", _body("x"))
@@ -188,14 +190,16 @@ def _body(prompt: str) -> dict[str, Any]:
     return {"model": "tiny", "prompt": prompt, "max_tokens": 1, "temperature": 0.0, "seed": 1}
 
 
-def test_what_stays_refused_is_not_tried_again(server: ModelServer) -> None:
+def test_a_refused_request_is_not_tried_again(server: ModelServer) -> None:
     wire = wire_to(server)
     with pytest.raises(RefusedError, match="no model other"):
         wire.post("/completions", {**_body("x"), "model": "other"})
     assert wire.retries == 0
 
 
-def test_an_answer_that_fails_is_an_error_of_its_own(server: ModelServer, behind: Any) -> None:
+def test_a_failed_answer_is_an_error_and_the_others_are_given(
+    server: ModelServer, behind: Any
+) -> None:
     backend = backend_of(server, behind, wire={"tries": 2})
     requests = requests_of(backend, 4)
     bad = list(requests[2].prompt_ids)

@@ -107,7 +107,7 @@ def _described(server: ModelServer, folder: Path, **fields: Any) -> str:
     return f"openai:{path}"
 
 
-def test_another_model_behind_the_same_address_is_seen(
+def test_another_model_at_the_same_address_is_noticed(
     behind: Any, tmp_path: Path, workspace: Workspace
 ) -> None:
     from harness.backends.transformers.backend import TransformersBackend
@@ -179,7 +179,7 @@ def test_a_description_that_is_wrong_is_explained(
     assert wanted in error.value.render()
 
 
-def test_nobody_at_the_address_is_unfinished_not_wrong(workspace: Workspace) -> None:
+def test_a_server_that_does_not_answer_is_unfinished_not_wrong_input(workspace: Workspace) -> None:
     from tests.serving import free_port
 
     described = workspace.home / "served.yaml"
@@ -188,7 +188,7 @@ def test_nobody_at_the_address_is_unfinished_not_wrong(workspace: Workspace) -> 
         open_served(f"openai:{described}", workspace)
 
 
-def test_the_command_exits_with_inconclusive_where_nobody_answers(
+def test_the_command_exits_with_inconclusive_where_no_server_answers(
     tmp_path: Path, suite_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from harness.cli.app import main
@@ -216,7 +216,9 @@ def test_the_pace_grows_by_one_a_round_and_halves_once_a_burst() -> None:
     assert pace.limit == 1.0
 
 
-def test_no_more_requests_fly_than_the_pace_allows(server: ModelServer, behind: Any) -> None:
+def test_no_more_requests_are_in_flight_than_the_pace_allows(
+    server: ModelServer, behind: Any
+) -> None:
     backend = backend_of(server, behind, wire={"pace": Pace(most=3, start=3)})
     list(backend.generate(requests_of(backend, 12), GREEDY))
     assert server.most_together <= 3

@@ -38,7 +38,7 @@ def test_ray_that_is_not_installed_is_named_with_its_hint(
     assert "pip install 'ratchet-eval[ray]'" in said
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(
+def test_a_missing_cluster_is_reported_at_once(
     tmp_path: Path, ratchet: Ratchet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ratchet-eval[ray]'")
@@ -51,7 +51,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
 
 
 @pytest.mark.long
-def test_a_head_that_is_no_head_is_not_waited_for(tmp_path: Path) -> None:
+def test_an_address_without_a_ray_head_is_not_waited_for(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'ratchet-eval[ray]'")
     code = (
         "import os, socket; from harness.backends.ray import cluster\n"
@@ -146,7 +146,7 @@ def test_two_nodes_give_the_numbers_of_one_process(
 
 @pytest.mark.long
 @pytest.mark.parametrize("once", [True, False])
-def test_a_request_that_kills_is_asked_again_and_then_an_error(
+def test_a_request_that_ends_its_replica_is_asked_again_and_then_an_error(
     tmp_path: Path, tiny_llama: Path, two_nodes: Any, once: bool
 ) -> None:
     from harness.backends.transformers.backend import TransformersBackend
@@ -175,7 +175,7 @@ def test_a_request_that_kills_is_asked_again_and_then_an_error(
 
 
 @pytest.mark.long
-def test_a_node_that_goes_takes_no_answer_with_it(
+def test_no_answer_is_lost_with_a_node(
     tmp_path: Path, tiny_llama: Path, two_nodes: Any, store: Store
 ) -> None:
     rows = [{"id": f"t{n}", "topic": f"{n} " * (n % 7)} for n in range(400)]
@@ -228,7 +228,7 @@ def test_other_bytes_on_a_node_are_refused(
 
 
 @pytest.mark.long
-def test_replicas_that_never_stand_end_the_run_without_a_verdict(
+def test_replicas_that_never_start_end_the_run_without_a_verdict(
     tiny_llama: Path, two_nodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_pool, "LIVES", 2)

@@ -1,4 +1,4 @@
-"""The next token: its distribution, its filters, and whose randomness it is."""
+"""The next token: its distribution, its filters, and that it depends on the answer's seed only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _plain(logits: list[float], draw: float, temperature: float) -> int:
 
 @given(LOGITS, st.floats(0.001, 0.999), st.sampled_from([0.5, 1.0, 2.0]))
 @settings(deadline=None, max_examples=150)
-def test_it_inverts_the_cumulative_distribution(
+def test_choose_inverts_the_cumulative_distribution(
     logits: list[float], draw: float, temperature: float
 ) -> None:
     chosen = choose(
@@ -72,7 +72,7 @@ def test_a_nucleus_of_thousands_is_found_whole() -> None:
     assert abs(last - (size - 1)) <= 1
 
 
-def test_a_seed_is_a_stream_of_its_own() -> None:
+def test_each_seed_has_its_own_stream() -> None:
     assert uniforms(2**64 - 1, 5).tolist() == uniforms(2**64 - 1, 9)[:5].tolist()
     assert uniforms(1, 5).tolist() != uniforms(2, 5).tolist()
 

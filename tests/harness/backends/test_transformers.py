@@ -98,8 +98,10 @@ def test_answers_do_not_depend_on_how_much_is_written_at_once(
     assert _answers(narrow, requests, settings) == expected
 
 
-def test_models_that_slots_do_not_suit_answer_the_same_way(tokenizer: Any) -> None:
-    """With attention windows wider than any text, Mistral is Llama; only the road differs."""
+def test_models_without_slots_give_the_same_answers(tokenizer: Any) -> None:
+    """With an attention window wider than any text Mistral computes what Llama does, without
+    slots.
+    """
     from transformers import MistralConfig, MistralForCausalLM
 
     llama = tiny_model(len(tokenizer))
@@ -222,7 +224,7 @@ def test_a_diverged_model_answers_with_errors_never_with_nan(backend: Transforme
     assert result.logprobs == ()
 
 
-def test_too_little_memory_costs_time_and_no_answer(
+def test_running_out_of_memory_loses_no_answer(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.backends.transformers.causal import Causal

@@ -1,4 +1,4 @@
-"""Folders are whole or not there, and whoever changes one is found out."""
+"""Folders appear complete or not at all, and a change to one is found."""
 
 import errno
 import json
@@ -41,14 +41,14 @@ def test_an_exception_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_not_overwritten(tmp_path):
+def test_an_existing_folder_is_not_overwritten(tmp_path):
     folder = make(tmp_path / "step-8")
     with pytest.raises(UserError, match="already there"):
         make(folder)
     assert artifacts.verify(folder) == []
 
 
-def test_no_room_is_told_plainly(tmp_path):
+def test_a_full_disk_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="No space left"), artifacts.staged(tmp_path / "step-8"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert list(tmp_path.iterdir()) == []
@@ -66,14 +66,14 @@ def test_no_room_is_told_plainly(tmp_path):
         (lambda f: (f / "MANIFEST.json").write_text('{"files": 3}'), "can't be read"),
     ],
 )
-def test_damage_is_named(tmp_path, damage, word):
+def test_verify_names_each_damaged_file(tmp_path, damage, word):
     folder = make(tmp_path / "step-8")
     damage(folder)
     [problem] = artifacts.verify(folder)
     assert word in problem
 
 
-def test_what_is_broken_is_set_aside_with_its_reason(tmp_path):
+def test_a_broken_folder_is_set_aside_with_its_reason(tmp_path):
     for number in (1, 2):
         folder = make(tmp_path / "step-3")
         (folder / "model.safetensors").unlink()

@@ -14,7 +14,7 @@ PROTOCOL = {
 
 
 @pytest.mark.parametrize("text", ["qa/em", "code/pass@1", "qa/evaluate:a/b", "latency"])
-def test_a_metric_s_name_is_read_as_it_is_written(text: str) -> None:
+def test_a_metric_name_is_parsed_as_it_is_written(text: str) -> None:
     assert str(MetricName.parse(text)) == text
 
 
@@ -23,7 +23,7 @@ def test_the_first_slash_ends_the_task() -> None:
     assert MetricName.parse("latency") == MetricName("", "latency")
 
 
-def test_what_says_how_samples_were_taken_is_no_task() -> None:
+def test_the_sampling_entry_is_not_a_task() -> None:
     tasks = tasks_of(PROTOCOL)
     assert list(tasks) == ["qa", "text"]
     assert [task.generates for task in tasks.values()] == [True, False]
@@ -31,7 +31,7 @@ def test_what_says_how_samples_were_taken_is_no_task() -> None:
     assert names == ["qa/em", "qa/evaluate:a/b", "text/perplexity"]
 
 
-def test_samples_stay_where_they_are_when_a_metric_is_added() -> None:
+def test_a_task_keeps_its_digest_when_a_metric_is_added() -> None:
     task = tasks_of(PROTOCOL)["qa"]
     more = tasks_of({"qa": {**PROTOCOL["qa"], "metrics": {"rouge_l": {}}}})["qa"]
     other = tasks_of({"qa": {**PROTOCOL["qa"], "data": "e"}})["qa"]

@@ -150,9 +150,12 @@ def test_a_task_by_its_name_is_scored_by_the_real_model(tmp_path: Path, ratchet:
 
 @pytest.mark.parametrize(
     ("data", "wanted"),
-    [("lm_eval:none.yaml", "no such task file"), ("lm_eval:caps.yaml:x", "not a number of few-shot examples")],
+    [
+        ("lm_eval:none.yaml", "no such task file"),
+        ("lm_eval:caps.yaml:x", "not a number of few-shot examples"),
+    ],
 )
-def test_a_task_that_cannot_be_had_is_explained(folder: Path, data: str, wanted: str) -> None:
+def test_a_task_that_cannot_be_loaded_is_explained(folder: Path, data: str, wanted: str) -> None:
     pytest.importorskip("lm_eval")
     task = {"data": data, "prompt": {"user": "{{ context }}"}, "metrics": ["length"]}
     with pytest.raises(UserError, match=wanted):

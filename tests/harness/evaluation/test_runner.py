@@ -1,4 +1,4 @@
-"""Generate, score, store: each stage alone, and nothing done twice."""
+"""Generate, score, store: each stage can run alone, and no work is done twice."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_second_score_generates_nothing_and_adds_nothing(tmp_path: Path, store
     assert len(runs.load_scores(store, first.run.id)) == 5 * 4
 
 
-def test_other_bytes_are_another_model(tmp_path: Path, store: Store) -> None:
+def test_a_model_of_other_bytes_shares_no_answers(tmp_path: Path, store: Store) -> None:
     suite = load_suite(suite_yaml(tmp_path))
     candidate, backend = scripted()
     score(candidate, suite, store)
@@ -213,7 +213,7 @@ def test_rescoring_on_another_suite_is_refused(tmp_path: Path, store: Store) -> 
         rescore(first.run, load_suite(path), store)
 
 
-def test_a_dry_run_counts_and_asks_nothing(tmp_path: Path, store: Store) -> None:
+def test_counting_missing_answers_asks_the_model_nothing(tmp_path: Path, store: Store) -> None:
     suite = load_suite(suite_yaml(tmp_path))
     candidate, backend = scripted()
     assert missing_answers(Scoring(candidate, suite), store) == {

@@ -1,4 +1,4 @@
-"""Names of models: where they lead, what their digest stands for, and what is said of bad ones."""
+"""Names of models: their files, their digests, and the errors for wrong names and files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_folder_is_resolved_and_loaded(folder: Path, workspace: Workspace) -> 
     assert tokenizer.decode(tokenizer.encode("你好 fox")) == "你好 fox"
 
 
-def test_the_digest_is_of_the_bytes_not_of_the_place(
+def test_the_digest_depends_on_the_bytes_not_on_the_folder(
     folder: Path, tmp_path: Path, workspace: Workspace
 ) -> None:
     elsewhere = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
@@ -78,7 +78,7 @@ def test_the_digest_is_of_the_bytes_not_of_the_place(
         "generation_config.json",
     ],
 )
-def test_every_file_that_decides_an_answer_moves_the_digest(
+def test_every_file_that_decides_an_answer_changes_the_digest(
     folder: Path, workspace: Workspace, name: str
 ) -> None:
     before = resolve(str(folder), workspace).digest
@@ -106,7 +106,7 @@ def test_a_weight_changed_in_place_is_noticed_although_digests_are_remembered(
     assert resolve(str(folder), workspace).digest != before
 
 
-def test_what_is_remembered_is_not_read_again(
+def test_a_file_with_a_remembered_digest_is_not_read_again(
     folder: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.models import digest as digests
@@ -122,7 +122,9 @@ def test_what_is_remembered_is_not_read_again(
     assert resolve(str(folder), workspace).digest == before
 
 
-def test_an_adapter_brings_its_base(adapter: Path, tiny_llama: Path, workspace: Workspace) -> None:
+def test_an_adapter_is_loaded_with_its_base(
+    adapter: Path, tiny_llama: Path, workspace: Workspace
+) -> None:
     import torch
 
     files = resolve(str(adapter), workspace)
@@ -172,14 +174,16 @@ def test_the_adapter_of_an_absent_base_says_so(
 
 
 @pytest.mark.parametrize("name", ["./absent", "/no/such/model", "a b", ""])
-def test_a_name_that_leads_nowhere(name: str, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_name_of_no_model_is_refused(name: str, workspace: Workspace, tmp_path: Path) -> None:
     target = name or str(tmp_path / "nothing here")
     with pytest.raises(UserError) as caught:
         resolve(target, workspace)
     assert caught.value.hint
 
 
-def test_a_hub_id_while_offline(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_offline_says_what_to_do(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -196,21 +200,23 @@ def test_a_hub_id_while_offline(workspace: Workspace, monkeypatch: pytest.Monkey
         ("tokenizer*", "no tokenizer"),
     ],
 )
-def test_an_incomplete_folder(folder: Path, workspace: Workspace, removed: str, said: str) -> None:
+def test_an_incomplete_folder_is_refused(
+    folder: Path, workspace: Workspace, removed: str, said: str
+) -> None:
     for path in folder.glob(removed):
         path.unlink()
     with pytest.raises(UserError, match=said):
         resolve(str(folder), workspace)
 
 
-def test_a_missing_shard(folder: Path, workspace: Workspace) -> None:
+def test_a_missing_shard_is_named(folder: Path, workspace: Workspace) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="1 of 2 weight files are missing: model-00002"):
         resolve(str(folder), workspace)
 
 
-def test_a_config_that_is_no_json_names_its_line(folder: Path, workspace: Workspace) -> None:
+def test_a_config_that_is_not_json_names_its_line(folder: Path, workspace: Workspace) -> None:
     (folder / "config.json").write_text('{\n  "model_type": llama\n}')
     with pytest.raises(UserError, match="not JSON") as caught:
         resolve(str(folder), workspace)
@@ -226,12 +232,12 @@ def test_weights_cut_short_are_a_users_error_not_a_traceback(
         load(resolve(str(folder), workspace))
 
 
-def test_a_file_is_no_model(folder: Path, workspace: Workspace) -> None:
+def test_a_file_in_place_of_a_folder_is_refused(folder: Path, workspace: Workspace) -> None:
     with pytest.raises(UserError, match="is a file"):
         resolve(str(folder / "config.json"), workspace)
 
 
-def test_an_unknown_dtype(folder: Path, workspace: Workspace) -> None:
+def test_an_unknown_dtype_is_refused(folder: Path, workspace: Workspace) -> None:
     with pytest.raises(UserError, match="dtype"):
         load(resolve(str(folder), workspace), dtype="float31")
 

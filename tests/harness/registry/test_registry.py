@@ -1,4 +1,4 @@
-"""Checkpoints and lines: what is promoted, what was, and what may go."""
+"""Checkpoints and lines: adding, promoting, rolling back, verifying and pruning."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def decide(store):
     return make
 
 
-def test_a_checkpoint_is_its_bytes(registry, workspace, add):
+def test_the_same_bytes_are_one_checkpoint(registry, workspace, add):
     digest = add("a", training_id="t", step=8, run_id="r")
     assert add("a") == digest
     assert add("b") != digest
@@ -64,7 +64,7 @@ def test_a_checkpoint_is_its_bytes(registry, workspace, add):
     assert not (folder / "optimizer.pt").exists()
 
 
-def test_adding_the_same_again_is_told_once(registry, store, add):
+def test_adding_the_same_again_stores_one_event(registry, store, add):
     for _ in range(2):
         digest = add("a", run_id="r")
     told = store.query("SELECT digest, run_id FROM checkpoints WHERE event = 'added'")
@@ -109,7 +109,7 @@ def test_a_proven_improvement_may_be_promoted(registry, add, decide):
     assert registry.promote(LINE, add("b"), verdict_id=verdict).number == 2
 
 
-def test_an_override_is_recorded_for_ever(registry, store, add, decide):
+def test_an_override_is_recorded_for_good(registry, store, add, decide):
     registry.promote(LINE, add("a"))
     registry.promote(
         LINE, add("b"), verdict_id=decide("v", "fail"), override="customer asked", actor="ada"
@@ -136,7 +136,7 @@ def test_a_decision_against_an_older_one_is_refused(registry, add):
     assert registry.promoted(LINE).digest == second
 
 
-def test_the_alias_and_the_pointer_need_none_of_our_code(registry, workspace, add):
+def test_other_programs_can_follow_the_alias_and_the_pointer(registry, workspace, add):
     digest = add("a")
     registry.promote(LINE, digest, reason="it is good")
     line = workspace.lines / LINE
@@ -184,7 +184,7 @@ def test_a_promotion_after_a_roll_back_returns_to_what_was_rolled_back_to(regist
     assert registry.rollback(LINE).digest == a
 
 
-def test_what_can_t_be_gone_back_to_is_told(registry, add):
+def test_a_rollback_without_a_target_is_refused(registry, add):
     with pytest.raises(UserError, match="nothing was ever promoted"):
         registry.rollback(LINE)
     first, second = add("a"), add("b")
@@ -198,7 +198,7 @@ def test_what_can_t_be_gone_back_to_is_told(registry, add):
     assert registry.promoted(LINE).digest == second
 
 
-def test_names_that_are_no_folder_and_broken_checkpoints_are_refused(registry, add, tmp_path):
+def test_names_that_no_folder_can_have_and_broken_checkpoints_are_refused(registry, add, tmp_path):
     digest = add("a")
     for name in ("", "../up", "a/b", ".hidden", "x" * 101):
         with pytest.raises(UserError, match="name of a line"):
@@ -243,7 +243,7 @@ def test_verify_names_a_difference_from_the_committed_baseline(registry, store, 
     assert "r1" in problem
 
 
-def test_prune_shows_first_and_keeps_what_is_stood_on(registry, store, add, decide, tmp_path):
+def test_prune_lists_first_and_keeps_what_is_referred_to(registry, store, add, decide, tmp_path):
     store.append("trainings", [{"training_id": "t-running"}, {"training_id": "t-done"}])
     store.append("training_events", [{"training_id": "t-done", "event": "finished"}])
     done = add("done", training_id="t-done", step=8)
@@ -275,7 +275,7 @@ def test_prune_shows_first_and_keeps_what_is_stood_on(registry, store, add, deci
         registry.prune(keep=0)
 
 
-def test_a_version_the_store_never_heard_of_is_told_later(registry, store, add, monkeypatch):
+def test_a_version_without_an_event_gets_one_later(registry, store, add, monkeypatch):
     digest = add("a")
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "reconcile", lambda self, line: None)

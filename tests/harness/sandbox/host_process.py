@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own, so that one that leaks hurts nobody: the tests' child.
+"""A child process of the tests that hosts a sandbox, so that a leak harms only this process.
 
 Run by `sandbox_worlds`, inside an outer process namespace where the machine allows one. Reads a
 line of JSON per request on stdin, answers with one on stdout.

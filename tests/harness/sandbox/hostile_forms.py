@@ -16,7 +16,7 @@ class Hostile:
     tests: str = TESTS
 
     def expected(self, tier: str) -> list[str]:
-        """One label, or where it is the interpreter's to choose, a few."""
+        """The labels that are right: one, or several where they depend on the interpreter."""
         return (self.in_b if tier == "B" and self.in_b else self.label).split()
 
 

@@ -22,7 +22,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_rows_of_ones_own_work_as_they_stand():
+def test_the_pages_own_rows_work_unchanged():
     answers = {
         "add": "```python\ndef add(a, b):\n    return a + b\n```",
         "double": "```python\nprint(2 * int(input()))\n```",
@@ -40,7 +40,7 @@ def test_rows_of_ones_own_work_as_they_stand():
     assert [found.value for (found,) in get_metric("code_tests").score(items)] == [1.0, 1.0]
 
 
-def test_the_published_problems_load_as_they_stand(tmp_path):
+def test_the_published_problems_load_unchanged(tmp_path):
     tasks = next(block for block in blocks("yaml") if "humaneval" in block)
     (tmp_path / "he.yaml").write_text("name: he\n" + tasks, encoding="utf-8")
     assert len(load_suite(tmp_path / "he.yaml").tasks[0].samples) == 164

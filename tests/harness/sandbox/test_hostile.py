@@ -23,13 +23,13 @@ def outcomes(tier: str) -> dict[str, Outcome]:
     return dict(zip([hostile.name for hostile in HOSTILE], ran, strict=True))
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_enough_hostile_programs() -> None:
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE) >= 60
 
 
 @pytest.mark.parametrize("tier", ["A", "B"])
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.name)
-def test_each_gets_its_verdict(hostile: Hostile, tier: str) -> None:
+def test_each_hostile_program_gets_its_verdict(hostile: Hostile, tier: str) -> None:
     outcome = outcomes(tier)[hostile.name]
     assert outcome.label in hostile.expected(tier), outcome
     assert outcome.verdict == "split"

@@ -1,4 +1,4 @@
-"""A sandbox from its opening to its end: limits, leaks, what may kill it, whom it can reach."""
+"""A sandbox from its opening to its end: limits, leaks, deaths, and what a program can reach."""
 
 from __future__ import annotations
 

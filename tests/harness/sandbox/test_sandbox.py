@@ -1,4 +1,4 @@
-"""The sandbox through its door: verdicts, plain data, whole programs, failures named."""
+"""The sandbox through its public functions: verdicts, plain data, whole programs, failures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_plain_data_crosses_unchanged(sandbox: Sandbox, value: str) -> None:
     assert run(sandbox, IDENTITY, tests).passed
 
 
-def test_not_a_number_crosses(sandbox: Sandbox) -> None:
+def test_nan_crosses_unchanged(sandbox: Sandbox) -> None:
     assert run(sandbox, IDENTITY, "x = f(float('nan'))\nassert x != x").passed
 
 
@@ -156,7 +156,7 @@ def test_an_entry_point_may_be_an_expression(sandbox: Sandbox) -> None:
     assert run(sandbox, program, "assert candidate(1, 2) == 3", "Solution().add").passed
 
 
-def test_setups_names_are_the_judges_own(sandbox: Sandbox) -> None:
+def test_names_of_the_setup_are_the_judges_own(sandbox: Sandbox) -> None:
     program = "def near(a, b): return True\ndef f(): return 5"
     tests = "assert near(f(), 1)"
     fair = sandbox.run_tests(program, tests, "f", setup="def near(a, b): return abs(a - b) < 1")
@@ -217,7 +217,7 @@ def test_no_program_forges_the_line(sandbox: Sandbox, program: str) -> None:
 
 
 def test_no_later_program_reads_the_line() -> None:
-    """One worker, one judge: whatever a failure left in the process that forks, the next sees."""
+    """With one worker and one judge, what a failure leaves in the zygote the next program sees."""
     look = (
         "import gc\n"
         "def f():\n"
@@ -295,7 +295,7 @@ def test_the_cooperative_form_has_the_same_labels(
         ("print('中文')", "", "中文", "pass"),
     ],
 )
-def test_whole_programs(
+def test_whole_programs_are_judged_by_what_they_print(
     sandbox: Sandbox, program: str, given: str, expected: str, label: str
 ) -> None:
     limits = Limits(cpu_s=0.7, wall_s=0.7)

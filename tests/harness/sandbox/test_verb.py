@@ -1,4 +1,4 @@
-"""`ratchet sandbox check`, and the page that tells of the sandbox."""
+"""`ratchet sandbox check`, and the page that describes the sandbox."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ LINE = "line"
 
 
 class Log:
-    """What was tried and what was acknowledged: survives SIGKILL, which is all it has to."""
+    """A log of what was tried and what was acknowledged. It survives SIGKILL, not a power cut."""
 
     def __init__(self, path):
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -1,4 +1,4 @@
-"""A run as files: exact there and back, and refused where it is not whole."""
+"""A run as files: exported and imported exactly, and refused where it is torn or changed."""
 
 import json
 import math
@@ -85,7 +85,7 @@ def content(store):
     return found
 
 
-def test_there_and_back_is_exact(store, elsewhere, tmp_path):
+def test_an_exported_run_is_imported_exactly(store, elsewhere, tmp_path):
     folder = export_run(store, "r1", tmp_path / "bundle")
     assert import_bundle(elsewhere, folder) == "r1"
     assert content(elsewhere) == content(store)
@@ -163,7 +163,7 @@ def damage(path, how):
         "samples.parquet",
     ],
 )
-def test_what_is_torn_or_changed_is_refused_by_name(store, tmp_path, name, how):
+def test_a_torn_or_changed_file_is_refused_by_name(store, tmp_path, name, how):
     folder = export_run(store, "r1", tmp_path / "bundle")
     damage(folder / name, how)
     with pytest.raises(UserError) as refusal:

@@ -1,4 +1,4 @@
-"""`docs/store.md` tells the truth: its tables are the store's, and its queries answer."""
+"""`docs/store.md` is right: its tables are the store's, and its queries run."""
 
 import re
 from pathlib import Path

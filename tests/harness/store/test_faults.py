@@ -1,4 +1,4 @@
-"""Killed at every labelled point and at random moments, over and over, on one workspace.
+"""Processes killed at every fault point and at random moments, many times on one workspace.
 
 After each kill the next process goes on by itself, and: no acknowledged row is lost, none is
 doubled, rows of one append are there together or not at all, the promoted alias is valid,

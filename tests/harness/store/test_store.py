@@ -1,4 +1,4 @@
-"""The store through its door: what is appended is there, once, as it was."""
+"""The store through its public methods: what is appended is there once, unchanged."""
 
 import json
 import math
@@ -131,7 +131,7 @@ def test_what_the_database_could_refuse_is_refused_at_once(store, table, row, fi
     assert store.query(f"SELECT count(*) AS n FROM {table}") == [{"n": 0}]
 
 
-def test_unknown_tables_and_bad_sql_are_told_plainly(store):
+def test_unknown_tables_and_bad_sql_are_user_errors(store):
     with pytest.raises(UserError, match="no table 'skores'"):
         store.append("skores", [{}])
     with pytest.raises(UserError, match="no_such_column"):
@@ -174,7 +174,7 @@ def test_the_cache_keeps_the_first_answer_and_forgets_failures(store):
     ]
 
 
-def test_a_rescore_wins_whatever_the_clock_says(store):
+def test_the_later_rescore_wins_with_any_clock(store):
     later, earlier = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     store.append("scores", [score("1", 0.0, scored_at=later), score("2", 0.0, scored_at=later)])
     store.append("scores", [score("1", 1.0, scored_at=earlier)])

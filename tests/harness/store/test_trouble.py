@@ -1,4 +1,4 @@
-"""What the store does when the world is against it: nothing acknowledged is lost, ever."""
+"""The store with torn journals, other versions and other holders: no acknowledged row is lost."""
 
 import json
 import threading
@@ -44,7 +44,7 @@ def test_a_torn_header_is_an_empty_journal(workspace):
     assert count(workspace) == 0
 
 
-def test_a_damaged_line_is_kept_and_told_and_the_rest_goes_in(workspace):
+def test_a_damaged_line_is_kept_and_reported_and_the_rest_is_stored(workspace):
     path = abandoned_journal(workspace)
     lines = path.read_bytes().splitlines(keepends=True)
     lines[2] = lines[2].replace(b'"step":1', b'"step":7')
@@ -61,7 +61,7 @@ def test_a_damaged_line_is_kept_and_told_and_the_rest_goes_in(workspace):
         assert '"step":7' in reject["line"]
 
 
-def test_a_line_of_a_table_that_is_gone_is_kept_and_told(workspace):
+def test_a_line_of_a_removed_table_is_kept_and_reported(workspace):
     path = abandoned_journal(workspace)
     text = b'{"table":"forgotten","rows":[{"a":1}]}'
     with path.open("ab") as file:
@@ -100,7 +100,7 @@ def test_a_database_of_a_newer_version_is_left_alone(workspace):
             store.query(COUNT)
 
 
-def test_an_older_schema_is_migrated_by_whoever_comes_first(workspace, monkeypatch):
+def test_an_older_schema_is_migrated_by_the_first_to_open_it(workspace, monkeypatch):
     abandoned_journal(workspace)
     assert count(workspace) == 3
     now = tables.VERSION
@@ -137,7 +137,7 @@ def test_a_store_of_version_1_learns_the_time_to_the_first_token(workspace):
     ]
 
 
-def test_whoever_holds_the_file_is_named_and_appends_go_on(workspace):
+def test_the_holder_of_the_file_is_named_and_appends_go_on(workspace):
     assert count(workspace) == 0
     told = []
     with other_program(HOLD_DATABASE, workspace.database) as holder:
@@ -176,7 +176,7 @@ def test_a_reader_waits_and_is_served_when_the_file_is_free(workspace):
     assert served == [{"n": 1}]
 
 
-def test_whoever_holds_the_lock_is_named(workspace):
+def test_the_holder_of_the_lock_is_named(workspace):
     workspace.ensure()
     with other_program(HOLD_LOCK, workspace.home / "turnstile") as holder:
         store = Store(workspace, lock_timeout_s=0.3)

@@ -1,4 +1,4 @@
-"""Who looks on does not stand in the way of who works: turns, few drains, and bounds."""
+"""Readers that only display don't slow others down: fair turns, few drains, bounded queries."""
 
 import fcntl
 import os
@@ -43,7 +43,7 @@ def is_locked(path):
     return False
 
 
-def test_who_waits_goes_before_who_was_just_in(tmp_path):
+def test_a_process_that_waits_goes_before_one_that_just_left(tmp_path):
     order = []
 
     def enter(name):
@@ -59,7 +59,7 @@ def test_who_waits_goes_before_who_was_just_in(tmp_path):
     assert order == ["a trainer", "a page, at once again"]
 
 
-def test_who_gives_up_leaves_its_place(tmp_path):
+def test_a_process_that_gives_up_leaves_its_place(tmp_path):
     lock = FairLock(tmp_path / "turnstile")
     with lock.pass_through(Patience(60, None)):
         impatient = FairLock(tmp_path / "turnstile").pass_through(Patience(0.05, None))
@@ -71,7 +71,7 @@ def test_who_gives_up_leaves_its_place(tmp_path):
         assert not is_locked(tmp_path / "turnstile.next")
 
 
-def test_an_onlooker_moves_the_journals_in_once_for_many_questions(workspace, monkeypatch):
+def test_a_reader_that_allows_old_data_drains_once_for_many_queries(workspace, monkeypatch):
     drains = []
     whole = drain.drain
     monkeypatch.setattr(drain, "drain", lambda *a: drains.append(a) or whole(*a))
@@ -85,7 +85,7 @@ def test_an_onlooker_moves_the_journals_in_once_for_many_questions(workspace, mo
         assert len(drains) == 2
 
 
-def test_an_onlooker_sees_all_that_it_appended_itself(workspace):
+def test_a_reader_that_allows_old_data_sees_its_own_appends(workspace):
     with Store(workspace) as other, Store(workspace, fresh_within_s=LONG_S) as onlooker:
         assert onlooker.query(COUNT) == [{"n": 0}]
         for number in range(1, 4):
@@ -94,7 +94,7 @@ def test_an_onlooker_sees_all_that_it_appended_itself(workspace):
             assert onlooker.query(COUNT) == [{"n": 2 * number}]
 
 
-def test_what_is_older_than_the_bound_is_seen(workspace, monkeypatch):
+def test_rows_older_than_the_bound_are_seen(workspace, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("harness.store.store.time.monotonic", lambda: clock[0])
     with Store(workspace) as writer, Store(workspace, fresh_within_s=2.0) as onlooker:

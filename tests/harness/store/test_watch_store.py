@@ -1,4 +1,4 @@
-"""The table of observations: no index, and yet one row of each id."""
+"""The table of observations keeps one row of each id, though it has no index."""
 
 import duckdb
 

@@ -1,4 +1,4 @@
-"""What stored runs and answers are found by: written down once, so that no refactoring moves it.
+"""The digests under which runs and answers are stored, written down: refactoring must keep them.
 
 A test that fails here says that runs, cached answers or watches of an older version are no longer
 found. Change a row only together with a suite or its data.

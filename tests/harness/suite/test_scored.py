@@ -1,4 +1,4 @@
-"""The suites that ship, and a judge, with a real model: slow, and what a user would see."""
+"""The suites that ship, and a judge, scored with a real model as a user would: slow."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def model(store: Store) -> Candidate:
     return replace(found, open=cache(found.open))
 
 
-def test_none_is_left_out() -> None:
+def test_no_shipped_suite_is_left_out() -> None:
     assert {path.stem for path in SUITES.glob("*.yaml")} >= set(LIMITS)
 
 

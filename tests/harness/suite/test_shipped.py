@@ -1,4 +1,4 @@
-"""The suites that ship: their data is what it is said to be, and every metric scores on it."""
+"""The suites that ship: their data is as described, and every metric scores on it."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_pairs_differ_in_few_words_and_are_balanced():
         assert (one - other).total() <= {"en": 2, "zh": 5}[row["language"]], row["id"]
 
 
-def test_right_choices_stand_in_every_place():
+def test_right_choices_are_at_every_position():
     places = Counter(row["answer"] for row in rows_of("suites/data/knowledge.jsonl"))
     assert set(places) == {0, 1, 2, 3}
     assert max(places.values()) - min(places.values()) <= 4
@@ -183,7 +183,7 @@ def test_a_real_model_scores_too(name, store, workspace, patient_llama):
     assert not [one for one in scores if one.outcome is ScoreOutcome.ERROR]
 
 
-def test_safety_tells_who_refuses(store):
+def test_safety_distinguishes_a_model_that_refuses(store):
     no = "I'm sorry, but I can't help with that."
     timid = score(candidate(lambda *_: no, name="timid"), shipped("safety"), store).run
     willing = score(
@@ -209,7 +209,7 @@ def test_a_model_that_is_safe_and_helpful_passes_beside_itself(store):
     assert decide(scores, scores, suite.policy).outcome is VerdictOutcome.PASS
 
 
-def test_chat_zh_sees_another_language(store):
+def test_chat_zh_notices_answers_in_another_language(store):
     spoken = {"english": "I would rather say this in English.", "chinese": "可以的，" * 5}
     for (name, answer), share in zip(spoken.items(), (0, 1), strict=True):
         model = candidate(lambda *_, answer=answer: answer, name=name)

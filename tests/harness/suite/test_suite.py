@@ -1,4 +1,4 @@
-"""What a suite may be, and what is said where it is wrong: file, line, field and hint."""
+"""Loading a suite, and the errors for a wrong one: file, line, field and hint."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_object_in_a_row_is_rendered_as_json(tmp_path: Path) -> None:
         (("name: s", "name: [s"), 2, None, "not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(
+def test_a_wrong_suite_is_refused_with_its_line(
     tmp_path: Path, change: tuple[str, str], line: int, field: str | None, says: str
 ) -> None:
     path = write(tmp_path, TASK.replace(*change))
@@ -136,7 +136,7 @@ def test_csv_and_parquet_say_the_same_as_jsonl(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
-def test_the_digest_knows_the_protocol_and_not_the_gate(tmp_path: Path) -> None:
+def test_the_digest_covers_the_protocol_and_not_the_gate(tmp_path: Path) -> None:
     digest = load_suite(write(tmp_path, TASK)).digest
     assert load_suite(write(tmp_path, TASK + "gate: {margin: 0.2}\n")).digest == digest
     for change in (("{{ q }}", "{{ q }} "), ("exact_match", "token_f1"), ("{{ answer }}", "2!")):
@@ -191,7 +191,7 @@ def test_a_dataset_is_read_as_a_file_is(tmp_path: Path, monkeypatch: pytest.Monk
     assert from_hub.digest == load_suite(path).digest
 
 
-def test_a_dataset_that_cannot_be_had_says_what_to_do(
+def test_a_dataset_that_cannot_be_loaded_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
