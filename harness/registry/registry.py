@@ -137,6 +137,8 @@ class Registry:
                 reason=reason,
                 override=override,
             )
+        # After the disk, which decides: an event that a kill keeps from the store is made good by
+        # the next `reconcile`, while one stored before the disk changed would be untrue.
         self.reconcile(line)
         return promoted
 

@@ -113,7 +113,7 @@ class Worker:
             )
             theirs.close()
             self.control = ours.dup()
-        self.line = self.control
+        self.line = self.control  # until the zygote sends that of its judge
         try:
             self._order()
         except Unavailable:
@@ -175,14 +175,14 @@ class Worker:
         if answer["label"] == UNSPLITTABLE:
             os.close(output)
             return None
-        return self._told(answer, output, job.limits)
+        return self._outcome(answer, output, job.limits)
 
     def _together(self, job: Job) -> Outcome:
         calls = _leaves_the_call(job.tests)
         brief = _file(json.dumps([job.program, job.setup, job.entry_point, job.tests, calls]))
         with self._asked("together", job.limits, [brief]):
             answer, [output] = self._answer()
-        return replace(self._told(answer, output, job.limits), verdict="cooperative")
+        return replace(self._outcome(answer, output, job.limits), verdict="cooperative")
 
     def _stdio(self, job: Job) -> Outcome:
         given = [_file(json.dumps([job.program])), _file(job.stdin or "")]
@@ -194,8 +194,9 @@ class Worker:
         if (answer["label"], answer["detail"]) == ("fail:exited", "exit status 0"):
             wrong = difference(printed, job.expected or "")
             answer.update(label="fail:tests" if wrong else "pass", detail=wrong or "")
-        said = _unless_flooded(self._told(answer, errors, job.limits), written, job.limits)
-        return replace(said, output=said.output or printed[-OUTPUT_TAIL:])
+        outcome = self._outcome(answer, errors, job.limits)
+        outcome = _unless_flooded(outcome, written, job.limits)
+        return replace(outcome, output=outcome.output or printed[-OUTPUT_TAIL:])
 
     @contextlib.contextmanager
     def _asked(self, kind: str, limits: Limits, given: list[int]) -> Iterator[None]:
@@ -220,7 +221,8 @@ class Worker:
             self.line = socket.socket(fileno=outputs.pop())
         return answer, outputs
 
-    def _told(self, answer: dict[str, Any], output: int, limits: Limits) -> Outcome:
+    def _outcome(self, answer: dict[str, Any], output: int, limits: Limits) -> Outcome:
+        """The outcome that a zygote's answer and the file of the output make."""
         written = os.fstat(output).st_size
         tail = _read(output, OUTPUT_TAIL, max(0, written - OUTPUT_TAIL))
         outcome = Outcome(**answer, output=tail, tier=self.tier)

@@ -169,7 +169,7 @@ def check_format(path: Path, header: bytes) -> None:
 
 
 def owner_is_gone(path: Path) -> bool:
-    """Whether the process that wrote this journal has ended (its lock is free)."""
+    """Whether the process that wrote this journal has ended: then its lock can be taken."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:

@@ -40,6 +40,7 @@ class Pace:
         with self._free:
             self._flying -= 1
             if well:
+                # So much for each success is one more after a round of `limit` requests.
                 self.limit = min(float(self.most), self.limit + 1 / self.limit)
             elif ticket == self._cuts:
                 self.limit = max(1.0, self.limit / 2)

@@ -80,6 +80,9 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc,no-untyped-call,unused-i
         used, width = table.used, table.width
         return self.keys[:used, :, :width], self.values[:used, :, :width]
 
+    # What transformers derives from these two fits prompts, which begin at place 0. For single
+    # tokens `Slots.step` gives the positions and the mask itself.
+
     def get_seq_length(self) -> int:
         return 0
 

@@ -34,7 +34,7 @@ def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> 
             torch.cuda.empty_cache()
             if len(batch) > 1:
                 half = len(batch) // 2
-                batches.extendleft([batch[half:], batch[:half]])
+                batches.extendleft([batch[half:], batch[:half]])  # which reverses them
                 continue
             elapsed = time.perf_counter() - started
             yield Logprobs(batch[0].id, (), elapsed, error="out of memory with this text alone")

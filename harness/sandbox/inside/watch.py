@@ -39,7 +39,7 @@ to wait for a core."""
 BROKEN = 70
 """The exit status of a process that failed while it served its judge (sysexits: software)."""
 JUDGE_CPU_S = 5.0
-TOLD_BYTES = 65536
+REPORT_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Watch:
                     self._tick(judge)
         return self._ended(verdict)
 
-    def until_told(self, channel: socket.socket, nonce: str) -> Measured:
+    def until_reported(self, channel: socket.socket, nonce: str) -> Measured:
         """Wait until the process itself reports its verdict: the cooperative form.
 
         The report must begin with `nonce`, which is not given to the program.
@@ -134,12 +134,12 @@ class Watch:
         with self._poll(channel.fileno()) as poll:
             while self.why is None:
                 if self._ready(poll, channel.fileno()):
-                    data = channel.recv(TOLD_BYTES)
+                    data = channel.recv(REPORT_BYTES)
                     heard += data
-                    if not data or len(heard) > TOLD_BYTES:
+                    if not data or len(heard) > REPORT_BYTES:
                         break
-                    if (told := _told(heard, nonce)) is not None:
-                        verdict = told
+                    if (report := _report(heard, nonce)) is not None:
+                        verdict = report
                         break
                 else:
                     self._tick(None)
@@ -287,10 +287,10 @@ def _clock(pid: int) -> float:
         return 0.0
 
 
-def _told(heard: bytes, nonce: str) -> tuple[str, str] | None:
+def _report(heard: bytes, nonce: str) -> tuple[str, str] | None:
     """(label, detail) of a complete message; None while it is incomplete."""
     length = int.from_bytes(heard[:HEADER], "big")
-    if len(heard) < HEADER or (len(heard) < HEADER + length and length <= TOLD_BYTES):
+    if len(heard) < HEADER or (len(heard) < HEADER + length and length <= REPORT_BYTES):
         return None
     try:
         match json.loads(heard[HEADER : HEADER + length]):

@@ -200,7 +200,7 @@ class Worker:
         with ours:
             watch = self._watched(play, job)
             theirs.close()
-            return watch.until_told(ours, nonce), [output]
+            return watch.until_reported(ours, nonce), [output]
 
     def _stdio(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
         output, errors = scratch(), scratch()
