@@ -146,7 +146,7 @@ def test_two_models_need_a_suite(store: Store) -> None:
 
 
 def test_a_run_whose_suite_is_gone_says_so(runs: tuple[Run, Run], store: Store) -> None:
-    with pytest.raises(UserError, match="not where it was"):
+    with pytest.raises(UserError, match="no longer there"):
         gate(student("candidate", 3), runs[0], store=store)
 
 
