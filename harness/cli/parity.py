@@ -136,7 +136,7 @@ def _show(
         console.print(Text(f"{side} compared with the other", "bold"))
         console.print(verdict_view(decision.verdict, everything=everything, more=ALL_SHOWS))
     if found.compared:
-        console.print(f"{found.same} of {found.compared} greedy answers are identical")
+        console.print(f"{found.same} of {found.compared} greedy answers are the same to the letter")
     if found.logprob_gap is not None:
         gap = found.logprob_gap
         console.print(
