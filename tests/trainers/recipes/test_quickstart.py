@@ -47,5 +47,5 @@ def test_the_demo_catches_rolls_back_and_promotes(tmp_path: Path) -> None:
     assert match[final["step"]] > match[0] + 0.2
     assert (tmp_path / "lines" / "quickstart" / "blessed" / "adapter_model.safetensors").exists()
     # What was promoted is scored from the cache: the same bytes, the same answers.
-    suite = str(RECIPE.parents[3] / "suites" / "quickstart.yaml")
+    suite = str(RECIPE.parents[2] / "suites" / "quickstart.yaml")
     assert main(["score", "line:quickstart", "--suite", suite, "--home", str(tmp_path)]) == 0
