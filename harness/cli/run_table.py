@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.core.types import NOTE
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -51,10 +53,15 @@ def show_run(run: Run, store: Store, console: Console) -> None:
         )
     console.print(table)
     for line in lines:
-        for count, word in ((line.counts.errors, "failed"), (line.counts.unscored, "unscored")):
+        counts = line.counts
+        for count, said_of_them in (
+            (counts.errors, f"failed: {counts.reason}"),
+            (counts.unscored, f"unscored: {counts.reason}"),
+            (counts.noted, (counts.note or "").removeprefix(NOTE)),
+        ):
             if count:
                 noun = "answer" if count == 1 else "answers"
-                said = f"{line.metric}: {count} {noun} {word}: {line.counts.reason}"
+                said = f"{line.metric}: {count} {noun} {said_of_them}"
                 console.print(Text(said, "yellow"))
     for sentence in judge_sentences(store, run):
         console.print(Text(sentence))

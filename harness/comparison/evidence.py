@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from harness.core.protocol import MetricName, metrics_of
-from harness.core.types import LOST, Direction, Run
+from harness.core.types import LOST, NOTE, Direction, Run
 from harness.evaluation.plan import Extent, samples_in
 from harness.gate.intervals import value_with_interval
 from harness.gate.metric_scores import MetricScores
@@ -62,6 +62,8 @@ class Counts:
     errors     answers that failed, or on which the metric failed
     unscored   answers that the metric can't judge
     reason     the commonest reason of both
+    noted      answers whose value has a note: they were cut, or said nothing
+    note       the commonest note
     """
 
     scored: int
@@ -69,6 +71,8 @@ class Counts:
     errors: int = 0
     unscored: int = 0
     reason: str | None = None
+    noted: int = 0
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +294,10 @@ def _counts(store: Store, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
         "SELECT task, metric, count(DISTINCT sample_id) AS total, "
         "count(*) FILTER (outcome = 'error') AS errors, "
         "count(*) FILTER (outcome = 'unscored') AS unscored, "
-        "mode(reason) FILTER (outcome <> 'scored') AS reason "
+        "mode(reason) FILTER (outcome <> 'scored') AS reason, "
+        "count(*) FILTER (outcome = 'scored' AND starts_with(reason, ?)) AS noted, "
+        "mode(reason) FILTER (outcome = 'scored' AND starts_with(reason, ?)) AS note "
         "FROM current_scores WHERE run_id = ? GROUP BY task, metric",
-        [run.id],
+        [NOTE, NOTE, run.id],
     )
     return {(row.pop("task"), row.pop("metric")): row for row in rows}

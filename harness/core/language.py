@@ -16,7 +16,6 @@ CJK = (
     "\U00020000-\U0003134f"
 )
 _HAN = re.compile("[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
-_CJK_CHARACTER = re.compile(f"([{CJK}])")
 _LATIN_LETTER = re.compile(
     "[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]"
 )
@@ -54,13 +53,21 @@ def language_of(sample: Sample, text: str) -> str | None:
     return detect_language(text)
 
 
-def space_cjk(text: str) -> str:
-    """`text` with a space on both sides of every CJK character."""
-    return _CJK_CHARACTER.sub(r" \1 ", text)
+def normalize_squad(text: str) -> str:
+    """SQuAD's normalization of an answer (Rajpurkar et al. 2016), as its script has it: lower case,
+    without ASCII punctuation, English articles and extra spaces.
+
+    Signs, points and operators go with it: -1 is 1, and `A` leaves nothing.
+    """
+    text = text.lower()
+    kept = "".join(character for character in text if character not in _ASCII_PUNCTUATION)
+    return " ".join(_ARTICLE.sub(" ", kept).split())
 
 
 def normalize_label(text: str) -> str:
-    """Lower case, without punctuation, single spaces; full-width forms become their usual ones.
+    """The words of a text and nothing else: lower case, without punctuation, single spaces;
+    full-width forms become their usual ones. For likeness of texts, not for labels: see
+    `core.labels`.
 
     ASCII punctuation goes with its symbols, as SQuAD has it, and so does all of Unicode's
     punctuation: `“北京。”` equals `北京`.
@@ -72,17 +79,3 @@ def normalize_label(text: str) -> str:
         if character not in _ASCII_PUNCTUATION and unicodedata.category(character)[0] != "P"
     )
     return " ".join(kept.split())
-
-
-def normalize_answer(text: str) -> str:
-    """SQuAD's normalisation of an answer, extended to Chinese: a label without English articles.
-
-    On ASCII text exactly the definition of Rajpurkar et al. 2016, so that `A` leaves nothing:
-    where answers are letters, compare labels.
-    """
-    return " ".join(_ARTICLE.sub(" ", normalize_label(text)).split())
-
-
-def answer_tokens(text: str) -> list[str]:
-    """Tokens of a normalized answer: words between spaces, CJK characters one by one."""
-    return space_cjk(normalize_answer(text)).split()

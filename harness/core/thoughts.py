@@ -19,6 +19,7 @@ _MARKS = (
     (r"\[THINK\]", r"\[/THINK\]"),
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
     (r"<\|channel>\s*thought\b", r"<channel\|>"),
+    (r"<\|im_start\|>\s*think\b", r"<\|im_start\|>\s*answer\b"),
 )
 _MARK = re.compile(
     "|".join(
@@ -27,7 +28,7 @@ _MARK = re.compile(
     ),
     re.IGNORECASE,
 )
-_HINTS = ("think", "thought", "reasoning", "channel")
+_HINTS = ("think", "thought", "reasoning", "channel", "|im_start|")
 
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\s*assistant)?\s*<\|channel\|>\s*(?P<name>[a-z]+)[^<]*(?:<\|constrain\|>[^<]*)?"

@@ -42,6 +42,12 @@ sample is scored again, and until then it counts neither for nor against the mod
 """
 
 
+NOTE = "note: "
+"""Begins the reason of a score that has a value, where its reader should know more of it: a text
+was cut, an answer said nothing. A run's table counts them.
+"""
+
+
 class VerdictOutcome(StrEnum):
     """What the gate says. Only measured harm is `fail`."""
 

@@ -121,6 +121,15 @@ class Evidence:
 
 
 @runtime_checkable
+class Fitted(Protocol):
+    """A metric that must know all samples of its task to read one answer (their labels, say)."""
+
+    def among(self, samples: Sequence[Sample]) -> Metric:
+        """This metric for these samples. Called once, as the suite loads; raises UserError."""
+        ...
+
+
+@runtime_checkable
 class Metric(Protocol):
     """What the runner calls: a declaration of the metric, and a method that scores items."""
 

@@ -16,6 +16,8 @@ from harness.metrics.support import embedding_cache as embedding_store
 from harness.metrics.support.encoders import (
     EMBEDDED,
     batches_by_length,
+    cut_note,
+    cut_off,
     described,
     digest,
     load,
@@ -26,6 +28,7 @@ from harness.metrics.support.encoders import (
     tokens_per_batch,
 )
 from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.silence import COUNTED_AS_WORST, says_nothing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,6 +279,9 @@ def _weighted(best: NDArray[np.float64], weights: list[float]) -> float:
 class BertScoreMetric:
     """Mean BERTScore F1 of the responses, against the references or the prompt.
 
+    An answer that says nothing is 0. Where an answer or what it is compared with is longer than the
+    encoder reads, the score says that it was cut.
+
     Cosines have no true zero, so the margin is absolute (`interval`). There is no idf here: its
     weights come from all references at once, and a score must not depend on what else was scored.
     """
@@ -295,6 +301,7 @@ class BertScoreMetric:
             "higher",
             scale="interval",
             unit="cosine",
+            version="2",
             stats=("precision", "recall"),
             options=(*options, ("against", self.against)),
         )
@@ -321,9 +328,28 @@ class BertScoreMetric:
             layer=self.layer,
         )
         values = iter(zip(*(column.tolist() for column in found), strict=True))
+        notes = iter(self._notes([(pairs[row][1].text, *targets[row]) for row in usable]))
         return [
-            Evidence.unscored(None, reason) if reason is not None else _evidence(next(values))
+            Evidence.unscored(None, reason)
+            if reason is not None
+            else _evidence(next(values), next(notes))
             for reason in reasons
+        ]
+
+    def _notes(self, compared: Sequence[Sequence[str]]) -> list[str | None]:
+        """Of each pair what its reader should know: that nothing was said, or what was cut."""
+        if not compared:
+            return []
+        encoder = _encoder(self.model, self.layer)
+        texts = list(dict.fromkeys(text for row in compared for text in row))
+        cut = dict(zip(texts, cut_off(encoder.tokenizer, encoder.model, texts), strict=True))
+        return [
+            COUNTED_AS_WORST
+            if says_nothing(row[0])
+            else cut_note(encoder.limit)
+            if any(cut[text] for text in row)
+            else None
+            for row in compared
         ]
 
     def _reason(self, text: str, targets: Sequence[str]) -> str | None:
@@ -333,6 +359,6 @@ class BertScoreMetric:
         return None if self.model is not None or readable else UNREADABLE
 
 
-def _evidence(value: tuple[float, float, float]) -> Evidence:
-    precision, recall, f1 = value
-    return Evidence(None, f1, stats=(precision, recall))
+def _evidence(value: tuple[float, float, float], note: str | None) -> Evidence:
+    precision, recall, f1 = (0.0, 0.0, 0.0) if note == COUNTED_AS_WORST else value
+    return Evidence(None, f1, reason=note, stats=(precision, recall))

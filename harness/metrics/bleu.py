@@ -8,11 +8,10 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from harness.core.errors import UserError
-from harness.core.language import language_of
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
-from harness.metrics.support.tokens import sacrebleu_tokenizer
+from harness.metrics.support.tokens import sacrebleu_tokenizer, tokenizer_for
 
 
 class CorpusScore(NamedTuple):
@@ -86,7 +85,7 @@ class Bleu:
 
     A response's own value is its sentence BLEU (effective order); the run's value is corpus BLEU
     from the summed statistics, whose uncertainty is a jackknife's. `tokenize: auto` takes `zh` for
-    Chinese and `13a` for everything else.
+    Chinese, `char` for scripts without spaces between words and `13a` for everything else.
     """
 
     tokenize: Literal["auto", "13a", "zh", "intl", "char", "none"] = "auto"
@@ -101,6 +100,7 @@ class Bleu:
             aggregate="bleu",
             unit="points 0-100",
             high=100.0,
+            version="2",
             stats=("sys_len", "ref_len", *counts),
             options=(("tok", self.tokenize), ("smooth", "exp"), ("sacrebleu", _version())),
         )
@@ -113,7 +113,7 @@ class Bleu:
             return Evidence.unscored(None, "the sample has no reference")
         chosen = self.tokenize
         if chosen == "auto":
-            chosen = "zh" if language_of(sample, " ".join(sample.references)) == "zh" else "13a"
+            chosen = tokenizer_for(sample, sample.references)
         found = _bleu(chosen, True).sentence_score(response.text, list(sample.references))
         stats = (found.sys_len, found.ref_len, *found.counts, *found.totals)
         return Evidence(None, float(found.score), stats=tuple(map(float, stats)))
@@ -128,7 +128,9 @@ class Chrf:
     @property
     def spec(self) -> MetricSpec:
         options = (("nw", str(self.word_order)), ("sacrebleu", _version()))
-        return MetricSpec("chrf", "higher", unit="points 0-100", high=100.0, options=options)
+        return MetricSpec(
+            "chrf", "higher", unit="points 0-100", high=100.0, version="2", options=options
+        )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, self._value)

@@ -112,7 +112,8 @@ class CodeTests:
         return MetricSpec("code_tests", "higher", stats=STATISTICS, options=options, reads=READS)
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_responses(items, self._outcomes)
+        # A program may speak of `</think>`: what is thought is told apart with the code at hand.
+        return score_responses(items, self._outcomes, thoughts=True)
 
     def _outcomes(self, pairs: list[Pair]) -> list[ItemOutcome]:
         programs = [

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.core.errors import UserError
+from harness.core.scripts import words
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.rouge import tokenize
 from harness.metrics.support.items import Outcome, score_samples
+from harness.metrics.support.silence import says_nothing, silent_as
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Different n-grams over all n-grams of `texts` together, 0..1; higher is more diverse.
 
-    Li et al. 2016. Tokens are lower-cased words, and CJK characters one by one. It falls as texts
-    grow longer or more, so only equal numbers of texts compare. Raises UserError where no text
-    has n tokens.
+    Li et al. 2016, over `core.scripts.words`. It falls as texts grow longer or more, so only equal
+    numbers of texts compare. Raises UserError where no text has n tokens.
     """
     if n < 1:
         raise UserError(f"n must be at least 1, not {n}", field="n")
     total, seen = 0, set()
     for text in texts:
-        tokens = tokenize(text)
+        tokens = words(text)
         grams = list(zip(*(tokens[start:] for start in range(n)), strict=False))
         total += len(grams)
         seen.update(grams)
@@ -34,7 +34,11 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DistinctN:
-    """Mean distinct-n of the K responses to a sample, in fixed groups of K."""
+    """Mean distinct-n of the K responses to a sample, in fixed groups of K.
+
+    Where one of the answers says nothing, the sample is 0, the worst value: left out, its silence
+    would make the others more diverse.
+    """
 
     n: int = 2
 
@@ -45,14 +49,22 @@ class DistinctN:
     @property
     def spec(self) -> MetricSpec:
         return MetricSpec(
-            "distinct_n", "higher", form="group", per="sample", options=(("n", str(self.n)),)
+            "distinct_n",
+            "higher",
+            form="group",
+            per="sample",
+            version="2",
+            options=(("n", str(self.n)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_samples(items, self._sample)
 
     def _sample(self, _: Sample, responses: tuple[Response, ...]) -> Outcome:
+        texts = [response.text for response in responses]
+        if any(map(says_nothing, texts)):
+            return silent_as(0.0)
         try:
-            return distinct_n([response.text for response in responses], self.n)
+            return distinct_n(texts, self.n)
         except UserError as error:
             return Evidence.unscored(None, error.what)

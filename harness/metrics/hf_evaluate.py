@@ -13,6 +13,7 @@ from harness.core.errors import UserError
 from harness.core.types import Direction, Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
+from harness.metrics.support.silence import silent_unscored
 
 
 def load_module(name: str) -> Any:
@@ -72,6 +73,7 @@ class HfEvaluate:
             unit="the module's own",
             low=None,
             high=None,
+            version="2",
             options=(("key", self.key or "auto"), ("evaluate", _version()), *options),
         )
 
@@ -81,7 +83,7 @@ class HfEvaluate:
         return self.name if script is None else script.stem
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, self._value)
+        return score_each(items, self._value, silent=silent_unscored())
 
     def _value(self, sample: Sample, response: Response) -> Outcome:
         module = load_module(self.name)

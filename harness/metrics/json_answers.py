@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.thoughts import without_thoughts
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
@@ -33,7 +34,7 @@ def parse_answer(answer: str) -> dict[str, Any]:
     no number beyond a double's range; of a key that stands twice the last one counts, as in the
     common parsers; at most 100 levels deep. Raises NotJsonError.
     """
-    text = answer.strip()
+    text = without_thoughts(answer).strip()
     fenced = _FENCED.fullmatch(text)
     try:
         parsed = json.loads(
@@ -147,7 +148,7 @@ class JsonValid:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("json_valid", "higher")
+        return MetricSpec("json_valid", "higher", version="2")
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, lambda _, response: json_valid(response.text))
@@ -159,7 +160,7 @@ class JsonMatch:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("json_match", "higher")
+        return MetricSpec("json_match", "higher", version="2")
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, self._value)
@@ -205,7 +206,7 @@ class JsonFields:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("json_fields", "higher")
+        return MetricSpec("json_fields", "higher", version="2")
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, lambda s, r: against_references(s, r, json_fields))
@@ -226,7 +227,7 @@ class JsonSchema:
     def spec(self) -> MetricSpec:
         written = json.dumps(self.schema, sort_keys=True).encode()
         digest = hashlib.sha256(written).hexdigest()[:12]
-        return MetricSpec("json_schema", "higher", options=(("schema", digest),))
+        return MetricSpec("json_schema", "higher", version="2", options=(("schema", digest),))
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, lambda _, response: json_schema(response.text, self.schema))

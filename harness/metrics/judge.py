@@ -14,10 +14,12 @@ from typing import Literal, NamedTuple
 from harness.backends.base import Backend, Generation, GenerationRequest, GenerationSettings
 from harness.backends.openers import Opening, open_prefixed, prefix_of
 from harness.core.errors import UserError
+from harness.core.thoughts import without_thoughts
 from harness.core.types import ScoreOutcome
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.encoders import described, require
 from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.silence import says_nothing, silent_as
 
 Choice = Literal["left", "right", "tie"]
 
@@ -118,8 +120,9 @@ def _judged(row: int, replies: dict[str, Generation], prompts: dict[str, int]) -
 def parse_verdict(reply: str, *, swapped: bool = False) -> Choice | None:
     """The verdict at the end of `reply`; None without one, with several, or with text after it.
 
-    `swapped` says that the right answer stood first.
+    `swapped` says that the right answer stood first. What the judge only thought is no verdict.
     """
+    reply = without_thoughts(reply)
     verdicts = _VERDICT.findall(reply)
     if len(verdicts) != 1 or not reply.rstrip().endswith(f"[[{verdicts[0]}]]"):
         return None
@@ -158,8 +161,10 @@ class JudgeMetric:
 
     The judge is the language model `model`: a folder, a hub id or the embedded name, run on this
     machine, or a backend's, such as a server's `openai:URL#MODEL`. A reply without a readable
-    verdict is an error. The statistics hold what was spent in tokens, prompts included, whether
-    both orders agreed, and the cost at `price` (money per million tokens).
+    verdict is an error. An answer that says nothing has lost, and nobody is asked.
+
+    The statistics hold what was spent in tokens, prompts included, whether both orders agreed, and
+    the cost at `price` (money per million tokens).
 
     `humans` names a JSONL file of pairs that people decided, each with `question`, `left`, `right`
     and `choice` (left, right or tie): the judge decides them as well, and its agreement with
@@ -192,6 +197,7 @@ class JudgeMetric:
             "judge",
             "higher",
             unit="win share",
+            version="2",
             stats=STATS + (HUMAN_STATS if self.humans else ()),
             options=tuple(options),
         )
@@ -223,22 +229,29 @@ class JudgeMetric:
         )
 
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
-        usable = [pair for pair in pairs if pair[0].references]
-        if not usable:
-            return [Evidence.unscored(None, _BARE) for _ in pairs]
+        usable = [
+            (sample, response)
+            for sample, response in pairs
+            if sample.references and not says_nothing(response.text)
+        ]
         judged = iter(
             self._judge(
                 [_question(sample.prompt) for sample, _ in usable],
                 [response.text for _, response in usable],
                 [sample.references[0] for sample, _ in usable],
             )
+            if usable
+            else ()
         )
         people = () if self.humans is None else _human_stats(self.agreement())
+        silent = silent_as(0.0, (0.0, 1.0, 0.0, *people))
         return [
-            self._evidence(next(judged), people)
-            if sample.references
-            else Evidence.unscored(None, _BARE)
-            for sample, _ in pairs
+            Evidence.unscored(None, _BARE)
+            if not sample.references
+            else silent
+            if says_nothing(response.text)
+            else self._evidence(next(judged), people)
+            for sample, response in pairs
         ]
 
     def _evidence(self, judged: Judged, people: tuple[float, ...]) -> Evidence:

@@ -10,6 +10,7 @@ from harness.core.errors import UserError
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
+from harness.metrics.support.silence import silent_unscored
 
 
 class Latency(NamedTuple):
@@ -38,7 +39,8 @@ class LatencyMetric:
     `of: seconds` from the request to the last token; `of: tokens_per_second` over the same time;
     `of: first_token`, seconds to the first one, where the backend measures it. `quantile: 0.95`
     makes the metric `latency_p95`. Timings depend on other requests and on what else the machine
-    does, so they are advisory unless the rounds of both runs were interleaved.
+    does, so they are advisory unless the rounds of both runs were interleaved. An answer that says
+    nothing is unscored, however soon it came.
     """
 
     of: Literal["seconds", "tokens_per_second", "first_token"] = "seconds"
@@ -62,12 +64,13 @@ class LatencyMetric:
             aggregate=None if q is None else f"{q:g}",
             unit="tokens per second" if self.of == "tokens_per_second" else "seconds",
             high=None,
+            version="2",
             options=(("of", self.of),),
             timed=True,
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, self._value)
+        return score_each(items, self._value, silent=silent_unscored())
 
     def _value(self, _: Sample, response: Response) -> Outcome:
         if self.of == "first_token":

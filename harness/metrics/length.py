@@ -9,13 +9,16 @@ from typing import Literal
 from harness.core.types import Direction, Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
+from harness.metrics.support.silence import silent_as, silent_unscored
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
     """Mean length of the responses: `tokens` as the model wrote them, or `characters`.
 
-    Neither longer nor shorter is better by itself: `better` says which is for this suite.
+    Neither longer nor shorter is better by itself: `better` says which is for this suite. Thoughts
+    are tokens that the model wrote, and no characters of its answer. An answer that says nothing is
+    0 where longer is better, and unscored where shorter is.
     """
 
     unit: Literal["tokens", "characters"] = "tokens"
@@ -24,11 +27,17 @@ class Length:
     @property
     def spec(self) -> MetricSpec:
         return MetricSpec(
-            "length", self.better, unit=self.unit, high=None, options=(("unit", self.unit),)
+            "length",
+            self.better,
+            unit=self.unit,
+            high=None,
+            version="2",
+            options=(("unit", self.unit),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, self._value)
+        silent = silent_as(0.0) if self.better == "higher" else silent_unscored()
+        return score_each(items, self._value, silent=silent)
 
     def _value(self, _: Sample, response: Response) -> Outcome:
         if self.unit == "characters":

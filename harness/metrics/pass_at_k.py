@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from harness.core.errors import UserError
-from harness.core.types import ScoreOutcome
-from harness.metrics.base import Evidence, Metric, MetricItem, MetricSpec
+from harness.core.types import Sample, ScoreOutcome
+from harness.metrics.base import Evidence, Fitted, Metric, MetricItem, MetricSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +119,7 @@ class PassAtK:
     of: str = "exact_match"
     with_options: dict[str, Any] = field(default_factory=dict)
     all_of_k: bool = False
+    fitted: Metric | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -130,7 +132,15 @@ class PassAtK:
     def _inner(self) -> Metric:
         from harness.metrics import get_metric
 
-        return get_metric(self.of, self.with_options)
+        return self.fitted or get_metric(self.of, self.with_options)
+
+    def among(self, samples: Sequence[Sample]) -> PassAtK:
+        """This metric with what it counts by told of `samples`."""
+        inner = self._inner
+        found = copy(self)
+        if isinstance(inner, Fitted):
+            object.__setattr__(found, "fitted", inner.among(samples))
+        return found
 
     @property
     def spec(self) -> MetricSpec:

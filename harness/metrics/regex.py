@@ -12,6 +12,7 @@ from harness.core.errors import UserError
 from harness.core.types import Direction
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import score_each
+from harness.metrics.support.silence import silent_as
 
 How = Literal["search", "full"]
 
@@ -36,7 +37,10 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """Share of responses that match `pattern`; `better: lower` for what must not appear."""
+    """Share of responses that match `pattern`; `better: lower` for what must not appear.
+
+    An answer that says nothing counts as the worse of both, whatever the pattern.
+    """
 
     pattern: str
     how: How = "search"
@@ -48,7 +52,10 @@ class Regex:
     @property
     def spec(self) -> MetricSpec:
         options = (("pattern", self.pattern), ("how", self.how))
-        return MetricSpec("regex", self.better, options=options)
+        return MetricSpec("regex", self.better, version="2", options=options)
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, lambda _, r: matches(r.text, self.pattern, how=self.how))
+        silent = silent_as(0.0 if self.better == "higher" else 1.0)
+        return score_each(
+            items, lambda _, r: matches(r.text, self.pattern, how=self.how), silent=silent
+        )

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.support.encoders import described, load, readable_text, require, token_batches
-from harness.metrics.support.items import Pair, score_responses
+from harness.metrics.support.encoders import (
+    cut_off,
+    described,
+    load,
+    max_tokens,
+    readable_text,
+    require,
+    token_batches,
+)
+from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.silence import silent_unscored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +94,11 @@ def _adapted(name: str) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """Mean reward by `model`. A reward has no true zero: its margin is absolute."""
+    """Mean reward by `model`. A reward has no true zero: its margin is absolute.
+
+    It has no worst value either: an answer that says nothing is unscored, and so is one whose
+    conversation is longer than the model reads, because the reward stands at its end.
+    """
 
     model: str
 
@@ -101,14 +114,23 @@ class RewardModel:
             unit="logits",
             low=None,
             high=None,
+            version="2",
             options=(("model", described(self.model)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_responses(items, self._values)
+        return score_responses(items, self._values, silent=silent_unscored())
 
-    def _values(self, pairs: list[Pair]) -> list[float]:
+    def _values(self, pairs: list[Pair]) -> list[Outcome]:
         prompts = [sample.prompt for sample, _ in pairs]
         answers = [response.text for _, response in pairs]
+        tokenizer, model = _loaded(self.model)
+        texts = [_conversation(tokenizer, p, a) for p, a in zip(prompts, answers, strict=True)]
+        limit = max_tokens(tokenizer, model)
         values: list[float] = reward(prompts, answers, model=self.model).tolist()
-        return values
+        return [
+            Evidence.unscored(None, f"longer than the {limit} tokens that the reward model reads")
+            if cut
+            else value
+            for value, cut in zip(values, cut_off(tokenizer, model, texts), strict=True)
+        ]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from harness.core.language import CJK
+from harness.core.scripts import words
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
 
 Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
-
-# Latin words by rouge-score's rule (a-z and 0-9), each CJK character by itself, and runs of the
-# letters and digits of any other script, which the stock tokenizer throws away.
-_OTHER_SCRIPT = rf"[^\W_\u0000-\u036f\u1e00-\u1eff\u2000-\u2c7f\ua720-\ua7ff\uff00-\uffff{CJK}]"
-_TOKEN = re.compile(rf"[a-z0-9]+|[{CJK}]|{_OTHER_SCRIPT}+")
 
 
 class RougeScore(NamedTuple):
@@ -31,11 +25,12 @@ class RougeScore(NamedTuple):
 
 
 def tokenize(text: str, *, stem: bool = False) -> list[str]:
-    """Lower-cased tokens: a-z0-9 words, CJK characters one by one, words of other scripts.
+    """Lower-cased tokens of any script (`core.scripts.words`).
 
-    On English exactly rouge-score's tokens; `stem` is its Porter stemmer (words over 3 letters).
+    On ASCII exactly rouge-score's, which elsewhere throws letters away; `stem` is its Porter
+    stemmer (words over 3 letters).
     """
-    tokens = _TOKEN.findall(text.lower())
+    tokens = words(text)
     return [_stem(token) if len(token) > 3 else token for token in tokens] if stem else tokens
 
 
@@ -181,8 +176,8 @@ class _Rouge:
 
     @property
     def spec(self) -> MetricSpec:
-        options = (("tok", "a-z0-9+cjk"), ("stem", "porter" if self.stem else "no"))
-        return MetricSpec(self.name, "higher", options=options)
+        options = (("tok", "words"), ("stem", "porter" if self.stem else "no"))
+        return MetricSpec(self.name, "higher", version="2", options=options)
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, self._value)

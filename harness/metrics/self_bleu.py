@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.core.errors import UserError
-from harness.core.language import language_of
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_samples
-from harness.metrics.support.tokens import Tokenizer, tokenize_all
+from harness.metrics.support.silence import says_nothing, silent_as
+from harness.metrics.support.tokens import Tokenizer, tokenize_all, tokenizer_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +158,11 @@ def _bleu(
 class SelfBleu:
     """Mean Self-BLEU of the K responses to a sample, 0 to 1; lower is more diverse.
 
-    `tokenize: auto` takes `zh` for Chinese and `13a` for everything else. A sample with one
-    response is unscored.
+    `tokenize: auto` takes `zh` for Chinese, `char` for scripts without spaces between words and
+    `13a` for everything else. A sample with one response is unscored.
+
+    Where one of the answers says nothing, the sample is 1, the worst value: left out, its silence
+    would make the others more diverse.
     """
 
     # Each text is compared with the closest of the others, so Self-BLEU grows with the number of
@@ -176,7 +179,9 @@ class SelfBleu:
     @property
     def spec(self) -> MetricSpec:
         options = (("tok", self.tokenize), ("order", str(self.max_order)), ("smooth", "exp"))
-        return MetricSpec("self_bleu", "lower", form="group", per="sample", options=options)
+        return MetricSpec(
+            "self_bleu", "lower", form="group", per="sample", version="2", options=options
+        )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_samples(items, self._sample)
@@ -187,8 +192,8 @@ class SelfBleu:
                 None, "Self-BLEU needs at least 2 responses per sample: set `responses`"
             )
         texts = [response.text for response in responses]
-        chosen = self.tokenize
-        if chosen == "auto":
-            chosen = "zh" if language_of(sample, " ".join(texts)) == "zh" else "13a"
+        if any(map(says_nothing, texts)):
+            return silent_as(1.0)
+        chosen = tokenizer_for(sample, texts) if self.tokenize == "auto" else self.tokenize
         scores = self_bleu(texts, max_order=self.max_order, tokenize=chosen)
         return Evidence(None, float(scores.mean()))

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.core.language import detect_language
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.bertscore import UNREADABLE
 from harness.metrics.support.encoders import (
+    cut_note,
+    cut_off,
     described,
     load,
+    max_tokens,
     readable_text,
     require,
     resolve,
     token_batches,
 )
 from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.silence import says_nothing, silent_as
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +89,11 @@ def _entailment(model: str) -> Callable[[Sequence[tuple[str, str]]], NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """Mean cosine to the nearest reference. A cosine has no true zero: its margin is absolute."""
+    """Mean cosine to the nearest reference. A cosine has no true zero: its margin is absolute.
+
+    An answer that says nothing is -1, the worst value. Where a text is longer than the model reads,
+    the score says that it was cut.
+    """
 
     model: str | None = None
 
@@ -99,6 +107,7 @@ class Similarity:
             "higher",
             scale="interval",
             unit="cosine",
+            version="2",
             low=-1.0,
             options=(("model", described(self.model)),),
         )
@@ -109,7 +118,14 @@ class Similarity:
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         reasons = [self._reason(pair) for pair in pairs]
         usable = [p for p, reason in zip(pairs, reasons, strict=True) if reason is None]
-        best = iter(_best(usable, lambda a, r: similarity(a, r, model=self.model)))
+        best = iter(
+            _noted(
+                usable,
+                _best(usable, lambda a, r: similarity(a, r, model=self.model)),
+                lambda: load(resolve(self.model), "AutoModel"),
+                worst=-1.0,
+            )
+        )
         return [next(best) if r is None else Evidence.unscored(None, r) for r in reasons]
 
     def _reason(self, pair: Pair) -> str | None:
@@ -127,7 +143,8 @@ class FactualConsistency:
     """Mean probability that a reference entails the response, by the entailment model `model`.
 
     There is no embedded entailment model; `similarity` is what can be had without one, under its
-    own name.
+    own name. An answer that says nothing follows from everything, and is 0 here. Where a text is
+    longer than the model reads, the score says that it was cut.
     """
 
     model: str
@@ -141,6 +158,7 @@ class FactualConsistency:
             "factual_consistency",
             "higher",
             unit="probability",
+            version="2",
             options=(("model", described(self.model)),),
         )
 
@@ -149,7 +167,14 @@ class FactualConsistency:
 
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         usable = [pair for pair in pairs if pair[0].references]
-        best = iter(_best(usable, lambda a, r: entailment(a, r, model=self.model)))
+        best = iter(
+            _noted(
+                usable,
+                _best(usable, lambda a, r: entailment(a, r, model=self.model)),
+                lambda: load(self.model, "AutoModelForSequenceClassification"),
+                worst=0.0,
+            )
+        )
         return [
             next(best) if s.references else Evidence.unscored(None, "the sample has no reference")
             for s, _ in pairs
@@ -166,3 +191,29 @@ def _best(
     answers = [response.text for sample, response in pairs for _ in sample.references]
     values = iter(compare(answers, [r for sample, _ in pairs for r in sample.references]).tolist())
     return [max(next(values) for _ in sample.references) for sample, _ in pairs]
+
+
+def _noted(
+    pairs: Sequence[Pair],
+    values: Sequence[float],
+    loaded: Callable[[], tuple[Any, Any]],
+    *,
+    worst: float,
+) -> list[Evidence]:
+    """`values` with what their reader should know: that nothing was said, or what was cut."""
+    if not pairs:
+        return []
+    tokenizer, model = loaded()
+    texts = list(dict.fromkeys(t for s, r in pairs for t in (r.text, *s.references)))
+    cut = dict(zip(texts, cut_off(tokenizer, model, texts), strict=True))
+    note = cut_note(max_tokens(tokenizer, model))
+    return [
+        silent_as(worst)
+        if says_nothing(response.text)
+        else Evidence(
+            None,
+            value,
+            reason=note if any(cut[text] for text in (response.text, *sample.references)) else None,
+        )
+        for (sample, response), value in zip(pairs, values, strict=True)
+    ]

@@ -180,7 +180,7 @@ class WebPage:
     @property
     def spec(self) -> MetricSpec:
         stats = ("parse_errors", "css_errors", "structure", "dead_references")
-        return MetricSpec("web_page", "higher", stats=stats)
+        return MetricSpec("web_page", "higher", version="2", stats=stats)
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         return score_each(items, _page)

@@ -5,7 +5,7 @@ Whatever is wrong with a suite is found here, before any weights are loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from harness.data.code_benchmarks import is_code_source, read_code_tasks
 from harness.data.lm_eval import is_lm_eval, read_lm_eval
 from harness.data.rows import read_hub, read_rows, row_id, texts_in
 from harness.metrics import get_metric
-from harness.metrics.base import Metric
+from harness.metrics.base import Fitted, Metric
 from harness.suite.schema import SuiteModel, TaskModel
 from harness.suite.suite import Suite, Task, declaration
 
@@ -52,6 +52,7 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     _check_templates(model, document, place)
     data_path = _data_path(model.data, document, place)
     samples = _samples(name, model, data_path, document)
+    metrics = tuple(_among(metrics, samples, document, place))
     settings = model.generate
     protocol = {
         "data": _data_digest(samples, metrics),
@@ -77,6 +78,18 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
         protocol=protocol,
         data_path=data_path,
     )
+
+
+def _among(
+    metrics: Sequence[Metric], samples: Sequence[Sample], document: YamlDocument, place: Place
+) -> Iterator[Metric]:
+    """The metrics, those that must know all samples told of them: so labels stay apart."""
+    for index, metric in enumerate(metrics):
+        try:
+            yield metric.among(samples) if isinstance(metric, Fitted) else metric
+        except UserError as error:
+            here: Place = (*place, "metrics", index)
+            raise document.error(error.what, here, hint=error.hint) from None
 
 
 def _data_digest(samples: tuple[Sample, ...], metrics: tuple[Metric, ...]) -> str:

@@ -69,13 +69,7 @@ def entailment(name: str) -> Callable[[Sequence[tuple[str, str]]], NDArray[np.fl
 @lru_cache(maxsize=2)
 def detoxify(variant: str) -> Classifier:
     """The `toxicity` output of the package detoxify, which the user installs."""
-    try:
-        from detoxify import Detoxify
-    except ImportError as error:
-        raise UserError(
-            "the classifier `detoxify` is not installed", hint="pip install detoxify"
-        ) from error
-    model = Detoxify(variant)
+    model = _detoxify(variant)
 
     def classify(texts: Sequence[str]) -> NDArray[np.float64]:
         import numpy as np
@@ -85,6 +79,26 @@ def detoxify(variant: str) -> Classifier:
         return np.concatenate(found) if found else np.zeros(0)
 
     return classify
+
+
+@lru_cache(maxsize=2)
+def _detoxify(variant: str) -> Any:
+    try:
+        from detoxify import Detoxify
+    except ImportError as error:
+        raise UserError(
+            "the classifier `detoxify` is not installed", hint="pip install detoxify"
+        ) from error
+    return Detoxify(variant)
+
+
+def reader(name: str) -> tuple[Any, Any]:
+    """The tokenizer and model of a toxicity classifier: what says how long a text it reads."""
+    family, _, variant = name.partition(":")
+    if family == "detoxify":
+        found = _detoxify(variant or "original")
+        return found.tokenizer, found.model
+    return load(name, "AutoModelForSequenceClassification")
 
 
 def _probabilities(logits: Any, config: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.types import NOTE
 
 EMBEDDED = "all-MiniLM-L6-v2"
 """The default encoder: English, 6 layers, its weights come with a package."""
@@ -203,6 +204,24 @@ def max_tokens(tokenizer: Any, model: Any) -> int:
 def readable_text(text: str) -> str:
     """`text` without lone surrogates, which no tokenizer takes: each becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def cut_off(tokenizer: Any, model: Any, texts: Sequence[str]) -> list[bool]:
+    """Whether each text is longer than the model reads, so that it only sees its beginning."""
+    limit = max_tokens(tokenizer, model)
+    # No tokenizer makes more tokens than bytes, but for the few marks at its ends.
+    long = [len(text.encode("utf-8", "replace")) + 8 > limit for text in texts]
+    return [
+        maybe
+        and len(tokenizer(readable_text(text), truncation=True, max_length=limit + 1)["input_ids"])
+        > limit
+        for text, maybe in zip(texts, long, strict=True)
+    ]
+
+
+def cut_note(limit: int) -> str:
+    """What a score says whose text was cut."""
+    return f"{NOTE}longer than the {limit} tokens that the model reads: the rest was cut off"
 
 
 def token_batches(

@@ -6,44 +6,81 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from harness.core.thoughts import without_thoughts
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem
+from harness.metrics.support.silence import says_nothing
 
 Pair = tuple[Sample, Response]
 Outcome = float | Evidence
 
 
 def score_responses(
-    items: Sequence[MetricItem], values: Callable[[list[Pair]], Sequence[Outcome]]
+    items: Sequence[MetricItem],
+    values: Callable[[list[Pair]], Sequence[Outcome]],
+    *,
+    silent: Outcome | None = None,
+    thoughts: bool = False,
 ) -> list[list[Evidence]]:
     """One evidence per response. `values` sees every response that carries no error, in order.
 
     It returns one outcome for each: a float, or an `Evidence` where there are statistics or a
     reason; the index is filled in here. A float that isn't finite becomes an error, never a score.
+
+    What a model wrote comes without its thoughts (`core.thoughts`), and is "" where it says
+    nothing, unless `thoughts`. With `silent` such an answer has this outcome, and `values` doesn't
+    see it.
     """
+    answers = [[_answer(response, thoughts) for response in item.responses] for item in items]
+    heard = [
+        [r.error is None and not (silent is not None and _is_silent(r)) for r in row]
+        for row in answers
+    ]
     pairs = [
         (item.sample, response)
-        for item in items
-        for response in item.responses
-        if response.error is None
+        for item, row, listened in zip(items, answers, heard, strict=True)
+        for response, ok in zip(row, listened, strict=True)
+        if ok
     ]
     outcomes = iter(values(pairs) if pairs else ())
     return [
         [
             Evidence.error(response.index, response.error)
             if response.error is not None
-            else as_evidence(next(outcomes), response.index)
-            for response in item.responses
+            else as_evidence(next(outcomes) if ok or silent is None else silent, response.index)
+            for response, ok in zip(row, listened, strict=True)
         ]
-        for item in items
+        for row, listened in zip(answers, heard, strict=True)
     ]
 
 
+def _answer(response: Response, thoughts: bool) -> Response:
+    if thoughts or response.kind != "generation":
+        return response
+    spoken = without_thoughts(response.text)
+    if says_nothing(spoken):
+        spoken = ""
+    return response if spoken is response.text else replace(response, text=spoken)
+
+
+def _is_silent(response: Response) -> bool:
+    return response.kind == "generation" and says_nothing(response.text)
+
+
 def score_each(
-    items: Sequence[MetricItem], value: Callable[[Sample, Response], Outcome]
+    items: Sequence[MetricItem],
+    value: Callable[[Sample, Response], Outcome],
+    *,
+    silent: Outcome | None = None,
+    thoughts: bool = False,
 ) -> list[list[Evidence]]:
     """As `score_responses`, for a metric that looks at one response at a time."""
-    return score_responses(items, lambda pairs: [value(*pair) for pair in pairs])
+    return score_responses(
+        items,
+        lambda pairs: [value(*pair) for pair in pairs],
+        silent=silent,
+        thoughts=thoughts,
+    )
 
 
 def score_samples(
@@ -56,7 +93,7 @@ def score_samples(
 
     A sample without responses is unscored. One response with an error makes the sample an error,
     because a value over the answers that happened to arrive is another quantity; with `partial`
-    the responses that arrived are used.
+    the responses that arrived are used. What a model wrote comes as in `score_responses`.
     """
     return [[_score_sample(item, value, partial)] for item in items]
 
@@ -71,7 +108,8 @@ def _score_sample(
     if failed and not (partial and usable):
         first = failed[0]
         return Evidence.error(None, f"response {first.index}: {first.error}")
-    return as_evidence(value(item.sample, usable), None)
+    answers = tuple(_answer(response, thoughts=False) for response in usable)
+    return as_evidence(value(item.sample, answers), None)
 
 
 def as_evidence(outcome: Outcome, response_index: int | None) -> Evidence:

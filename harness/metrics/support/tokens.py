@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from harness.core.errors import UserError
+from harness.core.language import language_of
+from harness.core.scripts import sets_no_spaces
+from harness.core.types import Sample
 
 Tokenizer = Literal["13a", "zh", "intl", "char", "none"]
 """The names are sacrebleu's; any other name that sacrebleu knows works too."""
@@ -14,6 +17,18 @@ Tokenizer = Literal["13a", "zh", "intl", "char", "none"]
 # together, because the regular expressions cost more per call than per character.
 _BETWEEN = "\ue0ff"
 _BLOCK = 256
+
+
+def tokenizer_for(sample: Sample, texts: Sequence[str]) -> Tokenizer:
+    """What `tokenize: auto` takes for these texts of a sample.
+
+    `zh` for Chinese, `13a` for whatever sets spaces between its words, and `char` for what doesn't
+    (Japanese, Thai, Lao, Khmer, Myanmar, Tibetan): there whole sentences would be one word.
+    """
+    text = " ".join(texts)
+    if sets_no_spaces(text):
+        return "char"
+    return "zh" if language_of(sample, text) == "zh" else "13a"
 
 
 def tokenize_all(texts: Sequence[str], tokenizer: str) -> list[list[str]]:

@@ -23,6 +23,7 @@ ANSWERS = [
     ("<|START_THINKING|>x<|END_THINKING|>P", "P"),
     ("<seed:think>x</seed:think>P", "P"),
     ("<|channel>thought\nhm<channel|>P", "P"),
+    ("<|im_start|>think\nhm\n<|im_start|>answer\nP", "P"),
     # nested, and marks that the thought only speaks of
     ("<think>a <think>b</think> c</think>Paris", "Paris"),
     ("<think>a <think> b</think>Paris", "Paris"),

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -73,8 +73,19 @@ ASCII = st.lists(
 @given(ASCII, ASCII)
 def test_exact_match_and_f1_are_squads_on_english(answer, reference):
     same = squad_normalize(answer) == squad_normalize(reference)
-    assert exact_match(answer, [reference]) == float(same)
+    assert exact_match(answer, [reference], normalize="squad") == float(same)
     assert token_f1(answer, [reference]) == pytest.approx(squad_f1(answer, reference), abs=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=30), st.text(max_size=30))
+@example("U.S.", "US")
+@example("-1", "1")
+@example("“北京”", "北京")
+@example("the", "")
+def test_by_name_squads_normalization_is_squads_own_on_any_text(answer, reference):
+    same = squad_normalize(answer) == squad_normalize(reference)
+    assert exact_match(answer, [reference], normalize="squad") == float(same)
 
 
 def test_chinese_answers_are_normalized_too():

@@ -171,6 +171,101 @@ def test_an_error_of_a_response_stays_an_error(name, make):
     assert "the server died" in row[-1].reason
 
 
+SILENCE = {
+    "nothing": "",
+    "spaces": " \n\t\u00a0\u3000",
+    "what nobody sees": "\u200b\u2060\ufeff",
+    "an end mark": "<|im_end|>",
+    "a thought": "<think>The answer is ref, of course.</think>",
+    "a thought that was cut": "<think>The answer is",
+    "a thought opened by the prompt": "The answer is ref.\n</think>\n\n",
+    "a channel without an answer": "<|channel|>analysis<|message|>The answer is ref.<|end|>",
+}
+BOTH_WAYS = {
+    "refusal": [{"better": "higher"}, {"better": "lower"}],
+    "length": [
+        {"unit": unit, "better": better}
+        for unit in ("tokens", "characters")
+        for better in ("higher", "lower")
+    ],
+    "regex": [
+        {"pattern": pattern, "better": better}
+        for pattern in ("a", "", "^$", ".*")
+        for better in ("higher", "lower")
+    ],
+    "latency": [{"of": of} for of in ("seconds", "first_token", "tokens_per_second")],
+    "exact_match": [{"normalize": n} for n in ("auto", "label", "squad", "strip", "none")],
+    "distinct_n": [{"n": 1}, {"n": 2}],
+    "self_bleu": [{"tokenize": "char"}, {"tokenize": "none"}, {"max_order": 1}],
+}
+
+
+@pytest.mark.parametrize("said", SILENCE)
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_said_is_nothing_won(name, said, make):
+    """An answer that says nothing is unscored, or has the worst value of the metric's range."""
+    metrics = [make(name), *(get_metric(name, options) for options in BOTH_WAYS.get(name, ()))]
+    for metric in metrics:
+        if metric.spec.needs != "generation":
+            continue
+        one = item("s", [SILENCE[said]] * 3, references=["ref"])
+        (row,) = metric.score([one])
+        check_evidence(metric.spec, [one], [row])
+        for evidence in row:
+            assert evidence.outcome is not ScoreOutcome.ERROR
+            if evidence.value is not None:
+                assert evidence.value == metric.spec.worst, metric.spec.signature
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_falling_silent_in_some_answers_wins_nothing(name, make):
+    """Of the answers to one prompt, silent ones never make the sample better than if they spoke."""
+    metric = make(name)
+    spec = metric.spec
+    if spec.needs != "generation" or spec.per != "sample":
+        return
+    said = item("a", ["the cat sat on the mat", "a dog ran off", "ref"], references=["ref"])
+    silent = item("b", ["the cat sat on the mat", "", "ref"], references=["ref"])
+    (before,), (after,) = metric.score([said, silent])
+    if before.value is not None and after.value is not None:
+        sign = 1 if spec.direction == "higher" else -1
+        assert sign * after.value <= sign * before.value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_finds_all_alike_is_never_the_best(name, make):
+    """Equal log-probabilities for every choice choose none of them."""
+    metric = make(name)
+    if metric.spec.needs != "reference":
+        return
+    one = item("s", ["yes", "noo"], references=["yes", "noo"], kind="reference")
+    (row,) = metric.score([one])
+    best = metric.spec.high if metric.spec.direction == "higher" else metric.spec.low
+    assert all(evidence.value is None or evidence.value != best for evidence in row)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thought_changes_no_score(name, make):
+    metric = make(name)
+    if metric.spec.needs != "generation" or metric.spec.timed or name == "length":
+        return
+    answers = ['{"a": 1}', "ref", "I can't help with that."]
+    thought = [f"<think>I can't help? damn, {{ref}}</think>{answer}" for answer in answers]
+    plain, thinking = metric.score([item("s", answers), item("s", thought)])
+    for one, other in zip(plain, thinking, strict=True):
+        assert (other.outcome, other.value) == (one.outcome, one.value)
+
+
+@pytest.mark.parametrize("name", ["bertscore", "similarity"])
+def test_a_text_that_was_cut_says_so(name, make):
+    metric = make(name)
+    long = "a " * 2000
+    (row,) = metric.score([item("s", [f"{long} cat", "a cat"], references=[f"{long} dog"])])
+    assert all("longer than the" in evidence.reason for evidence in row)
+    (row,) = metric.score([item("s", ["a cat"], references=["a dog"])])
+    assert row[0].reason is None
+
+
 TEXT = st.sampled_from(["a cat sat", "yes", '{"a": 1}', "你好", "", "the the the", "no way", "x"])
 
 

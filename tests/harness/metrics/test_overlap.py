@@ -36,8 +36,8 @@ def test_equals_rouge_score_on_english(references, answer, stem):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(st.characters(max_codepoint=0x24F), max_size=60))
-def test_tokens_of_latin_text_are_rouge_scores(text):
+@given(st.text(st.characters(max_codepoint=0x7F), max_size=60))
+def test_tokens_of_ascii_are_rouge_scores(text):
     from rouge_score.tokenize import tokenize as stock
 
     assert tokenize(text) == stock(text, None)

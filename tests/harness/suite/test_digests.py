@@ -38,19 +38,19 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "112df628604f4b04",
     ),
     "suites/knowledge.yaml": (
-        "b289effce74bb73a",
+        "a10c85f9ae4e56a6",
         "d97f2def2ee09582",
         "428f386387df433d",
         "92ac3cd33a17f6ae",
     ),
     "suites/quickstart.yaml": (
-        "cea7c1e01b1afcc4",
+        "18d6e1563be1b62b",
         "65cb8385d633ae4a",
         "e191581597bc9124",
         "5a602f3be1135aac",
     ),
     "suites/safety.yaml": (
-        "9bb64fbbca76d5b7",
+        "cf99072859dc326c",
         "6b3b434d4e49371a",
         "e388574f1883b08c",
         "367678405e6a577c",
@@ -68,7 +68,7 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "c73b23b255d91522",
     ),
     "trainers/recipes/gates/replies.yaml": (
-        "c559ec89ca470f53",
+        "a2f4f3b52e0bd725",
         "088aca801c930b9b",
         "8f298ff76daccb5b",
         "b2dae6f3cac4a840",
