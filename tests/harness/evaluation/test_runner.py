@@ -43,6 +43,19 @@ def test_a_run_scores_every_sample_of_every_metric(tmp_path: Path, store: Store)
     assert all(count.scored == count.total == 5 for count in counts)
 
 
+def test_answers_that_say_nothing_are_counted_beside_the_value(
+    tmp_path: Path, store: Store
+) -> None:
+    candidate, _ = scripted({**CAPITALS, "Peru": "<think>Lima, surely.</think>"})
+    report = score(candidate, load_suite(suite_yaml(tmp_path)), store)
+    found = {line.metric: line for line in summarize(store, report.run)}
+    asked = found["ask/exact_match"]
+    assert asked.estimate.value == 0.8
+    assert (asked.counts.scored, asked.counts.unscored, asked.counts.noted) == (5, 0, 1)
+    assert "nothing is said" in (asked.counts.note or "")
+    assert found["read/perplexity"].counts.noted == 0
+
+
 def test_a_second_score_generates_nothing_and_adds_nothing(tmp_path: Path, store: Store) -> None:
     suite = load_suite(suite_yaml(tmp_path))
     candidate, _ = scripted()
