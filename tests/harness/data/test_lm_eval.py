@@ -177,7 +177,7 @@ def test_the_extra_is_named_where_it_is_missing(
 @pytest.mark.parametrize(
     ("rows", "changes", "wanted"),
     [
-        ([{"q": "a", "c": ["x", "y"], "answer": 0}], {"reference": "{{ q }}"}, "one of"),
+        ([{"q": "a", "c": ["x", "y"], "answer": 0}], {"reference": "{{ q }}"}, "not both"),
         ([{"q": "a", "c": "x", "answer": 0}], {}, "list of texts"),
         ([{"q": "a", "answer": 0}], {}, "no field 'c'"),
     ],
