@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import UserError
 from harness.core.strict_model import fault
+from harness.core.text_file import read_text
 
 Place = tuple[str | int, ...]
 """The keys and list positions that lead to a field, from the outermost on."""
@@ -39,26 +40,16 @@ class YamlDocument:
         return UserError(what, file=self.path, line=self.line_of(place), field=field, hint=hint)
 
 
-def read_text(path: Path, *, what: str) -> str:
-    """A UTF-8 file's text. Raises UserError where it can't be read; `what` names its kind."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(
-            f"no such {what}: {path.name}", file=path, hint="check the path's spelling"
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"a {what} was expected here, not a folder", file=path) from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"the {what} is not UTF-8 (byte {error.start})", file=path, hint="save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise UserError(f"the {what} can't be read: {error.strerror}", file=path) from None
-
-
 def load_yaml(path: Path, *, what: str) -> YamlDocument:
     """Parse one YAML mapping, refusing duplicate keys. Raises UserError."""
+    try:
+        return _parsed(path, what)
+    except RecursionError:
+        hint = f"a {what} has a few levels of keys"
+        raise UserError("this is nested too deeply", file=path, hint=hint) from None
+
+
+def _parsed(path: Path, what: str) -> YamlDocument:
     text = read_text(path, what=what)
     try:
         # `safe_load` below keeps no lines, and of a key written twice only the last value.

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.text_file import check_columns, check_separator, is_whole, read_text
 from harness.core.types import Row
-from harness.core.yaml_file import read_text
 
 
 def read_rows(path: Path) -> list[tuple[int, Row]]:
@@ -47,6 +47,8 @@ def _jsonl(path: Path) -> list[tuple[int, Row]]:
                 line=number,
                 hint="one JSON object per line",
             ) from None
+        except (RecursionError, ValueError) as error:
+            raise UserError(f"this line can't be read: {error}", file=path, line=number) from None
         except _TwiceError as error:
             raise UserError(
                 f"the key {error.args[0]!r} is written twice",
@@ -61,8 +63,25 @@ def _jsonl(path: Path) -> list[tuple[int, Row]]:
                 line=number,
                 hint='write it as {"field": value}',
             )
+        if "\\ud" in line.lower():
+            _check_whole(row, path, number)
         rows.append((number, row))
     return rows
+
+
+def _check_whole(row: Row, path: Path, number: int) -> None:
+    """Raise UserError for half a character: JSON can write one, and no text can hold it."""
+    for field, value in row.items():
+        text = json.dumps({field: value}, ensure_ascii=False)
+        if not is_whole(text):
+            half = next(mark for mark in text if "\ud800" <= mark <= "\udfff")
+            raise UserError(
+                f"half a character stands here: \\u{ord(half):04x}, a lone surrogate",
+                file=path,
+                line=number,
+                field=field if is_whole(field) else None,
+                hint="correct the text where it was cut, or write \\ufffd in its place",
+            )
 
 
 class _TwiceError(Exception):
@@ -78,17 +97,29 @@ def _once(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _csv(path: Path) -> list[tuple[int, Row]]:
-    reader = csv.DictReader(io.StringIO(read_text(path, what="data file"), newline=""))
+    text = read_text(path, what="data file")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise UserError(
-                f"this row does not have the header's {len(reader.fieldnames or ())} columns",
-                file=path,
-                line=reader.line_num,
-                hint="quote values that hold commas or line breaks",
-            )
-        rows.append((reader.line_num, dict(row)))
+    try:
+        header = reader.fieldnames or ()
+        check_separator(path, header, text.partition("\n")[0])
+        check_columns(path, header)
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(
+                    f"this row does not have the header's {len(header)} columns",
+                    file=path,
+                    line=reader.line_num,
+                    hint="quote values that hold commas or line breaks",
+                )
+            rows.append((reader.line_num, dict(row)))
+    except csv.Error as error:
+        raise UserError(
+            f"this is not a CSV: {error}",
+            file=path,
+            line=reader.line_num,
+            hint="check the quotes near that line",
+        ) from None
     return rows
 
 
@@ -99,6 +130,7 @@ def _parquet(path: Path) -> list[tuple[int, Row]]:
     if not path.is_file():
         raise UserError(f"no such data file: {path.name}", file=path, hint="check its spelling")
     try:
+        check_columns(path, parquet.read_schema(path).names, line=None)
         table = parquet.read_table(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise UserError(f"this is not a readable Parquet file: {error}", file=path) from None

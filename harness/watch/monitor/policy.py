@@ -20,7 +20,8 @@ from pydantic import (
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.strict_model import StrictModel
-from harness.core.yaml_file import load_yaml, read_text, validate
+from harness.core.text_file import read_text
+from harness.core.yaml_file import load_yaml, validate
 from harness.gate.policy import DEFAULT_MARGIN
 from harness.watch.monitor import signals
 
