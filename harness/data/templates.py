@@ -5,40 +5,137 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+Meant = Literal["text", "object", "json"]
+"""What a rendered value may be."""
+
+_SHOWN = 160
+"""Characters of a rendered row that an error shows."""
 
 
 class TemplateError(ValueError):
     """A template that can't be read, or can't be filled from a row."""
 
 
-def _as_text(value: Any) -> Any:
-    """A filled-in value: objects and lists become compact JSON, not Python's notation.
+class _NotTextError(TemplateError):
+    """A list or a mapping where text is meant."""
 
-    Raises TemplateError for null and NaN, which would put the words None and nan into a prompt.
+
+class _Silent:
+    """A value of a row that has no text of its own: what is rendered is what is asked or learned,
+    and neither Python's spelling of a list nor its JSON is that, unless the template says so.
     """
-    if value is None or (isinstance(value, float) and value != value):
-        raise TemplateError("a value is null; write `{{ FIELD or '' }}` where that is meant")
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return value
+
+    def __str__(self) -> str:
+        raise _NotTextError(f"a {_kind(self)} stands where text is meant")
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
 
 
-_environment = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_as_text
-)
+class _List(_Silent, list[Any]):
+    pass
+
+
+class _Mapping(_Silent, dict[str, Any]):
+    pass
+
+
+class _Bytes(_Silent, bytes):
+    pass
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "list"
+    return "mapping" if isinstance(value, dict) else "value of bytes"
+
+
+def _silent(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return _List(_silent(item) for item in value)
+    if isinstance(value, dict):
+        return _Mapping({key: _silent(item) for key, item in value.items()})
+    return _Bytes(value) if isinstance(value, bytes) else value
+
+
+def _finalizer(meant: Meant) -> Any:
+    """What becomes of a value that a template writes out.
+
+    Nobody should be asked about, or taught, a Python repr, or the words None and nan where a value
+    is missing.
+    """
+
+    def finalize(value: Any) -> Any:
+        if value is None or (isinstance(value, float) and value != value):
+            raise TemplateError("a value is null; write `{{ FIELD or '' }}` where that is meant")
+        if isinstance(value, dict) and meant != "text":
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr)
+        if isinstance(value, list | tuple) and meant == "json":
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr)
+        if isinstance(value, list | tuple | dict | bytes):
+            raise _NotTextError(f"a {_kind(value)} stands where text is meant")
+        return value
+
+    return finalize
+
+
+def _tojson(
+    value: Any,
+    indent: int | None = None,
+    ensure_ascii: bool = False,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as chat templates write it: characters as they are, keys in their order.
+
+    Jinja's own escapes <, >, & and ' for web pages, and sorts keys.
+    """
+    return json.dumps(
+        value,
+        indent=indent,
+        ensure_ascii=ensure_ascii,
+        separators=separators,
+        sort_keys=sort_keys,
+        allow_nan=False,
+    )
+
+
+def _environment(meant: Meant) -> ImmutableSandboxedEnvironment:
+    made = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        finalize=_finalizer(meant),
+    )
+    made.filters["tojson"] = _tojson
+    return made
+
+
+_ENVIRONMENTS: Mapping[Meant, ImmutableSandboxedEnvironment] = {
+    "text": _environment("text"),
+    "object": _environment("object"),
+    "json": _environment("json"),
+}
 
 
 @lru_cache(maxsize=256)
-def _compiled(source: str) -> Template:
+def _compiled(source: str, meant: Meant = "text") -> Template:
     try:
-        return _environment.from_string(source)
+        return _ENVIRONMENTS[meant].from_string(source)
     except TemplateSyntaxError as error:
         raise TemplateError(f"the template can't be read: {error.message}") from None
+    except TemplateError:
+        raise
+    except (RecursionError, MemoryError, ValueError, TypeError, ArithmeticError) as error:
+        # Constants are folded while a template is compiled: `{{ 1 / 0 }}` fails here.
+        raise TemplateError(f"the template can't be read: {error}") from None
 
 
 def check(source: str) -> None:
@@ -46,14 +143,38 @@ def check(source: str) -> None:
     _compiled(source)
 
 
-def render(source: str, fields: Mapping[str, Any]) -> str:
-    """The template filled from one row. Raises TemplateError naming an absent field."""
+def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> str:
+    """The template filled from one row.
+
+    Where `text` is meant, a list or a mapping is refused: name the part of it, or write `tojson`.
+    An answer may be an `object` (a mapping becomes compact JSON, while a list, which may as well
+    be several answers, is refused), or any `json`. Raises TemplateError naming an absent field, or
+    showing how the row would read.
+    """
+    values = {name: _silent(value) for name, value in fields.items()}
     try:
-        return _compiled(source).render(fields)
+        return _compiled(source, meant).render(values)
+    except _NotTextError as error:
+        shown = _as_it_would_read(source, fields)
+        raise TemplateError(
+            f"{error}; the row would read {shown!r}; name the part of it that is the text, or "
+            "write `{{ FIELD | tojson }}` where JSON is meant"
+        ) from None
     except TemplateError:
         raise
     except UndefinedError as error:
         known = ", ".join(fields) or "none"
         raise TemplateError(f"{error.message}; the row's fields are: {known}") from None
-    except (SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+    except (
+        *(SecurityError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
+        *(RecursionError, JinjaError, MemoryError),
+    ) as error:
         raise TemplateError(f"the template fails on this row: {error}") from None
+
+
+def _as_it_would_read(source: str, fields: Mapping[str, Any]) -> str:
+    try:
+        text = _compiled(source, "json").render(fields)
+    except Exception:  # noqa: BLE001 - this is for a message about another error
+        return source
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -185,6 +185,10 @@ def _value_beside(value: Any, document: YamlDocument) -> Any:
     return value
 
 
+def _name_of(entry: str | Mapping[str, Any]) -> str:
+    return entry if isinstance(entry, str) else next(iter(entry), "")
+
+
 def _references_of(model: TaskModel) -> tuple[str, ...]:
     if model.reference is None:
         return ()
@@ -252,9 +256,15 @@ def _sample(
     data_path: Path,
     document: YamlDocument,
 ) -> Sample:
+    # A list in an answer may be several answers; it is JSON where a metric of JSON reads it.
+    of_json = any(_name_of(entry).startswith("json_") for entry in model.metrics)
+    answer: templates.Meant = "json" if of_json else "object"
+
     def fill(source: str, *field: str) -> str:
         try:
-            return templates.render(source, row)
+            return templates.render(
+                source, row, meant=answer if field[0] == "reference" else "text"
+            )
         except templates.TemplateError as error:
             here = document.line_of(("tasks", task, *field))
             raise UserError(

@@ -32,6 +32,15 @@ class GenerateModel(StrictModel):
     def _one_stop_is_fine(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("stop")
+    @classmethod
+    def _stops_are_text(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in stop:
+            raise ValueError(
+                "a stop string is empty: every answer would end before its first character"
+            )
+        return stop
+
     @model_validator(mode="after")
     def _greedy_answers_are_equal(self) -> Self:
         if self.temperature == 0 and self.responses > 1:

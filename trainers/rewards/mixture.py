@@ -365,7 +365,7 @@ def _measured(metric: Metric, spec: RewardModelSpec, answers: Answers) -> list[f
 def _reference(spec: RewardModelSpec, row: Mapping[str, Any]) -> str:
     assert spec.reference is not None
     try:
-        return templates.render(spec.reference, row)
+        return templates.render(spec.reference, row, meant="object")
     except templates.TemplateError as error:
         raise UserError(
             f"the reference of the reward {spec.label!r} can't be filled: {error}",

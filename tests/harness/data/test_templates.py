@@ -1,0 +1,108 @@
+"""Text is text: what is rendered is what a template says, and never a dump of a value."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.templates import TemplateError, render
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ m }}",
+        "{{ m[0] }}",
+        "{{ m | string }}",
+        "{{ 'Q: ' ~ m }}",
+        "{{ '%s' | format(m) }}",
+        "{{ '{}'.format(m) }}",
+        "{{ m | join(' ') }}",
+        "{{ m | upper }}",
+        "{{ parts }}",
+        "{% for turn in m %}{{ turn }}{% endfor %}",
+        "{{ one.content }}",
+        "{{ raw }}",
+    ],
+)
+def test_a_list_or_a_mapping_where_text_is_meant_is_refused_and_shown(source: str) -> None:
+    row = {
+        "m": TURNS,
+        "parts": ["a", "b"],
+        "one": {"content": [{"type": "text", "text": "Hi"}]},
+        "raw": b"bytes",
+    }
+    with pytest.raises(TemplateError) as caught:
+        render(source, row)
+    said = str(caught.value)
+    assert "stands where text is meant; the row would read" in said
+    assert "tojson" in said
+
+
+def test_the_text_within_is_reached_and_json_is_asked_for_by_name() -> None:
+    row = {"m": TURNS, "tags": ["x", "é"], "n": 3, "ok": True}
+    assert render("{{ m[-1].content }}", row) == "Hello"
+    assert render("{% for t in m %}{{ t.role }}: {{ t.content }}\n{% endfor %}", row) == (
+        "user: Hi\nassistant: Hello\n"
+    )
+    assert render("{{ tags | join(', ') }}, {{ n }}, {{ ok }}", row) == "x, é, 3, True"
+    assert render("{{ tags | length }}{{ 'x' in tags }}{{ tags == ['x', 'é'] }}", row) == (
+        "2TrueTrue"
+    )
+    assert render("{{ m | tojson }}", row) == json.dumps(TURNS)
+    assert render("{{ tags }}", row, meant="json") == '["x","é"]'
+
+
+def test_an_answer_may_be_an_object_and_a_list_only_where_json_is_meant() -> None:
+    row = {"answer": {"城市": ["北京", 1]}, "answers": ["Paris", "paris"]}
+    assert render("{{ answer }}", row, meant="object") == '{"城市":["北京",1]}'
+    with pytest.raises(TemplateError, match="a list stands where text is meant"):
+        render("{{ answers }}", row, meant="object")
+    with pytest.raises(TemplateError, match="a mapping stands"):
+        render("so: {{ 'x' ~ answer }}", row, meant="json")
+
+
+def test_tojson_writes_characters_as_they_are_and_keys_in_order() -> None:
+    row = {"x": {"z": '李\'s <b> & "q"', "a": 1}}
+    assert render("{{ x | tojson }}", row) == '{"z": "李\'s <b> & \\"q\\"", "a": 1}'
+    assert render("{{ x | tojson(indent=2) }}", row) == json.dumps(
+        row["x"], ensure_ascii=False, indent=2
+    )
+    assert render("{{ x | tojson(sort_keys=true) }}", row).startswith('{"a"')
+    with pytest.raises(TemplateError, match="fails on this row"):
+        render("{{ x | tojson }}", {"x": float("inf")})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_tojson_can_be_read_back(value: object) -> None:
+    assert json.loads(render("{{ x | tojson }}", {"x": value})) == value
+
+
+@given(VALUES)
+def test_a_value_is_text_or_refused(value: object) -> None:
+    try:
+        said = render("{{ x }}", {"x": value})
+    except TemplateError:
+        assert value is None or isinstance(value, list | dict)
+    else:
+        assert said == str(value)
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ 1 / 0 }}", "{{ x / 0 }}", "{{ x.foo.bar }}", "{{", "{{ x() }}"]
+)
+def test_a_template_that_fails_is_its_writers_error(source: str) -> None:
+    with pytest.raises(TemplateError):
+        render(source, {"x": 1})
