@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.fault_points import fault_point
+from harness.core.lock import NO_LOCKS, without_locks
 
 MANIFEST = "MANIFEST.json"
 SET_ASIDE = "set-aside"
@@ -275,7 +276,14 @@ def _new_staging(final: Path) -> tuple[Path, int]:
             lock = os.open(staging, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(lock)
+            staging.rmdir()
+            if error.errno in NO_LOCKS:
+                raise without_locks(final.parent) from error
+            raise
         if staging.exists():
             return staging, lock
         os.close(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -11,6 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.core.errors import UserError
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+"""What a file system without locks answers."""
 
 _FIRST_WORD_S = 0.5
 _NEXT_WORD_S = 2.0
@@ -77,13 +81,13 @@ class FairLock:
     def _locked(self, path: Path, patience: Patience) -> Iterator[int]:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            while not _try_lock(file):
+            while not _try_lock(file, path):
                 patience.wait(self._holder())
             yield file
         finally:
-            # Closing is not enough: a child forked meanwhile has the file open too, and would
-            # keep the lock.
-            fcntl.flock(file, fcntl.LOCK_UN)
+            # By name: a child forked meanwhile has the file open too, and would keep the lock.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
     def _holder(self) -> str:
@@ -93,12 +97,26 @@ class FairLock:
             return "another process"
 
 
-def _try_lock(file: int) -> bool:
+def _try_lock(file: int, path: Path) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise without_locks(path) from error
+        raise
     return True
+
+
+def without_locks(path: Path) -> UserError:
+    """What to say of a file system that knows no locks, as some network mounts don't."""
+    return UserError(
+        "the file system has no locks, so two programs could write the store at once",
+        file=path,
+        hint="keep the workspace on a local disk: --home DIR, or RATCHET_HOME (or mount the share "
+        "with locks: NFS without `nolock`, SMB without `nobrl`)",
+    )
 
 
 def describe_process(pid: int) -> str:

@@ -194,7 +194,13 @@ def _read_run(folder: Path) -> dict[str, Any]:
         raise UserError(
             "there is no bundle here", file=path, hint="`ratchet export` makes one"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except NotADirectoryError as error:
+        raise UserError(
+            "a bundle is a folder, and this is a file",
+            file=folder,
+            hint="name the folder, or the kind of the file: ratchet import KIND FILE",
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise _refused(path, "can't be read") from error
     if version != FORMAT:
         raise UserError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.core.errors import UserError
 from harness.core.fault_points import fault_point
 from harness.core.files import fsync
+from harness.core.lock import without_locks
 from harness.store.tables import HOUSEKEEPING, MIGRATIONS, TABLES, VERSION
 from harness.store.views import VIEWS
 
@@ -57,9 +58,13 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, *, write: bool) ->
     try:
         connection.execute(f"ATTACH {_quoted(path)} AS ratchet{mode}")
     except duckdb.IOException as error:
-        # DuckDB refuses a file that another program has open for writing, and names its PID.
-        if "Could not set lock" not in str(error):
+        said = str(error)
+        if "not a valid DuckDB" in said:
+            raise _foreign(path, "this file is not a DuckDB database") from error
+        if "Could not set lock" not in said:
             raise
+        if "No locks available" in said or "not supported" in said:
+            raise without_locks(path) from error
         holder = _HOLDER.search(str(error))
         return int(holder[1]) if holder else 0
     try:
@@ -122,7 +127,14 @@ def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
 
 
 def _bring_up_to_date(connection: duckdb.DuckDBPyConnection, path: Path, *, write: bool) -> None:
-    ((found,),) = connection.execute("SELECT max(version) FROM schema_version").fetchall()
+    import duckdb
+
+    try:
+        ((found,),) = connection.execute("SELECT max(version) FROM schema_version").fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        raise _foreign(path, "this DuckDB file is not a store of Ratchet") from error
+    if not isinstance(found, int):
+        raise _foreign(path, "this DuckDB file is not a store of Ratchet")
     if found > VERSION:
         raise UserError(
             f"the store has a newer schema ({found}; this Ratchet knows {VERSION})",
@@ -133,6 +145,14 @@ def _bring_up_to_date(connection: duckdb.DuckDBPyConnection, path: Path, *, writ
         if not write:
             raise Outdated
         migrate(connection, found)
+
+
+def _foreign(path: Path, what: str) -> UserError:
+    return UserError(
+        what,
+        file=path,
+        hint="choose another folder with --home DIR, or move the file away; it is left as it is",
+    )
 
 
 def _make_views(connection: duckdb.DuckDBPyConnection) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.fault_points import fault_point
 from harness.core.files import fsync
+from harness.core.lock import NO_LOCKS, without_locks
 from harness.store.tables import VERSION
 
 FORMAT = 1
@@ -50,7 +51,7 @@ class Journal:
         unfinished = folder / f".{self.name}.new"
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file, folder)
             header = {
                 "format": FORMAT,
                 "schema": VERSION,
@@ -181,6 +182,15 @@ def owner_is_gone(path: Path) -> bool:
     finally:
         os.close(file)
     return True
+
+
+def _lock(file: int, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise without_locks(folder) from error
+        raise
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
