@@ -13,7 +13,9 @@ from harness.store.store import Store
 
 
 def find_named_run(name: str, store: Store) -> Run | None:
-    """The run that `run:ID` or `bundle:DIR` names; None for the name of a model."""
+    """The run that `run:ID` (or `run:NAME`, of an imported one) or `bundle:DIR` names; None for the
+    name of a model.
+    """
     kind, _, rest = name.partition(":")
     if kind == "run":
         return runs.require_run(store, rest)

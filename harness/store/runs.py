@@ -86,11 +86,26 @@ def find_run(store: Store, run_id: str) -> Run | None:
 
 
 def require_run(store: Store, run_id: str) -> Run:
-    """The run of that id. Raises UserError where there is none."""
-    run = find_run(store, run_id)
+    """The run of that id, or the one that was imported under that name. Raises UserError where
+    there is none, or where several were imported under it.
+    """
+    run = find_run(store, run_id) or _imported_as(store, run_id)
     if run is None:
         raise UserError(f"there is no run {run_id!r} here", hint="`ratchet runs` lists them")
     return run
+
+
+def _imported_as(store: Store, name: str) -> Run | None:
+    rows = store.query(
+        "SELECT run_id, provenance FROM runs WHERE model = ? ORDER BY started_at, run_id", [name]
+    )
+    found = [row["run_id"] for row in rows if "imported" in _json(row["provenance"])]
+    if len(found) > 1:
+        raise UserError(
+            f"several runs were imported as {name!r}",
+            hint=f"name one by its id: {', '.join(found)}",
+        )
+    return find_run(store, found[0]) if found else None
 
 
 def save_samples(store: Store, task_digest: str, samples: Sequence[Sample]) -> None:

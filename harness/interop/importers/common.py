@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.protocol import SAMPLING
+from harness.core.text_file import read_text, without_halves
 from harness.core.types import Direction, Form, Run, Sample, ScoreOutcome
 from harness.store.store import Store
 from harness.store.tables import BY_NAME
@@ -246,14 +248,43 @@ def _add_answers(
         )
 
 
+Place = ParamSpec("Place")
+
+
+def read_as_written_by(
+    tool: str,
+) -> Callable[[Callable[Place, Imported]], Callable[Place, Imported]]:
+    """An importer of files that `tool` writes: one of another shape is a UserError.
+
+    What a tool writes is checked where it decides a number; this is for all else that a file
+    may hold in another shape than the tool's own.
+    """
+
+    def around(read: Callable[Place, Imported]) -> Callable[Place, Imported]:
+        @functools.wraps(read)
+        def reading(*args: Place.args, **kwargs: Place.kwargs) -> Imported:
+            try:
+                return read(*args, **kwargs)
+            except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+                raise UserError(
+                    f"this is not as {tool} writes it: {type(error).__name__}: {error}",
+                    file=str(args[0]) if args else None,
+                    hint=f"import the file as {tool} wrote it; --debug shows where reading stopped",
+                ) from error
+
+        return reading
+
+    return around
+
+
 def read_json(path: Path) -> Any:
-    """A JSON file's content. Raises UserError with the line where it can't be read."""
-    return parse_json(_text(path), path)
+    """A JSON file's content. Raises UserError with its line where it is torn."""
+    return parse_json(read_text(path, what="file"), path)
 
 
 def read_json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
     """(line number, object) of a JSONL file. Raises UserError for a line that isn't one."""
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, what="file").split("\n"), start=1):
         if line.strip():
             row = parse_json(line, path, number)
             if not isinstance(row, dict):
@@ -267,9 +298,11 @@ def read_json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def parse_json(text: str, path: Path, line: int | None = None) -> Any:
-    """The value of `text`. Raises UserError with the line where it is not JSON."""
+    """Raises UserError naming the line where `text` is no JSON. Half a character (a lone surrogate,
+    which a model can write and JSON can carry) becomes U+FFFD.
+    """
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
         place = line if line is not None else getattr(error, "lineno", None)
         raise UserError(
@@ -278,13 +311,28 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
             line=place,
             hint="the file may be cut short: copy it again",
         ) from error
+    except RecursionError:
+        raise UserError("this is nested too deeply", file=path, line=line) from None
+    return _whole(found) if "\\ud" in text.lower() else found
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_halves(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {without_halves(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def finite(value: Any) -> float | None:
-    """The value as a float; None where it is not a number, or NaN or infinite."""
-    if isinstance(value, bool | int | float) and math.isfinite(value):
-        return float(value)
-    return None
+    """The number itself; None for anything that is none, NaN and infinities included."""
+    try:
+        number = float(value) if isinstance(value, bool | int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def moment(value: Any) -> datetime:
@@ -316,14 +364,3 @@ def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
         return item if isinstance(item, str | int | float | bool | None) else str(item)
 
     return {str(key): clean(inner) for key, inner in value.items()}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError("there is no such file", file=path, hint="check its spelling") from error
-    except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise UserError(
-            "this is not a text file in UTF-8", file=path, hint="name the file that the tool wrote"
-        ) from error

@@ -8,7 +8,9 @@ zero). An empty value is an answer that failed.
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from harness.core.errors import UserError
+from harness.core.text_file import check_columns, check_separator, read_text
 from harness.core.types import Direction, Sample, ScoreOutcome
 from harness.interop.importers.common import Imported, ImportedTask, Point, Series, task_name
 
@@ -81,17 +84,21 @@ def _series(metric: str, group: Sequence[_Line]) -> Series:
 
 
 def _lines(path: Path) -> Iterator[_Line]:
+    text = read_text(path, what="file")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(path, reader.fieldnames or ())
-            for row in reader:
-                yield _line(path, reader.line_num, row)
-    except FileNotFoundError as error:
-        raise UserError("there is no such file", file=path, hint="check its spelling") from error
-    except (IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
+        header = reader.fieldnames or ()
+        check_separator(path, header, text.partition("\n")[0])
+        check_columns(path, header)
+        _check_header(path, header)
+        for row in reader:
+            yield _line(path, reader.line_num, row)
+    except csv.Error as error:
         raise UserError(
-            f"this is not a CSV in UTF-8: {error}", file=path, hint="save it as CSV, UTF-8"
+            f"this is not a CSV: {error}",
+            file=path,
+            line=reader.line_num,
+            hint="check the quotes near that line",
         ) from error
 
 
@@ -131,7 +138,9 @@ def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
         raise refused("response", f"{index!r} is not a number of a response", "count from 0")
     value = _number(cells["value"])
     if value is not None and not math.isfinite(value):
-        hint = "leave the cell empty where an answer failed"
+        comma = re.fullmatch(r"-?\d+,\d+", cells["value"]) is not None
+        failed_hint = "leave the cell empty where an answer failed"
+        hint = "write a point before the decimals" if comma else failed_hint
         raise refused("value", f"{cells['value']!r} is not a finite number", hint)
     if value is not None and value < 0 and scale == "ratio":
         hint = "add a column `scale` with the word interval: it has no true zero"

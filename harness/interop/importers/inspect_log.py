@@ -7,9 +7,11 @@ better; it is, unless the caller names a metric as lower.
 from __future__ import annotations
 
 import binascii
+import math
 import struct
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,11 @@ from harness.interop.importers.common import (
     finite,
     moment,
     parse_json,
+    read_as_written_by,
     read_json,
     task_name,
 )
+from harness.interop.importers.inspect_epochs import Epochs, epochs_of, reduced
 
 _GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 """Correct, incorrect, partial, no answer."""
@@ -37,6 +41,7 @@ _ZSTD = 93
 Log = Mapping[str, Any]
 
 
+@read_as_written_by("Inspect")
 def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] = ()) -> Imported:
     """The run in one log, called `name`; `lower` names the metrics of which less is better.
 
@@ -46,8 +51,10 @@ def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] 
     _check(path, header, samples)
     evaluation = header["eval"]
     task = task_name(str(evaluation.get("task") or "task").rpartition("/")[2])
-    values = {(str(sample.get("id")), int(sample.get("epoch") or 1)): sample for sample in samples}
-    names = _metric_names(samples)
+    values = _by_epoch(samples, path)
+    metrics = _metrics(samples, path)
+    names = [metric.name for metric in metrics]
+    epochs, told = epochs_of(evaluation, values)
     unknown = [metric for metric in lower if metric not in names]
     if unknown:
         raise UserError(
@@ -57,8 +64,9 @@ def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] 
             hint=f"it has {', '.join(names)}",
         )
     series = [
-        _series(metric, values, evaluation, "lower" if metric in lower else "higher")
-        for metric in names
+        _series(metric, values, evaluation, direction, epochs)
+        for metric in metrics
+        for direction in ("lower" if metric.name in lower else "higher",)
     ]
     kept = tuple(one for one in series if any(p.value is not None for p in one.points))
     return Imported(
@@ -67,7 +75,7 @@ def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] 
         tasks=(
             ImportedTask(
                 name=task,
-                protocol=_protocol(header, samples),
+                protocol=_protocol(header, samples, epochs),
                 metrics=kept,
                 samples=tuple(_samples(task, samples)),
                 answers=tuple(_answers(samples)),
@@ -82,9 +90,81 @@ def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] 
         },
         measured_at=moment(evaluation.get("created")),
         file=path,
-        skipped={f"{task}/{s.name}": "it has no numbers" for s in series if s not in kept},
-        notes=(f"higher is better for {_listed(names, lower)}; --lower METRIC turns one round",),
+        skipped={
+            f"{task}/{s.name}": _why_no_numbers(metric, samples)
+            for s, metric in zip(series, metrics, strict=True)
+            if s not in kept
+        },
+        notes=(
+            f"higher is better for {_listed(names, lower)}; --lower METRIC turns one round",
+            *told,
+            *_other_means(header, metrics, kept, epochs),
+        ),
     )
+
+
+def _by_epoch(samples: Sequence[Log], path: Path) -> dict[tuple[str, int], Log]:
+    found: dict[tuple[str, int], Log] = {}
+    for sample in samples:
+        epoch = sample.get("epoch") or 1
+        if not isinstance(epoch, int):
+            raise UserError(f"{epoch!r} is not the number of an epoch", file=path, field="epoch")
+        if not isinstance(sample.get("scores") or {}, Mapping):
+            raise UserError("a sample's scores are no mapping", file=path, field="scores")
+        place = str(sample.get("id")), epoch
+        if place in found:
+            raise UserError(
+                f"sample {place[0]!r} is there twice in epoch {epoch}",
+                file=path,
+                field="id",
+                hint="ids must be unique within a task",
+            )
+        found[place] = sample
+    return found
+
+
+def _other_means(
+    header: Log, metrics: Sequence[_Metric], series: Sequence[Series], epochs: Epochs
+) -> Iterator[str]:
+    """A note on each metric whose mean Inspect reports otherwise than its samples give it."""
+    ours = {one.name: one for one in series}
+    for told in (header.get("results") or {}).get("scores") or []:
+        values = told.get("metrics") or {}
+        reported = next(
+            (
+                finite((values.get(n) or {}).get("value"))
+                for n in ("accuracy", "mean")
+                if n in values
+            ),
+            None,
+        )
+        if reported is None or told.get("reducer") not in (None, epochs.reducer):
+            continue
+        for metric in metrics:
+            if (told.get("scorer"), told.get("name")) != (metric.score, metric.key or metric.score):
+                continue
+            found = ours.get(metric.name.replace("/", "."))
+            mean = None if found is None else _mean(found)
+            if mean is not None and not math.isclose(mean, reported, rel_tol=1e-6, abs_tol=1e-9):
+                yield (
+                    f"Inspect reported {reported:.6g} for {metric.name}, and the numbers of its "
+                    f"samples have the mean {mean:.6g}: that is imported"
+                )
+
+
+def _mean(series: Series) -> float | None:
+    """Over samples, each the mean of its epochs."""
+    by_sample: dict[str, list[float]] = {}
+    for point in series.points:
+        if point.value is not None:
+            by_sample.setdefault(point.sample_id, []).append(point.value)
+    means = [math.fsum(values) / len(values) for values in by_sample.values()]
+    return math.fsum(means) / len(means) if means else None
+
+
+def _why_no_numbers(metric: _Metric, samples: Sequence[Log]) -> str:
+    raw = next((found for one in samples if (found := metric.raw(one)) is not None), None)
+    return "it has no numbers" if raw is None else f"it has no numbers: a value is {raw!r:.60}"
 
 
 def _listed(names: Sequence[str], lower: Collection[str]) -> str:
@@ -101,7 +181,7 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
                 field="eval",
                 hint="name an .eval or .json file that Inspect wrote",
             )
-        return content, list(content.get("samples") or [])
+        return content, _mappings(path, content.get("samples") or [])
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
             members = {info.filename: info for info in archive.infolist()}
@@ -118,13 +198,19 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
 
             header = read("header.json")
             names = [m for m in members if m.startswith("samples/") and m.endswith(".json")]
-            return header, [read(member) for member in names]
+            return header, _mappings(path, [read(member) for member in names])
     except FileNotFoundError as error:
         raise UserError("there is no such file", file=path, hint="check its spelling") from error
     except (IsADirectoryError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise UserError(
             f"this is not a log of Inspect: {error}", file=path, hint="name an .eval or .json file"
         ) from error
+
+
+def _mappings(path: Path, samples: Any) -> list[Log]:
+    if not isinstance(samples, list) or not all(isinstance(one, Mapping) for one in samples):
+        raise UserError("a sample of the log is not a JSON object", file=path, field="samples")
+    return samples
 
 
 def _content(archive: zipfile.ZipFile, raw: Any, info: zipfile.ZipInfo) -> bytes:
@@ -167,56 +253,83 @@ def _check(path: Path, header: Log, samples: Sequence[Log]) -> None:
         )
 
 
-def _metric_names(samples: Sequence[Log]) -> list[str]:
-    found: dict[str, None] = {}
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One number of each sample: a score's value, or one key of it where the value is a mapping.
+
+    Scores are kept under names that may hold dots themselves, so the two parts stay apart.
+    """
+
+    score: str
+    key: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.score if self.key is None else f"{self.score}.{self.key}"
+
+    def raw(self, sample: Log) -> Any:
+        score = (sample.get("scores") or {}).get(self.score)
+        value = score.get("value") if isinstance(score, Mapping) else None
+        if self.key is None:
+            return None if isinstance(value, Mapping | list) else value
+        return value.get(self.key) if isinstance(value, Mapping) else None
+
+
+def _metrics(samples: Sequence[Log], path: Path) -> list[_Metric]:
+    found: dict[_Metric, None] = {}
     for sample in samples:
-        for scorer, score in (sample.get("scores") or {}).items():
-            value = score.get("value")
+        for name, score in (sample.get("scores") or {}).items():
+            value = score.get("value") if isinstance(score, Mapping) else None
             if isinstance(value, Mapping):
-                found.update(dict.fromkeys(f"{scorer}.{key}" for key in value))
+                found.update(dict.fromkeys(_Metric(name, str(key)) for key in value))
             else:
-                found[scorer] = None
+                found[_Metric(name)] = None
+    names = [metric.name for metric in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"two scores of the log are called {twice!r}",
+            file=path,
+            field="scores",
+            hint="rename one of the scorers, or a key of its value",
+        )
     return list(found)
 
 
 def _series(
-    metric: str,
+    metric: _Metric,
     samples: Mapping[tuple[str, int], Log],
     evaluation: Log,
     direction: Any,
+    epochs: Epochs,
 ) -> Series:
-    several = any(epoch > 1 for _, epoch in samples)
     points, graded = [], True
+    numbers: list[float] = []
     for (sample_id, epoch), sample in samples.items():
-        raw = _raw(sample, metric)
+        raw = metric.raw(sample)
         value = _value(raw)
-        graded = graded and (raw is None or isinstance(raw, str | bool))
-        index = epoch - 1 if several else None
-        points.append(_point(sample_id, index, sample, value))
-    values = [point.value for point in points if point.value is not None]
-    scorer = metric.partition(".")[0]
+        graded = graded and (raw is None or isinstance(raw, bool) or _is_grade(raw))
+        numbers += [] if value is None else [value]
+        index = epoch - 1 if epochs.several else None
+        points.append(_point(sample_id, index, sample, value, raw))
+    reducer = epochs.reducer
+    if reducer not in (None, "mean"):
+        points = reduced(points, epochs)
+    scorer = metric.score
     options: Log = next(
         (s for s in evaluation.get("scorers") or [] if s.get("name", "").endswith(scorer)), {}
     )
+    how = "" if reducer in (None, "mean") else f"|reducer:{reducer}"
     return Series(
-        name=metric.replace("/", "."),
+        name=metric.name.replace("/", "."),
         direction=direction,
         points=tuple(points),
-        measure=f"{metric}|inspect|options:{digest_of(options.get('options'))[:8]}",
-        scale="interval" if any(value < 0 for value in values) else "ratio",
+        measure=f"{metric.name}|inspect|options:{digest_of(options.get('options'))[:8]}{how}",
+        scale="interval" if any(value < 0 for value in numbers) else "ratio",
         unit="share" if graded else "",
         low=0.0 if graded else None,
         high=1.0 if graded else None,
     )
-
-
-def _raw(sample: Log, metric: str) -> Any:
-    scores = sample.get("scores") or {}
-    if metric in scores:
-        return scores[metric].get("value")
-    scorer, _, key = metric.rpartition(".")
-    value = (scores.get(scorer) or {}).get("value")
-    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _value(raw: Any) -> float | None:
@@ -233,11 +346,17 @@ def _value(raw: Any) -> float | None:
     return finite(raw)
 
 
-def _point(sample_id: str, index: int | None, sample: Log, value: float | None) -> Point:
+def _is_grade(raw: Any) -> bool:
+    """Whether it is one of Inspect's grades or yes and no, whose range is 0 to 1."""
+    return isinstance(raw, str) and (raw in _GRADES or raw.strip().lower() in _WORDS)
+
+
+def _point(sample_id: str, index: int | None, sample: Log, value: float | None, raw: Any) -> Point:
     if value is not None:
         return Point(sample_id, value, index)
     failed = _error(sample)
-    reason = failed or "Inspect left it unscored"
+    unread = isinstance(raw, str | list)
+    reason = failed or (f"{raw!r:.60} is not a number" if unread else "Inspect left it unscored")
     outcome = ScoreOutcome.ERROR if failed else ScoreOutcome.UNSCORED
     return Point(sample_id, None, index, reason=reason, outcome=outcome)
 
@@ -250,7 +369,21 @@ def _error(sample: Log) -> str | None:
     return str(message).splitlines()[0][:300] if message else "the sample failed"
 
 
-def _protocol(header: Log, samples: Sequence[Log]) -> dict[str, Any]:
+_SENDING = frozenset(
+    {
+        *("max_retries", "timeout", "attempt_timeout", "max_connections"),
+        *("adaptive_connections", "batch", "cache", "cache_prompt"),
+    }
+)
+"""Of Inspect's GenerateConfig: what says how a question is sent, and nothing of the question."""
+
+
+def _asked_for(config: Any) -> dict[str, Any]:
+    named = config if isinstance(config, Mapping) else {}
+    return {k: v for k, v in named.items() if k not in _SENDING and v is not None}
+
+
+def _protocol(header: Log, samples: Sequence[Log], epochs: Epochs) -> dict[str, Any]:
     """What two runs must share: data, task version, solver, sampling settings and epochs."""
     evaluation, plan = header["eval"], header.get("plan") or {}
     asked = {(str(s.get("id")), digest_of([s.get("input"), s.get("target")])) for s in samples}
@@ -264,8 +397,8 @@ def _protocol(header: Log, samples: Sequence[Log]) -> dict[str, Any]:
             "solver": digest_of(steps),
         },
         "generate": {
-            **(plan.get("config") or {}),
-            **(evaluation.get("model_generate_config") or {}),
+            **_asked_for(plan.get("config")),
+            **_asked_for(evaluation.get("model_generate_config")),
             "epochs": (evaluation.get("config") or {}).get("epochs"),
         },
     }

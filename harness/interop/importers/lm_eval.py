@@ -7,9 +7,7 @@ lm-eval reported; what is not a mean of its samples (corpus BLEU, F1) is left ou
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,99 +22,86 @@ from harness.interop.importers.common import (
     Series,
     finite,
     moment,
-    read_json,
+    read_as_written_by,
     read_json_lines,
     task_name,
 )
+from harness.interop.importers.lm_eval_files import Results, results_files
 
-_STAMP = re.compile(r"results_(.+)\.json")
 _PER_WEIGHT = {"word_perplexity": "word", "byte_perplexity": "byte"}
 """Metrics whose samples are (log-likelihood, weight): exp(-sum / sum of weights)."""
 
 Docs = Mapping[str, Sequence[dict[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Results:
-    path: Path
-    content: Mapping[str, Any]
-
-    def of(self, part: str, task: str) -> Any:
-        found = self.content.get(part)
-        return found.get(task) if isinstance(found, Mapping) else None
-
-    def config(self, task: str) -> Mapping[str, Any]:
-        return self.of("configs", task) or {}
-
-
+@read_as_written_by("lm-eval")
 def read_lm_eval(place: Path, *, name: str | None = None) -> Imported:
-    """The run in a folder that lm-eval wrote (or of one `results_*.json`), called `name`.
+    """The run in a folder that lm-eval wrote (or of one `*results_*.json`), called `name`.
 
-    A folder with several results of one model gives the newest; with several models it is refused.
-    Raises UserError naming file and line.
+    A folder with several results of one model is one run: of each task the newest is taken, and
+    what is left out (older values, results with another model argument) is said in `notes`. With
+    several models it is refused. Raises UserError naming file and line.
     """
-    path = _results_file(place)
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise UserError(
-            "this is not a results file of lm-eval",
-            file=path,
-            field="results",
-            hint="name the folder that lm-eval's --output_path wrote",
-        )
-    results = _Results(path, content)
-    found = _STAMP.fullmatch(path.name)
-    stamp = found.group(1) if found else ""
-    files = {task: path.parent / f"samples_{task}_{stamp}.jsonl" for task in content["results"]}
-    there = {task: file for task, file in files.items() if file.is_file()}
-    if not there:
+    found, notes = results_files(place)
+    newest = found[-1]
+    others = [_other_way(newest, results) for results in found]
+    notes += [why for why in others if why is not None]
+    found = [results for results, why in zip(found, others, strict=True) if why is None]
+    tasks: list[ImportedTask] = []
+    skipped: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for results in reversed(found):
+        for task in results.tasks:
+            file = results.path.parent / f"samples_{task}_{results.stamp}.jsonl"
+            if task in taken:
+                notes.append(f"{task} of {results.path.name} is left out: {taken[task]} is newer")
+            elif not file.is_file():
+                if task in results.configured:
+                    skipped.setdefault(task, "it has no file of samples")
+            else:
+                imported, left_out = _task(results, task, file)
+                tasks.append(imported)
+                taken[task] = results.path.name
+                skipped.pop(task, None)
+                skipped.update({f"{task}/{metric}": why for metric, why in left_out.items()})
+    if not taken:
         raise UserError(
             "there are no samples beside these results",
-            file=path,
+            file=newest.path,
             hint="run lm-eval again with --log_samples --output_path DIR",
         )
-    tasks, skipped = [], {}
-    for task, file in there.items():
-        imported, left_out = _task(results, task, file)
-        tasks.append(imported)
-        skipped.update({f"{task}/{metric}": why for metric, why in left_out.items()})
-    for task in content.get("configs") or {}:
-        if task not in there:
-            skipped[task] = "it has no file of samples"
-    config = content.get("config") or {}
+    content, config = newest.content, newest.settings
     return Imported(
         source="lm-eval",
-        model=name or str(content.get("model_name") or config.get("model") or "model"),
+        model=name or _model(newest),
         tasks=tuple(tasks),
         subject=_subject(content, config),
         provenance=_provenance(content, config),
         measured_at=moment(content.get("date")),
-        file=path,
+        file=newest.path,
         seed=int(finite(config.get("random_seed")) or 0),
         skipped=skipped,
+        notes=tuple(notes),
     )
 
 
-def _results_file(place: Path) -> Path:
-    if place.is_file():
-        return place
-    if not place.is_dir():
-        raise UserError("there is no such folder", file=place, hint="check its spelling")
-    found = sorted(place.rglob("results_*.json"), key=lambda path: path.name)
-    if not found:
-        raise UserError(
-            "there is no results_*.json here",
-            file=place,
-            hint="name the folder that lm-eval's --output_path wrote",
-        )
-    folders = sorted({str(path.parent.relative_to(place)) for path in found})
-    if len(folders) > 1:
-        raise UserError(
-            f"there are results of several models: {', '.join(folders)}",
-            file=place,
-            hint="name one of these folders",
-        )
-    return found[-1]
+def _model(results: Results) -> str:
+    return str(results.content.get("model_name") or results.settings.get("model") or "model")
+
+
+def _other_way(newest: Results, other: Results) -> str | None:
+    """Why an older result of a folder is not of the newest one's run; None where it is."""
+    ours, theirs = (
+        {"model": _model(r), **_subject(r.content, r.settings), "limit": r.settings.get("limit")}
+        for r in (newest, other)
+    )
+    for field, value in ours.items():
+        if theirs[field] != value:
+            return (
+                f"{other.path.name} is left out: its {field} is {theirs[field]!r}, and that of "
+                f"{newest.path.name} {value!r}; import the file by its own name"
+            )
+    return None
 
 
 def _subject(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +125,7 @@ def _provenance(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[s
     return {key: value for key, value in named.items() if value is not None}
 
 
-def _task(results: _Results, task: str, file: Path) -> tuple[ImportedTask, dict[str, str]]:
+def _task(results: Results, task: str, file: Path) -> tuple[ImportedTask, dict[str, str]]:
     docs: dict[str, list[dict[str, Any]]] = {}
     for line, row in read_json_lines(file):
         _check_row(row, file, line)
@@ -186,7 +171,7 @@ def _check_row(row: Mapping[str, Any], file: Path, line: int) -> None:
             )
 
 
-def _check_whole(results: _Results, task: str, file: Path, docs: Docs) -> None:
+def _check_whole(results: Results, task: str, file: Path, docs: Docs) -> None:
     """As many samples as lm-eval evaluated, each once."""
     if not docs:
         raise UserError(
@@ -215,7 +200,7 @@ class _LeftOutError(Exception):
 
 
 def _series(
-    results: _Results,
+    results: Results,
     task: str,
     metric: str,
     filter_name: str,
@@ -314,7 +299,7 @@ def _pair(kept: Any) -> tuple[float, float]:
     return -numbers[0], numbers[1]
 
 
-def _protocol(results: _Results, task: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _protocol(results: Results, task: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What two runs must share: the documents, the task's version, shots and settings.
 
     Where the model's own chat template rendered the prompts, their hashes are left out: they

@@ -1,0 +1,109 @@
+"""Files of other tools and suites, damaged at random: a value or a UserError, never a crash."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from harness.interop.importers.csv_scores import read_csv
+from harness.interop.importers.inspect_log import read_inspect
+from harness.interop.importers.lm_eval import read_lm_eval
+from harness.suite.load import load_suite
+from tests.damage_builders import allowed, damage, spoil
+from tests.harness.interop.import_builders import HEADER, INSPECT, LM_EVAL
+
+long_run = settings(
+    max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+CHANCE = st.integers(0, 2**63).map(random.Random)
+pytestmark = pytest.mark.long
+
+
+@seed(1)
+@long_run
+@given(CHANCE)
+def test_damaged_logs_of_inspect(chance: random.Random) -> None:
+    content = json.loads((INSPECT / "small.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.json"
+        for _ in range(chance.randint(1, 3)):
+            content = damage(content, chance)
+        path.write_text(json.dumps(content))
+        allowed(lambda: read_inspect(path))
+        path.write_bytes(spoil((INSPECT / "small.json").read_bytes(), chance))
+        allowed(lambda: read_inspect(path))
+        packed = path.with_suffix(".eval")
+        packed.write_bytes(spoil((INSPECT / "good.eval").read_bytes(), chance))
+        allowed(lambda: read_inspect(packed))
+
+
+@seed(2)
+@long_run
+@given(CHANCE)
+def test_damaged_results_of_lm_eval(chance: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(LM_EVAL / "a", folder, dirs_exist_ok=True)
+        (results,) = folder.glob("results_*.json")
+        samples = chance.choice(sorted(folder.glob("samples_*.jsonl")))
+        if chance.random() < 0.5:
+            results.write_text(json.dumps(damage(json.loads(results.read_text()), chance)))
+        lines = [json.loads(line) for line in samples.read_text().splitlines()]
+        samples.write_text("\n".join(json.dumps(row) for row in damage(lines, chance) or ()))
+        allowed(lambda: read_lm_eval(folder))
+        samples.write_bytes(spoil(samples.read_bytes(), chance))
+        allowed(lambda: read_lm_eval(folder))
+
+
+@seed(3)
+@long_run
+@given(CHANCE)
+def test_damaged_csvs(chance: random.Random) -> None:
+    rows = [f"qa,em,higher,{n},{n % 2}" for n in range(5)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.csv"
+        path.write_bytes(spoil("\n".join([HEADER, *rows]).encode(), chance))
+        allowed(lambda: read_csv(path, name="x"))
+
+
+SUITE = b"""name: s
+tasks:
+  qa:
+    data: rows.jsonl
+    prompt: {system: "Be brief.", user: "{{ q }} {{ tags | join(', ') }}"}
+    generate: {max_new_tokens: 8, temperature: 0, stop: ["\\n"]}
+    reference: "{{ a }}"
+    metrics: [exact_match, rouge_l, {regex: {pattern: "[0-9]+"}}]
+    reserve: 0.3
+  read:
+    data: rows.jsonl
+    text: "{{ a }}"
+    metrics: [perplexity]
+gate:
+  margin: 0.05
+  metrics:
+    qa/exact_match: {required: true}
+"""
+ROWS = b"".join(
+    b'{"id": "%d", "q": "1+%d?", "a": "%d", "tags": ["x", "y"]}\n' % (n, n, n + 1) for n in range(6)
+)
+
+
+@seed(4)
+@long_run
+@given(CHANCE)
+def test_damaged_suites(chance: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, rows = Path(folder) / "suite.yaml", Path(folder) / "rows.jsonl"
+        both = chance.random() < 0.3
+        spoiled = both or chance.random() < 0.6
+        path.write_bytes(spoil(SUITE, chance) if spoiled else SUITE)
+        rows.write_bytes(spoil(ROWS, chance) if both or not spoiled else ROWS)
+        allowed(lambda: load_suite(path))

@@ -1,0 +1,31 @@
+"""Recipes damaged at random: a recipe or a UserError, never a crash."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.damage_builders import allowed, spoil
+from trainers.config.load import load_recipe
+
+RECIPES = Path(__file__).parents[3] / "trainers" / "recipes"
+
+
+@pytest.mark.long
+@seed(5)
+@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**63).map(random.Random))
+def test_damaged_recipes(chance: random.Random) -> None:
+    recipe = RECIPES / chance.choice(["quickstart", "dpo", "kto", "ppo", "grpo"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        text = recipe.with_suffix(".yaml").read_bytes()
+        shutil.copytree(RECIPES / "data", Path(folder) / "data")
+        path.write_bytes(spoil(text, chance))
+        allowed(lambda: load_recipe(path))
