@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.core.types import Sample
     from harness.evaluation.plan import Extent
     from harness.metrics.base import Metric
     from harness.suite.suite import Suite, Task
@@ -45,12 +46,10 @@ def check(
 
 
 def _encoder(model: str, console: Console) -> Any:
-    """The tokenizer's chat encoding; None, with the reason printed, where it can't be had.
-
-    A suite can be checked without it, and without any weights.
-    """
+    """The tokenizer's chat encoding, or None with a word of why: checking needs no weights."""
     from harness.core.errors import UserError
     from harness.core.workspace import Workspace
+    from harness.evaluation.generate import TEMPLATE_FAULTS, refused_prompt
     from harness.models.resolve import resolve
 
     try:
@@ -60,10 +59,23 @@ def _encoder(model: str, console: Console) -> Any:
         return None
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
-    return lambda messages: tokenizer.apply_chat_template(
-        [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
-    )
+    from harness.backends.tokenization import encode_chat
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"the tokenizer of {model!r} can't be loaded: {said}"
+        raise UserError(what, file=files.tokenizer) from error
+
+    def encode(task: Task, sample: Sample) -> int:
+        """Tokens of a sample's prompt. Raises UserError where the chat template refuses it."""
+        try:
+            return len(encode_chat(tokenizer, sample.prompt))
+        except TEMPLATE_FAULTS as error:
+            raise refused_prompt(task.name, sample, error) from error
+
+    return encode
 
 
 def _show_task(task: Task, encode: Any, console: Console) -> None:
@@ -85,7 +97,7 @@ def _show_task(task: Task, encode: Any, console: Console) -> None:
     for reference in sample.references:
         console.print(Text(f"  reference: {_shown(reference)}"))
     if encode is not None and sample.prompt:
-        lengths = [len(encode(s.prompt)) for s in task.samples]
+        lengths = [encode(task, s) for s in task.samples]
         console.print(
             Text(
                 f"  sample {sample.id}: {lengths[0]} tokens with the chat template; "

@@ -7,9 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from jinja2 import TemplateError
+
 from harness.backends.base import Backend, Candidate, GenerationRequest, LogprobRequest
 from harness.core.errors import UserError
-from harness.core.types import Response, ResponseKind
+from harness.core.types import Response, ResponseKind, Sample
 from harness.evaluation.plan import Wanted, seed_of
 from harness.metrics.perplexity import rolling_windows
 from harness.store import runs
@@ -17,6 +19,12 @@ from harness.store.store import Store
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how many of its items are done, and how many there are."""
+
+TEMPLATE_FAULTS = (
+    *(TemplateError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+"""What a chat template, which is a program of the model's own, raises where it fails."""
 
 FLUSH_EVERY_S = 1.0
 FLUSH_EVERY_ROWS = 64
@@ -112,13 +120,34 @@ def generation_requests(
     return [
         GenerationRequest(
             id=sample_id,
-            prompt_ids=backend.encode_chat(wants[0].sample.prompt),
+            prompt_ids=_prompt_ids(backend, wants[0]),
             seeds=tuple(
                 seed_of(seed, want.task.name, sample_id, want.index, want.draw) for want in wants
             ),
         )
         for sample_id, wants in _by_sample(group).items()
     ]
+
+
+def _prompt_ids(backend: Backend, want: Wanted) -> tuple[int, ...]:
+    """The prompt through the model's chat template, which may be broken, or refuse a role."""
+    try:
+        return backend.encode_chat(want.sample.prompt)
+    except TEMPLATE_FAULTS as error:
+        raise refused_prompt(want.task.name, want.sample, error) from error
+
+
+def refused_prompt(task: str, sample: Sample, error: Exception) -> UserError:
+    """What to say where a model's chat template fails on a sample of a task."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    system = any(message["role"] == "system" for message in sample.prompt)
+    return UserError(
+        f"the model's chat template can't render sample {sample.id!r}: {said}",
+        field=f"tasks.{task}.prompt{'.system' if system else ''}",
+        hint="a template that knows no system turn wants its text in `user`"
+        if system
+        else "mend the tokenizer's chat_template, or delete it: the text is then sent as it is",
+    )
 
 
 def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
@@ -192,7 +221,7 @@ def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response
 def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     if want.kind == "reference":
         target = backend.encode(want.sample.references[want.index])
-        return [(backend.encode_chat(want.sample.prompt), target)] if target else []
+        return [(_prompt_ids(backend, want), target)] if target else []
     token_ids = backend.encode(want.sample.text or "")
     windows = rolling_windows(token_ids, backend.max_length, backend.prefix_token_id)
     return [(tuple(context), tuple(target)) for context, target in windows]

@@ -30,6 +30,7 @@ from harness.backends.openai.capabilities import (
 from harness.backends.openai.http import NoAnswerError, RefusedError, Reply, Wire
 from harness.backends.openai.rate_limit import Budget, fan_out
 from harness.core.errors import UserError
+from harness.core.text_file import is_whole, without_halves
 from harness.core.types import ResponseKind
 
 _MANY_IN_A_ROW = 3
@@ -221,10 +222,11 @@ class OpenAIBackend:
         choice = read_choice(reply.body, None if chat else len(request.prompt_ids))
         text = choice.get("text")
         if chat:
-            message = choice.get("message")
-            text = message.get("content") if isinstance(message, Mapping) else None
+            text = _said(choice)
         if not isinstance(text, str):
             raise ShapeError("the answer has no text")
+        if not is_whole(text):
+            raise ShapeError("the answer holds half a character (a lone surrogate)")
         ids = self._ids_of(choice, text)
         return {
             "token_ids": ids,
@@ -251,7 +253,7 @@ class OpenAIBackend:
             reply = self._ask("/completions", body, len(ids), 1)
             values = read_echo(reply.body, len(ids)).values
         except (NoAnswerError, RefusedError, ShapeError) as error:
-            return Logprobs(request.id, (), 0.0, error=str(error))
+            return Logprobs(request.id, (), 0.0, error=without_halves(str(error)))
         return Logprobs(request.id, values[len(request.context_ids) - 1 :], reply.seconds)
 
     def _ask(self, path: str, body: Mapping[str, Any], read: int, written: int) -> Reply:
@@ -280,8 +282,24 @@ class OpenAIBackend:
         return min(settings.max_new_tokens, self._context - length)
 
 
+def _said(choice: Mapping[str, Any]) -> Any:
+    """What a chat answer says to its reader.
+
+    A model that thought until its tokens were used up, or called a tool that nobody offered,
+    said nothing: servers write null for that, and it is an empty answer, to be scored as one.
+    """
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        return None
+    text = message.get("content")
+    if text is None and choice.get("finish_reason") in ("length", "stop", "tool_calls"):
+        refusal = message.get("refusal")
+        return refusal if isinstance(refusal, str) else ""
+    return text
+
+
 def _failed(request: GenerationRequest, position: int, problem: str) -> Generation:
-    return Generation(request.id, position, (), "", "error", 0.0, error=problem)
+    return Generation(request.id, position, (), "", "error", 0.0, error=without_halves(problem))
 
 
 def _usage(answer: Any, read: int, written: int) -> tuple[int, int]:
