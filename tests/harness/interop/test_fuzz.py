@@ -56,7 +56,9 @@ def test_damaged_results_of_lm_eval(chance: random.Random) -> None:
         if chance.random() < 0.5:
             results.write_text(json.dumps(damage(json.loads(results.read_text()), chance)))
         lines = [json.loads(line) for line in samples.read_text().splitlines()]
-        samples.write_text("\n".join(json.dumps(row) for row in damage(lines, chance) or ()))
+        at = chance.randrange(len(lines))
+        lines[at] = damage(lines[at], chance)
+        samples.write_text("\n".join(json.dumps(row) for row in lines))
         allowed(lambda: read_lm_eval(folder))
         samples.write_bytes(spoil(samples.read_bytes(), chance))
         allowed(lambda: read_lm_eval(folder))
