@@ -155,7 +155,8 @@ def _mbpp_plus_id(problem: Mapping[str, Any]) -> str:
 
 def _before(prompt: str, entry_point: str) -> str:
     """The prompt up to the function: some of HumanEval's tests call a helper that stands there."""
-    return re.split(rf"^def {re.escape(entry_point)}\b", prompt, flags=re.MULTILINE)[0].strip()
+    start = rf"^(?:async )?(?:def|class) {re.escape(entry_point)}\b"
+    return re.split(start, prompt, flags=re.MULTILINE)[0].strip()
 
 
 def _called(tests: list[str], code: str) -> str:
@@ -184,6 +185,12 @@ def _close(found, wanted, atol):
         return False
     if isinstance(wanted, (list, tuple)):
         return len(found) == len(wanted) and all(_close(a, b, atol) for a, b in zip(found, wanted))
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(
+            _close(found[key], wanted[key], atol) for key in wanted
+        )
+    if isinstance(wanted, float) and math.isnan(wanted):
+        return math.isnan(found)
     if isinstance(wanted, float):
         return found == wanted or math.isclose(found, wanted, rel_tol=1e-7, abs_tol=max(atol, 1e-6))
     return found == wanted
@@ -203,7 +210,8 @@ def _differential(reference: str, entry_point: str, inputs: list[Any], atol: flo
     """Tests that compare a program's answers with the reference program's.
 
     EvalPlus's release files hold inputs only, without the right answers. Floats agree to 1e-7
-    relatively or `atol` (at least 1e-6) absolutely, as in EvalPlus.
+    relatively or `atol` (at least 1e-6) absolutely, as in EvalPlus, also within lists, tuples and
+    dicts; NaN agrees with NaN.
     """
     return _DIFFERENTIAL.format(
         reference=reference, entry_point=entry_point, inputs=json.dumps(inputs), atol=atol

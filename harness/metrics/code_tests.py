@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections import OrderedDict
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.core.errors import UserError
 from harness.core.types import Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.support.code_extraction import extract_code
+from harness.metrics.support.code_extraction import programs
 from harness.metrics.support.items import Outcome as ItemOutcome
 from harness.metrics.support.items import Pair, score_responses
+from harness.metrics.support.python_text import ships_with_python
 
 if TYPE_CHECKING:
     from harness.sandbox.outcome import Job, Limits, Outcome
+
+Programs = tuple[str, ...]
+"""What an answer may be meant to give, the likeliest program first; empty where it gives none."""
 
 READS = ("tests", "cases", "entry_point", "setup", "prompt_code", "cpu_s")
 NO_CODE = "fail:no-code"
@@ -44,6 +49,7 @@ class Result:
     wall_s: float
     peak_memory_bytes: int
     cooperative: bool
+    chosen: int = 0
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Result:
@@ -59,6 +65,7 @@ class Result:
             max(o.wall_s for o in outcomes),
             max(o.peak_memory_bytes for o in outcomes),
             any(o.verdict == "cooperative" for o in outcomes),
+            first.chosen,
         )
 
     @property
@@ -81,6 +88,10 @@ class CodeTests:
                reference the limit is the row's `cpu_s`, or 10 s
     workers    programs that run at once
     minimum    the least tier of sandbox that is taken
+
+    Where an answer may be read in several ways, the first program is judged that loads and defines
+    the entry point (`support.code_extraction.programs` says in which order, and how many at most);
+    the tests never choose. A score's reason says which it was, where it was not the first.
 
     What the sandbox lost (`infra`) is an error, too. A scored answer that did not pass keeps its
     label in the score's reason, and so does one that was judged in the program's own process.
@@ -109,38 +120,36 @@ class CodeTests:
             ("limit", f"{self.slack:g}x"),
             ("solutions", known),
         )
-        return MetricSpec("code_tests", "higher", stats=STATISTICS, options=options, reads=READS)
+        return MetricSpec(
+            "code_tests", "higher", stats=STATISTICS, version="2", options=options, reads=READS
+        )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
         # A program may speak of `</think>`: what is thought is told apart with the code at hand.
         return score_responses(items, self._outcomes, thoughts=True)
 
     def _outcomes(self, pairs: list[Pair]) -> list[ItemOutcome]:
-        programs = [
-            extract_code(
+        found = [
+            programs(
                 response.text,
                 entry_point=sample.fields.get("entry_point"),
                 prompt=sample.fields.get("prompt_code") or "",
             )
             if _runnable(sample)
-            else None
+            else ()
             for sample, response in pairs
         ]
-        samples = {
-            sample.id: sample
-            for (sample, _), program in zip(pairs, programs, strict=True)
-            if program is not None
-        }
+        samples = {s.id: s for (s, _), some in zip(pairs, found, strict=True) if some}
         limits = self._limits(list(samples.values())) if samples else {}
         wanted = [
-            (sample, program, limit)
-            for (sample, _), program in zip(pairs, programs, strict=True)
-            if program is not None and not isinstance(limit := limits[sample.id], str)
+            (sample, some, limit)
+            for (sample, _), some in zip(pairs, found, strict=True)
+            if some and not isinstance(limit := limits[sample.id], str)
         ]
         results = iter(self._run(wanted))
         return [
-            _evidence(sample, program, limits.get(sample.id), results)
-            for (sample, _), program in zip(pairs, programs, strict=True)
+            _evidence(sample, some, limits.get(sample.id), results)
+            for (sample, _), some in zip(pairs, found, strict=True)
         ]
 
     def _limits(self, samples: Sequence[Sample]) -> dict[str, Limits | str]:
@@ -150,11 +159,11 @@ class CodeTests:
         given = _references(self.solutions) if self.solutions else {}
         references = {s.id: given.get(s.id) or s.fields.get("reference") for s in samples}
         generous = Limits(cpu_s=_REFERENCE_CPU_S, wall_s=_REFERENCE_CPU_S)
-        solved = [s for s in samples if references[s.id]]
-        ran = self._run([(s, str(references[s.id]), generous) for s in solved])
         limits: dict[str, Limits | str] = {
-            s.id: Limits(cpu_s=float(s.fields.get("cpu_s") or 10)) for s in samples
+            s.id: _not_here(s) or Limits(cpu_s=float(s.fields.get("cpu_s") or 10)) for s in samples
         }
+        solved = [s for s in samples if references[s.id] and not isinstance(limits[s.id], str)]
+        ran = self._run([(s, (str(references[s.id]),), generous) for s in solved])
         for sample, result in zip(solved, ran, strict=True):
             limits[sample.id] = (
                 _scaled(result, self.slack)
@@ -163,8 +172,8 @@ class CodeTests:
             )
         return limits
 
-    def _run(self, wanted: Sequence[tuple[Sample, str, Limits]]) -> list[Result]:
-        """The result of each program; equal ones run once, and never again in this process."""
+    def _run(self, wanted: Sequence[tuple[Sample, Programs, Limits]]) -> list[Result]:
+        """The result of each answer; equal ones run once, and never again in this process."""
         from harness.sandbox.pool import Sandbox
 
         keys = [_digest([_tier(self.minimum), *_asked(*one)]) for one in wanted]
@@ -187,11 +196,11 @@ class CodeTests:
 
 
 def _evidence(
-    sample: Sample, program: str | None, limit: Limits | str | None, results: Iterator[Result]
+    sample: Sample, found: Programs, limit: Limits | str | None, results: Iterator[Result]
 ) -> Evidence:
     if not _runnable(sample):
         return Evidence.unscored(None, "the sample's row has neither `tests` nor `cases`")
-    if program is None:
+    if not found:
         return Evidence(None, 0.0, reason=NO_CODE, stats=(0.0,) * len(STATISTICS))
     if isinstance(limit, str):
         return Evidence.error(None, limit)
@@ -204,8 +213,12 @@ def _evidence(
         result.peak_memory_bytes / _MIB,
         float(result.cooperative),
     )
-    plain = result.label == "pass" and not result.cooperative
-    reason = None if plain else result.said + (" [cooperative]" if result.cooperative else "")
+    remarks = [
+        *(["cooperative"] if result.cooperative else []),
+        *([f"program {result.chosen + 1} of {len(found)} in the answer"] if result.chosen else []),
+    ]
+    plain = result.label == "pass" and not remarks
+    reason = None if plain else result.said + "".join(f" [{remark}]" for remark in remarks)
     return Evidence(None, float(result.label == "pass"), reason=reason, stats=stats)
 
 
@@ -220,10 +233,11 @@ def _scaled(reference: Result, slack: float) -> Limits:
     return Limits.from_reference(took, factor=slack)
 
 
-def _jobs(sample: Sample, program: str, limits: Limits) -> Iterator[Job]:
+def _jobs(sample: Sample, found: Programs, limits: Limits) -> Iterator[Job]:
     from harness.sandbox.outcome import Job
 
     fields = sample.fields
+    program, *others = found
     if not fields.get("tests"):
         for case in fields["cases"]:
             yield Job.of_stdio(program, case["stdin"], case["stdout"], limits=limits)
@@ -234,15 +248,47 @@ def _jobs(sample: Sample, program: str, limits: Limits) -> Iterator[Job]:
         fields.get("entry_point") or "",
         setup=fields.get("setup") or "",
         limits=limits,
+        others=tuple(others),
     )
 
 
-def _asked(sample: Sample, program: str, limits: Limits) -> list[Any]:
+def _not_here(sample: Sample) -> str | None:
+    """Why the problem itself can't run in the sandbox; None where nothing is known against it."""
+    for name in ("tests", "setup", "prompt_code"):
+        missing = _foreign(str(sample.fields.get(name) or ""))
+        if missing:
+            return (
+                f"the problem can't run here: its {name} import {', '.join(missing)}, and programs"
+                " have the standard library only"
+            )
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _foreign(source: str) -> tuple[str, ...]:
+    """Modules that a trusted text imports, not to go without them, and that do not ship with it."""
+    try:
+        body = list(ast.parse(source).body)
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    found: set[str] = set()
+    while body:
+        node = body.pop()
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").split(".")[0])
+        elif not isinstance(node, ast.Try):
+            body += [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.stmt)]
+    return tuple(sorted(module for module in found if not ships_with_python(module)))
+
+
+def _asked(sample: Sample, found: Programs, limits: Limits) -> list[Any]:
     """All that decides a result. Limits are part of it; they stay the same within a process,
     because each reference is measured only once.
     """
     fields = (sample.fields.get(name) for name in READS)
-    return [program, *fields, limits.cpu_s, limits.memory_bytes]
+    return [list(found), *fields, limits.cpu_s, limits.memory_bytes]
 
 
 def _digest(value: Any) -> str:

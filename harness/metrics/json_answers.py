@@ -17,7 +17,8 @@ from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
 
-_FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\r?\n(.*)\n[ \t]*```", re.DOTALL)
+_FENCED = re.compile(r"(([`~])\2{2,})[ \t]*(?:json\b)?(.*[^`~])\1\2*", re.DOTALL | re.IGNORECASE)
+_SPACE = " \t\r\n\ufeff"
 
 _DEEPEST = 100
 
@@ -29,16 +30,18 @@ class NotJsonError(ValueError):
 def parse_answer(answer: str) -> dict[str, Any]:
     """The one JSON object that `answer` consists of.
 
-    The whole answer must be that object: whitespace around it and one surrounding ```json fence
-    are allowed, a word before or after it is not. By the grammar of RFC 8259: no NaN or Infinity,
-    no number beyond a double's range; of a key that stands twice the last one counts, as in the
-    common parsers; at most 100 levels deep. Raises NotJsonError.
+    The whole answer must be that object: whitespace and a byte-order mark around it and one
+    surrounding fence are allowed, a word before or after it is not. A fence is ``` or ~~~ (or more
+    of them), named `json` or nothing; both its ends may stand on the object's own lines. By the
+    grammar of RFC 8259: no NaN or Infinity, no number beyond a double's range. Of a key that stands
+    twice the last one counts, as in the common parsers. At most 100 levels deep. Raises
+    NotJsonError.
     """
-    text = without_thoughts(answer).strip()
+    text = without_thoughts(answer).strip().strip(_SPACE)
     fenced = _FENCED.fullmatch(text)
     try:
         parsed = json.loads(
-            fenced.group(1) if fenced else text,
+            fenced[3].strip(_SPACE) if fenced else text,
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )

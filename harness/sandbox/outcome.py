@@ -97,6 +97,8 @@ class Job:
     """One program to be judged. Make it with `Job.of_tests` or `Job.of_stdio`.
 
     program      untrusted Python source
+    others       programs to load in its place where it raises an error while loading, or lacks the
+                 entry point: the first that loads is judged, and no other
     tests        Python source that is trusted: it calls `candidate` or the entry point by name,
                  and raises where an answer is wrong. A function `check` that takes the candidate
                  is called, as HumanEval's tests expect
@@ -116,6 +118,7 @@ class Job:
     mode: ModeChoice = "auto"
     stdin: str | None = None
     expected: str | None = None
+    others: tuple[str, ...] = ()
 
     @classmethod
     def of_tests(
@@ -127,9 +130,11 @@ class Job:
         setup: str = "",
         limits: Limits | None = None,
         mode: ModeChoice = "auto",
+        others: tuple[str, ...] = (),
     ) -> Job:
         """A function that tests call."""
-        return cls(program, tests, entry_point, setup, limits or Limits(), mode)
+        limits = limits or Limits()
+        return cls(program, tests, entry_point, setup, limits, mode, others=others)
 
     @classmethod
     def of_stdio(
@@ -153,6 +158,8 @@ class Outcome:
     verdict            `split` or `cooperative`
     tier               what held it: A, B or C
     attempts           1, or more where `infra` or `timeout:wall-busy` was tried again alone
+    chosen             which program was judged: 0, or the place in `Job.others` counted from 1, as
+                       the program's own process says
     """
 
     label: Label
@@ -164,6 +171,7 @@ class Outcome:
     verdict: VerdictMode = "split"
     tier: Tier = "A"
     attempts: int = 1
+    chosen: int = 0
 
     @property
     def passed(self) -> bool:

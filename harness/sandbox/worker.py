@@ -166,7 +166,7 @@ class Worker:
 
     def _split(self, job: Job) -> Outcome | None:
         """The outcome by tests in another process; None where these tests can't be split off."""
-        brief = _file(json.dumps([job.program, job.setup, job.entry_point]))
+        brief = _file(json.dumps([[job.program, *job.others], job.setup, job.entry_point]))
         tests = [job.tests, job.setup, job.entry_point, _leaves_the_call(job.tests)]
         with self._asked("split", job.limits, [brief]):
             with contextlib.suppress(Lost):  # a judge that died is its zygote's to replace
@@ -179,7 +179,8 @@ class Worker:
 
     def _together(self, job: Job) -> Outcome:
         calls = _leaves_the_call(job.tests)
-        brief = _file(json.dumps([job.program, job.setup, job.entry_point, job.tests, calls]))
+        programs = [job.program, *job.others]
+        brief = _file(json.dumps([programs, job.setup, job.entry_point, job.tests, calls]))
         with self._asked("together", job.limits, [brief]):
             answer, [output] = self._answer()
         return replace(self._outcome(answer, output, job.limits), verdict="cooperative")
@@ -214,7 +215,7 @@ class Worker:
         """What the zygote measured, with the judge's words, and the files of the output."""
         answer, outputs = receive_with(self.control)
         if answer.pop("judged"):
-            words = receive(self.line)
+            words, answer["chosen"] = receive(self.line)
             answer["detail"] = answer["detail"] or words
         if answer.pop("new_judge"):
             self.line.close()

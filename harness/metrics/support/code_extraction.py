@@ -4,270 +4,374 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*$")
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
-_CODE_LINE = re.compile(r"(?:import|from|def|class|async|@|if|for|while|try|with|[A-Za-z_]\w*\s*=)")
-_PYTHON = frozenset(("py", "python", "python3", "py3", "{.python}"))
-_STANDS_FOR_ITSELF = (
-    ast.Import,
-    ast.ImportFrom,
-    ast.FunctionDef,
-    ast.AsyncFunctionDef,
-    ast.ClassDef,
-    ast.Assign,
-    ast.AugAssign,
-    ast.If,
-    ast.For,
-    ast.While,
-    ast.Try,
-    ast.With,
+from harness.metrics.support import whole_programs
+from harness.metrics.support.code_blocks import Block, blocks
+from harness.metrics.support.python_text import (
+    bound,
+    defined,
+    imported,
+    is_code,
+    joined,
+    longest_prefix,
+    needed,
+    parsed,
+    ships_with_python,
+    source_of,
+    statements,
+    without_prose,
 )
+from harness.metrics.support.thoughts import without_thoughts
+
+MOST = 4
+"""How many programs of one answer are tried at most."""
+
+_CODE_LINE = re.compile(
+    r"(?:import|from|def|class|async|if|for|while|try|with)\b|@\w"
+    r"|[A-Za-z_][\w.]*[ \t]*(?:[=(]|[-+*/]=)"
+    r"|[A-Za-z_]\w*[ \t]*(?:\[|:[ \t]*\w|,)|[\[(]|\"\"\"|'''"
+)
+_INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
 _TRIES = 200
-"""How often parsing is tried in one answer: ten thousand lines of prose are not a program."""
+"""How many places of one answer are tried as the first line of code."""
 
+_METHODS_OF = "Solution"
+_ADAPTER = """
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The code between two fences; `language` as the opening fence names it, "" without a name."""
-
-    language: str
-    code: str
-
-    @property
-    def may_be_python(self) -> bool:
-        return self.language in _PYTHON or self.language == ""
+def {name}(*args, **named):
+    return {kind}().{name}(*args, **named)
+"""
 
 
 def extract_code(answer: str, *, entry_point: str | None = None, prompt: str = "") -> str | None:
-    """The Python program that an answer gives, or None where it gives none.
+    """The Python program that an answer gives, or None: the first of `programs`."""
+    return next(iter(programs(answer, entry_point=entry_point, prompt=prompt)), None)
 
-    entry_point   the function or class that the program must define; None for a whole program that
-                  reads stdin
-    prompt        code that the answer may continue (as HumanEval's prompts). All of it is put
-                  before an answer that doesn't define the entry point itself; before one that does,
-                  only what precedes the entry point in it (imports, helpers)
 
-    Of several fenced blocks the last that defines the entry point is taken, with the earlier ones
-    whose definitions it uses; blocks in other languages, shell sessions and sample outputs are
-    ignored. Without fences the longest run of lines that is Python is cut out of the prose. What a
-    model writes while thinking (`<think>`) is not part of the answer.
+def programs(answer: str, *, entry_point: str | None = None, prompt: str = "") -> tuple[str, ...]:
+    """The Python programs that an answer may be meant to give, the likeliest first; at most `MOST`.
 
-    Nothing is repaired: a wrong indent or a full-width comma is the model's mistake. A block that
-    doesn't compile is returned as it is, so that the sandbox reports the error.
+    `entry_point` is the function or class that the program must define, or an expression whose
+    first name it is; None for a whole program that reads stdin, of which there is one at most.
+    `prompt` is code that the answer may go on with (HumanEval's prompts): it is put before an
+    answer that does not define the entry point itself, and what stands in it before the entry
+    point (imports, helpers) before one that does.
+
+    The order follows from the answer's structure alone. Of fenced blocks: the last that defines the
+    entry point and is no stub, then earlier versions, each with the other blocks whose definitions
+    it uses; a method of `class Solution` stands for the entry point where no function does. Without
+    fences the lines that are Python are cut out of the prose. Last comes the first program without
+    what it runs while it loads. A program after the first is for a sandbox to try where the ones
+    before it do not load: which of them passes tests must never decide.
+
+    What a model only thought is not an answer. Nothing is repaired: a wrong indent, a full-width
+    comma in the code are the model's, and a block that doesn't compile is given as it is, so that
+    the sandbox says what is wrong with it.
     """
-    # From the clearest sign of a program to the weakest: a fenced block that fits, code among
-    # prose, the rest of the prompt, and at last whatever there is, for the sandbox to judge. The
-    # rest of a prompt comes after whole programs, because a program also compiles behind a prompt.
-    text = _spoken(answer)
-    blocks = [block for block in _blocks(text) if block.may_be_python and block.code.strip()]
-    if blocks:
-        found = _from_blocks(blocks, entry_point, prompt)
-        if found is not None:
-            return found
-    else:
-        bare = _bare(text, entry_point)
-        if bare is not None:
-            return _with_preamble(bare, prompt, entry_point)
-    if prompt:
-        continued = _continued(prompt, blocks[0].code if blocks else text, entry_point)
-        if continued is not None:
-            return continued
-    if not blocks:
-        return _with_preamble(_cut_short(text, entry_point), prompt, entry_point)
-    named = [block for block in blocks if block.language in _PYTHON]
-    return _with_preamble((named or blocks)[-1].code, prompt, entry_point)
-
-
-def _spoken(answer: str) -> str:
-    text = answer.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
-    text = _THOUGHT.sub("", text)
-    # A chat template may have opened the thought in the prompt, so that the answer only closes it;
-    # and an answer that broke off may never close it.
-    text = re.split(r"</think(?:ing)?>", text)[-1]
-    return re.split(r"<think(?:ing)?>", text)[0]
-
-
-def _blocks(text: str) -> Iterator[_Block]:
-    """Fenced blocks in their order; one that is never closed ends with the text."""
-    opened: tuple[str, str, str] | None = None
-    lines: list[str] = []
-    for line in text.split("\n"):
-        fence = _FENCE.match(line)
-        if opened is None:
-            if fence:
-                opened, lines = (fence[1], fence[2], fence[3].lower()), []
-        elif fence and not fence[3] and fence[2].startswith(opened[1]):
-            yield _Block(opened[2], _dedented(lines, opened[0]))
-            opened = None
-        else:
-            lines.append(line)
-    if opened is not None:
-        yield _Block(opened[2], _dedented(lines, opened[0]))
-
-
-def _dedented(lines: Sequence[str], indent: str) -> str:
-    """A block inside a list item is indented with it."""
-    return "".join(line.removeprefix(indent) + "\n" for line in lines)
-
-
-def _from_blocks(blocks: Sequence[_Block], entry_point: str | None, prompt: str) -> str | None:
-    trees = [_parsed(block.code) for block in blocks]
+    text = without_thoughts(_plain(answer)).replace("\ufeff", "")
+    name = _first_name(entry_point or "")
+    every = _blocks(text, prompt)
+    python = [block.code for block in every if block.may_be_python]
     if entry_point is None:
-        whole = [i for i, tree in enumerate(trees) if tree is not None and _reads(tree)]
-        named = [i for i, tree in enumerate(trees) if tree and blocks[i].language in _PYTHON]
-        chosen = whole or named
-        return blocks[chosen[-1]].code if chosen else None
-    # The last block that defines it: models correct themselves, and repeat the whole at the end.
-    for last in range(len(blocks) - 1, -1, -1):
-        tree = trees[last]
-        if tree is None or entry_point not in _defined(tree):
-            continue
-        needed, missing = [blocks[last].code], _used(tree) - _defined(tree)
-        for earlier in range(last - 1, -1, -1):
-            other = trees[earlier]
-            if other is None or not missing & _defined(other):
-                continue
-            needed.append(blocks[earlier].code)
-            missing = (missing | _used(other)) - _defined(other)
-        return _with_preamble("\n".join(reversed(needed)), prompt, entry_point)
+        groups = (python, _bare(text), _inline(text))
+        whole = next(filter(None, (whole_programs.find(list(group)) for group in groups)), None)
+        found = [] if whole is None else [whole]
+    else:
+        found = _functions(text, every, python, prompt, name)
+    if not found:
+        broken = _broken(text, every, name)
+        return () if broken is None else (_with_preamble(broken, prompt, name),)
+    if entry_point is not None:
+        found += _definitions_alone(found[0], name)
+    return tuple(dict.fromkeys(found))[:MOST]
+
+
+def _functions(
+    text: str, every: Sequence[Block], python: Sequence[str], prompt: str, name: str
+) -> list[str]:
+    """Programs that define the entry point, from the first place in the answer that has any."""
+    others = [block.code for block in every if not block.may_be_python]
+    places: list[Callable[[], Iterable[str]]] = [
+        lambda: _preambled(_defining(python, name), prompt, name),
+        lambda: _continuations(prompt, python, name),
+        lambda: _preambled(_defining(others, name), prompt, name),
+        lambda: _preambled(_defining(list(_bare(text)), name), prompt, name),
+        lambda: _preambled(_defining(_inline(text), name), prompt, name),
+        lambda: _continuations(prompt, [text], name),
+        lambda: _preambled(_stubs(python, name), prompt, name),
+    ]
+    return next(filter(None, (list(place()) for place in places)), [])
+
+
+def _preambled(found: Iterable[str], prompt: str, name: str) -> Iterator[str]:
+    return (_with_preamble(code, prompt, name) for code in found)
+
+
+def _plain(answer: str) -> str:
+    return answer.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+
+
+def _first_name(entry_point: str) -> str:
+    """The name that must be defined: `Solution` for the entry point `Solution().add`."""
+    found = re.match(r"\s*([^\W\d]\w*)", entry_point)
+    return found[1] if found else entry_point
+
+
+def _blocks(text: str, prompt: str) -> list[Block]:
+    def continues(head: str) -> bool:
+        return is_code(head) or bool(prompt and _continues(prompt, head))
+
+    return [block for block in blocks(text, continues) if block.code.strip()]
+
+
+def _continues(prompt: str, head: str) -> bool:
+    """Whether all of `head` goes on with the prompt."""
+    whole = _after(prompt, head)
+    return whole is not None and whole.endswith(head.rstrip().rpartition("\n")[2])
+
+
+def _defining(pieces: Sequence[str], name: str) -> Iterator[str]:
+    """Programs made of these pieces that define the entry point, the likeliest first."""
+    order: list[int] = []
+    for fits in (_complete, _assigns):
+        order += [n for n in reversed(range(len(pieces))) if fits(pieces[n], name)]
+    order = [n for n in order if not _is_stub(pieces[n], name)]
+    for number in dict.fromkeys(order):
+        yield from _assembled(pieces, number, name, "")
+    if order:
+        return
+    for number in reversed(range(len(pieces))):
+        if kind := _class_with(pieces[number], name):
+            adapter = _ADAPTER.format(name=name, kind=kind)
+            yield from _assembled(pieces, number, name, adapter)
+            order.append(number)
+    if not order:
+        for number in reversed(range(len(pieces))):
+            if ships_with_python(imported(pieces[number]).get(name, " ")):
+                yield pieces[number]
+
+
+def _stubs(pieces: Sequence[str], name: str) -> list[str]:
+    return [piece for piece in reversed(pieces) if _is_stub(piece, name)]
+
+
+def _complete(code: str, name: str) -> bool:
+    """Whether a definition is there that is more than a stub."""
+    return _definition(code, name) is not None and not _is_stub(code, name)
+
+
+def _is_stub(code: str, name: str) -> bool:
+    """Whether the entry point is a function that does nothing yet."""
+    node = _definition(code, name)
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and all(
+        isinstance(part, ast.Pass)
+        or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        or (isinstance(part, ast.Raise) and "NotImplementedError" in ast.unparse(part))
+        for part in node.body
+    )
+
+
+def _definition(code: str, name: str) -> ast.stmt | None:
+    """The last statement that defines `name` for good: a function, a class, a name for one."""
+    tree = parsed(code)
+    if tree is None or name not in bound(code):
+        return None
+    for node in reversed(list(statements(tree.body))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name == name:
+                return node
+        elif isinstance(node, ast.Assign):
+            renames = isinstance(node.value, ast.Lambda | ast.Name | ast.Attribute)
+            if renames and any(getattr(to, "id", "") == name for to in node.targets):
+                return node
     return None
 
 
-def _continued(prompt: str, text: str, entry_point: str | None) -> str | None:
-    """`prompt` followed by the answer, cut where that stops being Python; None if it never fits."""
-    body = text.strip("\n").rstrip()
-    if not body.strip():
-        return None
+def _assigns(code: str, name: str) -> bool:
+    return name in bound(code)
+
+
+def _class_with(code: str, method: str) -> str | None:
+    """The class that has the entry point as a method: `Solution`, or the only one."""
+    tree = parsed(code)
+    classes = [
+        node.name
+        for node in (tree.body if tree else ())
+        if isinstance(node, ast.ClassDef)
+        and any(
+            isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and part.name == method
+            for part in node.body
+        )
+    ]
+    if _METHODS_OF in classes:
+        return _METHODS_OF
+    return classes[0] if len(classes) == 1 else None
+
+
+def _assembled(pieces: Sequence[str], number: int, name: str, after: str) -> Iterator[str]:
+    """One piece with those others whose definitions it uses: earlier ones, then later ones."""
+    earlier, missing = _helpers(pieces, range(number - 1, -1, -1), needed(pieces[number]), "")
+    later, _ = _helpers(pieces, range(number + 1, len(pieces)), missing, name)
+    before = [pieces[n] for n in sorted(earlier)]
+    behind = [pieces[n] for n in sorted(later)]
+    tail = [after] if after else []
+    yield joined([*before, pieces[number], *behind, *tail])
+    if behind:  # a decorator or a base class is needed at once
+        yield joined([*before, *behind, pieces[number], *tail])
+
+
+def _helpers(
+    pieces: Sequence[str], order: Iterable[int], missing: frozenset[str], name: str
+) -> tuple[list[int], frozenset[str]]:
+    """Pieces that define what is missing, and what is missing still."""
+    chosen: list[int] = []
+    for number in order if missing else ():
+        gives = defined(pieces[number])
+        if missing & gives and name not in gives:
+            chosen.append(number)
+            missing = (missing | needed(pieces[number])) - gives
+    return chosen, missing
+
+
+def _definitions_alone(code: str, name: str) -> list[str]:
+    """The program without statements that only show or try it; nothing where there are none."""
+    tree = parsed(code)
+    if tree is None or all(map(_only_defines, tree.body)):
+        return []
+    wanted, kept = {name}, set[int]()
+    while True:
+        more = {
+            number
+            for number, node in enumerate(tree.body)
+            if number not in kept
+            and not isinstance(node, ast.Expr | ast.Assert)
+            and wanted & defined(source_of(code, [node]))
+        }
+        if not more:
+            break
+        kept |= more
+        wanted |= {n for number in more for n in needed(source_of(code, [tree.body[number]]))}
+    futures = {
+        number
+        for number, node in enumerate(tree.body)
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    }
+    alone = source_of(code, [tree.body[number] for number in sorted(kept | futures)])
+    return [alone] if parsed(alone) is not None and alone.strip() else []
+
+
+def _only_defines(node: ast.stmt) -> bool:
+    return isinstance(
+        node,
+        ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+    ) or (
+        isinstance(node, ast.Assign | ast.Expr)
+        and isinstance(node.value, ast.Constant | ast.Lambda | ast.Name)
+    )
+
+
+def _continuations(prompt: str, texts: Sequence[str], name: str) -> Iterator[str]:
+    """`prompt` with one of the texts as the rest of it, cut where it stops being Python."""
+    for text in texts if prompt else ():
+        if name in bound(text):
+            continue
+        body = text.strip("\n").rstrip()
+        for rest in (body, _from_first_indent(body)):
+            whole = _after(prompt, rest) if rest.strip() else None
+            if whole is not None and (_complete(whole, name) or _class_with(whole, name)):
+                yield whole + _adapter(whole, name)
+                return
+
+
+def _adapter(code: str, name: str) -> str:
+    kind = None if name in bound(code) else _class_with(code, name)
+    return _ADAPTER.format(name=name, kind=kind) if kind else ""
+
+
+def _from_first_indent(body: str) -> str:
+    """Without the prose before the first indented line."""
+    lines = body.split("\n")
+    first = next((n for n, line in enumerate(lines) if line[:1] in (" ", "\t") and line.strip()), 0)
+    return "\n".join(lines[first:])
+
+
+def _after(prompt: str, body: str) -> str | None:
+    """`prompt`, then as much of `body` as is Python; None where that is nothing."""
+    body = body.strip("\n").rstrip()
     head = prompt if prompt.endswith("\n") else prompt + "\n"
+    indent = _indent_after(prompt)
     # Chat models drop the indent, of the first line or of all: whichever reading keeps more.
-    variants = [body] if body[0] in " \t" else ["    " + body, _indented(body)]
-    whole = (_longest_prefix(head + rest, least=head.count("\n") + 1) for rest in variants)
-    fits = [code for code in whole if code and entry_point in _defined(ast.parse(code))]
-    return max(fits, key=lambda code: code.count("\n"), default=None)
+    bare = not body.startswith((" ", "\t"))
+    variants = [indent + body, _indented(body, indent)] if bare else [body]
+    variants += [other.expandtabs(4) for other in variants if "\t" in other]
+    fits = [longest_prefix(head + rest, least=head.count("\n") + 1) for rest in variants]
+    return max(filter(None, fits), key=lambda code: code.count("\n"), default=None)
 
 
-def _indented(body: str) -> str:
-    return "\n".join("    " + line if line.strip() else line for line in body.split("\n"))
+def _indent_after(prompt: str) -> str:
+    last = prompt.rstrip().rpartition("\n")[2]
+    indent = last[: len(last) - len(last.lstrip(" \t"))]
+    return indent + "    " if last.endswith(":") or not indent else indent
 
 
-def _bare(text: str, entry_point: str | None) -> str | None:
-    """The longest program among lines of prose; the one that defines the entry point first."""
+def _indented(body: str, indent: str) -> str:
+    return "\n".join(indent + line if line.strip() else line for line in body.split("\n"))
+
+
+def _bare(text: str) -> Iterator[str]:
+    """Runs of lines that are Python among lines of prose; indented ones are dedented."""
     lines = text.split("\n")
-    best: tuple[bool, int, str] | None = None
     start, tries = 0, 0
     while start < len(lines) and tries < _TRIES:
-        if not _CODE_LINE.match(lines[start]):
+        line = lines[start].lstrip(" \t")
+        if not _CODE_LINE.match(line):
             start += 1
             continue
         tries += 1
-        code = _longest_prefix("\n".join(lines[start:]), least=1)
+        indent = lines[start][: len(lines[start]) - len(line)]
+        code = longest_prefix("\n".join(_run(lines[start:], indent)))
         if code is None:
             start += 1
             continue
-        program = _statements(code, entry_point)
-        tree = ast.parse(program)
-        fits = _reads(tree) if entry_point is None else entry_point in _defined(tree)
-        if tree.body and (best is None or (fits, len(program)) > best[:2]):
-            best = (fits, len(program), program)
+        program = without_prose(code)
+        if program:
+            yield program
         start += code.count("\n") + 1
-    return best[2] if best is not None and best[0] else None
 
 
-def _cut_short(text: str, entry_point: str | None) -> str | None:
-    """From the entry point's definition to the end of the text: an answer that broke off."""
-    if entry_point is None:
+def _run(lines: Sequence[str], indent: str) -> Iterator[str]:
+    for line in lines:
+        if indent and line.strip() and not line.startswith(indent):
+            return
+        yield line.removeprefix(indent) if line.strip() else ""
+
+
+def _inline(text: str) -> list[str]:
+    """Code in backticks within a line of prose."""
+    return [code[2] + "\n" for code in _INLINE.finditer(text) if is_code(code[2].strip())]
+
+
+def _broken(text: str, every: Sequence[Block], name: str) -> str | None:
+    """What was meant as the program, where nothing is one: the sandbox says what is wrong."""
+    python = [block for block in every if block.may_be_python]
+    if not python and not name:
         return None
-    found = re.search(rf"^(?:async )?(?:def|class) {re.escape(entry_point)}\b.*", text, re.M | re.S)
+    start = rf"^[ \t]*(?:async )?(?:def|class) {re.escape(name)}\b" if name else "(?!)"
+    meant = [block for block in python if re.search(start, block.code, re.M)]
+    named = [block for block in python if block.named_python]
+    if python:
+        return (meant or named or python)[-1].code
+    found = re.search(rf"{start}.*", text, re.M | re.S)
     return found[0] if found else None
 
 
-def _longest_prefix(code: str, *, least: int) -> str | None:
-    """The first lines that are Python together, at least `least` of them, or None.
-
-    A syntax error names its line, and the lines before it are tried next: a few tries in place of
-    one for each line.
-    """
-    lines = code.split("\n")
-    for _ in range(_TRIES):
-        if len(lines) < least:
-            return None
-        try:
-            _parse("\n".join(lines))
-        except SyntaxError as error:
-            lines = lines[: min(max(error.lineno or 1, 1), len(lines)) - 1]
-        except (ValueError, RecursionError, MemoryError):
-            return None
-        else:
-            return "\n".join(lines)
-    return None
-
-
-def _statements(code: str, entry_point: str | None) -> str:
-    """`code` without lines of prose that happen to parse: `Done`, `说明`, `Note: see above`."""
-    lines = code.split("\n")
-    kept: list[str] = []
-    for node in ast.parse(code).body:
-        calls = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-        annotated = isinstance(node, ast.AnnAssign) and node.value is not None
-        if isinstance(node, _STANDS_FOR_ITSELF) or calls or annotated:
-            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-            kept += lines[first - 1 : node.end_lineno]
-    return "\n".join(kept) + "\n" if kept else ""
-
-
-def _with_preamble(code: str | None, prompt: str, entry_point: str | None) -> str | None:
-    """The prompt's lines before the entry point (imports, helpers), then the code."""
-    if code is None or not prompt or entry_point is None:
+def _with_preamble(code: str, prompt: str, name: str) -> str:
+    """What stands in the prompt before the entry point, then the code."""
+    if not (prompt and name):
         return code
-    before = re.split(rf"^(?:async )?(?:def|class) {re.escape(entry_point)}\b", prompt, flags=re.M)
-    return before[0].rstrip() + "\n\n\n" + code if len(before) > 1 and before[0].strip() else code
-
-
-def _parse(code: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(code)
-        # Only the compiler objects to a `return` outside of a function.
-        compile(tree, "answer", "exec", dont_inherit=True)
-        return tree
-
-
-def _parsed(code: str) -> ast.Module | None:
-    try:
-        return _parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _defined(tree: ast.Module) -> set[str]:
-    """Names that the module's own statements bind."""
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        else:
-            names.update(
-                part.id
-                for part in ast.walk(node)
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-            )
-    return names
-
-
-def _used(tree: ast.Module) -> set[str]:
-    return {
-        part.id
-        for part in ast.walk(tree)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)
-    }
-
-
-def _reads(tree: ast.Module) -> bool:
-    """Whether the program looks like a whole one: it reads stdin, or at least prints."""
-    return bool(_used(tree) & {"input", "sys", "stdin", "open", "print"})
+    start = rf"^[ \t]*(?:async )?(?:def|class) (?:{re.escape(name)}|{_METHODS_OF})\b"
+    before = re.split(start, prompt, maxsplit=1, flags=re.M)
+    if len(before) == 1 or not before[0].strip():
+        return code
+    return joined([before[0].rstrip() + "\n\n", code])

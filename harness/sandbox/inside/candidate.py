@@ -7,6 +7,8 @@ is taken as an answer to be tested, never as a verdict.
 from __future__ import annotations
 
 import builtins
+import enum
+import inspect
 import json
 import operator
 import socket
@@ -16,10 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .channel import MAXIMUM, Lost, frame, receive, send
-from .plain import Unsendable, pack, unpack
+from .plain import Record, Unsendable, pack, unpack
 
 MODULE = "program"
 TEXT = 2000
+_loop: Any = None
 LOST_OUTPUT = 120
 """The exit status of an interpreter that can't write what it still held."""
 
@@ -34,6 +37,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "setitem": operator.setitem,
     "delitem": operator.delitem,
     "contains": operator.contains,
+    "isinstance": lambda kind, value: isinstance(value, kind),
+    "anext": lambda stream: _awaited(anext(stream)),
     "getattr": getattr,
     "setattr": setattr,
     "eq": operator.eq,
@@ -67,6 +72,27 @@ def find(namespace: dict[str, Any], entry_point: str) -> Any:
     return eval(entry_point, namespace)
 
 
+def first_loaded(programs: list[str], setup: str, entry_point: str) -> tuple[int, dict[str, Any]]:
+    """The place and the names of the first program that loads and has the entry point.
+
+    Raises what the first of all raised where none does. One that leaves, or takes more memory than
+    there is, is the last that is tried.
+    """
+    first: Exception | None = None
+    for number, program in enumerate(programs):
+        try:
+            namespace = load(program, setup)
+            find(namespace, entry_point)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from loading
+            first = first or error
+        else:
+            return number, namespace
+    assert first is not None
+    raise first
+
+
 def failure(error: BaseException, stage: str) -> tuple[str, str]:
     """The label and the one-line detail of a program that raised at `stage`."""
     if isinstance(error, MemoryError):
@@ -85,26 +111,38 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def serve(channel: socket.socket, program: str, setup: str, entry_point: str) -> None:
-    """Load the program, report that, and answer requests until the judge closes the channel."""
+def serve(channel: socket.socket, programs: list[str], setup: str, entry_point: str) -> None:
+    """Load the first program that loads, report it, and answer until the judge hangs up."""
     try:
-        namespace = load(program, setup)
+        chosen, namespace = first_loaded(programs, setup, entry_point)
         entry = find(namespace, entry_point)
     except BaseException as error:  # noqa: BLE001 - SystemExit too is an answer
         send(channel, ["failed", *failure(error, "fail:load")])
         return
-    send(channel, ["ready"])
+    send(channel, ["ready", chosen] if chosen else ["ready"])
     objects = [entry]
     try:
         while True:
-            request = receive(channel, hook=lambda tagged: _received(tagged, objects))
+            request = receive(channel, hook=lambda tagged: _received(tagged, objects, namespace))
             channel.sendall(frame(_answer(request, namespace, objects)))
     except Lost:
         return
 
 
-def _received(tagged: dict[str, Any], objects: list[Any]) -> Any:
-    return objects[tagged["h"]] if "h" in tagged else unpack(tagged)
+def _received(tagged: dict[str, Any], objects: list[Any], namespace: dict[str, Any]) -> Any:
+    if "h" not in tagged:
+        value = unpack(tagged)
+        return _named(value, namespace) if type(value) is Record else value
+    if type(tagged["h"]) is int:
+        return objects[tagged["h"]]
+    kind, member = tagged["h"]
+    return namespace[kind][member]
+
+
+def _named(record: Record, namespace: dict[str, Any]) -> Any:
+    """The program's own named tuple, where it has one of that name."""
+    kind = namespace.get(record._kind)
+    return kind(*record) if isinstance(kind, type) and issubclass(kind, tuple) else tuple(record)
 
 
 def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -> str:
@@ -147,10 +185,23 @@ def _call(
     everything: dict[Any, Any] = {**dict(enumerate(args)), **named}
     stay = _keeper(objects)
     before = [pack(everything[key], stay) for key in keep]
-    reply = _result(target(*args, **named), objects)
+    value = target(*args, **named)
+    coroutine = isinstance(value, types.CoroutineType)
+    reply = _result(_awaited(value) if coroutine else value, objects)
     after = [(key, pack(everything[key], stay)) for key in keep]
     changed = [[key, now] for (key, now), was in zip(after, before, strict=True) if now != was]
+    if coroutine and reply[0] == "ok":
+        return ["awaited", reply[1], changed]
     return [*reply, changed] if changed else reply
+
+
+def _awaited(value: Any) -> Any:
+    """What a coroutine gives, on one loop for all that this program starts."""
+    import asyncio
+
+    global _loop
+    _loop = _loop or asyncio.new_event_loop()
+    return _loop.run_until_complete(value)
 
 
 def _result(value: Any, objects: list[Any]) -> list[Any]:
@@ -167,7 +218,8 @@ def _keeper(objects: list[Any]) -> Callable[[Any], Any]:
         number = next((n for n, known in enumerate(objects) if known is value), len(objects))
         if number == len(objects):
             objects.append(value)
-        return {"h": [number, type(value).__name__[:100]]}
+        member = [value.name] if isinstance(value, enum.Enum) else []
+        return {"h": [number, type(value).__name__[:100], *member]}
 
     return keep
 
@@ -182,20 +234,34 @@ def _lineage(raised: type[BaseException]) -> list[str]:
     return names
 
 
-def together(program: str, setup: str, entry_point: str, tests: str, calls: bool) -> list[Any]:
-    """Run program and tests in one process, the `cooperative` form. Returns [label, detail]."""
+def together(
+    programs: list[str], setup: str, entry_point: str, tests: str, calls: bool
+) -> list[Any]:
+    """Run program and tests in one process, the `cooperative` form.
+
+    Returns [label, detail, the number of the program that was loaded].
+    """
     try:
-        namespace = load(program, setup)
-        namespace["candidate"] = find(namespace, entry_point)
+        chosen, namespace = first_loaded(programs, setup, entry_point)
+        entry = find(namespace, entry_point)
+        if inspect.iscoroutinefunction(entry) and "await" not in tests and "asyncio" not in tests:
+            entry = _waiting(entry)
+            namespace.update({entry_point: entry} if entry_point.isidentifier() else {})
+        namespace["candidate"] = entry
     except BaseException as error:  # noqa: BLE001
-        return list(failure(error, "fail:load"))
+        return [*failure(error, "fail:load"), 0]
     try:
         exec(compile(tests, "tests.py", "exec", dont_inherit=True), namespace)
         if calls:
             namespace["check"](namespace["candidate"])
     except BaseException as error:  # noqa: BLE001
-        return list(failure(error, "fail:tests"))
-    return ["pass", ""]
+        return [*failure(error, "fail:tests"), chosen]
+    return ["pass", "", chosen]
+
+
+def _waiting(entry: Callable[..., Any]) -> Callable[..., Any]:
+    """An async function for tests that do not await it."""
+    return lambda *args, **named: _awaited(entry(*args, **named))
 
 
 def as_main(program: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -16,6 +17,10 @@ UNBOUNDED = 2**32 - 1
 
 HEADER = 4
 MOST_DESCRIPTORS = 4
+
+
+_CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""The one NaN that tests can name, so that `[math.nan] == answer` holds as in one process."""
 
 
 class Lost(BaseException):
@@ -79,8 +84,10 @@ def receive(
         raise Garbled(f"a message of {length} bytes")
     body = _exactly(channel, length)
     try:
-        return json.loads(body, object_hook=hook)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        if hook is None:
+            return json.loads(body)
+        return json.loads(body, object_hook=hook, parse_constant=_CONSTANTS.__getitem__)
+    except (ValueError, TypeError, KeyError, RecursionError, ArithmeticError) as error:
         raise Garbled(f"a message that is not a message: {type(error).__name__}") from None
 
 

@@ -7,28 +7,55 @@ of bounded size, or the number of an object that stays with the program.
 from __future__ import annotations
 
 import builtins
+import enum
 import json
 import random
 import socket
 import sys
 from functools import lru_cache
-from types import CodeType
+from types import AsyncGeneratorType, CodeType, GeneratorType
 from typing import Any
 
 from .candidate import TEXT, describe
 from .channel import MAXIMUM, Garbled, Lost, frame, receive, receive_with, send
 from .failing import named
-from .plain import TooDeep, Unsendable, pack, refuse, restore, unpack
+from .plain import (
+    MUTABLE,
+    Exactly,
+    TooDeep,
+    Unsendable,
+    is_plain,
+    pack,
+    refuse,
+    restore,
+    unpack,
+)
 
-MUTABLE = (list, dict, set, bytearray)
 BLAMED = frozenset({"fail:load", "fail:memory", "fail:exited"})
 """The labels that a program's own report of a failed start is believed for: they harm only it."""
+
+TESTS = "tests"
+"""The module that classes of the tests and of the setup belong to."""
+
+ITERATORS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (GeneratorType, AsyncGeneratorType, map, filter, zip, enumerate, reversed)
+}
+"""What an object of the program's may be to `isinstance`, by the name of its type."""
 
 LINEAGE = 20
 """How many base classes of a program's exception get a stand-in of their own."""
 
+MOST_PROGRAMS = 16
+"""How many programs an answer may be tried as: what a program says of it is believed below that."""
+
 LOST = "lost"
 UNSPLITTABLE = "unsplittable"
+
+
+def is_choice(value: Any) -> bool:
+    """Whether a program's word for which of them it is can be one."""
+    return type(value) is int and 0 <= value < MOST_PROGRAMS
 
 
 def _counts(*args: Any) -> list[int]:
@@ -49,15 +76,20 @@ class Program:
     `objects`: the tests name a class of the program's, so they test operators on its objects.
     Otherwise such operators are refused: in `result == expected` the program's `__eq__` would see
     what is expected, and could answer True.
+    `awaits`: the tests await what coroutines give.
+    `shared`: the classes of the setup, which both sides have.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.ready = False
+        self.chosen = 0
         self.ended: tuple[str, str] | None = None
         self.starved = False
         self.objects = False
+        self.awaits = False
         self.exceptions: dict[str, type[Exception]] = {}
+        self.shared: dict[str, type] = {}
 
     def end(self, label: str, detail: str) -> Ended:
         """Keep the first reason, so that tests which catch everything can't hide it."""
@@ -70,11 +102,15 @@ class Program:
             raise Ended
         if not self.ready:
             hello = self._receive()
-            if hello != ["ready"]:
-                match hello:
-                    case ["failed", str(label), str(detail)] if label in BLAMED:
-                        raise self.end(label, detail)
-                raise self.end("fail:protocol", "no such greeting")
+            match hello:
+                case ["ready"]:
+                    pass
+                case ["ready", chosen] if is_choice(chosen):
+                    self.chosen = chosen
+                case ["failed", str(label), str(detail)] if label in BLAMED:
+                    raise self.end(label, detail)
+                case _:
+                    raise self.end("fail:protocol", "no such greeting")
             self.ready = True
 
     def ask(self, request: list[Any]) -> tuple[Any, list[Any]]:
@@ -102,6 +138,8 @@ class Program:
                 return value, []
             case ["ok", value, list(changed)]:
                 return value, changed
+            case ["awaited", value, list(changed)]:
+                return (_given(value) if self.awaits else value), changed
             case ["raise", [*_, str()] as lineage, str(text)]:
                 self.starved = lineage[-1] == "MemoryError"
                 raise self._raised(lineage, text)
@@ -118,9 +156,12 @@ class Program:
     def _unpack(self, tagged: dict[str, Any]) -> Any:
         if "h" not in tagged:
             return unpack(tagged)
-        number, kind = tagged["h"]
+        number, kind, *member = tagged["h"]
         if type(number) is not int or type(kind) is not str:
             raise ValueError
+        shared = self.shared.get(kind)
+        if member and isinstance(shared, enum.EnumMeta):
+            return shared[member[0]]
         return Remote(self, number, kind)
 
     def _exception(self, lineage: list[Any]) -> type[Exception]:
@@ -149,7 +190,9 @@ class Remote:
 
     It never equals plain data: an object whose `__eq__` always answers True would pass any test.
     Whether two such objects are equal is the program's answer, and asked for only where the tests
-    name a class of the program's.
+    name a class of the program's. An object of the setup's or the tests' own class compares itself
+    with it, on this side. With one of a library's that is no plain data nobody here could: then the
+    tests can't be split.
     """
 
     __slots__ = ("_kind", "_number", "_program")
@@ -199,12 +242,37 @@ class Remote:
         packed = [{"h": self._number}, *(_sent(program, operand) for operand in operands)]
         return program.ask(["do", operation, packed])[0]
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object) -> Any:
         if type(other) is not Remote:
-            return False
+            return self._equals(other)
         if self._number == other._number:
             return True
         return self._program.objects and self._do("eq", other) is True
+
+    def _equals(self, other: object) -> Any:
+        """Not plain data's equal, and no object's of the tests' own but by its own comparison."""
+        if is_plain(other):
+            return False
+        kind = type(other)
+        if kind.__module__ != TESTS:  # what an honest program gives here, nobody else can compare
+            raise self._program.end(UNSPLITTABLE, f"the tests compare with a {kind.__name__}")
+        return NotImplemented
+
+    @property  # type: ignore[misc]  # a stand-in's class is what isinstance asks for
+    def __class__(self) -> Any:
+        """A class of the setup, which both sides have, so that its comparison works on fields."""
+        return self._program.shared.get(self._kind) or ITERATORS.get(self._kind, Remote)
+
+    def __instancecheck__(self, value: object) -> bool:
+        if not self._program.objects:
+            raise TypeError(f"{self!r} is not a class of the judge's")
+        return self._do("isinstance", value) is True
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._do("anext")
 
     def __hash__(self) -> int:
         return hash(self._do("hash"))
@@ -253,15 +321,25 @@ def _nests(value: Any) -> bool:
 
 def _sent(program: Program, value: Any) -> Any:
     try:
-        return pack(value, _handle)
+        return pack(value, Exactly(lambda kept: _handle(program, kept)))
     except TooDeep as why:  # tests don't write such literals, and no honest program sends them
         raise program.end("fail:protocol", str(why)) from None
     except Unsendable as why:
         raise program.end(UNSPLITTABLE, f"the tests pass {why}") from None
 
 
-def _handle(value: Any) -> Any:
-    return {"h": value._number} if type(value) is Remote else refuse(value)
+def _handle(program: Program, value: Any) -> Any:
+    if type(value) is Remote:
+        return {"h": value._number}
+    kind = type(value).__name__
+    if isinstance(value, enum.Enum) and program.shared.get(kind) is type(value):
+        return {"h": [kind, value.name]}
+    return refuse(value)
+
+
+async def _given(value: Any) -> Any:
+    """For tests that await: what the program's coroutine gave already."""
+    return value
 
 
 class Names(dict[str, Any]):
@@ -269,7 +347,7 @@ class Names(dict[str, Any]):
 
     def __init__(self, program: Program) -> None:
         super().__init__(vars(builtins))
-        self["__name__"] = "tests"
+        self["__name__"] = TESTS
         self._program = program
 
     def __missing__(self, name: str) -> Any:
@@ -289,8 +367,8 @@ def compiled(source: str, name: str) -> CodeType:
 
 def judge(
     channel: socket.socket, tests: str, setup: str, entry_point: str, calls: bool
-) -> tuple[str, str]:
-    """Run the tests on one program; returns its label and a detail.
+) -> tuple[str, str, int]:
+    """Run the tests on one program; returns its label, a detail, and which program was loaded.
 
     `calls`: the tests define `check(candidate)` and do not call it, as HumanEval's do.
     """
@@ -301,8 +379,14 @@ def judge(
     random.seed(0)
     label, detail = "pass", ""
     try:
+        program.awaits = any(word in tests + setup for word in ("await", "asyncio"))
         if setup:
             exec(compiled(setup, "setup.py"), names)
+            program.shared = {
+                name: value
+                for name, value in names.items()
+                if isinstance(value, type) and value.__module__ == TESTS
+            }
         names["candidate"] = entry
         if entry_point.isidentifier():
             names[entry_point] = entry
@@ -317,7 +401,7 @@ def judge(
                 label = "fail:memory"
             sources = {"tests.py": tests, "setup.py": setup}
             detail = named(error, sources, entry_point) + describe(error)
-    return program.ended or (label, detail)
+    return (*(program.ended or (label, detail)), program.chosen)
 
 
 def main(control: socket.socket, line: socket.socket) -> None:
@@ -330,6 +414,6 @@ def main(control: socket.socket, line: socket.socket) -> None:
     while True:
         _, [descriptor] = receive_with(control)
         with socket.socket(fileno=descriptor) as channel:
-            label, detail = judge(channel, *receive(line))
-        send(line, detail[:TEXT])
+            label, detail, chosen = judge(channel, *receive(line))
+        send(line, [detail[:TEXT], chosen])
         send(control, label)

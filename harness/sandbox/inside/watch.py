@@ -16,7 +16,7 @@ from typing import Any
 
 from . import syscalls
 from .channel import HEADER, Lost, receive, send_with
-from .judge import LOST
+from .judge import LOST, is_choice
 
 TICK_S = 0.1
 SHORTEST_TICK_S = 0.002
@@ -46,7 +46,8 @@ REPORT_BYTES = 65536
 class Measured:
     """How a program ended and what it took: seconds, and `peak` bytes of memory.
 
-    `judged`: its judge gave a verdict, and sends the detail to the parent itself.
+    `judged`: its judge gave a verdict, and sends the detail to the parent itself. `chosen`: which
+    of several programs was loaded, as the process says that has no judge.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Measured:
     wall_s: float
     peak: int
     judged: bool
+    chosen: int = 0
 
 
 class Judge:
@@ -105,6 +107,7 @@ class Watch:
         self.why: tuple[str, str] | None = None
         self.judge_started = 0.0
         self.judged = False
+        self.chosen = 0
         self.reaped: tuple[int, resource.struct_rusage] | None = None
 
     def until_judged(self, judge: Judge) -> Measured:
@@ -139,7 +142,7 @@ class Watch:
                     if not data or len(heard) > REPORT_BYTES:
                         break
                     if (report := _report(heard, nonce)) is not None:
-                        verdict = report
+                        verdict, self.chosen = report[:2], report[2]
                         break
                 else:
                     self._tick(None)
@@ -264,6 +267,7 @@ class Watch:
             time.monotonic() - self.started,
             usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
             self.judged,
+            self.chosen,
         )
 
     def _died(self, status: int, cpu: float) -> tuple[str, str]:
@@ -287,15 +291,15 @@ def _clock(pid: int) -> float:
         return 0.0
 
 
-def _report(heard: bytes, nonce: str) -> tuple[str, str] | None:
-    """(label, detail) of a complete message; None while it is incomplete."""
+def _report(heard: bytes, nonce: str) -> tuple[str, str, int] | None:
+    """(label, detail, program) of a complete message; None while it is incomplete."""
     length = int.from_bytes(heard[:HEADER], "big")
     if len(heard) < HEADER or (len(heard) < HEADER + length and length <= REPORT_BYTES):
         return None
     try:
         match json.loads(heard[HEADER : HEADER + length]):
-            case [said, str(label), str(detail)] if said == nonce:
-                return label, detail
+            case [said, str(label), str(detail), chosen] if said == nonce and is_choice(chosen):
+                return label, detail, chosen
     except (ValueError, RecursionError):
         pass
-    return "fail:protocol", "a verdict that is not its own"
+    return "fail:protocol", "a verdict that is not its own", 0

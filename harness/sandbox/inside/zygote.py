@@ -156,6 +156,7 @@ class Worker:
                 "cpu_s": measured.cpu_s,
                 "wall_s": measured.wall_s,
                 "peak_memory_bytes": measured.peak,
+                "chosen": measured.chosen,
                 "judged": measured.judged,
                 "new_judge": not self.judge.alive or self.judge.jobs >= JUDGE_JOBS,
             }

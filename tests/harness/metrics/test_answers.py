@@ -133,7 +133,9 @@ OBJECT = st.dictionaries(st.text(max_size=4), JSON, max_size=4)
 
 @settings(max_examples=100, deadline=None)
 @given(
-    OBJECT, st.randoms(), st.sampled_from(["{}", " \n{}\n ", "```json\n{}\n```", "```\n{}\n```"])
+    OBJECT,
+    st.randoms(),
+    st.sampled_from(["{}", " \n{}\n ", "```json\n{}\n```", "```\n{}\n```", "~~~ json {}~~~"]),
 )
 def test_json_is_read_whole_and_keys_have_no_order(value, random, frame):
     keys = list(value)
@@ -142,6 +144,34 @@ def test_json_is_read_whole_and_keys_have_no_order(value, random, frame):
     assert json_valid(answer) == 1.0
     assert json_match(answer, json.dumps(value)) == 1.0
     assert json_fields(answer, json.dumps(value)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '```json {"a": 1} ```', '```json\n{"a": 1}```', '``` json\n{"a": 1}\n```',
+        '~~~json\n{"a": 1}\n~~~', '~~~\n{"a": 1}\n~~~', '\ufeff{"a": 1}',
+        '\ufeff```JSON\r\n{"a": 1}\r\n```', '```{"a": 1}```', '```json{"a": 1}```',
+        '````json\n{"a": 1}\n````', '```json\n\ufeff{"a": 1}\n```',
+        '  ```Json\n\n{"a": 1}\n\n  ```\n',
+        '```json\n{"a":\n1}\n````', '~~~~ json {"a": 1} ~~~~',
+    ],
+)  # fmt: skip
+def test_one_fence_around_json_is_allowed(answer):
+    assert json_match(answer, '{"a": 1}') == json_valid(answer) == 1.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '```json\n{}\n~~~', "```python\n{}\n```", "```jsonc\n{}\n```", "```json\n{}", "{}\n```",
+        "x ```json\n{}\n```", "```json\n{}\n``` x", "```json\n{}\n```\n```json\n{}\n```",
+        "```json\n```json\n{}\n```\n```", "``````", "```json ```", "````json\n{}\n```", "``{}``",
+        '```json\n{"a": NaN}\n```', "```json\n[]\n```", "``~{}``~",
+    ],
+)  # fmt: skip
+def test_other_frames_around_json_are_not(answer):
+    assert json_valid(answer) == 0.0
 
 
 def test_of_a_key_that_stands_twice_the_last_one_counts() -> None:

@@ -119,6 +119,50 @@ def test_a_lost_sandbox_is_neither_pass_nor_failure(monkeypatch):
     assert judged(*answers)[0].value == 1.0
 
 
+def test_what_does_not_load_gives_way_to_the_next_reading():
+    earlier = RIGHT.replace("+ b", "+ b + 0")
+    later = "```python\nimport numpy\ndef add(a, b):\n    return numpy.add(a, b)\n```"
+    shown = "```python\ndef add(a, b):\n    return a + b\nprint(add(int(input()), 1))\n```"
+    (versions, alone, wrong, exits) = judged(
+        f"{earlier}\nor\n{later}",
+        shown,
+        f"{RIGHT}\nor\n{WRONG}",
+        RIGHT.replace("python\n", "python\nimport sys\nsys.exit(0)\n"),
+    )
+    assert (versions.value, versions.reason) == (1.0, "pass [program 2 of 3 in the answer]")
+    assert (alone.value, alone.reason) == (1.0, "pass [program 2 of 2 in the answer]")
+    assert wrong.value == 0.0
+    assert wrong.reason.startswith("fail:tests")
+    assert exits.reason.startswith("fail:exited")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tests": "import numpy as np\nassert np.isclose(add(1, 2), 3)"},
+        {"tests": "def check(f):\n    from scipy import stats\n    assert f(1, 2) == 3"},
+        {"setup": "import pandas"},
+        {"prompt_code": 'import torch\n\ndef add(a, b):\n    """Sum."""\n'},
+    ],
+)
+def test_a_problem_that_needs_more_than_the_standard_library_is_an_error(fields):
+    for reference in (None, "def add(a, b): return a + b"):
+        (evidence,) = judged(RIGHT, reference=reference, **fields)
+        assert evidence.outcome is ScoreOutcome.ERROR
+        assert "the standard library only" in evidence.reason
+
+
+def test_tests_that_go_without_a_package_run():
+    tests = f"try:\n    import numpy\nexcept ImportError:\n    numpy = None\n{TESTS}"
+    assert judged(RIGHT, tests=tests)[0].value == 1.0
+
+
+def test_a_method_of_solution_answers_and_async_answers_are_awaited():
+    method = "```python\nclass Solution:\n    def add(self, a, b):\n        return a + b\n```"
+    awaited = RIGHT.replace("def", "async def")
+    assert [e.value for e in judged(method, awaited)] == [1.0, 1.0]
+
+
 def test_a_row_without_tests_is_unscored():
     (evidence,) = judged(RIGHT, tests=None)
     assert evidence.outcome is ScoreOutcome.UNSCORED
@@ -297,6 +341,14 @@ def test_mbpp_and_evalplus_by_path(tmp_path):
 
     write_jsonl(tmp_path / "plus.jsonl", [PLUS])
     ((_, row),) = read_code_tasks("evalplus:plus.jsonl", tmp_path)
+    nan = {**PLUS, "canonical_solution": "    return [x * float('nan'), {1: x / 3}]\n"}
+    write_jsonl(tmp_path / "nan.jsonl", [nan])
+    ((_, other),) = read_code_tasks("evalplus:nan.jsonl", tmp_path)
+    same, not_nan = (
+        f"    return [{first}, {{1: x * (1 / 3)}}]"
+        for first in ("x * 0 / 0.0 if 0 else float('nan')", "x")
+    )
+    assert [e.value for e in judged(same, not_nan, **other)] == [1.0, 0.0]
     close, wrong, whole = "    return 0.5 * x", "    return x // 2", "    return int(x / 2)"
     assert [e.value for e in judged(close, wrong, whole, **row)] == [1.0, 0.0, 0.0]
 
