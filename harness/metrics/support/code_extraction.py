@@ -36,6 +36,12 @@ _INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)\1(?!`)")
 _TRIES = 200
 """How many places of one answer are tried as the first line of code."""
 
+_LINES = 20_000
+"""How many lines are parsed in all in looking for them: much prose is no program."""
+
+_PIECES = 100
+"""Of how many pieces of code, the last ones, a program is made at most."""
+
 _METHODS_OF = "Solution"
 _ADAPTER = """
 
@@ -122,7 +128,7 @@ def _blocks(text: str, prompt: str) -> list[Block]:
     def continues(head: str) -> bool:
         return is_code(head) or bool(prompt and _continues(prompt, head))
 
-    return [block for block in blocks(text, continues) if block.code.strip()]
+    return [block for block in blocks(text, continues) if block.code.strip()][-_PIECES:]
 
 
 def _continues(prompt: str, head: str) -> bool:
@@ -322,15 +328,17 @@ def _indented(body: str, indent: str) -> str:
 def _bare(text: str) -> Iterator[str]:
     """Runs of lines that are Python among lines of prose; indented ones are dedented."""
     lines = text.split("\n")
-    start, tries = 0, 0
-    while start < len(lines) and tries < _TRIES:
+    start, tries, left = 0, 0, _LINES
+    while start < len(lines) and tries < _TRIES and left > 0:
         line = lines[start].lstrip(" \t")
         if not _CODE_LINE.match(line):
             start += 1
             continue
         tries += 1
         indent = lines[start][: len(lines[start]) - len(line)]
-        code = longest_prefix("\n".join(_run(lines[start:], indent)))
+        run = list(_run(lines[start:], indent))
+        left -= len(run)
+        code = longest_prefix("\n".join(run))
         if code is None:
             start += 1
             continue
@@ -349,7 +357,8 @@ def _run(lines: Sequence[str], indent: str) -> Iterator[str]:
 
 def _inline(text: str) -> list[str]:
     """Code in backticks within a line of prose."""
-    return [code[2] + "\n" for code in _INLINE.finditer(text) if is_code(code[2].strip())]
+    found = (code[2].strip() for code in _INLINE.finditer(text))
+    return [code + "\n" for code in found if is_code(code)][-_PIECES:]
 
 
 def _broken(text: str, every: Sequence[Block], name: str) -> str | None:

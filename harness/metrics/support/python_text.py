@@ -27,8 +27,10 @@ _STANDS_FOR_ITSELF = (
     ast.Try,
     ast.With,
 )
-_CUTS = 200
-"""How many cuts are tried in one text: prose of ten thousand lines is not a program."""
+_CUTS = 5
+"""How many times its lines are parsed of one text, and of a short one `_SHORT` lines more."""
+
+_SHORT = 1000
 
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
@@ -70,9 +72,9 @@ def longest_prefix(code: str, *, least: int = 1) -> str | None:
     Each error names the line up to which the parser understood; what is before it is tried next.
     """
     lines = code.split("\n")
-    for _ in range(_CUTS):
-        if len(lines) < least:
-            return None
+    left = _CUTS * len(lines) + _SHORT
+    while len(lines) >= least and left > 0:
+        left -= len(lines) + 1
         try:
             _parse("\n".join(lines))
         except SyntaxError as error:
