@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from harness.core import thoughts as core
 from harness.metrics.support.code_blocks import blocks
 from harness.metrics.support.python_text import parsed, without_prose
 
+_MASK = "\ue0fe"
 _TAG = re.compile(r"<(/?)think(?:ing)?>")
 _QUOTED = re.compile(r"""(?<!\w)[rbfuRBFU]{0,2}(['"`])(?:\\.|(?!\1)[^\n])*?\1""")
 _LONG_STRING = re.compile(
@@ -15,30 +17,22 @@ _LONG_STRING = re.compile(
 
 
 def without_thoughts(text: str) -> str:
-    """The answer alone; empty where it broke off in a thought.
+    """The answer alone (see `core.thoughts`), where code may speak of the marks of thoughts.
 
-    A chat template may have opened the thought in the prompt, so a `</think>` without its beginning
-    ends one, too. A tag that code or prose only speaks of is none: one in a string, in backticks,
-    or in a block or a whole answer that is Python.
+    A tag is none in a string, and in a block or an answer that is Python as a whole.
     """
     tags = list(_TAG.finditer(text))
     if not tags:
-        return text
-    code, strings = _code(text)
-    kept: list[str] = []
-    start = 0
+        return core.without_thoughts(text)
+    code = _code(text)
+    masked = list(text)
     thinking = False
     for tag in tags:
-        if _within(tag, code) or (not thinking and _within(tag, strings)):
-            continue
-        if tag[1]:
-            kept = kept if thinking else []
-            thinking = False
-        elif not thinking:
-            kept.append(text[start : tag.start()])
-            thinking = True
-        start = tag.end()
-    return "".join(kept if thinking else [*kept, text[start:]])
+        if _within(tag, code[0]) or (not thinking and _within(tag, code[1])):
+            masked[tag.start()] = _MASK
+        else:
+            thinking = not tag[1]
+    return core.without_thoughts("".join(masked)).replace(_MASK, "<")
 
 
 def _code(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

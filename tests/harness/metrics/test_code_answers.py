@@ -137,7 +137,7 @@ def test_the_definitions_alone_keep_what_they_need():
         ("b<think>a", "b"),
         ("<thinking>a</thinking>b", "b"),
         ("say `</think>` so", "say `</think>` so"),
-        ("I don't know</think> it's 3", " it's 3"),
+        ("I don't know</think> it's 3", "it's 3"),
         ("x = '</think>'", "x = '</think>'"),
         ("<think>say '</think>'!</think>b", "b"),
         (f"{FENCE}\nx = 1  # </think>\n{FENCE}", f"{FENCE}\nx = 1  # </think>\n{FENCE}"),
