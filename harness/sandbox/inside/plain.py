@@ -92,6 +92,12 @@ def _pairs(value: dict[Any, Any], other: Other, depth: int) -> list[list[Any]]:
     return [[pack(key, other, depth), pack(item, other, depth)] for key, item in dict.items(value)]
 
 
+def _ordered(value: OrderedDict[Any, Any], other: Other, depth: int) -> Any:
+    # `dict.items` would tell the order of insertion, which `move_to_end` leaves as it was.
+    items = OrderedDict.items(value)
+    return {"z": [[pack(key, other, depth), pack(item, other, depth)] for key, item in items]}
+
+
 def _tuple(value: tuple[Any, ...], other: Other, depth: int) -> Any:
     items = [pack(item, other, depth) for item in tuple.__iter__(value)]
     fields = () if type(value) is tuple else getattr(value, "_fields", ())
@@ -146,7 +152,7 @@ _PACKERS: dict[type, Packer] = {
     str: lambda value, _other, _depth: str.__str__(value),
     list: _list,
     Counter: lambda value, other, depth: {"u": _pairs(value, other, depth)},
-    OrderedDict: lambda value, other, depth: {"z": _pairs(value, other, depth)},
+    OrderedDict: _ordered,
     defaultdict: _defaultdict,
     dict: lambda value, other, depth: {"d": _pairs(value, other, depth)},
     tuple: _tuple,
