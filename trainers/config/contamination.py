@@ -72,19 +72,25 @@ class Report:
 
 
 def check_recipe(recipe: Recipe, model: ContaminationModel | None = None) -> Report:
-    """Every stage's data against every suite of the recipe."""
-    training: dict[tuple[str, str], Passage] = {}
+    """Every stage's data against every suite of the recipe.
+
+    A row is what it says and not what it is called: rows that share an id, and rows that another
+    source or another stage makes of the same file, are each looked at. What has been said word for
+    word before is looked at once.
+    """
+    training: dict[tuple[str, tuple[str, ...]], Passage] = {}
     for stage in recipe.stages:
         for example in stage.examples:
-            source = stage.data.mix[example.source].source
-            training.setdefault((source, example.row), _of_example(source, example))
+            row = _of_example(stage.data.mix[example.source].source, example)
+            training.setdefault((row.group, row.texts), row)
     suites = {stage.suite.digest: stage.suite for stage in recipe.stages}
     held = [passage for suite in suites.values() for passage in of_suite(suite)]
     return check(list(training.values()), held, model or ContaminationModel())
 
 
 def _of_example(source: str, example: Example) -> Passage:
-    asked = tuple(message["content"] for message in example.prompt if message["role"] == "user")
+    """Every message and every answer: a held-out sample may hide in a system turn as well."""
+    asked = tuple(message["content"] for message in example.prompt)
     said = (example.text, example.completion, example.chosen, example.rejected)
     return Passage(source, example.row, (*asked, *(text for text in said if text)))
 
@@ -92,16 +98,27 @@ def _of_example(source: str, example: Example) -> Passage:
 def check(
     training: Sequence[Passage], held: Sequence[Passage], model: ContaminationModel
 ) -> Report:
-    """Hold each held-out text against each training text. Exact: equal to comparing all pairs."""
+    """Hold each held-out text against each training text. Exact: equal to comparing all pairs.
+
+    A held-out sample is told from another by its texts too: two suites of one name may well use an
+    id twice, and neither sample may hide the other.
+    """
+    held = list(dict.fromkeys(held))
     index = Index(held)
-    best: dict[tuple[str, str], Match] = {}
+    best: dict[Passage, Match] = {}
+    seen: set[str] = set()
     for row in training:
         for text in row.texts:
+            # Equal texts are equally like: the first row that has one is as good as any other.
+            if text in seen:
+                continue
+            seen.add(text)
             for sample, kind, similarity in index.like(text, model.near):
-                key = (sample.group, sample.name)
-                if key not in best or similarity > best[key].similarity:
-                    best[key] = Match(*key, row.group, row.name, kind, similarity)
-    matches = tuple(best[key] for key in sorted(best))
+                if sample not in best or similarity > best[sample].similarity:
+                    best[sample] = Match(
+                        sample.group, sample.name, row.group, row.name, kind, similarity
+                    )
+    matches = tuple(sorted(best.values(), key=lambda match: (match.task, match.sample)))
     return Report(matches, Counter(sample.group for sample in held), _overlaps(training, held))
 
 

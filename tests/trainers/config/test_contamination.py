@@ -146,3 +146,80 @@ def test_a_recipe_that_learns_its_suite_is_refused(tmp_path: Path, tiny_llama: P
     assert any(m.row == "leak" and m.sample == "leak" and m.kind == "exact" for m in report.matches)
     with pytest.raises(UserError, match="is in the training data"):
         report.require(ContaminationModel(refuse_above=0.0))
+
+
+def leaky(folder: Path, stages: list[tuple[list[dict[str, str]], dict[str, object]]]) -> Report:
+    """What is found where `stages` are (rows, source) on files of their own, against one
+    sample."""
+    import yaml
+
+    (folder / "asked.jsonl").write_text(json.dumps({"id": "h", "q": QUESTION}) + "\n", "utf-8")
+    task = {"data": "asked.jsonl", "prompt": {"user": "{{ q }}"}, "metrics": ["length"]}
+    suite = {"name": "s", "tasks": {"t": task}}
+    (folder / "suite.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
+    written = []
+    for number, (rows, source) in enumerate(stages):
+        name = str(source.setdefault("source", f"d{number}.jsonl"))
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / name).write_text(lines, encoding="utf-8")
+        stage = {"name": f"n{number}", "steps": 1, "checkpoint_every": 1}
+        written.append({**stage, "data": {"mix": [{"weight": 1, **source}]}})
+    recipe = {
+        "name": "r",
+        "line": "r",
+        "base": "b",
+        "stages": written,
+        "gate": {"suite": "suite.yaml"},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return check_recipe(load_recipe(folder / "recipe.yaml"))
+
+
+TEXT: dict[str, object] = {"text": "{{ a }}"}
+CHAT: dict[str, object] = {"prompt": {"user": "{{ a }}"}, "completion": "{{ b }}"}
+FILLER = [{"id": "x", "a": f"an ordinary row of number {n}", "b": "yes"} for n in range(3)]
+LEAK = {"id": "x", "a": "nothing much", "b": QUESTION}
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        [([*FILLER, {**LEAK, "a": QUESTION}], TEXT)],
+        [([*FILLER, {**LEAK, "a": QUESTION, "b": "ok"}], CHAT)],
+        [([*FILLER, LEAK], CHAT)],
+        [([LEAK], {**TEXT, "source": "one.jsonl"}), ([LEAK], {**CHAT, "source": "one.jsonl"})],
+        [([LEAK], {**CHAT, "source": "one.jsonl"}), ([LEAK], {**TEXT, "source": "one.jsonl"})],
+        [([*FILLER, LEAK], {**TEXT, "text": "{{ a }} {{ b }}"})],
+        [([LEAK], {**CHAT, "prompt": {"system": "{{ b }}", "user": "{{ a }}"}, "completion": "y"})],
+        [(FILLER, TEXT), ([*FILLER, LEAK], CHAT)],
+        [([LEAK, *FILLER], {**CHAT, "where": {"id": "x"}})],
+    ],
+)
+def test_neither_ids_nor_sources_nor_stages_hide_a_sample(
+    tmp_path: Path, stages: list[tuple[list[dict[str, str]], dict[str, object]]]
+) -> None:
+    copies = [(rows, dict(source)) for rows, source in stages]
+    assert leaky(tmp_path, copies).share("s/t") == 1.0
+
+
+def test_two_samples_of_one_id_are_two_samples() -> None:
+    twice = [Passage("s/t", "h", (QUESTION,)), Passage("s/t", "h", ("Quite another question.",))]
+    report = check(trained(QUESTION), twice, ContaminationModel())
+    assert report.share("s/t") == 0.5
+    assert check(trained(QUESTION), twice[:1] * 3, ContaminationModel()).share("s/t") == 1.0
+
+
+def test_what_is_said_over_and_over_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.data.duplicates import Index
+
+    asked: list[str] = []
+    like = Index.like
+
+    def counted(self: Index, text: str, near: float = 0.8) -> object:
+        asked.append(text)
+        return like(self, text, near)
+
+    monkeypatch.setattr(Index, "like", counted)
+    rows = [Passage("d", f"r{n}", ("Be brief.", f"row {n % 7}")) for n in range(1000)]
+    check(rows, held(QUESTION), ContaminationModel())
+    assert len(asked) == 8
