@@ -251,7 +251,7 @@ def test_a_checkpoint_of_another_base_is_not_continued(tmp_path: Path, tiny_llam
     other = save_tiny_llama(tmp_path / "other", seed=8)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    config = {"base_model_name_or_path": str(other), "peft_type": "LORA"}
+    config = {"base_model_name_or_path": str(other), "peft_type": "LORA", "r": 4, "lora_alpha": 8}
     (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     (adapter / "adapter_model.safetensors").write_bytes(b"\0" * 16)
     path = write_method_world(tmp_path, tiny_llama, "sft", start="adapter")
