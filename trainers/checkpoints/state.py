@@ -38,7 +38,8 @@ class TrainingState:
     """`attempt` counts from 1 and rises with each rollback; `start` is the step that this attempt
     went on from; `origin` the digest of the checkpoint that the stage began from, where it was not
     the bare base; `dropped` are numbers of the data stream's segments; `failures` counts the
-    rollbacks since the best checkpoint last moved.
+    rollbacks since the best checkpoint last moved. `plan_version` is the way in which the data was
+    planned (`config.data_plan`): one that says nothing began before there was a second.
     """
 
     training_id: str
@@ -54,6 +55,7 @@ class TrainingState:
     rollbacks: int = 0
     judged: tuple[Judged, ...] = ()
     origin: str = ""
+    plan_version: int = 1
 
     def of(self, step: int) -> Judged | None:
         """The judgement on the checkpoint that stands at a step now."""

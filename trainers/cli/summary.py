@@ -14,7 +14,7 @@ from harness.models.resolve import resolve
 from harness.store.store import Store
 from trainers.cli.console import ConsoleReporter
 from trainers.config.contamination import Report, check_recipe
-from trainers.config.data_plan import make_plan
+from trainers.config.data_plan import make_plan, shares_of
 from trainers.config.estimate import estimate
 from trainers.config.recipe import Recipe, Stage
 from trainers.loop.reporter import TrainingResult
@@ -73,7 +73,19 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
         ]
         numbered = str(number) if number <= plan.planned else f"{number} (spare)"
         table.add_row(numbered, *[str(count) if count else "–" for count in counts])
+    shares = shares_of(stage, plan)
+    table.add_row("asked", *[f"{asked:.2%}" for asked, _ in shares])
+    table.add_row("got", *[f"{got:.2%}" for _, got in shares])
     console.print(table)
+    for source, (asked, got) in zip(stage.data.mix, shares, strict=True):
+        if asked and not got:
+            console.print(
+                Text(
+                    f"  no row of {Path(source.source).name} is learned from: the training has too "
+                    "few rows for its sources",
+                    style="yellow",
+                )
+            )
     for source in stage.data.mix:
         if source.note:
             console.print(Text(f"  note on {Path(source.source).name}: {source.note}"))

@@ -9,8 +9,9 @@ those that are dropped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -19,14 +20,25 @@ from trainers.config.curriculum import class_weights, column_of, paced, weighted
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Stage
 from trainers.config.schema import SourceModel
+from trainers.config.shares import asked_rows, shared_out
+
+PLAN_VERSION = 2
+Reshuffles = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class DataPlan:
-    """Segments of indices into the recipe's examples; the spare ones come after the planned."""
+    """Segments of indices into the recipe's examples; the spare ones come after the planned.
+
+    `again` plans anew after remedies (dropped segments in the order of their dropping, reshuffles);
+    None where a plan of the first version is changed by itself.
+    """
 
     segments: tuple[tuple[int, ...], ...]
     planned: int
+    again: Callable[[Sequence[int], Reshuffles], DataPlan] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def digest(self) -> str:
@@ -42,14 +54,82 @@ class DataPlan:
         return left[: self.planned]
 
 
-def make_plan(stage: Stage, *, spare: int, difficulty: Sequence[float] | None = None) -> DataPlan:
+def make_plan(
+    stage: Stage,
+    *,
+    spare: int,
+    difficulty: Sequence[float] | None = None,
+    version: int = PLAN_VERSION,
+) -> DataPlan:
     """Draw every segment's rows by the mixture's weights, without replacement until a source is
     used up, and then from it again in a new order; within a source by the recipe's curriculum or
     balance, where it has one. `difficulty` is each example's, where no column says it.
     """
     rows = traits_of(stage.model.trainer).rows(stage.model, stage.model.checkpoint_every)
-    sources = stage.data.mix
     total = stage.segments + spare
+    if version == 1:
+        return _first_way(stage, rows, total, difficulty)
+    asked = asked_rows(stage.data.mix, rows, total)
+
+    def planned(dropped: Sequence[int], reshuffles: Reshuffles) -> DataPlan:
+        whole = _totals(shared_out(asked, rows, planned=stage.segments))
+        counts = shared_out(asked, rows, planned=stage.segments, dropped=dropped)
+        drawn = [
+            list(islice(_stream(stage, number, rows * total, difficulty), max(before, now)))
+            for number, (before, now) in enumerate(zip(whole, _totals(counts), strict=True))
+        ]
+        for after, seed in reshuffles:
+            # Each source's rows among themselves: the segments keep what they have of each.
+            for number, past in enumerate(_totals(counts[:after], len(whole))):
+                tail = drawn[number][past : whole[number]]
+                _generator(seed, f"{after}|{number}").shuffle(tail)
+                drawn[number][past : whole[number]] = tail
+        sources = [iter(each) for each in drawn]
+        segments = []
+        for number, given in enumerate(counts, start=1):
+            chosen = [
+                row for source, n in zip(sources, given, strict=True) for row in islice(source, n)
+            ]
+            _generator(stage.data.seed, f"order{number}").shuffle(chosen)
+            segments.append(tuple(chosen))
+        return DataPlan(tuple(segments), stage.segments, planned)
+
+    return planned((), ())
+
+
+def current_order(plan: DataPlan, dropped: Sequence[int], reshuffles: Reshuffles) -> list[int]:
+    """Row indices of the whole stage, as remedies have left the plan."""
+    if plan.again is not None:
+        return plan.again(dropped, reshuffles).indices(dropped)
+    for after, seed in reshuffles:
+        plan = reshuffled(plan, after, seed)
+    return plan.indices(dropped)
+
+
+def shares_of(stage: Stage, plan: DataPlan) -> list[tuple[float, float]]:
+    """(asked, got) of each source: its share of the rows of the planned segments, 0 to 1."""
+    rows = max(1, len(plan.segments[0]))
+    asked = asked_rows(stage.data.mix, rows, plan.planned)
+    learned = [stage.examples[index].source for index in plan.indices()]
+    return [
+        (
+            float(sum(segment[number] for segment in asked) / (rows * plan.planned)),
+            learned.count(number) / max(1, len(learned)),
+        )
+        for number in range(len(stage.data.mix))
+    ]
+
+
+def _totals(counts: Sequence[Sequence[int]], sources: int = 0) -> list[int]:
+    return [sum(each) for each in zip(*counts, strict=True)] if counts else [0] * sources
+
+
+def _generator(seed: int, name: int | str) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(_seed(seed, name)))
+
+
+def _first_way(stage: Stage, rows: int, total: int, difficulty: Sequence[float] | None) -> DataPlan:
+    sources = stage.data.mix
     streams = [_stream(stage, number, rows * total, difficulty) for number in range(len(sources))]
     segments = tuple(
         _segment(sources, streams, number, rows, stage.data.seed) for number in range(1, total + 1)
@@ -57,17 +137,10 @@ def make_plan(stage: Stage, *, spare: int, difficulty: Sequence[float] | None = 
     return DataPlan(segments, stage.segments)
 
 
-def current_order(
-    plan: DataPlan, dropped: Collection[int], reshuffles: Sequence[tuple[int, int]]
-) -> list[int]:
-    """Row indices of the whole stage, as remedies have left the plan."""
-    for after, seed in reshuffles:
-        plan = reshuffled(plan, after, seed)
-    return plan.indices(dropped)
-
-
 def reshuffled(plan: DataPlan, after: int, seed: int) -> DataPlan:
-    """The same rows, those after the first `after` segments in another order."""
+    """The same rows, those after the first `after` segments in another order: the first way."""
+    if plan.again is not None:
+        return plan.again((), ((after, seed),))
     head = plan.segments[:after]
     tail = [index for segment in plan.segments[after:] for index in segment]
     np.random.Generator(np.random.Philox(_seed(seed, after))).shuffle(tail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,24 +13,52 @@ from harness.models.resolve import resolve
 from harness.store.store import Store
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import Status, TrainingState, load_state, save_state
-from trainers.config.data_plan import DataPlan
+from trainers.config.data_plan import PLAN_VERSION, DataPlan
 from trainers.loop.event_log import TrainingLog
 from trainers.loop.stage_run import StageRun
 
 
 class TrainingRecord:
-    """State and checkpoints on disk, events in the store. `state` is there once it is open."""
+    """State and checkpoints on disk, events in the store. `state` is there once it is open.
+
+    `plan_of` makes the data plan of a version: a training goes on with the one that it began with.
+    """
 
     state: TrainingState
 
     def __init__(
-        self, run: StageRun, folder: CheckpointFolder, plan: DataPlan, store: Store
+        self,
+        run: StageRun,
+        folder: CheckpointFolder,
+        plan_of: Callable[[int], DataPlan],
+        store: Store,
     ) -> None:
         self.run = run
-        self.plan = plan
+        self._plan_of = plan_of
+        self._plan: DataPlan | None = None
         self.folder = folder
         self.path = run.home / "state.json"
         self.log = TrainingLog(store, run.training_id)
+
+    @property
+    def plan(self) -> DataPlan:
+        """As the stage was planned at first. Raises UserError where it can't be had again."""
+        if self._plan is None:
+            state = load_state(self.path)
+            self._plan = self._plan_of(PLAN_VERSION) if state is None else self._kept_plan(state)
+        return self._plan
+
+    def _kept_plan(self, state: TrainingState) -> DataPlan:
+        known = 1 <= state.plan_version <= PLAN_VERSION
+        plan = self._plan_of(state.plan_version) if known else None
+        if plan is None or plan.digest != state.plan:
+            raise UserError(
+                "this training was begun with a data plan that this version of Ratchet, or of "
+                "NumPy, does not make",
+                file=self.path,
+                hint="go on with the versions that it was begun with, or begin anew with --again",
+            )
+        return plan
 
     def open(self, *, again: bool) -> bool:
         """Take up the training where it was left; begin it where it never began, where it began
@@ -41,13 +69,16 @@ class TrainingRecord:
         state = load_state(self.path)
         if state is not None and (again or state.origin != origin):
             self._put_away()
-            state = None
+            state = self._plan = None
         interrupted = state is not None and state.status == "running"
         if state is None:
-            state = TrainingState(self.run.training_id, self.plan.digest, origin=origin)
+            state = TrainingState(
+                self.run.training_id, self.plan.digest, origin=origin, plan_version=PLAN_VERSION
+            )
             self.log.announce(self.run.recipe, self.run.stage, self.run.base.digest, self.plan)
             write_atomic(self.run.home / "plan.json", self._plan_as_json())
         elif interrupted:
+            self._plan = self._kept_plan(state)
             self.log.event("resumed", attempt=state.attempt, step=None)
         self.keep(state)
         return interrupted

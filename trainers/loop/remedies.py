@@ -86,7 +86,9 @@ def rolled_back(
         consumed = plan.consumed(state.dropped)
         return replace(state, dropped=(*state.dropped, consumed[failure.step // every - 1]))
     if remedy == "reshuffle":
-        again = (target // every, stage.data.seed + state.attempt)
+        # Counted in the stream, where segments that were dropped before have their place.
+        past = plan.consumed(state.dropped)[: target // every]
+        again = (past[-1] if past else 0, stage.data.seed + state.attempt)
         return replace(state, reshuffles=(*state.reshuffles, again))
     if remedy == "lower_lr":
         return replace(state, lr_scale=state.lr_scale * LOWER_LR_BY)
