@@ -214,6 +214,7 @@ class HealthRule(FiniteModel):
 PARTICULAR = frozenset(
     {
         "beta",
+        "flat_reward_steps",
         "generations",
         "loss",
         "max_new_tokens",
@@ -271,8 +272,9 @@ class StageModel(FiniteModel):
 
     `beta` weighs the distance from the stage's first state (DPO, KTO, GRPO, RLOO). `generations`
     to `reuse` are for GRPO and RLOO: completions to a prompt, their length and temperature, and
-    how many steps learn from the same completions. `options` are the keys that the trainer alone
-    knows, where a package has added it.
+    how many steps learn from the same completions. `flat_reward_steps` bounds how many steps in a
+    row may pass in which no reward tells one completion from another (0: any number). `options`
+    are the keys that the trainer alone knows, where a package has added it.
     """
 
     trainer: str = "sft"
@@ -291,6 +293,7 @@ class StageModel(FiniteModel):
     max_new_tokens: int = Field(64, ge=1)
     temperature: float = Field(1.0, gt=0)
     reuse: int = Field(1, ge=1)
+    flat_reward_steps: int = Field(10, ge=0)
     loss: LossModel | None = None
     ppo: PpoModel = Field(default_factory=lambda: PpoModel.model_validate({}))
     rewards: tuple[RewardModelSpec, ...] = ()

@@ -18,13 +18,14 @@ from harness.models.resolve import ModelFiles
 from harness.store.store import Store
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import TrainingState
-from trainers.config.data_plan import current_order, make_plan
+from trainers.config.data_plan import DataPlan, current_order, make_plan
 from trainers.config.difficulty import difficulty_of
 from trainers.config.recipe import Recipe, Stage
 from trainers.config.run_options import ALL_HERE, RunOptions
 from trainers.distributed.ranks import ALONE, Ranks
 from trainers.loop.engine import Engine, Segment
 from trainers.loop.event_log import of_rewards
+from trainers.loop.flat_rewards import FlatRewards
 from trainers.loop.health import LOSS_GAP, Health
 from trainers.loop.judge import Judge, JudgeInProcess, Judging
 from trainers.loop.promotion import offer
@@ -65,13 +66,9 @@ class GatedTraining:
         self.reporter = reporter
         self.ranks = ranks
         self.folder = CheckpointFolder(self.stage_run.home)
-        self.plan = make_plan(
-            self.stage,
-            spare=self.stage.gate.max_rollbacks,
-            difficulty=difficulty_of(self.stage, self.stage_run.base, start, self.stage_run.home),
-        )
-        self.record = TrainingRecord(self.stage_run, self.folder, self.plan, store)
+        self.record = TrainingRecord(self.stage_run, self.folder, self._plan_of, store)
         self.health = Health(self.stage.health)
+        self.flat = FlatRewards(recipe, self.stage)
         self.judging = Judging(self.stage_run, self.folder, store, reporter)
         self.judge: Judge = JudgeInProcess(self.judging, self.live_backend)
         self.verdicts = VerdictQueue(self.record, self.health, reporter)
@@ -80,6 +77,19 @@ class GatedTraining:
     @property
     def training_id(self) -> str:
         return self.stage_run.training_id
+
+    @property
+    def plan(self) -> DataPlan:
+        return self.record.plan
+
+    def _plan_of(self, version: int) -> DataPlan:
+        run = self.stage_run
+        return make_plan(
+            self.stage,
+            spare=self.stage.gate.max_rollbacks,
+            difficulty=difficulty_of(self.stage, run.base, run.start, run.home),
+            version=version,
+        )
 
     @property
     def state(self) -> TrainingState:
@@ -180,6 +190,9 @@ class GatedTraining:
         if any(name.startswith(("reward", "safety/")) for name in logs):
             self.record.event("rewards", step=step, detail=of_rewards(logs))
         self.reporter.train_step(step, self.stage.model.steps, logs["loss"])
+        if (said := self.flat.hear(step, logs)) is not None:
+            self.record.event("flat_rewards", step=step, detail={"why": said})
+            self.reporter.say(said)
         symptom = self.health.hear(logs)
         if symptom is None:
             # With others training along, all must stop at once: at the next checkpoint.

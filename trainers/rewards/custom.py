@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,29 +35,90 @@ def by_function(path: str, name: str) -> Callable[[Answers], Sequence[float | No
             hint="mend the file, or the NAME behind the colon in `path`",
         ) from error
 
-    def values(answers: Answers) -> Sequence[float | None]:
-        keys = dict.fromkeys(key for row in answers.rows for key in row)
-        columns = {key: [row.get(key) for row in answers.rows] for key in keys}
+    if not callable(function):
+        raise UserError(
+            f"the reward {name!r} is {type(function).__name__} and not a function: {attribute}",
+            file=file,
+            hint="name a function behind the colon in `path`",
+        )
+    return _Asked(function, name, file)
+
+
+class _Asked:
+    """A user's function under the customs of TRL and of older recipes alike.
+
+    It is called by name with `prompts` (message lists), `completions`, every column of the data,
+    `completion_ids` and `trainer_state`; one without `**kwargs` gets of these what it names. It may
+    be a coroutine function. `completions` are texts; a function that can't work with texts, and
+    can with TRL's message lists (`completion[0]["content"]`), gets those from its first call on.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, file: str) -> None:
+        self._function, self._name, self._file = function, name, file
+        self._takes = _parameters(function)
+        self._messages: bool | None = None
+
+    def __call__(self, answers: Answers) -> Sequence[float | None]:
         try:
-            found: Any = function(
-                prompts=list(answers.prompts), completions=list(answers.texts), **columns
-            )
+            found = self._called(answers)
         # A program that ends itself with 0 would read as a verdict.
         except (Exception, SystemExit) as error:
             raise UserError(
-                f"the reward {name!r} failed: {type(error).__name__}: {error}",
-                file=file,
+                f"the reward {self._name!r} failed: {type(error).__name__}: {error}",
+                file=self._file,
                 hint="mend the function: it is called with prompts, completions and the columns",
             ) from error
-        if not isinstance(found, Iterable):
+        if isinstance(found, str | Mapping) or not isinstance(found, Iterable):
             raise UserError(
-                f"the reward {name!r} gave {found!r} for {len(answers.texts)} answers",
-                file=file,
+                f"the reward {self._name!r} gave {found!r} for {len(answers.texts)} answers",
+                file=self._file,
                 hint="return a list with one number, or None, per answer",
             )
         return list(found)
 
-    return values
+    def _called(self, answers: Answers) -> Any:
+        if self._messages is not None:
+            return self._call(answers, messages=self._messages)
+        try:
+            found = self._call(answers, messages=False)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            try:
+                found = self._call(answers, messages=True)
+            except Exception:  # noqa: BLE001  a user's program may fail in any way
+                # What it says of texts is what its reader can act on.
+                raise error from None
+            self._messages = True
+            return found
+        self._messages = False
+        return found
+
+    def _call(self, answers: Answers, *, messages: bool) -> Any:
+        keys = dict.fromkeys(key for row in answers.rows for key in row)
+        said: list[Any] = list(answers.texts)
+        if messages:
+            said = [[{"role": "assistant", "content": text}] for text in answers.texts]
+        given: dict[str, Any] = {key: [row.get(key) for row in answers.rows] for key in keys}
+        given.update(answers.beside)
+        given.update(prompts=[list(prompt) for prompt in answers.prompts], completions=said)
+        if self._takes is not None:
+            given = {key: value for key, value in given.items() if key in self._takes}
+        found = self._function(**given)
+        return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
+
+
+async def _awaited(found: Any) -> Any:
+    return await found
+
+
+def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
+    """The names that it takes; None where it takes any."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in found):
+        return None
+    return frozenset(p.name for p in found if p.kind is not p.POSITIONAL_ONLY)
 
 
 def function_file(path: str, name: str) -> tuple[str, str]:
@@ -85,12 +148,15 @@ def require_function(file: str, attribute: str, name: str) -> None:
         ) from None
     found: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
-        elif isinstance(node, ast.alias):
-            found.add(node.asname or node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign) and not isinstance(
+            node.value, ast.Constant | ast.List | ast.Tuple | ast.Dict | ast.Set | ast.JoinedStr
+        ):
+            names = (name for target in node.targets for name in ast.walk(target))
+            found.update(name.id for name in names if isinstance(name, ast.Name))
     if attribute not in found and "*" not in found:
         raise UserError(
             f"the reward {name!r} has no function {attribute!r} in {Path(file).name}",

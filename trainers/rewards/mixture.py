@@ -32,6 +32,9 @@ ROW = "_row"
 every object the keys of all the others, with null in them.
 """
 
+BESIDE = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+"""What TRL gives to reward functions beside prompts, completions and the data's columns."""
+
 Function = Callable[..., "list[float | None]"]
 Values = Callable[["Answers"], Sequence["float | None"]]
 
@@ -233,6 +236,8 @@ def _answers(
     prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
 ) -> Answers:
     texts = tuple(c if isinstance(c, str) else str(c[-1]["content"]) for c in completions)
+    beside = {name: columns[name] for name in BESIDE if name in columns}
+    columns = {name: column for name, column in columns.items() if name not in BESIDE}
     if ROW in columns:
         rows = [json.loads(row) for row in columns[ROW]]
     else:
@@ -248,7 +253,7 @@ def _answers(
         ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
         for prompt in prompts
     )
-    return Answers(chats, texts, tuple(rows))
+    return Answers(chats, texts, tuple(rows), beside)
 
 
 def _values(spec: RewardModelSpec, place: Callable[[str], str]) -> Values:

@@ -208,7 +208,13 @@ def test_a_policy_that_pleases_one_judge_by_cheating_another_is_caught(
         tmp_path,
         tiny_llama,
         "grpo",
-        stage={"rewards": rewards, "steps": 8, "checkpoint_every": 4, "reuse": 1},
+        stage={
+            "rewards": rewards,
+            "steps": 8,
+            "checkpoint_every": 4,
+            "reuse": 1,
+            "flat_reward_steps": 0,
+        },
         health={"rewards/honest": {"falls_by": 0.2, "then": "stop"}},
     )
     result, _, reporter, events = train(path, {})
