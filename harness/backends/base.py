@@ -38,6 +38,8 @@ class Generation:
     `token_ids` exclude the end-of-turn token; `text` has special tokens removed and ends before
     a stop string. `finish_reason`: `stop`, `length` or `error` (then `error` says why).
     `latency_s` is seconds to the last token, `first_token_s` to the first, where it is measured.
+    `end_id` is the token that ended the turn; None where the length or a stop string did, or where
+    it is not known.
     """
 
     request_id: str
@@ -49,6 +51,7 @@ class Generation:
     logprobs: tuple[float, ...] | None = None
     error: str | None = None
     first_token_s: float | None = None
+    end_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

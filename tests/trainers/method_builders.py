@@ -114,3 +114,26 @@ def write_stages(folder: Path, base: Path, *stages: dict[str, Any], **recipe: An
     raw["gate"]["promote"] = True
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     return path
+
+
+def job_of(recipe: Path, workspace: Path) -> tuple[Any, Any]:
+    """(job, method) of a recipe's first stage, from which a trainer can be made without a loop."""
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
+    from trainers.config.data_plan import make_plan
+    from trainers.config.load import load_recipe
+    from trainers.methods.base import Job, method_of
+
+    loaded = load_recipe(recipe)
+    place = Workspace.at(str(workspace)).ensure()
+    stage = loaded.stages[0]
+    method = method_of(stage.model.trainer)
+    start = None if loaded.model.start is None else recipe.parent / loaded.model.start
+    model, tokenizer = method.open(loaded, resolve(loaded.model.base, place), start)
+    plan = make_plan(stage, spare=0)
+    backend = method.backend(model, tokenizer)
+    output = workspace / "out"
+    return (
+        Job(loaded, stage, model, tokenizer, backend, place, output, plan.indices, []),
+        method,
+    )

@@ -11,13 +11,15 @@ from trainers.config.recipe import Example
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
+from trainers.methods.lengths import require_lengths
+from trainers.methods.reference import without_second_adapter
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
     per_process,
-    require_lengths,
     without_printing,
 )
+from trainers.methods.turns import turn_end
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -105,8 +107,8 @@ def _build(
             return dataset
 
     validation = job.stage.validation
-    return without_printing(
-        Tokenized(
+    with without_second_adapter(job.model):
+        trainer = Tokenized(
             model=job.model,
             args=arguments,
             train_dataset=Dataset.from_list(rows(job, job.stage.examples)),
@@ -114,7 +116,7 @@ def _build(
             processing_class=job.tokenizer,
             callbacks=list(job.callbacks),
         )
-    )
+    return without_printing(trainer)
 
 
 def _pairs(job: Job, examples: Sequence[Example]) -> Rows:
@@ -131,7 +133,7 @@ def _labelled(job: Job, examples: Sequence[Example]) -> Rows:
 
 
 def _rows(job: Job, examples: Sequence[Example], answers: dict[str, str]) -> Rows:
-    end = job.tokenizer.eos_token_id
+    end = turn_end(job)
     rows: Rows = []
     for example in examples:
         row = {"prompt_ids": list(job.backend.encode_chat(example.prompt))}
@@ -139,7 +141,7 @@ def _rows(job: Job, examples: Sequence[Example], answers: dict[str, str]) -> Row
             row[column] = [*job.backend.encode(getattr(example, field)), end]
         rows.append(row)
     lengths = [len(row["prompt_ids"]) + max(len(row[name]) for name in answers) for row in rows]
-    require_lengths(job, examples, lengths)
+    require_lengths(job.recipe, job.stage, examples, lengths, reads=job.backend.max_length)
     return rows
 
 

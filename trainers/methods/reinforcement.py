@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import UserError
 from trainers.config.recipe import Recipe
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
+from trainers.methods.drawing import drawing_as_scored
+from trainers.methods.lengths import require_lengths
 from trainers.methods.ppo import settings as ppo
+from trainers.methods.reference import without_second_adapter
 from trainers.methods.rejection_sampling import with_safety_filter
 from trainers.methods.trainer_arguments import (
     PlannedOrder,
     common_settings,
     ours,
-    require_lengths,
     without_printing,
 )
 from trainers.rewards.mixture import ROW
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from harness.models.resolve import ModelFiles
     from trainers.rewards.mixture import RewardMixture
 
-SAMPLING_KEYS = frozenset({"max_new_tokens", "temperature", "rewards", "safety"})
-# Names that the trainers give to what they make: a column of the data may not shadow them.
-TAKEN = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
+SAMPLING_KEYS = frozenset(
+    {"flat_reward_steps", "max_new_tokens", "temperature", "rewards", "safety"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,16 @@ class GroupSampling(CausalMethod):
             copies=stage.generations,
             again=stage.reuse * stage.gradient_accumulation,
         )
-        trainer = with_safety_filter(ours(trainer_class, job, order), mixture.safety)(
-            model=job.model,
-            reward_funcs=_named(mixture),
-            args=arguments,
-            train_dataset=prompts(job),
-            processing_class=job.tokenizer,
-            callbacks=list(job.callbacks),
-        )
+        drawing = drawing_as_scored(ours(trainer_class, job, order), job.backend.ends)
+        with without_second_adapter(job.model):
+            trainer = with_safety_filter(drawing, mixture.safety)(
+                model=job.model,
+                reward_funcs=_named(mixture),
+                args=arguments,
+                train_dataset=prompts(job),
+                processing_class=job.tokenizer,
+                callbacks=list(job.callbacks),
+            )
         return without_printing(trainer)
 
     def forget(self, trainer: Any) -> None:
@@ -194,16 +197,10 @@ def prompts(job: Job) -> Any:
     examples = job.stage.examples
     room = job.stage.model.max_new_tokens
     lengths = [len(job.backend.encode_chat(example.prompt)) + room for example in examples]
-    require_lengths(job, examples, lengths)
+    require_lengths(job.recipe, job.stage, examples, lengths, reads=job.backend.max_length)
     chat = bool(job.tokenizer.chat_template)
     rows = []
     for example in examples:
-        if taken := TAKEN & example.columns.keys() - {"prompt"}:
-            raise UserError(
-                f"the column {min(taken)!r} bears a name that the trainer gives to its own",
-                file=job.recipe.path.parent / job.stage.data.mix[example.source].source,
-                hint="rename it",
-            )
         asked: Any = list(example.prompt)
         if not chat:
             asked = "\n".join(message["content"] for message in example.prompt) + "\n"

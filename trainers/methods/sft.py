@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from trainers.config.recipe import Example
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
+from trainers.methods.lengths import require_lengths
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
-    require_lengths,
     without_printing,
 )
+from trainers.methods.turns import text_end, turn_end
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -81,20 +82,27 @@ def tokenized(job: Job, examples: Sequence[Example]) -> Any:
     """
     from datasets import Dataset
 
-    end = job.tokenizer.eos_token_id
-    rows = [_row(example, job.backend, end) for example in examples]
-    require_lengths(job, examples, [len(row["input_ids"]) for row in rows])
+    texts = any(example.text is not None for example in examples)
+    ends = (text_end(job) if texts else 0, turn_end(job))
+    rows = [_row(example, job.backend, *ends) for example in examples]
+    require_lengths(
+        job.recipe,
+        job.stage,
+        examples,
+        [len(row["input_ids"]) for row in rows],
+        reads=job.backend.max_length,
+    )
     return Dataset.from_list(rows)
 
 
-def _row(example: Example, backend: Any, end: int) -> dict[str, list[int]]:
+def _row(example: Example, backend: Any, text_ends: int, turn_ends: int) -> dict[str, list[int]]:
     if example.text is not None:
         # A text begins as it does when its perplexity is taken: after the prefix token.
-        ids = [*backend.encode(example.text), end]
+        ids = [*backend.encode(example.text), text_ends]
         return {
             "input_ids": [backend.prefix_token_id, *ids],
             "labels": [IGNORED, *ids],
         }
     prompt = list(backend.encode_chat(example.prompt))
-    answer = [*backend.encode(example.completion or ""), end]
+    answer = [*backend.encode(example.completion or ""), turn_ends]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}

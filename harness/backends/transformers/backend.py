@@ -82,6 +82,11 @@ class TransformersBackend:
     def prefix_token_id(self) -> int:
         return tokens.prefix_token(self.tokenizer, otherwise=min(self._ends, default=0))
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Every token that ends an answer."""
+        return self._ends
+
     def encode(self, text: str) -> tuple[int, ...]:
         return tokens.encode(self.tokenizer, text)
 

@@ -56,6 +56,7 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: str | None = None
+    end: int | None = None
     first_token_s: float | None = None
 
 
@@ -218,7 +219,7 @@ class Writer:
                 row.finish = "error"
                 continue
             if token in self.ending.tokens:
-                row.finish = "stop"
+                row.finish, row.end = "stop", token
                 continue
             if not row.tokens:
                 row.first_token_s = now - row.started
@@ -269,6 +270,7 @@ class Writer:
             latency_s=now - row.started,
             logprobs=tuple(row.logprobs) if self.settings.logprobs else None,
             first_token_s=row.first_token_s,
+            end_id=row.end,
         )
 
 

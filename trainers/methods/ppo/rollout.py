@@ -121,7 +121,6 @@ def _drawn(
     settings: GenerationSettings,
 ) -> list[Answer]:
     requests = [GenerationRequest(str(i), ids, (seeds[i],)) for i, ids in prompts.items()]
-    end = backend.tokenizer.eos_token_id
     drawn = {}
     for made in backend.generate(requests, settings):
         if made.error is not None:
@@ -129,8 +128,8 @@ def _drawn(
                 f"a prompt can't be answered in training: {made.error}",
                 hint="shorten the prompts, or lower max_new_tokens",
             )
-        # Where the answer ended is part of what the policy chose.
-        stopped = (end,) if made.finish_reason == "stop" else ()
+        # Where the answer ended is part of what the policy chose: the very token that it drew.
+        stopped = () if made.end_id is None else (made.end_id,)
         index = int(made.request_id)
         drawn[index] = Answer(prompts[index], (*made.token_ids, *stopped), made.text)
     return [drawn[index] for index in prompts]

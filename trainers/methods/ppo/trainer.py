@@ -26,6 +26,7 @@ from trainers.methods.ppo.rollout import (
     widened,
 )
 from trainers.methods.ppo.settings import VALUE_HEAD, period
+from trainers.methods.reference import first_state, lent
 from trainers.rewards.mixture import RewardTable
 
 FIGURES = ("policy_loss", "value_loss", "entropy", "clip_fraction")
@@ -242,7 +243,11 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _earned(self, answers: Sequence[Answer], rows: Sequence[Mapping[str, Any]]) -> RewardTable:
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+        columns: dict[str, Any] = {
+            name: [row[name] for row in rows] for name in rows[0] if name != "prompt"
+        }
+        columns["completion_ids"] = [list(answer.tokens) for answer in answers]
+        columns["trainer_state"] = self.state
         earned: RewardTable = self.rewards.score(
             [row["prompt"] for row in rows], [answer.text for answer in answers], **columns
         )
@@ -262,6 +267,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
             advantages = pg.whitened(advantages, mask)
         figures = {
             **seen.earned.figures(),
+            "reward_std": scores.std(correction=0).item(),
             "kl": pg.masked_mean(pg.divergence_k3(logp, reference), mask).item(),
             "completions/mean_length": sum(len(a.tokens) for a in answers) / len(answers),
             "safety/refused": 1 - safe.mean().item(),
@@ -271,19 +277,15 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
     @contextmanager
     def _reference(self) -> Iterator[None]:
         """The policy as this stage began with it: the base with its adapter switched off, or,
-        where an earlier stage has trained the adapter, that adapter's weights lent back.
+        where that is not what it began with, all that is trained of it lent back.
         """
         if self._began is None:
             policy: Any = self.model
             with policy.disable_adapter():
                 yield
             return
-        now = {name: _parameter(self.model, name).detach().clone() for name in self._began}
-        _put(self.model, self._began)
-        try:
+        with lent(self.model, self._began):
             yield
-        finally:
-            _put(self.model, now)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _evidence(self, answers: tuple[Answer, ...], earned: RewardTable) -> Evidence:
@@ -325,25 +327,13 @@ def _of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _trained_before(model: Any) -> dict[str, torch.Tensor] | None:
-    """The adapter's weights, or None for a new one, which changes nothing yet: its B are 0."""
-    weights = {
-        name: parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if "lora_" in name
-    }
+    """What the stage begins with; None for a new adapter alone, which changes nothing yet: its B
+    are 0. Biases and modules that are trained whole don't go when the adapter is switched off.
+    """
+    weights = first_state(model, but=VALUE_HEAD)
+    plain = all("lora_" in name for name in weights)
     fresh = all(not tensor.any() for name, tensor in weights.items() if "lora_B" in name)
-    return None if fresh else weights
-
-
-def _parameter(model: Any, name: str) -> torch.Tensor:
-    parameter: torch.Tensor = model.get_parameter(name)
-    return parameter
-
-
-def _put(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            _parameter(model, name).copy_(tensor)
+    return None if plain and fresh else weights
 
 
 def _without_dropout(model: Any) -> None:

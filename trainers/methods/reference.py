@@ -1,0 +1,66 @@
+"""The model as its stage began with it, lent back for a moment: what a policy is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def first_state(model: Any, *, but: str | None = None) -> dict[str, Tensor]:
+    """A copy of everything that the training will change of the language model: the adapter's
+    weights of any kind, biases, and modules that are trained whole. `but` names a module that says
+    nothing of what the model answers.
+    """
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (but is None or but not in name)
+    }
+
+
+@contextmanager
+def lent(model: Any, began: Mapping[str, Tensor]) -> Iterator[None]:
+    """The model with those weights in place of its own, which come back bit for bit."""
+    now = {name: model.get_parameter(name).detach().clone() for name in began}
+    _put(model, began)
+    try:
+        yield
+    finally:
+        _put(model, now)
+
+
+def _put(model: Any, weights: Mapping[str, Tensor]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            model.get_parameter(name).copy_(tensor)
+
+
+@contextmanager
+def without_second_adapter(model: Any) -> Iterator[None]:
+    """While TRL's trainer is made. It keeps the first state as a second adapter `ref`, which knows
+    nothing of biases: they lie in the base, and peft allows no second adapter beside them. There
+    the first state is lent back wherever TRL switches the adapter off.
+    """
+    config = getattr(model, "peft_config", {}).get("default")
+    bias = getattr(config, "bias", "none")
+    if config is None or bias == "none":
+        yield
+        return
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    began = first_state(model)
+    config.bias = "none"
+    try:
+        yield
+    finally:
+        if "ref" in model.peft_config:
+            model.delete_adapter("ref")
+        config.bias = bias
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in trained)
+    model.disable_adapter = lambda: lent(model, began)
