@@ -48,9 +48,12 @@ def train(
     loaded = load_recipe(recipe)
     workspace = Workspace.at()
     if dry_run:
+        from harness.models.resolve import resolve
         from trainers.cli.summary import show_estimate, show_plan
+        from trainers.methods.preflight import require_readable_rows
 
         show_plan(loaded)
+        require_readable_rows(loaded, resolve(loaded.model.base, workspace))
         show_estimate(loaded, workspace, price)
         return
     quiet()
@@ -66,7 +69,8 @@ def train(
     if not ranks.first:
         from trainers.loop.stages import follow_stages
 
-        follow_stages(loaded, workspace, ranks, options)
+        with ranks.losing_none():
+            follow_stages(loaded, workspace, ranks, options)
         return
     from harness.store.store import Store
     from trainers.cli.console import ConsoleReporter
@@ -74,7 +78,11 @@ def train(
     from trainers.loop.stages import run_stages
 
     status = "finished"
-    with Store(workspace.ensure()) as store, ConsoleReporter() as reporter:
+    with (
+        ranks.losing_none(),
+        Store(workspace.ensure()) as store,
+        ConsoleReporter() as reporter,
+    ):
         for result in run_stages(
             loaded, workspace, store, reporter, again=again, ranks=ranks, options=options
         ):
@@ -99,4 +107,12 @@ def check(recipe: RecipePath) -> None:
     from trainers.cli.summary import show_plan
     from trainers.config.load import load_recipe
 
-    show_plan(load_recipe(recipe))
+    loaded = load_recipe(recipe)
+    show_plan(loaded)
+    # A base that has to be unpacked or fetched first is left to `train --dry-run`.
+    if (Path(loaded.model.base).expanduser() / "config.json").is_file():
+        from harness.core.workspace import Workspace
+        from harness.models.resolve import resolve
+        from trainers.methods.preflight import require_readable_rows
+
+        require_readable_rows(loaded, resolve(loaded.model.base, Workspace.at()))

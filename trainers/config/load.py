@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from trainers.config.instruction import instructed
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Message, Recipe, Stage
 from trainers.config.schema import DataModel, RecipeModel, SourceModel
+from trainers.config.start import require_same_adapter
 from trainers.config.validate import (
+    check_columns,
     check_health,
     check_labels,
     check_order_and_loss,
@@ -37,6 +40,11 @@ def load_recipe(path: str | Path) -> Recipe:
             ("start",),
             hint=f"paths are relative to the recipe: looked for {start}",
         )
+    if model.start is not None:
+        try:
+            require_same_adapter(model, start)
+        except UserError as error:
+            raise document.error(error.what, ("start",), hint=error.hint) from None
     suites: dict[str, Suite] = {}
     stages = tuple(_stage(number, model, document, suites) for number in range(len(model.stages)))
     names = [stage.name for stage in stages]
@@ -98,6 +106,8 @@ def _stage(
             hint="leave `segments` out of one source",
         )
     check_order_and_loss(model, data, examples, document, here, data_at)
+    if method.samples:
+        check_columns(data, examples, document)
     check_labels(examples, document, (*data_at, "mix"))
     check_rewards(recipe, index, examples, document, here)
     learned, validation = _split(examples, data, document, data_at)
@@ -158,7 +168,7 @@ def _examples(
             ) from None
         if problem := unlearnable(example):
             raise UserError(problem, file=path, line=line, hint="correct the row, or take it out")
-        examples.append(example)
+        examples.append(replace(example, line=line))
     if not examples:
         raise document.error(
             f"no row of {source.source} is left by `where`",

@@ -26,7 +26,8 @@ Message = dict[str, str]
 class Example:
     """One training example; which fields it has is its source's `shape`.
 
-    `source` indexes the mix; `columns` are the row as it was read, for rewards to look at.
+    `source` indexes the mix; `line` is where it stands in its file; `columns` are the row as it was
+    read, for rewards to look at.
     """
 
     source: int
@@ -38,6 +39,7 @@ class Example:
     rejected: str | None = None
     label: bool | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)

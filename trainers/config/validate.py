@@ -73,6 +73,22 @@ def unlearnable(example: Example) -> str | None:
     return None
 
 
+TAKEN = frozenset({"prompts", "completion", "completions", "completion_ids", "trainer_state"})
+"""Names that trainers give to what they draw: a column of the data may not shadow them."""
+
+
+def check_columns(data: DataModel, examples: Sequence[Example], document: YamlDocument) -> None:
+    """Raises UserError for a column that rewards could not tell from what the trainer draws."""
+    for example in examples:
+        if taken := TAKEN & example.columns.keys():
+            raise UserError(
+                f"the column {min(taken)!r} bears a name that the trainer gives to its own",
+                file=document.path.parent / data.mix[example.source].source,
+                line=example.line,
+                hint="rename it",
+            )
+
+
 def check_labels(examples: Sequence[Example], document: YamlDocument, place: Place) -> None:
     """Raises UserError where all labels are alike: KTO compares one kind with the other."""
     labels = {example.label for example in examples} - {None}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -72,5 +74,46 @@ class Ranks:
 
             dist.barrier()
 
+    @contextmanager
+    def losing_none(self) -> Iterator[None]:
+        """While the others train along. Raises UserError where one of them has ended before this
+        one: what went wrong is said there, and is no defect of this process.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not _is_of_a_lost_process(error):
+                raise
+            raise UserError(
+                f"process {self.rank} of {self.world} stops: another one has ended",
+                hint="the message of that process says why; the same command goes on from the last "
+                "checkpoint",
+            ) from error
+
+
+def _is_of_a_lost_process(error: BaseException) -> bool:
+    """Whether gloo or NCCL says that nobody is at the other end any more."""
+    import torch.distributed as dist
+
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, dist.DistError):
+            return True
+        said = str(found).lower()
+        if any(word in said for word in _LOST):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
+
+
+_LOST = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "socket closed",
+    "broken pipe",
+    "gloo/transport",
+    "processgroupnccl",
+    "nccl error",
+)
 
 ALONE = Ranks()

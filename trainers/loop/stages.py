@@ -19,6 +19,7 @@ from trainers.loop.reporter import Reporter, TrainingResult
 from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 from trainers.methods.models import require_gpu_for, require_same_base
+from trainers.methods.preflight import require_readable_rows
 
 
 def run_stages(
@@ -47,7 +48,9 @@ def run_stages(
             f"{len(report.matches)} samples of the suites are in the training data, such as: "
             f"{report.matches[0]}. With `contamination:` a share too large is refused"
         )
-    start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
+    base = resolve(recipe.model.base, workspace)
+    start = first_start(recipe, base, workspace)
+    require_readable_rows(recipe, base)
     for stage in recipe.stages:
         training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks, options)
         name = f"stage {stage.number} of {len(recipe.stages)}, {stage.name}: " if stage.name else ""

@@ -56,13 +56,23 @@ def adapted(
         return model
     if adapter.kind != "prefix":
         _require_modules(model, recipe, adapter)
+        _require_mergeable(model, recipe, adapter)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.model.seed)
         config = _config(adapter, task, also_trained)
         # The name rather than a folder of this machine: a checkpoint's bytes, and so its digest,
         # must not depend on where it was trained.
         config.base_model_name_or_path = recipe.model.base
-        wrapped = get_peft_model(model, config)
+        try:
+            wrapped = get_peft_model(model, config)
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"the recipe's adapter doesn't fit {recipe.model.base}: "
+                f"{str(error).strip().splitlines()[0]}",
+                file=recipe.path,
+                field="adapter",
+                hint="take another `kind`, `targets` or `modules_to_save`",
+            ) from error
     wrapped.peft_config["default"].base_model_name_or_path = recipe.model.base
     if start is not None:
         _continue_from(wrapped, start, also_trained)
@@ -134,19 +144,63 @@ def _config(adapter: AdapterModel, task: str, also_trained: tuple[str, ...]) -> 
 
 
 def _require_modules(model: Any, recipe: Recipe, adapter: AdapterModel) -> None:
-    names = [name for name, _ in model.named_modules()]
-    for field in ("targets", "modules_to_save"):
-        wanted = getattr(adapter, field)
-        missing = [t for t in wanted if not any(n == t or n.endswith(f".{t}") for n in names)]
-        if not missing:
-            continue
-        leaves = sorted({name.split(".")[-1] for name in names if "proj" in name or "attn" in name})
+    """Targets are layers with a weight matrix; a module that is trained whole may be any. Raises
+    UserError, which offers only what would be taken.
+    """
+    modules = dict(model.named_modules())
+    matrices = {name for name, module in modules.items() if _is_matrix(module)}
+    for field, allowed in (("targets", matrices), ("modules_to_save", set(modules) - {""})):
+        for wanted in getattr(adapter, field):
+            found = [n for n in modules if n == wanted or n.endswith(f".{wanted}")]
+            if found and all(name in allowed for name in found):
+                continue
+            leaves = sorted({name.rpartition(".")[2] for name in allowed if name in matrices})
+            what = (
+                f"the base model's {found[0]} is a {type(modules[found[0]]).__name__}, and an "
+                "adapter goes on linear layers and embeddings"
+                if found
+                else f"the base model has no module named {wanted!r}"
+            )
+            raise UserError(
+                what,
+                file=recipe.path,
+                field=f"adapter.{field}",
+                hint=f"its modules are named {', '.join(leaves[:12])}",
+            )
+    if both := sorted(set(adapter.targets) & set(adapter.modules_to_save)):
         raise UserError(
-            f"the base model has no module named {missing[0]!r}",
+            f"{both[0]!r} is a target of the adapter and trained whole as well",
             file=recipe.path,
-            field=f"adapter.{field}",
-            hint=f"its modules are named {', '.join(leaves[:12])}",
+            field="adapter.modules_to_save",
+            hint="name it in one of `targets` and `modules_to_save`",
         )
+
+
+def _is_matrix(module: Any) -> bool:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    kinds = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)
+    return isinstance(module, kinds) or hasattr(module, "quant_state")
+
+
+def _require_mergeable(model: Any, recipe: Recipe, adapter: AdapterModel) -> None:
+    """Raises UserError for an adapter on an embedding that is the output layer too: what it
+    changes on one side can't be merged into the weight that both share.
+    """
+    read, written = model.get_input_embeddings(), model.get_output_embeddings()
+    if read is None or written is None or read.weight is not written.weight:
+        return
+    names = {name for name, module in model.named_modules() if module is read or module is written}
+    for wanted in adapter.targets:
+        if any(name == wanted or name.endswith(f".{wanted}") for name in names):
+            raise UserError(
+                f"{wanted!r} shares its weight with the other end of {recipe.model.base}: an "
+                "adapter on it could never be merged into the model",
+                file=recipe.path,
+                field="adapter.targets",
+                hint=f"train it whole, `modules_to_save: [{wanted}]`, or leave it out of `targets`",
+            )
 
 
 def _continue_from(model: Any, start: Path, also_trained: tuple[str, ...]) -> None:
@@ -159,12 +213,21 @@ def _continue_from(model: Any, start: Path, also_trained: tuple[str, ...]) -> No
     # PPO's value head stays behind: it judges the model that it was trained with. A PPO that goes
     # on from another trainer's checkpoint begins with the head that it has.
     new = get_peft_model_state_dict(model, save_embedding_layers=False)
-    weights = {name: weight for name, weight in new.items() if VALUE_HEAD in name}
-    for name, weight in load_peft_weights(str(start), device="cpu").items():
-        if VALUE_HEAD not in name or VALUE_HEAD in also_trained:
-            weights[name] = weight
+    found = {
+        name: weight
+        for name, weight in load_peft_weights(str(start), device="cpu").items()
+        if VALUE_HEAD not in name or VALUE_HEAD in also_trained
+    }
+    # peft would put what the adapter has no place for into the base, and save it never again.
+    if homeless := sorted(found.keys() - new.keys()):
+        raise UserError(
+            f"the checkpoint to start from has weights that the recipe's adapter doesn't: "
+            f"{homeless[0]}" + (f", and {len(homeless) - 1} more" if len(homeless) > 1 else ""),
+            file=start / ADAPTER_WEIGHTS,
+            hint="set `targets` and `modules_to_save` of the recipe's adapter as it was trained",
+        )
     try:
-        outcome: Any = set_peft_model_state_dict(model, weights)
+        set_peft_model_state_dict(model, {**new, **found})
     except RuntimeError as error:
         raise UserError(
             f"the checkpoint to start from doesn't fit the recipe's adapter: "
@@ -172,13 +235,6 @@ def _continue_from(model: Any, start: Path, also_trained: tuple[str, ...]) -> No
             file=start / ADAPTER_WEIGHTS,
             hint="set `adapter` as the checkpoint was trained",
         ) from None
-    if outcome.unexpected_keys:
-        raise UserError(
-            f"the checkpoint to start from has weights that the recipe's adapter doesn't: "
-            f"{outcome.unexpected_keys[0]}",
-            file=start / ADAPTER_WEIGHTS,
-            hint="set `adapter` as the checkpoint was trained",
-        )
 
 
 def _quantized(recipe: Recipe, base: ModelFiles) -> tuple[Any, Any]:

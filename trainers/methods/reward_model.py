@@ -19,10 +19,10 @@ from harness.models.resolve import ModelFiles
 from trainers.config.recipe import Example, Recipe
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
+from trainers.methods.lengths import require_lengths
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
-    require_lengths,
     without_printing,
 )
 
@@ -141,7 +141,13 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
         prompt = list(job.backend.encode_chat(example.prompt))
         answers = [[*job.backend.encode(a or ""), *end] for a in (example.chosen, example.rejected)]
         rows.append({"chosen_ids": prompt + answers[0], "rejected_ids": prompt + answers[1]})
-    require_lengths(job, examples, [max(len(ids) for ids in row.values()) for row in rows])
+    require_lengths(
+        job.recipe,
+        job.stage,
+        examples,
+        [max(len(ids) for ids in row.values()) for row in rows],
+        reads=job.backend.max_length,
+    )
     return Dataset.from_list(rows)
 
 

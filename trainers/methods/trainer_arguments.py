@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from trainers.checkpoints.snapshots import remembering
-from trainers.config.recipe import Example, Recipe, Stage
+from trainers.config.recipe import Recipe, Stage
 from trainers.config.run_options import Sharding
 from trainers.distributed import sharding
 from trainers.distributed.ranks import PATIENCE_S
@@ -156,21 +156,3 @@ def without_printing(trainer: Any) -> Trainer:
     trainer.remove_callback(ProgressCallback)
     made: Trainer = trainer
     return made
-
-
-def require_lengths(job: Job, examples: Sequence[Example], lengths: Sequence[int]) -> None:
-    """Raises UserError for an example with more tokens than the recipe allows, or the model takes.
-    TRL would cut it, or drop it in silence.
-    """
-    most, reads = job.stage.data.max_length, job.backend.max_length
-    for example, length in zip(examples, lengths, strict=True):
-        if length > min(most, reads):
-            source = job.stage.data.mix[example.source].source
-            raise UserError(
-                f"row {example.row!r} has {length} tokens, more than {min(most, reads)}"
-                + (", which is all that the model reads" if reads < most else ""),
-                file=job.recipe.path.parent / source,
-                hint="shorten the row"
-                if reads <= most
-                else "raise data.max_length in the recipe, or shorten the row",
-            )

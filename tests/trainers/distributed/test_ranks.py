@@ -117,3 +117,20 @@ def test_a_batch_that_processes_cannot_share(
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match="can't be shared evenly by 3"):
         per_process(recipe, 4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]",
+        "Connection reset by peer",
+        "Broken pipe",
+    ],
+)
+def test_a_process_that_loses_another_says_that_it_is_not_to_blame(said: str) -> None:
+    with pytest.raises(UserError, match="another one has ended"), Ranks(0, 2).losing_none():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError), Ranks().losing_none():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="shape"), Ranks(0, 2).losing_none():
+        raise RuntimeError("shape mismatch")

@@ -1,0 +1,109 @@
+"""What can be known of a stage's rows from the base's tokenizer alone, before a weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.backends import tokenization as tokens
+from harness.core.errors import UserError
+from harness.core.quiet import quiet_libraries
+from harness.models.resolve import ModelFiles
+from trainers.config.method_traits import traits_of
+from trainers.config.recipe import Example, Recipe, Stage
+from trainers.methods.lengths import require_lengths
+
+
+def require_readable_rows(recipe: Recipe, base: ModelFiles) -> None:
+    """Raises UserError for rows that the base's chat template can't be filled with, that have
+    tokens which the model has no embedding for, or that are too long: all such rows of a stage are
+    counted, and named by file and line.
+    """
+    tokenizer, config = _opened(base)
+    limit = _limit(config, tokenizer)
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    for stage in recipe.stages:
+        examples = (*stage.examples, *stage.validation)
+        room = stage.model.max_new_tokens if traits_of(stage.model.trainer).samples else 1
+        found = [_ids(recipe, stage, example, tokenizer) for example in examples]
+        if rows is not None:
+            _require_embeddings(recipe, stage, examples, found, rows)
+        lengths = [max(map(len, each)) + room for each in found]
+        require_lengths(recipe, stage, examples, lengths, reads=limit)
+
+
+def _opened(base: ModelFiles) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        with quiet_libraries():
+            tokenizer: Any = AutoTokenizer.from_pretrained(base.tokenizer)
+            config: Any = AutoConfig.from_pretrained(base.folder)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{base.name!r} can't be loaded: {first}",
+            file=base.folder,
+            hint="check that the folder is a complete causal language model of this version",
+        ) from error
+    return tokenizer, config
+
+
+def _limit(config: Any, tokenizer: Any) -> int:
+    """As the scorer has it: the model's own limit, the tokenizer's where it has none."""
+    for owner in (config.get_text_config(), config):
+        for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+            value = getattr(owner, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+    limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
+    return limit if 0 < limit < 10**7 else 2048
+
+
+def _ids(recipe: Recipe, stage: Stage, example: Example, tokenizer: Any) -> list[tuple[int, ...]]:
+    """Each sequence that a row is read as, without its end."""
+    from jinja2 import TemplateError
+
+    if example.text is not None:
+        # The prefix token stands before a text.
+        return [(tokens.prefix_token(tokenizer), *tokens.encode(tokenizer, example.text))]
+    try:
+        asked = tokens.encode_chat(tokenizer, example.prompt)
+    except (UserError, TemplateError, ValueError, TypeError, LookupError) as error:
+        what = error.what if isinstance(error, UserError) else str(error).strip()
+        roles = ", ".join(message["role"] for message in example.prompt)
+        raise UserError(
+            f"the chat template of {recipe.model.base} can't be filled with the turns of row "
+            f"{example.row!r} ({roles}): {(what or type(error).__name__).splitlines()[0]}",
+            file=recipe.path.parent / stage.data.mix[example.source].source,
+            line=example.line,
+            hint="leave out the turn that it refuses (for some models `system`: put its text into "
+            "`user`), or mend the base's chat template",
+        ) from None
+    said = (example.completion, example.chosen, example.rejected)
+    answers = [tokens.encode(tokenizer, text) for text in said if text is not None]
+    return [(*asked, *answer) for answer in answers] or [asked]
+
+
+def _require_embeddings(
+    recipe: Recipe,
+    stage: Stage,
+    examples: Sequence[Example],
+    found: Sequence[Sequence[tuple[int, ...]]],
+    rows: int,
+) -> None:
+    strange = [
+        (example, max(map(max, each)))
+        for example, each in zip(examples, found, strict=True)
+        if max((token for ids in each for token in ids), default=0) >= rows
+    ]
+    if strange:
+        example, token = strange[0]
+        raise UserError(
+            f"{len(strange)} of {len(examples)} rows have tokens that the model has no embedding "
+            f"for: it has {rows}, and row {example.row!r} has number {token}",
+            file=recipe.path.parent / stage.data.mix[example.source].source,
+            line=example.line,
+            hint="its tokenizer knows more tokens than the model: resize the model's embeddings "
+            "(resize_token_embeddings) and save both, or take those tokens out of the rows",
+        )
