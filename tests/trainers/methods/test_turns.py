@@ -123,7 +123,7 @@ def test_ppo_credits_the_token_that_was_drawn(tmp_path: Path) -> None:
     stage = {"max_new_tokens": 64, "batch_size": 16, "temperature": 1000.0}
     job, method = job_of(write_method_world(tmp_path, made, "ppo", stage=stage), tmp_path / "w")
     trainer = method.make(job)
-    answers = trainer._answers(0, [trainer._rows[n] for n in range(16)], 0)
+    answers = trainer._answers(0, [trainer._rows[n % 16] for n in range(64)], 0)
     last = [answer.tokens[-1] for answer in answers if len(answer.tokens) < 64]
     assert len(set(last)) > 1  # of several ends, each is credited as itself
     assert set(last) <= job.backend.ends
