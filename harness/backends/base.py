@@ -35,11 +35,11 @@ class GenerationRequest:
 class Generation:
     """One answer. `position` is the index into the request's seeds.
 
-    `token_ids` exclude the end-of-turn token; `text` has special tokens removed and ends before
-    a stop string. `finish_reason`: `stop`, `length` or `error` (then `error` says why).
-    `latency_s` is seconds to the last token, `first_token_s` to the first, where it is measured.
-    `end_id` is the token that ended the turn; None where the length or a stop string did, or where
-    it is not known.
+    `token_ids` exclude the token that ended the turn, which is `end_id` (None where a stop string
+    or the length ended it, or where it is not known). `text` is without the tokens that frame an
+    answer (see `tokenization`) and ends before a stop string. `finish_reason`: `stop`, `length` or
+    `error` (then `error` says why). `latency_s` is seconds to the last token, `first_token_s` to
+    the first, where it is measured.
     """
 
     request_id: str

@@ -1,9 +1,37 @@
-"""Text to token ids, the same way for every backend that has the model's own tokenizer."""
+"""Text to token ids and back, the same way for every backend that has the model's own tokenizer.
+
+Where an answer begins: a prompt begins with what the tokenizer puts before a text (BOS, for many),
+once, whether or not the chat template writes it too.
+
+Where an answer ends: at any token by which the model itself ends a turn. That is what its
+generation config, its config and its tokenizer call `eos_token_id` (a list counts whole), what its
+chat template writes after the assistant's last words, and the turn ends below that the template
+knows.
+
+What is text: every token of the answer but those that frame it, which are the tokenizer's own
+names (BOS, EOS, PAD, UNK, SEP, CLS, MASK) and the ends. A special token that means something
+(`<think>`, `[TOOL_CALLS]`, `<|channel|>`) is part of what was said.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from harness.core.errors import UserError
+
+# Tokens that end a turn in one chat format or another; one counts only where the model's own
+# template writes it.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
+# In gpt-oss' format `<|end|>` closes a thought, and the answer comes after it.
+_HARMONY, _CLOSES_A_THOUGHT, _CALL = "<|return|>", "<|end|>", "<|call|>"
+_FRAME = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
+_WORD = "Wednesday"
+# Names of special tokens that tell a thought or a call from an answer.
+_MEANS = re.compile(
+    r"think|thought|reason|channel|message|tool|call|function|response|answer", re.I
+)
 
 
 def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -15,14 +43,116 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     """Token ids of chat messages through the tokenizer's chat template, up to where the assistant
-    answers. A model without a template gets the messages' contents, one a line.
+    answers. A model without a template gets the messages' contents, one a line. Raises UserError
+    for messages that the template refuses.
     """
-    if not tokenizer.chat_template:
-        return encode(tokenizer, "\n".join(message["content"] for message in messages) + "\n")
-    text = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
-    )
+    ids = _as_written(tokenizer, messages)
+    begun = beginning(tokenizer)
+    return ids if ids[: len(begun)] == begun else (*begun, *ids)
+
+
+def _as_written(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    if tokenizer.chat_template:
+        text = rendered(tokenizer, messages, add_generation_prompt=True)
+    else:
+        text = "\n".join(message["content"] for message in messages) + "\n"
     return encode(tokenizer, text)
+
+
+def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], **arguments: Any) -> str:
+    """Messages as the chat template writes them. Raises UserError where it refuses them."""
+    from jinja2 import TemplateError
+
+    try:
+        text: str = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=False, **arguments
+        )
+    except TemplateError as error:
+        roles = ", ".join(str(message.get("role")) for message in messages)
+        raise UserError(
+            f"the model's chat template refuses a prompt of the roles {roles}: {error}",
+            field="prompt",
+            hint="leave the system message out, or put its text into the user's",
+        ) from None
+    return text
+
+
+def beginning(tokenizer: Any) -> tuple[int, ...]:
+    """What the tokenizer puts before every text: BOS for some models, nothing for others."""
+    bare = tuple(tokenizer.encode(_WORD, add_special_tokens=False))
+    whole = tuple(tokenizer.encode(_WORD))
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start]
+    return ()
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes after the assistant's last words, else the
+    tokenizer's EOS; None where there is neither.
+    """
+    written = _written_end(tokenizer)
+    return tokenizer.eos_token_id if written is None else written
+
+
+def end_tokens(tokenizer: Any, *owners: Any) -> frozenset[int]:
+    """Every token that ends an answer; `owners` are configs that may have an `eos_token_id`."""
+    ends: set[int] = set()
+    for owner in (*owners, tokenizer):
+        value = getattr(owner, "eos_token_id", None)
+        ends.update([value] if isinstance(value, int) else value or ())
+    template = _template(tokenizer)
+    names = [name for name in _TURN_ENDS if name in template]
+    if _HARMONY in template:
+        names = [name for name in names if name != _CLOSES_A_THOUGHT] + [_CALL]
+    for name in names:
+        known = tokenizer.convert_tokens_to_ids(name)
+        if known is not None and known != tokenizer.unk_token_id:
+            ends.add(int(known))
+    written = _written_end(tokenizer)
+    return frozenset(ends if written is None else {*ends, written})
+
+
+def text_of(tokenizer: Any, ids: Sequence[int], frame: frozenset[int]) -> str:
+    """Tokens as text, without those of `frame`."""
+    text: str = tokenizer.decode(
+        [token for token in ids if token not in frame],
+        skip_special_tokens=False,
+        clean_up_tokenization_spaces=False,
+    )
+    return text
+
+
+def frame_of(tokenizer: Any, ends: frozenset[int]) -> frozenset[int]:
+    """The tokens that stand around an answer and are no part of it."""
+    named = (getattr(tokenizer, f"{name}_token_id", None) for name in _FRAME)
+    return ends | {token for token in named if token is not None}
+
+
+def begins(tokenizer: Any) -> dict[str, str]:
+    """What a subject says of a beginning that the chat template doesn't write itself."""
+    begun = beginning(tokenizer)
+    if not begun or _writes(tokenizer, begun):
+        return {}
+    return {"begins": str(tokenizer.decode(list(begun)))}
+
+
+def noted(tokenizer: Any) -> dict[str, str]:
+    """What a subject says of how its model is asked and read, where earlier versions did otherwise:
+    answers of those are not this model's, and lie in the cache under another address.
+    """
+    found = begins(tokenizer)
+    written = _written_end(tokenizer)
+    name = None if written is None else str(tokenizer.convert_ids_to_tokens(written))
+    if _HARMONY in _template(tokenizer):
+        found["ends"] = f"{_HARMONY} {_CALL}"
+    elif name is not None and written != tokenizer.eos_token_id and name not in _TURN_ENDS:
+        found["ends"] = name
+    frame = frame_of(tokenizer, end_tokens(tokenizer))
+    kept = (str(tokenizer.convert_ids_to_tokens(i)) for i in sorted(_special(tokenizer) - frame))
+    if any(_MEANS.search(name) for name in kept):
+        found["special"] = "kept"
+    return found
 
 
 def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
@@ -31,3 +161,35 @@ def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
         if token is not None:
             return int(token)
     return otherwise
+
+
+def _writes(tokenizer: Any, begun: tuple[int, ...]) -> bool:
+    """Whether the chat template itself begins with those tokens."""
+    try:
+        ids = _as_written(tokenizer, [{"role": "user", "content": _WORD}])
+    except Exception:  # noqa: BLE001  a template that wants other turns
+        return False
+    return ids[: len(begun)] == begun
+
+
+def _template(tokenizer: Any) -> str:
+    return str(tokenizer.chat_template or "")
+
+
+def _written_end(tokenizer: Any) -> int | None:
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "Which day?"}, {"role": "assistant", "content": _WORD}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # noqa: BLE001  a template is a program of its own, and may want other turns
+        return None
+    _, said, rest = str(text).rpartition(_WORD)
+    after = encode(tokenizer, rest.lstrip()) if said else ()
+    return int(after[0]) if after and after[0] in _special(tokenizer) else None
+
+
+def _special(tokenizer: Any) -> set[int]:
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    flagged = {token for token, shape in added.items() if getattr(shape, "special", False)}
+    return {*tokenizer.all_special_ids, *flagged}

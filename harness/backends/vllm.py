@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.backends import tokenization as tokens
+from harness.backends.asking import asking
 from harness.backends.base import (
     Candidate,
     Generation,
@@ -31,9 +32,19 @@ class VllmBackend:
     is answered beside it. `latency_s` is the time of the whole batch that an answer came with.
     """
 
-    def __init__(self, engine: Any, tokenizer: Any, *, dtype: str, adapter: Any = None) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        tokenizer: Any,
+        *,
+        dtype: str,
+        adapter: Any = None,
+        ends: frozenset[int] | None = None,
+    ) -> None:
         self.engine, self.tokenizer = engine, tokenizer
         self._dtype, self._adapter = dtype, adapter
+        self._ends = ends if ends is not None else tokens.end_tokens(tokenizer)
+        self._frame = tokens.frame_of(tokenizer, self._ends)
         # The engine refuses a prompt as long as its window, even where nothing is to be written.
         self._max_length = int(engine.llm_engine.model_config.max_model_len) - 2
 
@@ -75,9 +86,10 @@ class VllmBackend:
                     top_k=settings.top_k,
                     min_p=0.0,
                     stop=list(settings.stop) or None,
+                    stop_token_ids=sorted(self._ends),
                     seed=seed & 0x7FFFFFFF,
                     logprobs=0 if settings.logprobs else None,
-                    skip_special_tokens=True,
+                    skip_special_tokens=False,
                 )
                 asked.append((request, position, sampling))
         for start in range(0, len(asked), _BATCH):
@@ -85,7 +97,7 @@ class VllmBackend:
             prompts = [request.prompt_ids for request, _, _ in batch]
             outputs, seconds = self._run(prompts, [sampling for _, _, sampling in batch])
             for (request, position, _), output in zip(batch, outputs, strict=True):
-                yield self._answer(request, position, output.outputs[0], seconds)
+                yield self._answer(request, position, output.outputs[0], seconds, settings.stop)
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
         from vllm import SamplingParams
@@ -116,7 +128,12 @@ class VllmBackend:
         return list(outputs), time.monotonic() - began
 
     def _answer(
-        self, request: GenerationRequest, position: int, output: Any, seconds: float
+        self,
+        request: GenerationRequest,
+        position: int,
+        output: Any,
+        seconds: float,
+        stops: Sequence[str],
     ) -> Generation:
         ids = tuple(output.token_ids)
         values = None
@@ -125,10 +142,14 @@ class VllmBackend:
                 min(0.0, float(at[token].logprob))
                 for token, at in zip(ids, output.logprobs, strict=True)
             )
-        if ids and ids[-1] == self.tokenizer.eos_token_id:
+        end = ids[-1] if ids and ids[-1] in self._ends else None
+        if end is not None:
             ids, values = ids[:-1], None if values is None else values[:-1]
+        text = tokens.text_of(self.tokenizer, ids, self._frame)
+        cuts = [text.find(stop) for stop in stops if stop in text]
+        text = text[: min(cuts)] if cuts else text
         reason = "length" if output.finish_reason == "length" else "stop"
-        return Generation(request.id, position, ids, output.text, reason, seconds, values)
+        return Generation(request.id, position, ids, text, reason, seconds, values, end_id=end)
 
 
 def subject(dtype: str) -> dict[str, Any]:
@@ -142,8 +163,9 @@ def open_candidate(asked: Opening) -> Candidate:
 
     dtype = asked.hardware.dtype
     files = resolve(asked.rest, asked.workspace, base=asked.base, say=asked.say)
+    told = {k: v for k, v in asking(files, asked.workspace).items() if k != "attention"}
     return Candidate(
-        asked.name, files.digest, subject(dtype), lambda: open_vllm(files, dtype=dtype)
+        asked.name, files.digest, {**subject(dtype), **told}, lambda: open_vllm(files, dtype=dtype)
     )
 
 
@@ -158,6 +180,8 @@ def open_vllm(files: ModelFiles, *, dtype: str) -> VllmBackend:
         ) from None
     from transformers import AutoTokenizer
 
+    from harness.models.architecture import generation_ends
+
     engine = LLM(
         model=str(files.folder),
         tokenizer=str(files.tokenizer),
@@ -169,7 +193,8 @@ def open_vllm(files: ModelFiles, *, dtype: str) -> VllmBackend:
     )
     adapter = LoRARequest("adapter", 1, str(files.adapter)) if files.adapter else None
     tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
-    return VllmBackend(engine, tokenizer, dtype=dtype, adapter=adapter)
+    ends = tokens.end_tokens(tokenizer, *generation_ends(files.folder))
+    return VllmBackend(engine, tokenizer, dtype=dtype, adapter=adapter, ends=ends)
 
 
 def _likelihood(request: LogprobRequest, read: Any, seconds: float) -> Logprobs:

@@ -49,6 +49,7 @@ def open_model(
         return open_prefixed(Opening(name, rest, workspace, hardware, base, say), prefix)
     else:
         place = name
+    from harness.backends.asking import asking
     from harness.models.resolve import load, quantisation_of, resolve
 
     hardware = hardware or Hardware.choose()
@@ -57,6 +58,7 @@ def open_model(
         "backend": "transformers",
         "dtype": hardware.dtype,
         "quantisation": quantisation_of(files),
+        **asking(files, workspace),
     }
 
     def opened() -> Backend:

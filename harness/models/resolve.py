@@ -104,18 +104,26 @@ def quantisation_of(files: ModelFiles) -> str | None:
 
 
 def load(
-    files: ModelFiles, *, dtype: str = "float32", device: str = "cpu", attention: str = "sdpa"
+    files: ModelFiles, *, dtype: str = "float32", device: str = "cpu", **options: Any
 ) -> tuple[Any, Any]:
     """Load (model, tokenizer). `dtype` is torch's name of one, or "auto"; the model is in eval
-    mode. Raises UserError where the files turn out not to be a causal language model's.
+    mode, with the attention that its class has: `sdpa`, else `eager`. Of a model of images and text
+    all is loaded, and its language model is what answers. `options` go to `from_pretrained`.
+    Raises UserError where the files turn out not to be a causal language model's, or lack some of
+    its weights.
     """
     from pickle import UnpicklingError
 
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
-    broken = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+    from harness.models.architecture import attention_of, auto_class
+
+    broken = (
+        OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, AttributeError,
+        TypeError, AssertionError,
+    )  # fmt: skip
 
     kind = "auto" if dtype == "auto" else getattr(torch, dtype, None)
     if kind is None:
@@ -123,9 +131,16 @@ def load(
     with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                files.folder, dtype=kind, attn_implementation=attention
+            config = AutoConfig.from_pretrained(files.folder)
+            automatic = auto_class(config, files.folder)
+            model, loading = automatic.from_pretrained(
+                files.folder,
+                dtype=kind,
+                attn_implementation=attention_of(config, automatic),
+                output_loading_info=True,
+                **options,
             )
+            _require_whole(loading, files)
             if files.adapter is not None:
                 from peft import PeftModel
 
@@ -137,6 +152,23 @@ def load(
                 hint="check that the folder is a complete causal language model of this version",
             ) from error
     return model.to(device).eval(), tokenizer
+
+
+def _require_whole(loading: Any, files: ModelFiles) -> None:
+    """Raises UserError where weights are missing: random ones stand in their places."""
+    for problem, names in (
+        ("lack", loading.get("missing_keys")),
+        ("have another shape for", loading.get("mismatched_keys")),
+    ):
+        if names:
+            name = sorted(str(n if isinstance(n, str) else n[0]) for n in names)[0]
+            raise UserError(
+                f"the weights of {files.name!r} {problem} {len(names)} of the model's tensors: "
+                f"{name}",
+                file=files.folder,
+                hint="copy or download the folder again; a classifier or encoder is no causal "
+                "language model",
+            )
 
 
 def _resolve_adapter(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
+from harness.backends.asking import asking
 from harness.backends.base import Backend, Candidate
 from harness.backends.openai.open import served_adapter
 from harness.comparison.calibrations import calibrated
@@ -14,6 +15,7 @@ from harness.comparison.looks import decide_by_looks, schedule
 from harness.comparison.verdict_log import Decision
 from harness.core.errors import UserError
 from harness.core.types import Run, VerdictOutcome
+from harness.core.workspace import Workspace
 from harness.evaluation.plan import Extent
 from harness.evaluation.runner import score
 from harness.models.resolve import ModelFiles, resolve
@@ -101,7 +103,12 @@ class Judging:
         if self.options.scored_on is None or not method_of(self.stage.model.trainer).continues:
             files = resolve(str(folder), self.workspace)
             yield candidate_of(
-                self.recipe, self.stage, files, name=name, open_=lambda: open_(files)
+                self.recipe,
+                self.stage,
+                files,
+                self.workspace,
+                name=name,
+                open_=lambda: open_(files),
             )
             return
         say = self.reporter.say
@@ -208,12 +215,19 @@ def judged_by(decisions: list[Decision], step: int, attempt: int) -> Judged:
 
 
 def candidate_of(
-    recipe: Recipe, stage: Stage, files: ModelFiles, *, name: str, open_: Callable[[], Any]
+    recipe: Recipe,
+    stage: Stage,
+    files: ModelFiles,
+    workspace: Workspace,
+    *,
+    name: str,
+    open_: Callable[[], Any],
 ) -> Candidate:
     """A model in fp32 on this machine's transformers, live or not: both share cached answers."""
     subject = {
         "backend": method_of(stage.model.trainer).backend_name,
         "dtype": "float32",
         "quantisation": recipe.model.quantize,
+        **asking(files, workspace),
     }
     return Candidate(name, files.digest, subject, open_)

@@ -79,6 +79,7 @@ def _later(judging: Judging, registry: Registry, digest: str, line: str) -> tupl
             judging.recipe,
             judging.stage,
             files,
+            judging.workspace,
             name=f"{line} {of[:12]}",
             open_=cache(lambda: method.backend(*method.load(files))),
         )

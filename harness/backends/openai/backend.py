@@ -71,6 +71,7 @@ class OpenAIBackend:
         self._subject = dict(subject or {})
         self._say = say
         self._unanswered = 0
+        self._ends = tokens.end_tokens(tokenizer) if tokenizer is not None else frozenset[int]()
 
     @property
     def subject(self) -> Mapping[str, Any]:
@@ -83,6 +84,7 @@ class OpenAIBackend:
             "prompts": self.abilities.prompts,
             "pinned": {**PINNED, **self.abilities.extras},
             "context": self._context if self.tokenizer is not None else None,
+            **({} if self.tokenizer is None else tokens.begins(self.tokenizer)),
             **self._subject,
         }
 
@@ -243,7 +245,7 @@ class OpenAIBackend:
         given = choice.get("token_ids")
         if not isinstance(given, list):
             return self.encode(text)
-        ended = bool(given) and given[-1] == self.tokenizer.eos_token_id
+        ended = bool(given) and given[-1] in self._ends
         return tuple(given[:-1] if ended else given)
 
     def _likelihood(self, request: LogprobRequest) -> Logprobs:

@@ -17,12 +17,9 @@ from harness.backends.base import (
 from harness.backends.limits import known_unread, why_unwritten
 from harness.backends.transformers.causal import Causal, evaluating
 from harness.backends.transformers.decoding import Ending, Room, Writer
-from harness.backends.transformers.kv_cache import slots_are_sound
+from harness.backends.transformers.lockstep import Reread
 from harness.backends.transformers.logprobs import read
-
-# Tokens that end a turn in one chat format or another; one counts only where the model's own
-# template writes it.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
+from harness.backends.transformers.trial import Remember, choose_memory, require_causal
 
 # A CPU is as fast with this many tokens at a time as with more, and smaller batches need less
 # padding.
@@ -56,8 +53,12 @@ class TransformersBackend:
         self.rows = rows
         self._causal = Causal(model)
         self._max_length = max_length or _longest(self._causal.config, tokenizer)
-        self._ends = _end_tokens(model, tokenizer)
-        self._slots: bool | None = None
+        self._ends = tokens.end_tokens(
+            tokenizer, getattr(model, "generation_config", None), model.config, self._causal.config
+        )
+        self._frame = tokens.frame_of(tokenizer, self._ends)
+        self._remember: Remember | None = None
+        self._is_causal = False
 
     @property
     def subject(self) -> Mapping[str, Any]:
@@ -110,11 +111,12 @@ class TransformersBackend:
         if not possible:
             return
         with evaluating(self.model):
-            if self._slots is None:
-                self._slots = self._try_slots()
+            self._try()
+            # What gives no numbers ends with its first token, however it is read.
+            remember = self._remember or (lambda rows, length: Reread(self._causal))
             ending = Ending(self._ends, self._text)
             room = Room(self.rows, self.token_budget, self.max_length)
-            writer = Writer(self._causal, ending, room, settings, self._slots)
+            writer = Writer(self._causal, ending, room, settings, remember)
             if settings.temperature > 0:
                 yield from writer.write(possible)
             else:
@@ -131,21 +133,24 @@ class TransformersBackend:
                 possible.append(request)
         if possible:
             with evaluating(self.model):
+                self._try(writing=False)
                 on_cpu = self._causal.device.type == "cpu"
                 most = min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
                 yield from read(self._causal, possible, tokens=most)
 
     def _text(self, ids: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        return tokens.text_of(self.tokenizer, ids, self._frame)
 
-    def _try_slots(self) -> bool:
+    def _try(self, *, writing: bool = True) -> None:
+        """Once: whether the model is causal, and what carries its state. Raises UserError."""
         import torch
 
         with torch.inference_mode():
-            return slots_are_sound(self._causal)
+            if not self._is_causal:
+                require_causal(self._causal)
+                self._is_causal = True
+            if writing and self._remember is None:
+                self._remember = choose_memory(self._causal)
 
 
 def _once_each(writer: Writer, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
@@ -170,17 +175,3 @@ def _longest(config: Any, tokenizer: Any) -> int:
     # Tokenizers without a limit say 1e30.
     limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
     return limit if 0 < limit < 10**7 else 2048
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends an answer: the generation config's, the tokenizer's, the template's."""
-    ends: set[int] = set()
-    for owner in (getattr(model, "generation_config", None), model.config, tokenizer):
-        value = getattr(owner, "eos_token_id", None)
-        ends.update([value] if isinstance(value, int) else value or ())
-    template = str(tokenizer.chat_template or "")
-    for token in _TURN_ENDS:
-        known = tokenizer.convert_tokens_to_ids(token)
-        if token in template and known is not None and known != tokenizer.unk_token_id:
-            ends.add(int(known))
-    return frozenset(ends)

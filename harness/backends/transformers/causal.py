@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The states of a text, (batch, length, width), and all that the model gave with them."""
+
+    states: Tensor
+    output: Any
 
 
 class Causal:
@@ -21,6 +30,10 @@ class Causal:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._plain: bool | None = None
+        # Whether a text may stand beside a longer one, filled up on the right.
+        self.pads = True
+        # Some models have no word for it, since they never keep anything.
+        self._uncached: dict[str, Any] = {"use_cache": False}
 
     @property
     def device(self) -> torch.device:
@@ -31,40 +44,69 @@ class Causal:
     def config(self) -> Any:
         return self.model.config.get_text_config(decoder=True)
 
-    def states(self, ids: Tensor, **arguments: Any) -> Tensor:
-        """Hidden states (batch, length, width) for token ids (batch, length)."""
+    @property
+    def base(self) -> Any:
+        """The transformers model: PEFT puts its layers into it, and stands around it."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def turns_at(self) -> int | None:
+        """A text longer than this has other positions from its first token on (longrope), so that
+        it can't be read beside a shorter one, nor can one grow past it in a cache. None: no such
+        length.
+        """
+        rope = getattr(self.config, "rope_parameters", None) or {}
+        kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+        lengths = [
+            kind.get("original_max_position_embeddings")
+            for kind in kinds
+            if kind.get("rope_type") == "longrope"
+        ]
+        return min((length for length in lengths if length), default=None)
+
+    def read(self, ids: Tensor, **arguments: Any) -> Reading:
+        """Read token ids (batch, length), with the model's own arguments."""
         if self._plain is None:
             self._plain = self._probe()
         if self._plain:
-            hidden: Tensor = self._base.get_decoder()(ids, **arguments).last_hidden_state
-            return hidden
-        logits: Tensor = self.model(ids, **arguments).logits
-        return logits
+            output = self.base.get_decoder()(ids, **arguments)
+            return Reading(output.last_hidden_state, output)
+        output = self.model(ids, **arguments)
+        return Reading(output.logits, output)
+
+    def states(self, ids: Tensor, **arguments: Any) -> Tensor:
+        """(batch, length, width) for token ids (batch, length)."""
+        return self.read(ids, **arguments).states
+
+    def whole(self, ids: Tensor) -> Tensor:
+        """The states of texts that are read from their beginning, with nothing kept."""
+        if self._plain is None:
+            self._plain = self._probe()
+        return self.states(ids, **self._uncached)
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits (n, vocabulary) for states (n, width)."""
         if not self._plain:
             return states
-        head = self._base.get_output_embeddings()
+        head = self.base.get_output_embeddings()
         logits: Tensor = head(states.to(head.weight.dtype))
         return logits
 
-    @property
-    def _base(self) -> Any:
-        """The transformers model itself: PEFT puts its layers into it, and wraps it."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-
     def _probe(self) -> bool:
-        active = getattr(self.model, "active_peft_config", None)
-        if active is not None and active.is_prompt_learning:
-            return False
         size = self.model.get_input_embeddings().weight.shape[0]
         ids = torch.arange(8, device=self.device)[None] * 31 % size
         try:
-            whole = self.model(ids, use_cache=False).logits
-            hidden = self._base.get_decoder()(ids, use_cache=False).last_hidden_state
-            apart = self._base.get_output_embeddings()(hidden)
-        except (AttributeError, TypeError, RuntimeError):
+            whole = self.model(ids, **self._uncached).logits
+        except TypeError:
+            self._uncached = {}
+            whole = self.model(ids).logits
+        active = getattr(self.model, "active_peft_config", None)
+        if active is not None and active.is_prompt_learning:
+            return False
+        try:
+            hidden = self.base.get_decoder()(ids, **self._uncached).last_hidden_state
+            apart = self.base.get_output_embeddings()(hidden)
+        except (AttributeError, TypeError, RuntimeError, ValueError, LookupError):
             return False
         return whole.shape == apart.shape and close(whole, apart)
 

@@ -6,14 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from harness.backends.base import Generation, GenerationRequest, GenerationSettings
 from harness.backends.transformers.causal import Causal
-from harness.backends.transformers.kv_cache import Lockstep, Memory, Slots
+from harness.backends.transformers.kv_cache import Memory
+from harness.backends.transformers.lockstep import Reread
 from harness.backends.transformers.sampling import choose, token_logprobs, uniforms
+from harness.backends.transformers.trial import Remember
 
 NOT_FINITE = "the model's logits are not finite: its weights are broken, or have diverged"
 OUT_OF_MEMORY = "out of memory with this answer alone: use a smaller model, dtype or max_new_tokens"
@@ -23,7 +25,7 @@ OUT_OF_MEMORY = "out of memory with this answer alone: use a smaller model, dtyp
 class Ending:
     """What ends an answer: any of `tokens`, or a stop string in the text that `text_of` makes.
 
-    `text_of` turns token ids into text without special tokens.
+    `text_of` turns token ids into text without what frames it.
     """
 
     tokens: frozenset[int]
@@ -40,6 +42,10 @@ class Room:
     rows: int
     tokens: int
     max_length: int
+
+
+Span = Literal["below", "across", "above"]
+"""Where a text lies from prompt to end, seen from `Causal.turns_at`."""
 
 
 @dataclass(slots=True)
@@ -70,26 +76,33 @@ class _Job:
     request: GenerationRequest
     positions: tuple[int, ...]
     need: int
+    span: Span
 
 
 class Writer:
     """Writes the answers to a set of requests. Results come as they finish.
 
-    `slots` says whether this model's rows can be refilled (see `kv_cache.slots_are_sound`).
+    `remember` makes the memory that suits this model (see `trial.choose_memory`).
     """
 
     def __init__(
-        self, causal: Causal, ending: Ending, room: Room, settings: GenerationSettings, slots: bool
+        self,
+        causal: Causal,
+        ending: Ending,
+        room: Room,
+        settings: GenerationSettings,
+        remember: Remember,
     ) -> None:
         self.causal = causal
         self.ending = ending
         self.room = room
         self.settings = settings
-        self.slots = slots
+        self.remember = remember
         self._rows: list[_Row] = []
         self._memory: Memory | None = None
         self._capacity = 0
         self._length = 0
+        self._now: Span = "below"
 
     def write(self, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
         """Answers to requests whose prompts fit, in the order in which they end."""
@@ -139,8 +152,15 @@ class Writer:
             need = min(len(request.prompt_ids) + self.settings.max_new_tokens, self.room.max_length)
             width = max(1, min(self.room.rows, self.room.tokens // need))
             for start in range(0, len(each), width):
-                jobs.append(_Job(request, tuple(each[start : start + width]), need))
+                some = tuple(each[start : start + width])
+                jobs.append(_Job(request, some, need, self._span(request, need)))
         return sorted(jobs, key=lambda job: (-len(job.request.prompt_ids), job.request.id))
+
+    def _span(self, request: GenerationRequest, need: int) -> Span:
+        turns_at = self.causal.turns_at
+        if turns_at is None or need <= turns_at:
+            return "below"
+        return "above" if len(request.prompt_ids) > turns_at else "across"
 
     def _wants_more(self, queue: deque[_Job]) -> bool:
         """Whether to read new prompts now, rather than write one more token of each row."""
@@ -154,7 +174,8 @@ class Writer:
         # Reading prompts makes all rows wait, so it is done for several prompts at a time.
         enough = free >= max(len(queue[0].positions), self._capacity // 4)
         # A much shorter job waits for a buffer of its own: here it would waste half its row.
-        return enough and queue[0].need * 2 > self._length
+        like = queue[0].span == self._now and queue[0].need * 2 > self._length
+        return enough and like
 
     def _admit(self, queue: deque[_Job]) -> None:
         """Read the prompts of as many jobs as fit, and give each new row its first token."""
@@ -164,10 +185,12 @@ class Writer:
             self._capacity = max(
                 len(head.positions), min(self.room.rows, self.room.tokens // head.need)
             )
+            self._now = head.span
+            # A text that grows past the length has no cache: its positions change behind it.
             self._memory = (
-                Slots(self.causal, rows=self._capacity, length=head.need)
-                if self.slots
-                else Lockstep(self.causal)
+                Reread(self.causal, refillable=False)
+                if head.span == "across"
+                else self.remember(self._capacity, head.need)
             )
         assert self._memory is not None
         prompts: list[Sequence[int]] = []
@@ -186,8 +209,10 @@ class Writer:
     def _fits(self, job: _Job, head: _Job, rows: int, prompts: int) -> bool:
         if rows + len(job.positions) > self._capacity or job.need * 2 <= self._length:
             return False
+        if job.span != head.span:
+            return False
         size = len(job.request.prompt_ids)
-        if not self.slots:  # the model's own cache holds prompts of one length only
+        if self._memory is None or not self._memory.refillable:
             return size == len(head.request.prompt_ids)
         longest = len(head.request.prompt_ids)
         return prompts == 0 or (prompts + 1) * longest <= self.room.tokens

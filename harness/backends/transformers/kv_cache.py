@@ -1,9 +1,4 @@
-"""Keys and values of the sequences being written, in rows that are refilled as they end.
-
-Two classes with one interface. `Slots` gives each sequence a row of a preallocated buffer, whatever
-its length, so that rows can be refilled while others go on. `Lockstep` leaves everything to the
-model's own cache, which works for any architecture, and holds sequences of equal length only.
-"""
+"""Keys and values of the sequences being written, in rows that are refilled as they end."""
 
 from __future__ import annotations
 
@@ -12,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from harness.backends.transformers.causal import Causal
 
@@ -163,70 +158,3 @@ class Slots:
                 for layer in self._layers:
                     layer.move(target, origin, self.lengths[origin])
         self.lengths = [self.lengths[origin] for origin in order]
-
-
-class Lockstep:
-    """Rows of equal length in the model's own cache; new ones begin when all have ended."""
-
-    refillable = False
-
-    def __init__(self, causal: Causal) -> None:
-        self.causal = causal
-        self._cache: Any = None
-        self._length = 0
-
-    def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
-        device = self.causal.device
-        self._cache = DynamicCache(config=self.causal.model.config)
-        ids = torch.tensor(prompts, device=device)
-        # Not every kind of cache can be expanded afterwards, so each row reads its prompt itself;
-        # that only costs reading a shared prompt more than once.
-        ids = ids[torch.tensor(source, device=device)]
-        self._length = ids.shape[1]
-        states = self.causal.states(ids, past_key_values=self._cache, use_cache=True)
-        return states[:, -1]
-
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        device = self.causal.device
-        ids = torch.tensor(tokens, device=device)[:, None]
-        places = torch.full_like(ids, self._length)
-        states = self.causal.states(
-            ids, position_ids=places, past_key_values=self._cache, use_cache=True
-        )
-        self._length += 1
-        return states[:, -1]
-
-    def keep(self, order: Sequence[int]) -> None:
-        if list(order) and hasattr(self._cache, "batch_select_indices"):
-            self._cache.batch_select_indices(torch.tensor(order, device=self.causal.device))
-
-
-def slots_are_sound(causal: Causal) -> bool:
-    """Whether `Slots` gives this model's own logits, found by trying it on two short prompts.
-
-    Among them a row that is dropped and one that moves, as happens in the decoding loop.
-    """
-    from harness.backends.transformers.causal import close
-
-    config = causal.config
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return False
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    attention = getattr(causal.model.config, "_attn_implementation", None)
-    if kinds != {"full_attention"} or attention not in ("sdpa", "eager"):
-        return False
-    size = causal.model.get_input_embeddings().weight.shape[0]
-    texts = [[7 * n % size for n in range(1, 10)], [11 * n % size for n in range(1, 6)]]
-    try:
-        slots = Slots(causal, rows=3, length=16)
-        slots.admit([text[:-2] for text in texts], [0, 1, 1])
-        slots.keep([0, 2])
-        slots.step([text[-2] for text in texts])
-        written = causal.logits(slots.step([text[-1] for text in texts]))
-        whole = [
-            causal.logits(causal.states(torch.tensor([text], device=causal.device))[:, -1])
-            for text in texts
-        ]
-    except (RuntimeError, TypeError, AttributeError, ValueError, NotImplementedError, IndexError):
-        return False
-    return close(written, torch.cat(whole))

@@ -11,6 +11,7 @@ import torch
 
 from harness.backends.base import LogprobRequest, Logprobs
 from harness.backends.transformers.causal import Causal
+from harness.backends.transformers.lockstep import padded
 
 NOT_FINITE = "a token has no finite log-probability: the model's weights are broken or diverged"
 
@@ -24,7 +25,7 @@ def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> 
 
     Where memory runs out a batch is halved; a text that has too little by itself is an error.
     """
-    batches = deque(_batches(requests, tokens))
+    batches = deque(_batches(causal, requests, tokens))
     while batches:
         batch = batches.popleft()
         started = time.perf_counter()
@@ -47,11 +48,18 @@ def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> 
                 yield Logprobs(request.id, (), elapsed, error=NOT_FINITE)
 
 
-def _batches(requests: Sequence[LogprobRequest], tokens: int) -> Iterator[list[LogprobRequest]]:
-    """Batches, longest first: one too big shows at once, and like lengths need little padding."""
+def _batches(
+    causal: Causal, requests: Sequence[LogprobRequest], tokens: int
+) -> Iterator[list[LogprobRequest]]:
+    """Longest first: what is too big for the machine shows at once, and little is padded. What
+    can't be read together (`Causal.turns_at`, `Causal.pads`) is kept apart.
+    """
+    turns_at = causal.turns_at or math.inf
     batch: list[LogprobRequest] = []
     for request in sorted(requests, key=lambda r: -_length(r)):
-        if batch and (len(batch) + 1) * _length(batch[0]) > tokens:
+        size, longest = _length(request), _length(batch[0]) if batch else 0
+        apart = longest > turns_at >= size or (not causal.pads and longest != size)
+        if batch and (apart or (len(batch) + 1) * longest > tokens):
             yield batch
             batch = []
         batch.append(request)
@@ -64,17 +72,24 @@ def _length(request: LogprobRequest) -> int:
     return len(request.context_ids) + len(request.target_ids) - 1
 
 
+def _read(causal: Causal, request: LogprobRequest) -> tuple[int, ...]:
+    line = (*request.context_ids, *request.target_ids)
+    longest = getattr(causal.config, "max_position_embeddings", None)
+    # A model that sees a text's length is asked about the whole text; for any other the last
+    # token needs no reading.
+    whole = not causal.pads and (longest is None or len(line) <= longest)
+    return line if whole else line[:-1]
+
+
 @torch.inference_mode()
 def _score(causal: Causal, batch: list[LogprobRequest]) -> list[tuple[float, ...]]:
     device = causal.device
-    lines = [(*request.context_ids, *request.target_ids)[:-1] for request in batch]
-    # Padding is on the right, and tokens attend only to what is on their left: no mask is needed.
-    padded = [[*line, *[0] * (len(lines[0]) - len(line))] for line in lines]
-    states = causal.states(torch.tensor(padded, device=device), use_cache=False)
+    lines = [_read(causal, request) for request in batch]
+    states = causal.whole(padded(lines, device))
     places = [
         (row, column)
-        for row, (request, line) in enumerate(zip(batch, lines, strict=True))
-        for column in range(len(request.context_ids) - 1, len(line))
+        for row, request in enumerate(batch)
+        for column in range(len(request.context_ids) - 1, _length(request))
     ]
     rows, columns = torch.tensor(places, device=device).unbind(1)
     targets = torch.tensor([t for request in batch for t in request.target_ids], device=device)
