@@ -32,6 +32,9 @@ class Causal:
         self._plain: bool | None = None
         # Whether a text may stand beside a longer one, filled up on the right.
         self.pads = True
+        # Whether a long text's logits hang on how long it is: some choose which parts they look at
+        # among all there are. A cache then gives others than reading the text whole does.
+        self.leaks = False
         # Some models have no word for it, since they never keep anything.
         self._uncached: dict[str, Any] = {"use_cache": False}
 

@@ -47,6 +47,8 @@ def choose_memory(causal: Causal) -> Remember | None:
     trial = Trial(causal)
     if not trial.wanted.isfinite().all():
         return None
+    if causal.leaks:
+        return _rereading(causal)
     if trial.looks_at_all and trial.is_right(lambda rows, length: _slots(causal, rows, length)):
         return lambda rows, length: _slots(causal, rows, length)
     ways = [Way(*way) for way in itertools.product((False, True), (True, False), (True, False))]
@@ -63,6 +65,10 @@ def choose_memory(causal: Causal) -> Remember | None:
     # then what is nearest counts, if it is much nearer than a forgotten beginning.
     if nearest and trial.is_rough and nearest[0] <= trial.forgotten / 5:
         return nearest[1]
+    return _rereading(causal)
+
+
+def _rereading(causal: Causal) -> Remember:
     logging.getLogger("ratchet").warning(
         "%s keeps no state that can be carried from token to token: its answers are written by "
         "reading the whole text again for each token, which is slow",
@@ -140,8 +146,8 @@ def require_causal(causal: Causal) -> None:
     longest = _longest(causal)
     length = min(_LONG, longest // 2)
     try:
-        causal.pads = not _sees_later(causal, length, longest)
-        seen = not causal.pads and _sees_later(causal, min(_SHORT, length), longest)
+        causal.leaks = _sees_later(causal, length, longest)
+        seen = causal.leaks and _sees_later(causal, min(_SHORT, length), longest)
     except torch.OutOfMemoryError:
         raise
     except FAILURES as error:
@@ -159,7 +165,7 @@ def require_causal(causal: Causal) -> None:
             hint="name a model that writes from left to right",
         )
     # Too far off to be tried: which parts of a long text are chosen may hang on its padding.
-    causal.pads = causal.pads and not _chooses_parts(causal.config)
+    causal.pads = not causal.leaks and not _chooses_parts(causal.config)
 
 
 def _sees_later(causal: Causal, length: int, longest: int) -> bool:
