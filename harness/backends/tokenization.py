@@ -19,8 +19,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.core.errors import UserError
-
 # Tokens that end a turn in one chat format or another; one counts only where the model's own
 # template writes it.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
@@ -43,8 +41,8 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     """Token ids of chat messages through the tokenizer's chat template, up to where the assistant
-    answers. A model without a template gets the messages' contents, one a line. Raises UserError
-    for messages that the template refuses.
+    answers. A model without a template gets the messages' contents, one a line. Raises what the
+    template, a program of the model's own, raises.
     """
     ids = _as_written(tokenizer, messages)
     begun = beginning(tokenizer)
@@ -53,28 +51,12 @@ def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[
 
 def _as_written(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     if tokenizer.chat_template:
-        text = rendered(tokenizer, messages, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+        )
     else:
         text = "\n".join(message["content"] for message in messages) + "\n"
     return encode(tokenizer, text)
-
-
-def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], **arguments: Any) -> str:
-    """Messages as the chat template writes them. Raises UserError where it refuses them."""
-    from jinja2 import TemplateError
-
-    try:
-        text: str = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, **arguments
-        )
-    except TemplateError as error:
-        roles = ", ".join(str(message.get("role")) for message in messages)
-        raise UserError(
-            f"the model's chat template refuses a prompt of the roles {roles}: {error}",
-            field="prompt",
-            hint="leave the system message out, or put its text into the user's",
-        ) from None
-    return text
 
 
 def beginning(tokenizer: Any) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ from harness.backends import tokenization as tokens
 from harness.backends.asking import asking
 from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.backends.transformers.backend import TransformersBackend
-from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.resolve import resolve
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -96,17 +95,6 @@ def test_a_beginning_of_two_tokens_is_added_whole() -> None:
     assert tokens.encode_chat(tokenizer, ASKED)[:2] == (ids[0][1], ids[1][1])
     tokenizer.chat_template = "<bos><sop>{{ messages[0]['content'] }}"
     assert tokens.encode_chat(tokenizer, ASKED).count(ids[0][1]) == 1
-
-
-def test_a_template_that_refuses_a_role_is_a_users_error() -> None:
-    tokenizer = _tokenizer(
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
-        "{% endif %}{{ messages[0]['content'] }}"
-    )
-    with pytest.raises(UserError, match="System role not supported") as caught:
-        tokens.encode_chat(tokenizer, [{"role": "system", "content": "Be short."}, *ASKED])
-    assert caught.value.field == "prompt"
-    assert tokens.encode_chat(tokenizer, ASKED)
 
 
 @pytest.mark.parametrize(
