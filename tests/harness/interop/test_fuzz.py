@@ -6,10 +6,10 @@ import json
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from harness.interop.importers.csv_scores import read_csv
@@ -17,19 +17,14 @@ from harness.interop.importers.inspect_log import read_inspect
 from harness.interop.importers.lm_eval import read_lm_eval
 from harness.suite.load import load_suite
 from tests.damage_builders import allowed, damage, spoil
+from tests.harness.fuzz.budget import fuzz
 from tests.harness.interop.import_builders import HEADER, INSPECT, LM_EVAL
 
-long_run = settings(
-    max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
 CHANCE = st.integers(0, 2**63).map(random.Random)
 pytestmark = pytest.mark.long
 
 
-@seed(1)
-@long_run
-@given(CHANCE)
-def test_damaged_logs_of_inspect(chance: random.Random) -> None:
+def damaged_logs_of_inspect(chance: random.Random) -> None:
     content = json.loads((INSPECT / "small.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.json"
@@ -44,10 +39,7 @@ def test_damaged_logs_of_inspect(chance: random.Random) -> None:
         allowed(lambda: read_inspect(packed))
 
 
-@seed(2)
-@long_run
-@given(CHANCE)
-def test_damaged_results_of_lm_eval(chance: random.Random) -> None:
+def damaged_results_of_lm_eval(chance: random.Random) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(LM_EVAL / "a", folder, dirs_exist_ok=True)
@@ -64,10 +56,7 @@ def test_damaged_results_of_lm_eval(chance: random.Random) -> None:
         allowed(lambda: read_lm_eval(folder))
 
 
-@seed(3)
-@long_run
-@given(CHANCE)
-def test_damaged_csvs(chance: random.Random) -> None:
+def damaged_csvs(chance: random.Random) -> None:
     rows = [f"qa,em,higher,{n},{n % 2}" for n in range(5)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.csv"
@@ -98,10 +87,7 @@ ROWS = b"".join(
 )
 
 
-@seed(4)
-@long_run
-@given(CHANCE)
-def test_damaged_suites(chance: random.Random) -> None:
+def damaged_suites(chance: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, rows = Path(folder) / "suite.yaml", Path(folder) / "rows.jsonl"
         both = chance.random() < 0.3
@@ -109,3 +95,14 @@ def test_damaged_suites(chance: random.Random) -> None:
         path.write_bytes(spoil(SUITE, chance) if spoiled else SUITE)
         rows.write_bytes(spoil(ROWS, chance) if both or not spoiled else ROWS)
         allowed(lambda: load_suite(path))
+
+
+@pytest.mark.parametrize(
+    "body", [damaged_logs_of_inspect, damaged_results_of_lm_eval, damaged_csvs]
+)
+def test_a_damaged_result_is_a_run_or_one_message(body: Callable[[random.Random], None]) -> None:
+    fuzz("importers", CHANCE, body, parts=3)
+
+
+def test_a_damaged_suite_is_a_suite_or_one_message() -> None:
+    fuzz("files", CHANCE, damaged_suites, parts=2)
