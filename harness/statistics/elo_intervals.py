@@ -23,7 +23,7 @@ Moolgavkar 1988). Four things are added, each for a reason that a simulation sho
 
 An end that the votes don't bound (a model that never lost, or never met the others) stands
 `FARTHEST` points from the estimate. `tests/harness/statistics/test_elo_coverage.py` measures the
-coverage of 1,000 drawn worlds of each kind.
+coverage of drawn worlds of each kind (all 1,000 in `make test-all`).
 """
 
 from __future__ import annotations
