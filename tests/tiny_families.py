@@ -97,6 +97,10 @@ def tiny_family(name: str) -> Any:
         for weight in model.parameters():
             if weight.dim() >= 2:
                 weight.normal_(0, 0.08)
+        for part in model.modules():
+            # As it is in trained models: loading one may set it to zero again.
+            if isinstance(part, torch.nn.Embedding) and part.padding_idx is not None:
+                part.weight[part.padding_idx] = 0
     return model.eval()
 
 

@@ -29,8 +29,9 @@ REFUSED = frozenset(
     {
         # They look at both sides of a token.
         "bert", "bert-generation", "big_bird", "camembert", "cpmant", "data2vec-text", "electra",
-        "ernie", "megatron-bert", "paligemma", "rembert", "roberta", "roberta-prelayernorm",
-        "roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod",
+        "ernie", "megatron-bert", "paligemma", "prophetnet", "rembert", "roberta",
+        "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl",
+        "xlnet", "xmod",
         # They write about an image, and about nothing else.
         "blip", "blip-2", "hunyuan_vl", "idefics", "instructblip", "instructblipvideo", "pi0",
         "pix2struct", "pp_formulanet", "t5gemma2", "udop", "vision-encoder-decoder",
