@@ -8,11 +8,9 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.interop.importers.common import Point
-
-Log = Mapping[str, Any]
+from harness.interop.importers.inspect_files import Log
 
 
 @dataclass(frozen=True, slots=True)

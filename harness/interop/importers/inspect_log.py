@@ -6,10 +6,7 @@ better; it is, unless the caller names a metric as lower.
 
 from __future__ import annotations
 
-import binascii
 import math
-import struct
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +23,15 @@ from harness.interop.importers.common import (
     Series,
     finite,
     moment,
-    parse_json,
     read_as_written_by,
-    read_json,
     task_name,
 )
 from harness.interop.importers.inspect_epochs import Epochs, epochs_of, reduced
+from harness.interop.importers.inspect_files import Log, read_log
 
 _GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 """Correct, incorrect, partial, no answer."""
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
-_ZSTD = 93
-
-Log = Mapping[str, Any]
 
 
 @read_as_written_by("Inspect")
@@ -47,8 +40,7 @@ def read_inspect(path: Path, *, name: str | None = None, lower: Collection[str] 
 
     Raises UserError for a file that is not a log, or one of an evaluation that didn't finish.
     """
-    header, samples = _read(path)
-    _check(path, header, samples)
+    header, samples = read_log(path)
     evaluation = header["eval"]
     task = task_name(str(evaluation.get("task") or "task").rpartition("/")[2])
     values = _by_epoch(samples, path)
@@ -169,88 +161,6 @@ def _why_no_numbers(metric: _Metric, samples: Sequence[Log]) -> str:
 
 def _listed(names: Sequence[str], lower: Collection[str]) -> str:
     return ", ".join(name for name in names if name not in lower) or "none"
-
-
-def _read(path: Path) -> tuple[Log, list[Log]]:
-    if path.suffix == ".json":
-        content = read_json(path)
-        if not isinstance(content, dict) or "eval" not in content:
-            raise UserError(
-                "this is not a log of Inspect",
-                file=path,
-                field="eval",
-                hint="name an .eval or .json file that Inspect wrote",
-            )
-        return content, _mappings(path, content.get("samples") or [])
-    try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
-            members = {info.filename: info for info in archive.infolist()}
-            if "header.json" not in members:
-                raise UserError(
-                    "the log has no header: its evaluation didn't finish",
-                    file=path,
-                    hint="`inspect eval-retry` finishes it",
-                )
-
-            def read(member: str) -> Any:
-                data = _content(archive, raw, members[member])
-                return parse_json(data.decode("utf-8"), path / member)
-
-            header = read("header.json")
-            names = [m for m in members if m.startswith("samples/") and m.endswith(".json")]
-            return header, _mappings(path, [read(member) for member in names])
-    except FileNotFoundError as error:
-        raise UserError("there is no such file", file=path, hint="check its spelling") from error
-    except (IsADirectoryError, zipfile.BadZipFile, OSError, EOFError) as error:
-        raise UserError(
-            f"this is not a log of Inspect: {error}", file=path, hint="name an .eval or .json file"
-        ) from error
-
-
-def _mappings(path: Path, samples: Any) -> list[Log]:
-    if not isinstance(samples, list) or not all(isinstance(one, Mapping) for one in samples):
-        raise UserError("a sample of the log is not a JSON object", file=path, field="samples")
-    return samples
-
-
-def _content(archive: zipfile.ZipFile, raw: Any, info: zipfile.ZipInfo) -> bytes:
-    """A member's bytes. Inspect packs with Zstandard, which Python's zipfile learns in 3.14."""
-    if info.compress_type != _ZSTD:
-        return archive.read(info)
-    import pyarrow
-
-    # The local header before the data: its lengths of name and extra field stand at byte 26, and
-    # may differ from those of the archive's directory.
-    raw.seek(info.header_offset + 26)
-    name_size, extra_size = struct.unpack("<HH", raw.read(4))
-    raw.seek(name_size + extra_size, 1)
-    packed = pyarrow.BufferReader(raw.read(info.compress_size))
-    data: bytes = pyarrow.CompressedInputStream(packed, "zstd").read()
-    if binascii.crc32(data) != info.CRC:
-        raise zipfile.BadZipFile(f"{info.filename} is damaged")
-    return data
-
-
-def _check(path: Path, header: Log, samples: Sequence[Log]) -> None:
-    status = header.get("status")
-    if status != "success":
-        raise UserError(
-            f"the evaluation ended as {status!r}",
-            file=path,
-            field="status",
-            hint="`inspect eval-retry` finishes it",
-        )
-    if not samples:
-        raise UserError(
-            "the log holds no samples", file=path, hint="run Inspect without --no-log-samples"
-        )
-    total = (header.get("results") or {}).get("total_samples")
-    if isinstance(total, int) and total != len(samples):
-        raise UserError(
-            f"{len(samples)} samples are here, and Inspect evaluated {total}",
-            file=path,
-            hint="the file may be cut short: copy it again",
-        )
 
 
 @dataclass(frozen=True, slots=True)
