@@ -46,6 +46,8 @@ def label_form(text: str, *, case: bool = False, articles: bool = True) -> str:
     What distinguishes stays: signs, decimal points and commas, operators, units, currency, indices
     (`10\u00b2` is `10^2`), and all punctuation inside. A text of punctuation alone stays as it is.
     """
+    if text.isascii() and text.isalnum():  # most labels: nothing below would change them
+        return text if case else text.lower()
     text = _INVISIBLE.sub("", text)
     text = _RAISED.sub(lambda found: "^" + found.group(), text)
     text = _LOWERED_AFTER_DIGIT.sub(lambda found: "_" + found.group(), text)

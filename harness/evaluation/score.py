@@ -84,6 +84,8 @@ def _is_settled(
     its programs run again only where there are more.
     """
     spec = metric.spec
+    if not known:
+        return False
     if spec.form == "pass_at_k":
         score = known.get((task.name, spec.name, item.sample.id, None))
         return score is not None and score.stats[:1] == (float(len(item.responses)),)

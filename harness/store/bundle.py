@@ -146,7 +146,7 @@ def import_bundle(store: Store, folder: Path) -> str:
         )
     if not known:
         runs, events = BY_NAME["runs"], BY_NAME["run_events"]
-        happened = [events.encode({"run_id": bundle.run_id, **event}) for event in bundle.events]
+        happened = events.encode({"run_id": bundle.run_id, **event} for event in bundle.events)
         store.append_together(
             {
                 "samples": bundle.samples,
@@ -154,7 +154,7 @@ def import_bundle(store: Store, folder: Path) -> str:
                 "run_responses": bundle.run_responses,
                 "scores": bundle.scores,
                 "run_events": events.to_arrow(happened),
-                "runs": runs.to_arrow([runs.encode(bundle.run)]),
+                "runs": runs.to_arrow(runs.encode([bundle.run])),
             },
             # Asked again under the lock: another process may import the same bundle meanwhile.
             unless=("SELECT 1 FROM runs WHERE run_id = ?", [bundle.run_id]),

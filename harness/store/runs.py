@@ -257,10 +257,12 @@ def save_scores(store: Store, scores: Sequence[Score], *, signatures: dict[str, 
 def load_scores(store: Store, run_id: str) -> list[Score]:
     """The current scores of a run: where one was rescored, the last."""
     rows = store.query(
-        "SELECT * FROM current_scores WHERE run_id = ? "
+        "SELECT run_id, task, metric, sample_id, response_index, draw, outcome, value, reason, "
+        "stats, cluster FROM current_scores WHERE run_id = ? "
         "ORDER BY task, metric, sample_id, draw, response_index",
         [run_id],
     )
+    outcomes = {str(outcome): outcome for outcome in ScoreOutcome}
     return [
         Score(
             run_id=row["run_id"],
@@ -269,7 +271,7 @@ def load_scores(store: Store, run_id: str) -> list[Score]:
             sample_id=row["sample_id"],
             response_index=row["response_index"],
             draw=row["draw"],
-            outcome=ScoreOutcome(row["outcome"]),
+            outcome=outcomes[row["outcome"]],
             value=row["value"],
             reason=row["reason"],
             stats=tuple(row["stats"] or ()),

@@ -6,9 +6,10 @@ could object to is found here, while the caller can still act on it.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from numbers import Integral, Real
@@ -18,6 +19,9 @@ from harness.core.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow
+
+Encode = Callable[[Any], Any]
+"""One value into the form that is stored; raises UserError where the column can't hold it."""
 
 _WHOLE_NUMBERS = {"INTEGER": 2**31, "BIGINT": 2**63}
 
@@ -100,23 +104,29 @@ class Table:
 
         return pyarrow.schema([(column.name, _arrow_type(column.type)) for column in self.columns])
 
-    def encode(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row in JSON types, checked. Raises UserError naming the column otherwise."""
+    def encode(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows in JSON types, checked. Raises UserError naming the column otherwise."""
+        encoders = {column.name: _encoder(column, self.name) for column in self.columns}
+        return [self._encode_row(row, encoders) for row in rows]
+
+    def _encode_row(self, row: Mapping[str, Any], encoders: Mapping[str, Encode]) -> dict[str, Any]:
         encoded: dict[str, Any] = {}
         for name, value in row.items():
-            column = self.column(name)
-            if column is None:
+            encode = encoders.get(name)
+            if encode is None:
                 raise UserError(
                     f"table {self.name} has no column {name!r}",
                     field=f"{self.name}.{name}",
                     hint=f"its columns are {', '.join(c.name for c in self.columns)}",
                 )
             if value is not None:
-                encoded[name] = _encode(value, column, f"{self.name}.{name}")
+                encoded[name] = encode(value)
         for column in self.columns:
-            if column.now and column.name not in encoded:
+            if column.name in encoded:
+                continue
+            if column.now:
                 encoded[column.name] = datetime.now(UTC).isoformat()
-            elif column.required and column.name not in encoded:
+            elif column.required:
                 raise UserError(
                     f"a row for table {self.name} lacks {column.name}",
                     field=f"{self.name}.{column.name}",
@@ -128,13 +138,13 @@ class Table:
         """Encoded rows, as they come out of a journal, as Arrow columns."""
         import pyarrow
 
-        arrays = [
-            pyarrow.array(
-                [_decode(row.get(column.name), column) for row in rows],
-                type=_arrow_type(column.type),
-            )
-            for column in self.columns
-        ]
+        arrays = []
+        for column in self.columns:
+            values = [row.get(column.name) for row in rows]
+            decode = _decoder(column)
+            if decode is not None:
+                values = [None if value is None else decode(value) for value in values]
+            arrays.append(pyarrow.array(values, type=_arrow_type(column.type)))
         return pyarrow.Table.from_arrays(arrays, schema=self.arrow)
 
 
@@ -172,44 +182,67 @@ def _arrow_type(declared: str) -> pyarrow.DataType:
     }[declared]
 
 
-def _encode(value: Any, column: Column, where: str, declared: str | None = None) -> Any:
-    declared = declared or column.type
-    if declared.endswith("[]"):
-        if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-            raise _wrong(where, "a list", value)
-        return [
-            None if item is None else _encode(item, column, where, declared[:-2]) for item in value
-        ]
+def _encoder(column: Column, table: str) -> Encode:
+    """What turns a value of a column into JSON types, or raises UserError.
+
+    A run writes millions of values, nearly all of them plain ones of the right type: those are
+    known by their exact type, and lists of them are looked through by builtins.
+    """
+    where = f"{table}.{column.name}"
+    return _list_encoder(column, where) if column.type.endswith("[]") else _one(column, where)
+
+
+def _one(column: Column, where: str) -> Encode:
+    declared = column.type.removesuffix("[]")
     match declared:
         case "VARCHAR":
-            return _text(value, where)
+            return lambda value: _text(value, where)
         case "JSON":
-            return _json(value, where)
+            return _json_encoder(where)
         case "INTEGER" | "BIGINT":
-            return _whole(value, where, _WHOLE_NUMBERS[declared])
+            limit = _WHOLE_NUMBERS[declared]
+            return lambda value: _whole(value, where, limit)
         case "DOUBLE":
-            return _number(value, where, infinite=column.infinite)
+            return lambda value: _number(value, where, infinite=column.infinite)
         case "BOOLEAN":
-            if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
-                raise _wrong(where, "true or false", value)
-            return bool(value)
+            return lambda value: _truth(value, where)
         case "TIMESTAMP":
-            return _moment(value, where)
+            return lambda value: _moment(value, where)
     raise AssertionError(f"undeclared type {declared}")
 
 
-def _decode(value: Any, column: Column) -> Any:
-    if value is None:
+def _list_encoder(column: Column, where: str) -> Encode:
+    one = _one(column, where)
+    limit = _WHOLE_NUMBERS.get(column.type.removesuffix("[]"))
+
+    def encode(value: Any) -> list[Any]:
+        if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+            raise _wrong(where, "a list", value)
+        items = list(value)
+        types = set(map(type, items))
+        if limit is not None and types == {int} and -limit <= min(items) and max(items) < limit:
+            return items
+        if column.type == "DOUBLE[]" and types == {float} and all(map(math.isfinite, items)):
+            return items
+        return [None if item is None else one(item) for item in items]
+
+    return encode
+
+
+def _decoder(column: Column) -> Encode | None:
+    """What turns a value out of a journal into one for the database; None where they are equal."""
+    if column.type != "TIMESTAMP":
         return None
-    if column.type == "TIMESTAMP":
-        return utc(datetime.fromisoformat(value))
-    return value
+    # All rows of an append have one time.
+    return functools.lru_cache(256)(lambda text: utc(datetime.fromisoformat(text)))
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise _wrong(where, "text", value)
     text = str.__str__(value)
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -221,24 +254,28 @@ def _text(value: Any, where: str) -> str:
     return text
 
 
-def _json(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        raise UserError(
-            f"{where} is a JSON column and was given text",
-            field=where,
-            hint="give the object itself, not its JSON text",
-        )
-    try:
-        text = json.dumps(
-            value,
-            ensure_ascii=False,
-            allow_nan=False,
-            separators=(",", ":"),
-            default=lambda item: _plain(item, where),
-        )
-    except ValueError as error:
-        raise _not_finite(where) from error
-    return _text(text, where)
+def _json_encoder(where: str) -> Encode:
+    encoder = json.JSONEncoder(
+        ensure_ascii=False,
+        allow_nan=False,
+        separators=(",", ":"),
+        default=lambda item: _plain(item, where),
+    )
+
+    def encode(value: Any) -> str:
+        if isinstance(value, str):
+            raise UserError(
+                f"{where} is a JSON column and was given text",
+                field=where,
+                hint="give the object itself, not its JSON text",
+            )
+        try:
+            text = encoder.encode(value)
+        except ValueError as error:
+            raise _not_finite(where) from error
+        return _text(text, where)
+
+    return encode
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -259,7 +296,15 @@ def _plain(value: Any, where: str) -> Any:
     raise _wrong(where, "JSON types", value)
 
 
+def _truth(value: Any, where: str) -> bool:
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
+        raise _wrong(where, "true or false", value)
+    return bool(value)
+
+
 def _whole(value: Any, where: str, limit: int) -> int:
+    if type(value) is int and -limit <= value < limit:
+        return value
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise _wrong(where, "a whole number", value)
     if not -limit <= int(value) < limit:
@@ -268,6 +313,8 @@ def _whole(value: Any, where: str, limit: int) -> int:
 
 
 def _number(value: Any, where: str, *, infinite: bool) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _wrong(where, "a number", value)
     number = float(value)

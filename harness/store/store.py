@@ -83,7 +83,7 @@ class Store:
         if not rows:
             return
         declared = _table(table)
-        encoded = [declared.encode(row) for row in rows]
+        encoded = declared.encode(rows)
         self._check_process()
         with self._journal_lock, self._as_user_error("rows can't be appended"):
             target = self._journal_in_use()

@@ -130,7 +130,7 @@ def take_in(store: Store, imported: Imported) -> tuple[Run, bool]:
         )
     run_id, rows = _rows(imported)
     encoded = {
-        name: BY_NAME[name].to_arrow([BY_NAME[name].encode(row) for row in of_table])
+        name: BY_NAME[name].to_arrow(BY_NAME[name].encode(of_table))
         for name, of_table in rows.items()
         if of_table
     }
