@@ -28,7 +28,6 @@ def pictures(tools: None) -> ModuleType:
     return pictures
 
 
-@pytest.mark.long
 def test_the_pictures_are_what_the_functions_say(pictures: ModuleType) -> None:
     for name, draw in pictures.PICTURES.items():
         kept = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")

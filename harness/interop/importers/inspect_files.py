@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def _read(path: Path) -> tuple[Log, list[Log]]:
             return header, _mappings(path, [read(member) for member in names])
     except FileNotFoundError as error:
         raise UserError("there is no such file", file=path, hint="check its spelling") from error
-    except (IsADirectoryError, zipfile.BadZipFile, OSError, EOFError) as error:
+    # NotImplementedError and RuntimeError: a packing that zipfile doesn't know, or a password.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise UserError(
             f"this is not a log of Inspect: {error}", file=path, hint="name an .eval or .json file"
         ) from error
@@ -79,7 +81,10 @@ def _content(archive: zipfile.ZipFile, raw: Any, info: zipfile.ZipInfo) -> bytes
     # The local header before the data: its lengths of name and extra field stand at byte 26, and
     # may differ from those of the archive's directory.
     raw.seek(info.header_offset + 26)
-    name_size, extra_size = struct.unpack("<HH", raw.read(4))
+    sizes = raw.read(4)
+    if len(sizes) < 4:
+        raise zipfile.BadZipFile(f"{info.filename} begins beyond the file's end")
+    name_size, extra_size = struct.unpack("<HH", sizes)
     raw.seek(name_size + extra_size, 1)
     packed = pyarrow.BufferReader(raw.read(info.compress_size))
     data: bytes = pyarrow.CompressedInputStream(packed, "zstd").read()

@@ -36,6 +36,16 @@ def test_an_inspect_log_gives_what_inspect_reported(log: str, level: float, stor
     assert len(run_responses(store, run.id)) == 32
 
 
+def test_an_archive_whose_directory_points_beyond_its_end_is_one_message(tmp_path: Path) -> None:
+    packed = bytearray((INSPECT / "good.eval").read_bytes())
+    entry = packed.rindex(b"PK\x01\x02")  # of the archive's directory: the last one in it
+    packed[entry + 42 : entry + 46] = len(packed).to_bytes(4, "little")
+    (tmp_path / "log.eval").write_bytes(packed)
+    with pytest.raises(UserError, match="not a log of Inspect") as caught:
+        read_inspect(tmp_path / "log.eval")
+    assert str(caught.value.file) == str(tmp_path / "log.eval")
+
+
 def test_a_json_log_is_the_same_thing(store: Store) -> None:
     run, _ = take_in(store, read_inspect(INSPECT / "small.json"))
     assert run.model == "mockllm/good"
