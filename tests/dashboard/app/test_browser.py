@@ -146,7 +146,10 @@ def test_an_address_can_be_shared(browser: Any, server: str) -> None:
 
 @pytest.mark.long
 def test_exports_are_files(browser: Any, server: str) -> None:
-    visit = Visit(browser, server, accept_downloads=True)
+    # The whole page in view: a menu that opens while a chart above it is still drawn stays where
+    # the button was, and is then reached by no click.
+    whole = {"width": 1280, "height": 3000}
+    visit = Visit(browser, server, accept_downloads=True, viewport=whole)
     visit.go("trend")
     visit.page.get_by_text("Export").click()
     for name, begins in (("SVG", "<svg"), ("CSV", "\ufeffx,model"), ("Markdown", "| x | model")):
