@@ -12,6 +12,7 @@ from harness.backends.base import GenerationSettings
 
 # The set of top-p is nearly always among this many tokens, so the whole vocabulary is not sorted.
 _NUCLEUS = 256
+_GROUP = 16
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
@@ -19,14 +20,20 @@ def uniforms(seed: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(seed)).random(count)
 
 
-def choose(logits: Tensor, draws: Sequence[float], settings: GenerationSettings) -> Tensor:
+def choose(
+    logits: Tensor,
+    draws: Sequence[float],
+    settings: GenerationSettings,
+    top: Tensor | None = None,
+) -> Tensor:
     """One token id per row of `logits` (rows, vocabulary), any float dtype; `draws` in [0, 1), one
-    a row. A row with NaN in it gets some token, which the caller has to notice.
+    a row. A row with NaN in it gets some token, which the caller has to notice. `top` is each row's
+    largest logit, where that is known.
 
     Greedy at temperature 0. Otherwise by inverting the cumulative distribution, in the order of
     the vocabulary, at the row's own draw. An answer then depends on its own seed only: rounding
-    differences between batch shapes move a boundary by some 1e-7, and practically never an
-    answer. Temperature comes first, then top-k, then top-p (the smallest set whose probability
+    differences between machines move a boundary by some 1e-7, and practically never an answer.
+    Temperature comes first, then top-k, then top-p (the smallest set whose probability
     reaches it).
     """
     if settings.temperature == 0:
@@ -34,9 +41,11 @@ def choose(logits: Tensor, draws: Sequence[float], settings: GenerationSettings)
         return best
     scaled = logits.float() / settings.temperature
     if 0 < settings.top_k < scaled.shape[-1]:
-        least = scaled.topk(settings.top_k, dim=-1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, float("-inf"))
-    weights = (scaled - scaled.amax(dim=-1, keepdim=True)).exp_()
+        least = _largest(scaled, settings.top_k)[:, -1:]
+        scaled.masked_fill_(scaled < least, float("-inf"))
+    # Dividing keeps the order, and what is filtered out is never the largest.
+    largest = logits.amax(dim=-1) if top is None else top
+    weights = scaled.sub_((largest.float() / settings.temperature)[:, None]).exp_()
     if settings.top_p < 1:
         weights = _nucleus(weights, settings.top_p)
     return _invert(weights, torch.tensor(draws, dtype=torch.float64, device=logits.device))
@@ -57,28 +66,47 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     mass = weights.sum(dim=-1, keepdim=True) * top_p
     count = min(_NUCLEUS, size)
     while True:
-        ranked = weights.topk(count, dim=-1).values
+        ranked = _largest(weights, count)
         below = ranked.cumsum(dim=-1) - ranked < mass
         # The whole set is among the ranked tokens once the last of them is outside it.
         if count == size or not bool(below[:, -1].any()):
             break
         count = min(count * 8, size)
     least = ranked.gather(-1, below.sum(dim=-1, keepdim=True).clamp(min=1) - 1)
-    kept: Tensor = weights.masked_fill(weights < least, 0.0)
+    kept: Tensor = weights.masked_fill_(weights < least, 0.0)
     return kept
+
+
+def _largest(table: Tensor, count: int) -> Tensor:
+    """The `count` largest of each row of `table` (rows, size), in descending order.
+
+    They are among the `count` groups whose own largest are the largest, so that only those groups
+    are sorted, and not the whole vocabulary.
+    """
+    rows, size = table.shape
+    if size % _GROUP == 0 and size > 2 * _GROUP * count:
+        groups = table.view(rows, _GROUP, -1)
+        best = groups.amax(dim=1).topk(count, dim=-1, sorted=False).indices
+        table = groups.gather(2, best[:, None].expand(-1, _GROUP, -1)).reshape(rows, -1)
+    largest: Tensor = table.topk(count, dim=-1).values
+    return largest
 
 
 def _invert(weights: Tensor, draws: Tensor) -> Tensor:
     """First index, one a row, at which the running sum of the weights exceeds draw * total.
 
-    Found in two levels, blocks and then tokens of one block, so that only the sums of blocks and
-    one block a row are summed up in float64, not the vocabulary.
+    Found in two levels, blocks and then tokens of one block, so that only one block a row and the
+    blocks' sums are summed up in float64, not the vocabulary.
     """
     rows, size = weights.shape
-    width = max(1, round(size**0.5))
-    padded = torch.nn.functional.pad(weights, (0, -size % width))
+    root = max(1, round(size**0.5))
+    # A width that divides the vocabulary needs no copy of it.
+    width = next((w for w in range(root, 2 * root) if size % w == 0), root)
+    missing = -size % width
+    padded = torch.nn.functional.pad(weights, (0, missing)) if missing else weights
     blocks = padded.view(rows, -1, width)
-    ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    # Within a block float32 is exact enough; in float64 it would be a copy of all.
+    ends = blocks.sum(dim=-1).double().cumsum(dim=-1)
     target = draws * ends[:, -1]
     block = torch.searchsorted(ends, target[:, None], right=True)[:, 0]
     block = block.clamp_(max=ends.shape[1] - 1)

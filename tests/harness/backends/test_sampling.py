@@ -82,3 +82,15 @@ def test_token_logprobs_are_those_of_the_softmax() -> None:
     ids = torch.tensor([0, 3, 49, 7])
     expected = table.log_softmax(-1).gather(1, ids[:, None])[:, 0]
     assert torch.allclose(token_logprobs(table, ids), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [320, 4096, 49152, 50_001])
+def test_the_largest_are_found_without_sorting_all(size: int) -> None:
+    from harness.backends.transformers.sampling import _largest
+
+    chance = torch.Generator().manual_seed(size)
+    # Rounded, so that many are equal; and one row whose largest stand beside each other.
+    table = (torch.randn(6, size, generator=chance) * 50).round() / 50
+    table[0, 40:300] += 9
+    for count in (1, 5, 256):
+        assert torch.equal(_largest(table, count), table.topk(count, dim=-1).values)
