@@ -50,22 +50,34 @@ class Batch:
 
 
 def in_batches(
-    requests: Sequence[Any], size: Callable[[Any], tuple[int, int]], replicas: int
+    requests: Sequence[Any],
+    size: Callable[[Any], tuple[int, int]],
+    replicas: int,
+    kin: Callable[[Any], Any] = lambda request: None,
 ) -> list[Batch]:
     """The requests in batches, longest first: a batch holds requests of like length, and no long
-    one is left for the end.
+    one is left for the end. Those of one `kin` stand together: what they share is then read once.
 
     `size` gives a request's answers and tokens. Each of the `replicas` gets several batches where
     that leaves them full, and otherwise one.
     """
     sized = [(*size(request), request) for request in requests]
+    longest: dict[Any, int] = {}
+    for _, length, request in sized:
+        longest[kin(request)] = max(length, longest.get(kin(request), 0))
+    families = {key: number for number, key in enumerate(longest)}
+
+    def place(one: tuple[int, int, Any]) -> tuple[int, int, int, str]:
+        family = kin(one[2])
+        return -longest[family], families[family], -one[1], one[2].id
+
     total = sum(answers for answers, _, _ in sized)
     several = max(math.ceil(total / (4 * replicas)), min(FULL, math.ceil(total / replicas)))
     most = min(ANSWERS_AT_ONCE, several)
     batches: list[Batch] = []
     batch: list[Any] = []
     held = read = 0
-    for answers, length, request in sorted(sized, key=lambda one: (-one[1], one[2].id)):
+    for answers, length, request in sorted(sized, key=place):
         if batch and (held + answers > most or read + length > TOKENS_AT_ONCE):
             batches.append(Batch(tuple(batch)))
             batch, held, read = [], 0, 0

@@ -204,7 +204,10 @@ class RayPool:
         def ask(actor: Any, some: Sequence[LogprobRequest]) -> Any:
             return actor.logprobs.remote(some)
 
-        yield from self._answers(in_batches(requests, size, self._share.replicas), ask, failed)
+        batches = in_batches(
+            requests, size, self._share.replicas, lambda request: request.context_ids
+        )
+        yield from self._answers(batches, ask, failed)
 
     @property
     def _card(self) -> _Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from hypothesis import given
@@ -33,6 +34,20 @@ def test_each_request_is_in_one_batch_and_batches_are_bounded(
         if len(batch.requests) > 1:
             assert sum(one.answers for one in batch.requests) <= ANSWERS_AT_ONCE
             assert sum(one.tokens for one in batch.requests) <= TOKENS_AT_ONCE
+
+
+def test_those_of_one_kin_stand_together_longest_first() -> None:
+    asked = [Asked(f"{n}", 1, 10 + 7 * n % 40) for n in range(40)]
+    batches = in_batches(
+        asked, lambda one: (one.answers, one.tokens), 2, lambda one: int(one.id) // 4
+    )
+    found = [int(one.id) // 4 for batch in batches for one in batch.requests]
+    assert len(found) == 40
+    assert sum(a != b for a, b in itertools.pairwise(found)) == 9
+    heads = [
+        max(one.tokens for one in asked if int(one.id) // 4 == kin) for kin in dict.fromkeys(found)
+    ]
+    assert heads == sorted(heads, reverse=True)
 
 
 def test_every_replica_has_work_where_there_is_little() -> None:
