@@ -15,15 +15,28 @@ from harness.backends.base import (
     Logprobs,
 )
 from harness.backends.limits import known_unread, why_unwritten
+from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import Causal, evaluating
 from harness.backends.transformers.decoding import Ending, Room, Writer
+from harness.backends.transformers.kv_cache import Memory
 from harness.backends.transformers.lockstep import Reread
-from harness.backends.transformers.logprobs import read
-from harness.backends.transformers.trial import Remember, choose_memory, require_causal
+from harness.backends.transformers.logprobs import read_whole
+from harness.backends.transformers.rows import Rows
+from harness.backends.transformers.shared_reading import SharedReading, text_of
+from harness.backends.transformers.trial import (
+    Remember,
+    can_share,
+    choose_memory,
+    require_causal,
+    side_by_side,
+)
 
 # A CPU is as fast with this many tokens at a time as with more, and smaller batches need less
 # padding.
 _CPU_READ = 2048
+# What a beginning has to save, in tokens, to be read by itself. On a GPU tokens are cheap, and what
+# is started is dear: there texts are cut only where a quarter of all tokens is saved.
+_WORTH, _WORTH_ON_GPU = 8, 256
 
 
 class TransformersBackend:
@@ -59,6 +72,8 @@ class TransformersBackend:
         self._frame = tokens.frame_of(tokenizer, self._ends)
         self._remember: Remember | None = None
         self._is_causal = False
+        self._shares: bool | None = None
+        self._beside: bool | None = None
 
     @property
     def subject(self) -> Mapping[str, Any]:
@@ -112,11 +127,9 @@ class TransformersBackend:
             return
         with evaluating(self.model):
             self._try()
-            # What gives no numbers ends with its first token, however it is read.
-            remember = self._remember or (lambda rows, length: Reread(self._causal))
             ending = Ending(self._ends, self._text)
             room = Room(self.rows, self.token_budget, self.max_length)
-            writer = Writer(self._causal, ending, room, settings, remember)
+            writer = Writer(self._causal, ending, room, settings, self._memory(possible))
             if settings.temperature > 0:
                 yield from writer.write(possible)
             else:
@@ -134,9 +147,45 @@ class TransformersBackend:
         if possible:
             with evaluating(self.model):
                 self._try(writing=False)
-                on_cpu = self._causal.device.type == "cpu"
-                most = min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
-                yield from read(self._causal, possible, tokens=most)
+                yield from self._read(possible)
+
+    @property
+    def _at_once(self) -> int:
+        """How many tokens are read in one pass."""
+        on_cpu = self._causal.device.type == "cpu"
+        return min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
+
+    def _read(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+        """Log-probabilities of requests that fit, what they share read once where that pays."""
+        on_cpu, most = self._causal.device.type == "cpu", self._at_once
+        longest = self._causal.cut_up_to
+        whole = [r for r in requests if not self._shares or len(text_of(r)) > longest]
+        rest = [r for r in requests if self._shares and len(text_of(r)) <= longest]
+        if rest:
+            shared = SharedReading(self._causal, rest, worth=_WORTH if on_cpu else _WORTH_ON_GPU)
+            if on_cpu or shared.saved * 4 >= sum(len(text_of(r)) for r in rest):
+                yield from shared.read(tokens=most)
+            else:
+                whole = list(requests)
+        if whole:
+            yield from read_whole(self._causal, whole, tokens=most)
+
+    def _memory(self, requests: Sequence[GenerationRequest]) -> Remember:
+        """What makes the memories in which these requests are answered."""
+        # What gives no numbers ends with its first token, however it is read.
+        other = self._remember or (lambda rows, length: Reread(self._causal))
+        if not self._beside:
+            return other
+        causal, most = self._causal, self._at_once
+        prompts = [request.prompt_ids for request in requests]
+        kept = Beginnings(causal, prompts, tokens=self.token_budget // 4, at_once=most)
+
+        def remember(rows: int, length: int) -> Memory:
+            if length > causal.cut_up_to:
+                return other(rows, length)
+            return Rows(causal, rows=rows, length=length, tokens=most, beginnings=kept)
+
+        return remember
 
     def _text(self, ids: Sequence[int]) -> str:
         return tokens.text_of(self.tokenizer, ids, self._frame)
@@ -149,8 +198,16 @@ class TransformersBackend:
             if not self._is_causal:
                 require_causal(self._causal)
                 self._is_causal = True
-            if writing and self._remember is None:
+            if self._shares is None:
+                self._shares = can_share(self._causal)
+            if writing and self._beside is None:
+                self._beside = self._shares and side_by_side(self._causal)
+            if writing and self._remember is None and self._needs_other:
                 self._remember = choose_memory(self._causal)
+
+    @property
+    def _needs_other(self) -> bool:
+        return not self._beside or self._causal.cut_up_to < self.max_length
 
 
 def _once_each(writer: Writer, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:

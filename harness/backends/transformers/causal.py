@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+ROWS = 16
+"""What is computed has a multiple of this many rows. For fewer, a processor's products have kernels
+of their own, which round otherwise."""
+_COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Causal:
         # Whether a long text's logits hang on how long it is: some choose which parts they look at
         # among all there are. A cache then gives others than reading the text whole does.
         self.leaks = False
+        # How many tokens went through the layers, those that only fill up included.
+        self.tokens_read = 0
         # Some models have no word for it, since they never keep anything.
         self._uncached: dict[str, Any] = {"use_cache": False}
 
@@ -67,10 +75,20 @@ class Causal:
         ]
         return min((length for length in lengths if length), default=None)
 
+    @property
+    def cut_up_to(self) -> float:
+        """The longest text, in tokens, that may be read in pieces, each token with its position."""
+        config = self.config
+        # From there on Llama 4 scales scores by places which it counts itself.
+        tuned = getattr(config, "attn_temperature_tuning", None)
+        scaled = getattr(config, "floor_scale", None) if tuned else None
+        return min(self.turns_at or math.inf, scaled - 1 if scaled else math.inf)
+
     def read(self, ids: Tensor, **arguments: Any) -> Reading:
         """Read token ids (batch, length), with the model's own arguments."""
         if self._plain is None:
             self._plain = self._probe()
+        self.tokens_read += ids.numel()
         if self._plain:
             output = self.base.get_decoder()(ids, **arguments)
             return Reading(output.last_hidden_state, output)
@@ -95,6 +113,17 @@ class Causal:
         logits: Tensor = head(states.to(head.weight.dtype))
         return logits
 
+    def wide_logits(self, states: Tensor) -> Tensor:
+        """Logits for states (n, width), n a multiple of `ROWS`: with -inf behind the vocabulary up
+        to a multiple of a vector's length, since what is left over is rounded otherwise, and where
+        that lies hangs on how many rows there are.
+        """
+        logits = self.logits(states)
+        missing = -logits.shape[-1] % _COLUMNS
+        if missing:
+            logits = torch.nn.functional.pad(logits, (0, missing), value=float("-inf"))
+        return logits
+
     def _probe(self) -> bool:
         size = self.model.get_input_embeddings().weight.shape[0]
         ids = torch.arange(8, device=self.device)[None] * 31 % size
@@ -112,6 +141,12 @@ class Causal:
         except (AttributeError, TypeError, RuntimeError, ValueError, LookupError):
             return False
         return whole.shape == apart.shape and close(whole, apart)
+
+
+def filled_up(states: Tensor) -> Tensor:
+    """States (n, width) with rows of zeros behind them, up to a multiple of `ROWS`."""
+    missing = -len(states) % ROWS
+    return torch.nn.functional.pad(states, (0, 0, 0, missing)) if missing else states
 
 
 def close(a: Tensor, b: Tensor) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from harness.backends.base import Generation, GenerationRequest, GenerationSettings
-from harness.backends.transformers.causal import Causal
+from harness.backends.transformers.causal import Causal, filled_up
 from harness.backends.transformers.kv_cache import Memory
 from harness.backends.transformers.lockstep import Reread
 from harness.backends.transformers.sampling import choose, token_logprobs, uniforms
@@ -232,14 +232,16 @@ class Writer:
 
     def _extend(self, rows: list[_Row], states: torch.Tensor) -> None:
         """Give each of `rows` its next token, from the states (rows, width) at its last one."""
-        logits = self.causal.logits(states)
+        logits = self.causal.wide_logits(filled_up(states))
         draws = [row.draws[len(row.tokens)] if row.draws is not None else 0.0 for row in rows]
-        ids = choose(logits, draws, self.settings)
+        draws += [0.0] * (len(logits) - len(rows))
+        top = logits.amax(dim=-1)
+        ids = choose(logits, draws, self.settings, top)
         values = token_logprobs(logits, ids).tolist() if self.settings.logprobs else None
-        finite = logits.amax(dim=-1).isfinite().tolist()
+        finite = top.isfinite().tolist()
         chosen = ids.tolist()
         now = time.perf_counter()  # after `tolist`, which waits for the device
-        for index, (row, token) in enumerate(zip(rows, chosen, strict=True)):
+        for index, (row, token) in enumerate(zip(rows, chosen, strict=False)):
             if not finite[index]:
                 row.finish = "error"
                 continue

@@ -15,13 +15,17 @@ from harness.backends.transformers.lockstep import padded
 
 NOT_FINITE = "a token has no finite log-probability: the model's weights are broken or diverged"
 
+OUT_OF_MEMORY = "out of memory with this text alone"
+
 POSITIONS_AT_ONCE = 512
 """How many positions have their logits, each as wide as the vocabulary, made at a time: all of a
 batch's would take much memory."""
 
 
-def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> Iterator[Logprobs]:
-    """Score requests that fit the model; `tokens` bounds a batch, padding included.
+def read_whole(
+    causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int
+) -> Iterator[Logprobs]:
+    """Score requests that fit the model, each text whole; `tokens` bounds a batch with its padding.
 
     Where memory runs out a batch is halved; a text that has too little by itself is an error.
     """
@@ -38,14 +42,18 @@ def read(causal: Causal, requests: Sequence[LogprobRequest], *, tokens: int) -> 
                 batches.extendleft([batch[half:], batch[:half]])  # which reverses them
                 continue
             elapsed = time.perf_counter() - started
-            yield Logprobs(batch[0].id, (), elapsed, error="out of memory with this text alone")
+            yield Logprobs(batch[0].id, (), elapsed, error=OUT_OF_MEMORY)
             continue
         elapsed = time.perf_counter() - started
         for request, logprobs in zip(batch, scored, strict=True):
-            if all(map(math.isfinite, logprobs)):
-                yield Logprobs(request.id, logprobs, elapsed)
-            else:
-                yield Logprobs(request.id, (), elapsed, error=NOT_FINITE)
+            yield finished(request, logprobs, elapsed)
+
+
+def finished(request: LogprobRequest, values: Sequence[float], seconds: float) -> Logprobs:
+    """The result of a request whose targets have these log-probabilities."""
+    if all(map(math.isfinite, values)):
+        return Logprobs(request.id, tuple(values), seconds)
+    return Logprobs(request.id, (), seconds, error=NOT_FINITE)
 
 
 def _batches(

@@ -12,13 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import Causal
 from harness.backends.transformers.kv_cache import Memory, Slots
 from harness.backends.transformers.lockstep import Lockstep, Reread, Way, padded
+from harness.backends.transformers.passes import TreeReader
+from harness.backends.transformers.prefix_tree import tree_of
+from harness.backends.transformers.rows import Rows
 from harness.core.errors import UserError
 
 Remember = Callable[[int, int], Memory]
-"""(rows, length) -> an empty memory for so many sequences, each at most so long."""
+"""(rows, length) -> an empty memory for so many texts, each at most so long."""
 
 # What a class says that can't do what is tried: no memory of this kind is for it.
 FAILURES = (
@@ -31,6 +35,8 @@ _PARTIAL = re.compile(r"window(_size|_len)?$|attention_chunk|local_att|index_top
 # A window wider than this is not crossed in the trial.
 _WIDEST = 256
 _TEXT = 12
+# Tokens of the longest text that is cut in the trial.
+_CUT = 44
 # Settings of a model that chooses by content which parts of a text it looks at.
 _CHOSEN = re.compile(r"index_topk|compress_rate")
 # Tokens of a text that is read with others behind it: long, short, and those behind.
@@ -66,6 +72,56 @@ def choose_memory(causal: Causal) -> Remember | None:
     if nearest and trial.is_rough and nearest[0] <= trial.forgotten / 5:
         return nearest[1]
     return _rereading(causal)
+
+
+def side_by_side(causal: Causal) -> bool:
+    """Whether `Rows` give the model's own logits; asked where `can_share` holds."""
+    nothing = Beginnings(causal, [], tokens=0, at_once=1)
+    return Trial(causal).is_right(
+        lambda rows, length: Rows(causal, rows=rows, length=length, tokens=20, beginnings=nothing)
+    )
+
+
+def can_share(causal: Causal) -> bool:
+    """Whether texts that are cut and read in one pass give the logits of reading each whole."""
+    if not causal.pads:
+        return False
+    size = causal.model.get_input_embeddings().weight.shape[0]
+    length = min(_CUT, _longest(causal))
+    text, other = ([k * n % size for n in range(1, length + 1)] for k in (7, 11))
+    # Two that part in the middle of a block of queries, one that ends early, one by itself.
+    part = length * 3 // 5
+    texts = [tuple(text), (*text[:part], *other[part:]), tuple(text[: part - 1]), tuple(other)]
+    try:
+        found = _cut_up(causal, texts, length + 3)
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES:
+        return False
+    rounding = 3e-2 if causal.model.dtype != torch.float32 else 1e-4
+    for line, states in zip(texts, found, strict=True):
+        whole = causal.logits(causal.whole(padded([line], causal.device))[0])
+        apart = Trial._apart(causal.logits(states), whole)
+        if not apart <= rounding:
+            return False
+    return True
+
+
+def _cut_up(causal: Causal, texts: Sequence[tuple[int, ...]], tokens: int) -> list[Tensor]:
+    """The states of each text, read in passes of at most so many tokens, what is shared once."""
+    reader = TreeReader(causal, tree_of(texts, worth=1))
+    read: dict[int, Tensor] = {}
+    found: dict[int, Tensor] = {}
+    while pieces := reader.course.take(tokens):
+        states = torch.split(reader.read(pieces), [len(piece.tokens) for piece in pieces])
+        reader.passed()
+        for piece, own in zip(pieces, states, strict=True):
+            node = piece.node
+            before = node if piece.start > node.start else node.parent
+            read[id(node)] = own if before is None else torch.cat([read[id(before)], own])
+            if piece.ends:
+                found.update(dict.fromkeys(node.texts, read[id(node)]))
+    return [found[index] for index in range(len(texts))]
 
 
 def _rereading(causal: Causal) -> Remember:
