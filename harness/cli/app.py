@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from harness.core.errors import UnfinishedError, UserError
 from harness.core.plugins import PluginTable
 from harness.core.quiet import TALKATIVE
+from harness.core.threads import wait_briefly
 from harness.core.workspace import HOME_VARIABLE, Workspace
 
 VERBS = PluginTable("ratchet.verbs", "verb", {})
@@ -129,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
+    wait_briefly()
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.exit(main())
