@@ -211,9 +211,11 @@ class _History:
         runs.link_responses(self.store, run.id, said.values())
         score_responses(run, self.suite, wanted, said, self.store, draw)
         runs.save_event(self.store, run.id, "finished", {"generated": len(said), "reused": 0})
-        path = {"digest": digest, "event": "added", "path": f"checkpoints/{digest}"}
-        made = {"training_id": training, "step": step, "run_id": run.id, "actor": "demo-data"}
-        self.store.append("checkpoints", [{**path, **made, "happened_at": at}])
+        # A training puts into the registry what it offers at its end.
+        if training is None or step == PLANNED_STEPS:
+            path = {"digest": digest, "event": "added", "path": f"checkpoints/{digest}"}
+            made = {"training_id": training, "step": step, "run_id": run.id, "actor": "demo-data"}
+            self.store.append("checkpoints", [{**path, **made, "happened_at": at}])
         return run
 
     def _verdict(

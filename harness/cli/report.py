@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import ALL_SHOWS, AllOption
+from harness.core.protocol import MetricName
 
 if TYPE_CHECKING:
     from harness.core.types import Run
+    from harness.gate.verdict import MetricVerdict
+    from harness.gate.verdict import Moved as MovedMost
     from harness.report.html import Judged, Moved
     from harness.store.store import Store
 
@@ -27,6 +32,7 @@ def report(
         typer.Option("--output", "-o", help="The file to write. Default: report-RUN.html."),
     ] = None,
     everything: AllOption = False,
+    lang: Annotated[str, typer.Option("--lang", help="Of the HTML page: en or zh.")] = "en",
 ) -> None:
     """Show a run: its metrics, its last verdict, and the samples that moved most.
 
@@ -40,6 +46,7 @@ def report(
     from harness.core.workspace import Workspace
     from harness.report.console import verdict_view
     from harness.report.html import to_html
+    from harness.report.zh_report import language_of
     from harness.store.runs import require_run
     from harness.store.store import Store
 
@@ -54,7 +61,7 @@ def report(
                 console.print(verdict_view(judged.verdict, everything=everything, more=ALL_SHOWS))
             return
         moved = _moved(store, found, judged) if judged is not None else []
-        page = to_html(found, summarize(store, found), judged, moved)
+        page = to_html(found, summarize(store, found), judged, moved, language=language_of(lang))
     place = output or Path(f"report-{found.id}.html")
     write_atomic(place, page)
     console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)
@@ -78,22 +85,33 @@ def _judged(store: Store, run: Run) -> Judged | None:
 
 def _moved(store: Store, run: Run, judged: Judged) -> list[Moved]:
     """The samples that moved most, of the metrics that failed or else of the required ones."""
-    from harness.core.protocol import MetricName
     from harness.report.html import Moved
 
     rows = judged.verdict.failing() or [row for row in judged.verdict.rows if row.required]
     anchor = judged.against.removeprefix("run ")
     found: list[Moved] = []
-    for row in rows:
+    for row, moved in islice(_in_turn(rows), SAMPLES):
         task = MetricName.parse(row.metric).task
-        worst = [moved for moved in row.measured.moved if moved.anchor != moved.candidate]
-        for moved in worst[: SAMPLES - len(found)]:
-            said = (_said(store, anchor, task, moved.id), _said(store, run.id, task, moved.id))
-            asked = _asked(store, run, task, moved.id)
-            found.append(
-                Moved(row.name, moved.id, moved.anchor, moved.candidate, asked, said[0], said[1])
-            )
+        said = (_said(store, anchor, task, moved.id), _said(store, run.id, task, moved.id))
+        asked = _asked(store, run, task, moved.id)
+        found.append(
+            Moved(row.name, moved.id, moved.anchor, moved.candidate, asked, said[0], said[1])
+        )
     return found
+
+
+def _in_turn(rows: Sequence[MetricVerdict]) -> Iterator[tuple[MetricVerdict, MovedMost]]:
+    """What moved most of each row, then the second of each, and so on: not ten of one kind. A
+    sample is shown once.
+    """
+    worst = [[one for one in row.measured.moved if one.anchor != one.candidate] for row in rows]
+    seen = set()
+    for turn in zip_longest(*worst):
+        for row, moved in zip(rows, turn, strict=True):
+            place = moved and (MetricName.parse(row.metric).task, moved.id)
+            if moved is not None and place not in seen:
+                seen.add(place)
+                yield row, moved
 
 
 def _said(store: Store, run_id: str, task: str, sample_id: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from harness.core.format import _signed, number, percent, share
-from harness.core.types import VerdictOutcome
+from harness.core.types import Direction, VerdictOutcome
 from harness.gate.verdict import MetricVerdict, Verdict
 
 
@@ -76,6 +76,33 @@ def evidence_of(row: MetricVerdict) -> str:
         return f"{n:,} responses"
     grouped = f" in {clusters:,} clusters" if clusters not in (0, n) else ""
     return f"{n:,} sample{'s' if n != 1 else ''}{grouped}"
+
+
+def in_margins(value: float, allowed: float, direction: Direction) -> float:
+    """A change as a multiple of the worst one `allowed`: 0 no change, −1 the margin, + is better.
+
+    `value` and `allowed` are in the metric's unit, `allowed` signed like harm. Where nothing is
+    allowed any change is beyond every multiple: an infinity.
+    """
+    better = value if direction == "higher" else -value
+    if value == 0:
+        return 0.0
+    return better / abs(allowed) if allowed else math.copysign(math.inf, better)
+
+
+def row_in_margins(row: MetricVerdict) -> tuple[float, float, float] | None:
+    """A row's change and the ends of its interval, low first, as `in_margins`.
+
+    None where no change was measured or none is limited, as in an absolute requirement.
+    """
+    allowed, change = row.allowed.change, row.measured.change
+    if allowed is None or change is None or row.allowed.requirement is not None:
+        return None
+    ends = row.measured.interval or (change, change)
+    at, low, high = (
+        in_margins(value, allowed, row.measured.direction) for value in (change, *ends)
+    )
+    return at, min(low, high), max(low, high)
 
 
 def moved_from_to(row: MetricVerdict) -> str:
@@ -219,17 +246,31 @@ def settles(outcome: VerdictOutcome, rows: Sequence[MetricVerdict], last: bool) 
     ]
     if needs:
         said.append(f"If nothing really changed, PASS would take {'; '.join(needs)}.")
-    enough = [row.name for row in open_rows[:3] if row.enough]
-    if enough:
+    enough = [row for row in open_rows[:3] if row.enough]
+    lost_some = [row.name for row in enough if lost_within(row)]
+    if lost_some:
         said.append(
-            f"{', '.join(enough)} had enough evidence to pass a model that did not change: there "
-            "may be a real loss that is smaller than the margin."
+            f"{', '.join(lost_some)} got worse, by less than the margin, on enough evidence to "
+            "pass a model that did not change: accept that loss or reject it, since more samples "
+            "will hardly settle it."
+        )
+    others = [row.name for row in enough if not lost_within(row)]
+    if others:
+        said.append(
+            f"{', '.join(others)} had enough evidence to pass a model that did not change: there "
+            "may be a real loss."
         )
     for cause, words in _STUCK.items():
         stuck = [row.name for row in open_rows[:3] if stuck_by(row) == cause]
         if stuck:
             said.append(f"{words}: {', '.join(stuck)}.")
     return " ".join(said)
+
+
+def lost_within(row: MetricVerdict) -> bool:
+    """Whether the best estimate of a row is a loss that is smaller than the margin."""
+    found = row_in_margins(row)
+    return found is not None and -1 < found[0] < 0
 
 
 Stuck = Literal["limit", "single", "zero", "margin"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,19 +12,34 @@ from harness.comparison.evidence import MetricSummary
 from harness.core.escape import visible
 from harness.core.format import number
 from harness.core.types import Run
-from harness.gate.explain import allowed_of, change_of, evidence_of, interval_of, sentences
+from harness.gate.explain import (
+    allowed_of,
+    change_of,
+    evidence_of,
+    interval_of,
+    row_in_margins,
+    sentences,
+)
 from harness.gate.verdict import MetricVerdict, Verdict
+from harness.report import zh_verdict
+from harness.report.zh_report import Language, Say, in_language
 
-REACH = 4.0
-"""Margins to either side of the anchor that the picture shows; what lies further is drawn there."""
+REACH = 20.0
+"""Margins to either side of the anchor that the picture shows, on a scale that is linear about the
+anchor and logarithmic further out; what lies beyond stands at the edge, with an arrow."""
 
-WIDTH, ROW, LABEL = 720, 34, 230
+WIDTH, ROW, SIDE = 420, 46, 14
+"""Of the picture, in pixels of a phone: its width, the height of a row, and what is left free."""
+
+NAME = 56
+"""Characters of a metric's name that fit above its bar."""
 
 SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○"}
 COLORS = {"pass": "#009E73", "fail": "#D55E00", "inconclusive": "#E69F00"}
 STYLE = """
 :root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
+overflow-wrap:anywhere}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #8884}
@@ -33,7 +49,7 @@ max-height:20rem;overflow:auto}
 .quiet{opacity:.72;font-size:.85rem}.headline{font-size:1.1rem;font-weight:600}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:1rem}
 svg text{font:12px system-ui,sans-serif;fill:currentColor}
-svg{width:100%;min-width:34rem;height:auto}
+svg{display:block;width:100%;max-width:48rem;height:auto}
 """.strip()
 # Nothing that a model wrote could run or be fetched even if the escaping failed.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -66,17 +82,24 @@ def to_html(
     metrics: Sequence[MetricSummary],
     judged: Judged | None = None,
     moved: Sequence[Moved] = (),
+    *,
+    language: Language = "en",
 ) -> str:
-    """The whole page. Text of models and suites is escaped, and its invisible characters shown."""
-    body = [f"<h1>{_text(run.model)}</h1>", *_facts(run)]
+    """The whole page, in English or Chinese.
+
+    Text of models and suites is escaped, and its invisible characters shown.
+    """
+    say = in_language(language)
+    body = [f"<h1>{_text(run.model)}</h1>", *_facts(run, say)]
     if judged is not None:
-        body += _verdict(judged)
-    body += _metrics(metrics)
+        body += _verdict(judged, say, language)
+    body += _metrics(metrics, say)
     if moved:
-        body += ["<h2>Samples that moved most</h2>", *(_moved(sample) for sample in moved)]
-    body += _provenance(run)
+        body += [f"<h2>{say('Samples that moved most')}</h2>", *(_moved(one, say) for one in moved)]
+    body += _provenance(run, say)
+    code = {"zh": "zh-CN"}.get(language, language)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="{code}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>Ratchet · {_text(run.model)}</title><style>{STYLE}</style></head>\n<body>\n"
@@ -85,95 +108,112 @@ def to_html(
     )
 
 
-def _facts(run: Run) -> Iterator[str]:
+def _facts(run: Run, say: Say) -> Iterator[str]:
     facts = [
-        f"run {run.id}",
-        f"suite {run.suite} {run.suite_digest[:8]}",
-        f"model {run.model_digest[:12]}",
-        f"seed {run.seed}",
+        f"{say('run')} {run.id}",
+        f"{say('suite')} {run.suite} {run.suite_digest[:8]}",
+        f"{say('model')} {run.model_digest[:12]}",
+        f"{say('seed')} {run.seed}",
         f"{run.started_at:%Y-%m-%d %H:%M} UTC",
     ]
     yield f'<p class="quiet">{_text(" · ".join(facts))}</p>'
 
 
-def _verdict(judged: Judged) -> Iterator[str]:
+def _verdict(judged: Judged, say: Say, language: Language) -> Iterator[str]:
     verdict = judged.verdict
-    yield "<h2>Verdict</h2>"
-    first, *rest = sentences(verdict)
+    chinese = language == "zh"
+    yield f"<h2>{say('Verdict')}</h2>"
+    first, *rest = zh_verdict.sentences(verdict) if chinese else sentences(verdict)
     yield f'<p class="headline">{SIGNS[verdict.outcome.value]} {_text(first)}</p>'
     for sentence in rest:
         yield f"<p>{_text(sentence)}</p>"
-    drawn = [r for r in verdict.rows if r.allowed.change and r.measured.change is not None]
-    yield from _forest(drawn)
+    yield from _forest([row for row in verdict.rows if row_in_margins(row) is not None], say)
+    names = ("metric", "role", "anchor", "candidate", "change", "margin", "evidence", "verdict")
     yield _table(
-        ("metric", "role", "anchor", "candidate", "change", "margin", "evidence", "verdict"),
+        [say(name) for name in names],
         [
             (
                 row.name,
-                row.role,
+                say(row.role),
                 number(row.measured.anchor),
                 number(row.measured.candidate),
                 f"{change_of(row)} {interval_of(row)}",
                 allowed_of(row),
-                evidence_of(row),
-                f"{SIGNS[row.outcome.value]} {row.outcome.value}",
+                zh_verdict.evidence(row) if chinese else evidence_of(row),
+                f"{SIGNS[row.outcome.value]} {say(row.outcome.value)}",
             )
             for row in verdict.rows
         ],
     )
-    yield f'<p class="quiet">{_text(f"verdict {judged.id} against {judged.against}")}</p>'
+    source = f"{say('verdict')} {judged.id} {say('against')} {judged.against}"
+    yield f'<p class="quiet">{_text(source)}</p>'
 
 
-def _forest(rows: Sequence[MetricVerdict]) -> Iterator[str]:
+def _forest(rows: Sequence[MetricVerdict], say: Say) -> Iterator[str]:
     """Changes with their intervals in units of the margin: 0 the anchor, −1 what is allowed."""
     if not rows:
         return
-    height = ROW * len(rows) + 36
-    yield '<div class="scroll">'
-    yield f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="changes in margins">'
+    height = ROW * len(rows) + 40
+    yield (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{say("changes in margins")}">'
+    )
     left, zero, bottom = _x(-1.0), _x(0.0), ROW * len(rows)
-    yield f'<rect x="{left}" width="{zero - left}" height="{bottom}" fill="#56B4E9" opacity=".16"/>'
+    width = round(zero - left, 1)
+    yield f'<rect x="{left}" width="{width}" height="{bottom}" fill="#56B4E9" opacity=".16"/>'
     yield f'<line x1="{zero}" x2="{zero}" y2="{bottom}" stroke="#888"/>'
     yield f'<line x1="{left}" x2="{left}" y2="{bottom}" stroke="#D55E00" stroke-dasharray="5 4"/>'
     for place, row in enumerate(rows):
-        yield from _bar(row, ROW * place + ROW // 2)
-    for margin in (-4, -2, -1, 0, 2, 4):
+        yield from _bar(row, ROW * place)
+    for margin in (-20, -5, -2, -1, 0, 1, 2, 5, 20):
         text = f"{margin:+d}".replace("-", "−") if margin else "0"
         yield f'<text x="{_x(margin)}" y="{bottom + 16}" text-anchor="middle">{text}</text>'
-    yield f'<text x="{zero}" y="{bottom + 32}" text-anchor="middle">worse ← margins → better</text>'
-    yield "</svg></div>"
+    axis = say("worse ← margins → better")
+    yield f'<text x="{zero}" y="{bottom + 34}" text-anchor="middle">{axis}</text>'
+    yield "</svg>"
     level = f"{rows[0].measured.level:.0%}"
-    yield (
-        '<p class="quiet">0 is the anchor, the dashed line the margin, the shaded band what it '
-        f"allows. Bars are {level} intervals of the paired change; what lies beyond "
-        "the edge is drawn on it.</p>"
+    said = say(
+        "0 is the anchor, the dashed line the margin, the shaded band what it allows. Bars are "
+        "{level} intervals of the paired change; what lies beyond the scale stands at its edge, "
+        "with an arrow."
     )
+    yield f'<p class="quiet">{said.format(level=level)}</p>'
 
 
-def _bar(row: MetricVerdict, y: int) -> Iterator[str]:
-    allowed, change = row.allowed.change, row.measured.change
-    assert allowed is not None
-    assert change is not None
+def _bar(row: MetricVerdict, top: int) -> Iterator[str]:
+    """The row's name, and below it its change, or at the edge what lies beyond the scale."""
+    found = row_in_margins(row)
+    assert found is not None
+    at, low, high = found
     color = COLORS.get(row.outcome.value, "#8C8C8C")
-    ends = sorted(-end / allowed for end in row.measured.interval or (change, change))
-    at, name = -change / allowed, row.name if row.required else f"({row.name})"
-    yield f'<text x="{LABEL - 12}" y="{y + 4}" text-anchor="end">{_text(name)}</text>'
+    name = row.name if row.required else f"({row.name})"
+    short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    y = top + 31
+    yield f'<text x="{SIDE}" y="{top + 16}">{_text(short)}</text>'
+    if abs(at) > REACH:
+        side, said = ("end", f"{change_of(row)} →") if at > 0 else ("start", f"← {change_of(row)}")
+        yield (
+            f'<text x="{_x(at)}" y="{y + 4}" text-anchor="{side}" style="fill:{color}">'
+            f"{_text(said)}</text>"
+        )
+        return
     yield (
-        f'<line x1="{_x(ends[0])}" x2="{_x(ends[1])}" y1="{y}" y2="{y}" stroke="{color}" '
+        f'<line x1="{_x(low)}" x2="{_x(high)}" y1="{y}" y2="{y}" stroke="{color}" '
         'stroke-width="3" opacity=".7"/>'
     )
     yield f'<circle cx="{_x(at)}" cy="{y}" r="5" fill="{color}"/>'
 
 
 def _x(margins: float) -> float:
-    share = (min(max(margins, -REACH), REACH) + REACH) / (2 * REACH)
-    return round(LABEL + share * (WIDTH - LABEL - 16), 1)
+    held = min(max(margins, -REACH), REACH)
+    share = (math.copysign(math.log1p(abs(held)), held) / math.log1p(REACH) + 1) / 2
+    return round(SIDE + share * (WIDTH - 2 * SIDE), 1)
 
 
-def _metrics(metrics: Sequence[MetricSummary]) -> Iterator[str]:
-    yield "<h2>Metrics</h2>"
+def _metrics(metrics: Sequence[MetricSummary], say: Say) -> Iterator[str]:
+    yield f"<h2>{say('Metrics')}</h2>"
+    names = ("metric", "value", "95% interval", "scored", "unit", "not scored because")
     yield _table(
-        ("metric", "value", "95% interval", "scored", "unit", "not scored because"),
+        [say(name) for name in names],
         [
             (
                 ("↑ " if line.direction == "higher" else "↓ ") + line.metric,
@@ -181,8 +221,8 @@ def _metrics(metrics: Sequence[MetricSummary]) -> Iterator[str]:
                 "–"
                 if line.estimate.low is None
                 else f"{number(line.estimate.low)} – {number(line.estimate.high)}",
-                f"{line.counts.scored:,} of {line.counts.total:,}",
-                line.unit,
+                f"{line.counts.scored:,} / {line.counts.total:,}",
+                say(line.unit),
                 line.counts.reason or "",
             )
             for line in metrics
@@ -190,13 +230,13 @@ def _metrics(metrics: Sequence[MetricSummary]) -> Iterator[str]:
     )
 
 
-def _moved(sample: Moved) -> str:
+def _moved(sample: Moved, say: Say) -> str:
     head = (
         f"{sample.metric} · {sample.sample_id} · "
         f"{number(sample.anchor)} → {number(sample.candidate)}"
     )
     sides = "".join(
-        f"<div><p>{name}</p>{''.join(_pre(text) for text in said)}</div>"
+        f"<div><p>{say(name)}</p>{''.join(_pre(text) for text in said)}</div>"
         for name, said in (("anchor", sample.anchor_said), ("candidate", sample.candidate_said))
     )
     return (
@@ -205,11 +245,11 @@ def _moved(sample: Moved) -> str:
     )
 
 
-def _provenance(run: Run) -> Iterator[str]:
-    yield "<h2>Where it comes from</h2>"
+def _provenance(run: Run, say: Say) -> Iterator[str]:
+    yield f"<h2>{say('Where it comes from')}</h2>"
     parts: dict[str, Any] = {**run.fingerprint.subject, **run.fingerprint.provenance}
     rows = [(name, str(value)) for name, value in parts.items() if value is not None]
-    yield _table(("what", "value"), rows)
+    yield _table((say("setting"), say("value")), rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -76,7 +76,8 @@ def test_a_small_loss_is_not_said_to_want_fewer_samples_than_there_are() -> None
     verdict = decide({MATCH: right(700, 1000)}, {MATCH: right(672, 1000)})
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.rows[0].decided.needed < verdict.rows[0].measured.n
-    assert "had enough evidence to pass a model that did not change" in verdict.settle
+    assert "got worse, by less than the margin" in verdict.settle
+    assert "accept that loss or reject it" in verdict.settle
     assert "PASS would take" not in verdict.settle
 
 

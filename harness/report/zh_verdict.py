@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from harness.core.format import number, share
 from harness.core.types import VerdictOutcome
-from harness.gate.explain import Stuck, margin_of, p_value, stuck_by
+from harness.gate.explain import Stuck, lost_within, margin_of, p_value, stuck_by
 from harness.gate.verdict import MetricVerdict, Verdict
 
 _BEST_CHECKPOINT = re.compile(
@@ -23,7 +23,7 @@ _BEST_CHECKPOINT = re.compile(
 _STUCK: dict[Stuck, str] = {
     "limit": "再多同样的证据也无法证实满足要求",
     "single": "只有一个独立样本，无从估计离散程度，至少需要两个",
-    "zero": "余量是锚点数值的一个比例，而锚点为 0，因此只有变好才能通过，除非另设绝对允许量",
+    "zero": "余量是基准数值的一个比例，而基准为 0，因此只有变好才能通过，除非另设绝对允许量",
     "margin": "余量为 0 时只有变好才能通过",
 }
 
@@ -78,7 +78,7 @@ def why(row: MetricVerdict) -> str:
         beyond = "超出" if row.outcome is FAIL else "未超出"
         return f"{fact}：仅比较均值，{beyond}允许的 {margin}。"
     if decided.arm == "earlier":
-        return f"{fact}；在较早的一次查看中已通过。"
+        return f"{fact}；在较早的一次检验中已通过。"
     if row.outcome is PASS:
         return f"{fact}：证实在 {_margin_pass(row)} 之内。"
     return f"{fact}：既未证实超出 {margin}，也未证实在其内。"
@@ -95,7 +95,7 @@ def settle(verdict: Verdict) -> str:
     ]
     if not rows:
         return "请至少将一个指标设为必需。"
-    said = [] if verdict.last_look else ["下一次查看会补充证据。"]
+    said = [] if verdict.last_look else ["下一次检验会补充证据。"]
     lost = [row.name for row in rows if row.decided.arm == "lost"]
     if lost:
         said.append(f"请重新评测：{_names(lost[:3])} 缺失的部分会再试一次。")
@@ -107,9 +107,16 @@ def settle(verdict: Verdict) -> str:
     ]
     if needs:
         said.append(f"若实际没有变化，通过需要：{'；'.join(needs)}。")
-    enough = [row.name for row in rows if row.enough]
-    if enough:
-        said.append(f"若模型没有变化，{_names(enough)} 证据已足：小于余量的真实损失就是这样。")
+    enough = [row for row in rows if row.enough]
+    lost_some = [row.name for row in enough if lost_within(row)]
+    if lost_some:
+        said.append(
+            f"{_names(lost_some)} 的样本已足够：这种结果说明很可能确有下降，只是小于允许余量。"
+            "请决定接受还是拒绝，再加样本也难有结论。"
+        )
+    others = [row.name for row in enough if not lost_within(row)]
+    if others:
+        said.append(f"{_names(others)} 的样本已足够让没有变化的模型通过：很可能确有下降。")
     for cause, words in _STUCK.items():
         stuck = [row.name for row in rows if stuck_by(row) == cause]
         if stuck:
@@ -123,9 +130,10 @@ def best_checkpoint(why: str) -> str:
     if found is None:
         return why
     step = found["step"] or found["crest"]
-    than = f"此前最佳的第 {step} 步" if step else "checkpoint-0"
+    than = f"此前最佳的第 {step} 步" if step else " checkpoint-0"
     confirmed = "，已在预留样本上证实" if found["confirmed"] else ""
-    return f"{found['metric']} 显著优于{than}{confirmed}"
+    metrics = found["metric"].replace(" and ", " 和 ")
+    return f"{metrics} 显著优于{than}{confirmed}"
 
 
 def sentences(verdict: Verdict) -> list[str]:
