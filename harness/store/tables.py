@@ -11,7 +11,7 @@ from harness.store import watch_tables
 from harness.store.schema import Table
 from harness.store.schema import column as _c
 
-VERSION = 5
+VERSION = 6
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
@@ -24,6 +24,10 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "measured_at TIMESTAMP, seq BIGINT NOT NULL)",
     ),
     5: watch_tables.MIGRATION,
+    6: (
+        "CREATE TABLE IF NOT EXISTS run_notes (run_id VARCHAR NOT NULL, tags VARCHAR[], "
+        "note VARCHAR, actor VARCHAR, noted_at TIMESTAMP, seq BIGINT NOT NULL)",
+    ),
 }
 """Statements that lead from version n - 1 to n, under the key n."""
 
@@ -355,6 +359,17 @@ TABLES: tuple[Table, ...] = (
             _c("answered_at", "TIMESTAMP", "UTC", now=True),
         ),
         key=("answer_id",),
+    ),
+    Table(
+        "run_notes",
+        "What people wrote down about a run. The last row of a run counts.",
+        (
+            _c("run_id", "VARCHAR", "the run", required=True),
+            _c("tags", "VARCHAR[]", "all of its tags"),
+            _c("note", "VARCHAR", "in their words; empty where there is none"),
+            _c("actor", "VARCHAR", "who wrote it"),
+            _c("noted_at", "TIMESTAMP", "UTC", now=True),
+        ),
     ),
     *watch_tables.TABLES,
 )
