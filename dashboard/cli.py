@@ -56,10 +56,19 @@ def dashboard(
             field="--allow-host",
             hint="name them, as in --allow-host ratchet.example.org, and set a log-in (--oidc)",
         )
+    home = Workspace.at().home
+    if not home.is_dir():
+        raise UserError(
+            "there is no workspace here, and the dashboard makes none",
+            file=home,
+            field="--home",
+            hint="name the folder that `ratchet score` or `ratchet train` wrote, or write a "
+            "synthetic one: ratchet demo-data --home .ratchet-demo",
+        )
     chosen = port or _free_port(address)
     environment = {
         **os.environ,
-        HOME_VARIABLE: str(Workspace.at().ensure().home),
+        HOME_VARIABLE: str(home),
         ACTIONS_VARIABLE: "1" if actions else "0",
         OIDC_VARIABLE: "1" if oidc else "",
     }
@@ -96,8 +105,10 @@ def server_options(
         "browser.serverAddress": "localhost",
         "runner.magicEnabled": "false",
         "logger.level": "warning",
-        "theme.light.primaryColor": "#0072B2",
+        "theme.light.primaryColor": "#005B8F",
         "theme.dark.primaryColor": "#56B4E9",
+        # Captions are this at 60%, which must still be read.
+        "theme.light.textColor": "#16181D",
     }
     settings += single.items()
     return [word for name, value in settings for word in (f"--{name}", value)]

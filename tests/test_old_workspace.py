@@ -157,7 +157,7 @@ def test_the_crest_is_shown_as_the_best_checkpoint(
 
 
 def test_the_questions_of_every_page_are_answered(store: Store) -> None:
-    from dashboard.queries import attention, history, served_lines
+    from dashboard.queries import attention, history, ratings, served_lines
 
     assert {row["line"] for row in history.lines(store)} == {"finished", "support-bot"}
     assert len(history.verdicts(store)) == 14
@@ -167,7 +167,7 @@ def test_the_questions_of_every_page_are_answered(store: Store) -> None:
     events = {row["event"] for row in history.training_events(store, "finished-49ae612472")}
     assert {"rolled_back", "best checkpoint", "finished", "promoted"} <= events
     assert len(history.calibrations(store)) == 1
-    assert len(history.votes(store)) == 8
+    assert sum(row["votes"] for row in ratings.rated(store)) == 8
     assert attention.attention(store)
     split = served_lines.split(store, "support-bot")
     assert split is not None

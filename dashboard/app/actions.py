@@ -90,6 +90,22 @@ def mark_as_anchor(run_id: str, verdict_id: str | None = None) -> None:
             _run([*words, "--override", reason, "--reason", reason])
 
 
+def note(run_id: str, tags: Sequence[str], text: str) -> None:
+    """Tags and a note beside a run: nothing is decided by them, so nothing is to be confirmed."""
+    with st.form(f"note.{run_id}", border=False):
+        words = st.text_input(tr("Note"), value=text, max_chars=2_000)
+        kept = st.multiselect(
+            tr("Tags"), options=list(tags), default=list(tags), accept_new_options=True
+        )
+        if not st.form_submit_button(tr("Save")):
+            return
+    added = [option for tag in kept if tag not in tags for option in ("--tag", tag)]
+    removed = [option for tag in tags if tag not in kept for option in ("--untag", tag)]
+    # After `--`, a note may begin with a dash.
+    if _run(["note", *added, *removed, "--", run_id, words]):
+        st.rerun()
+
+
 def _confirmed(line: str, key: str) -> str | None:
     """The reason, once it is given, the line's name is typed and the button pressed."""
     reason = st.text_input(tr("Reason, for the record"), key=f"{key}.reason").strip()

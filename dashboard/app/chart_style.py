@@ -30,6 +30,9 @@ SERIES = (BLUE, AMBER, PURPLE, GREEN, SKY, GREY)
 """For metrics side by side, the most different first; RED is left to limits and failures."""
 SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
+PICK = "pick"
+"""The selection by which a chart tells what was clicked."""
+
 Words = Mapping[str, str]
 
 
@@ -42,6 +45,13 @@ def styled(chart: Any, *, height: int) -> alt.LayerChart:
         .configure_legend(orient="top", labelFontSize=12, titleFontSize=12, symbolSize=80)
     )
     return drawn
+
+
+def clickable(layer: Any, fields: list[str]) -> Any:
+    """The layer with marks that lead on: a click selects the `fields` of a mark, as `PICK`."""
+    import altair as alt
+
+    return layer.add_params(alt.selection_point(name=PICK, fields=fields, on="click"))
 
 
 def svg(chart: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Every chart of the dashboard, in one style.
+"""The charts in a metric's own unit, in one style.
 
 Intervals are always drawn, nothing is smoothed, and a verdict shows by shape as well as by color.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dashboard.app.chart_style import (
-    AMBER,
     BLUE,
     GREY,
     PURPLE,
@@ -18,6 +17,7 @@ from dashboard.app.chart_style import (
     SERIES_SHAPES,
     SKY,
     Words,
+    clickable,
     outcome_color,
     outcome_shape,
     styled,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-_PLAIN_ZERO = "datum.value == 0 ? '0' : datum.label"
+WIDE = 20.0
+"""Largest over smallest value from which on a trend is drawn on a logarithmic scale."""
 
 
 def trend(
@@ -53,7 +54,7 @@ def trend(
         axis=alt.Axis(tickMinStep=1, format="d", grid=False),
         scale=alt.Scale(zero=False, nice=False, padding=18),
     )
-    y = alt.Scale(zero=False, nice=True)
+    y = _wide(points["value"])
     layers: list[Any] = []
     if anchor is not None:
         layers += _margin(anchor, bound, words)
@@ -64,7 +65,9 @@ def trend(
         layers.append(at.mark_rule(strokeDash=[2, 3], color=PURPLE, size=2).encode(x="x:Q"))
     base = alt.Chart(points)
     layers.append(
-        base.mark_line(color=GREY, strokeWidth=1, opacity=0.6).encode(x=axis, y="value:Q")
+        base.mark_line(color=GREY, strokeWidth=1, opacity=0.6).encode(
+            x=axis, y=alt.Y("value:Q", scale=y)
+        )
     )
     layers.append(
         base.mark_rule(strokeWidth=2, opacity=0.65).encode(
@@ -74,126 +77,25 @@ def trend(
             color=outcome_color(points, words),
         )
     )
-    layers.append(
-        base.mark_point(filled=True, size=75, opacity=1).encode(
-            x=axis,
-            y=alt.Y("value:Q", title=None, scale=y),
-            color=outcome_color(points, words),
-            shape=outcome_shape(points, words),
-            tooltip=tooltip(points, words),
-        )
+    marks = base.mark_point(filled=True, size=75, opacity=1, cursor="pointer").encode(
+        x=axis,
+        y=alt.Y("value:Q", title=None, scale=y),
+        color=outcome_color(points, words),
+        shape=outcome_shape(points, words),
+        tooltip=tooltip(points, words),
     )
+    layers.append(clickable(marks, ["run"]))
     return styled(alt.layer(*layers), height=320)
 
 
-def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """The rows of a verdict: change with interval in units of the margin.
-
-    `rows` has name, at, low, high (0: no change, −1: the margin), outcome, label, role.
-    """
-    import altair as alt
-    import pandas as pd
-
-    reach = max(2.0, *(abs(float(v)) for v in (*rows["low"], *rows["high"])))
-    reach = min(reach, 4.0)
-    x = alt.Scale(domain=[-reach, reach], clamp=True, nice=False)
-    axis = alt.Axis(grid=False, format="+.0f", tickCount=5, labelExpr=_PLAIN_ZERO)
-    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False))
-    band = (
-        alt.Chart(pd.DataFrame({"from": [-1.0], "to": [0.0]}))
-        .mark_rect(color=SKY, opacity=0.16)
-        .encode(x=alt.X("from:Q", scale=x), x2="to:Q")
-    )
-    zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=GREY).encode(x="x:Q")
-    edge = (
-        alt.Chart(pd.DataFrame({"x": [-1.0]}))
-        .mark_rule(color=RED, strokeDash=[5, 4], strokeWidth=1.5)
-        .encode(x="x:Q")
-    )
-    base = alt.Chart(rows)
-    color = outcome_color(rows, words)
-    bars = base.mark_rule(strokeWidth=3, opacity=0.7).encode(
-        x=alt.X("low:Q", scale=x), x2="high:Q", y=y, color=color
-    )
-    marks = base.mark_point(filled=True, size=110, opacity=1).encode(
-        x=alt.X("at:Q", scale=x, axis=axis, title=words["worse ← margins → better"]),
-        y=y,
-        color=color,
-        shape=outcome_shape(rows, words),
-        tooltip=tooltip(rows, words),
-    )
-    return styled(
-        alt.layer(band, edge, zero, bars, marks), height=max(150, 44 * rows["name"].nunique() + 80)
-    )
-
-
-def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """Checkpoint × task: `cells` has run, place, name, margins (signed, + better), text."""
+def _wide(values: pd.Series) -> Any:
+    """A scale on which one collapse doesn't flatten all else: logarithmic over WIDE-fold values."""
     import altair as alt
 
-    x = alt.X(
-        "place:O",
-        title=words["run, oldest first"],
-        axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False, domain=False),
-    )
-    y = alt.Y(
-        "name:N", sort=None, title=None, axis=alt.Axis(labelLimit=150, ticks=False, domain=False)
-    )
-    base = alt.Chart(cells)
-    boxes = base.mark_rect(stroke="transparent", cornerRadius=2).encode(
-        x=x,
-        y=y,
-        color=alt.Color(
-            "margins:Q",
-            title=words["margins"],
-            scale=alt.Scale(
-                domain=[-2, -1, 0, 1, 2],
-                range=["#8C3D00", RED, "#F3F3F0", "#4A9CCB", "#00456B"],
-                clamp=True,
-                interpolate="rgb",
-            ),
-            legend=alt.Legend(
-                orient="top", gradientLength=180, tickCount=5, format="+.0f", labelExpr=_PLAIN_ZERO
-            ),
-        ),
-        tooltip=tooltip(cells, words),
-    )
-    sure = (
-        base.transform_filter("datum.sure")
-        .mark_point(filled=True, size=18)
-        .encode(
-            x=x,
-            y=y,
-            color=alt.condition("abs(datum.margins) > 0.9", alt.value("white"), alt.value("#222")),
-        )
-    )
-    height = 36 * max(1, cells["name"].nunique()) + 130
-    return styled(alt.layer(boxes, sure).resolve_scale(color="independent"), height=height)
-
-
-def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """Best so far against now, per slice: `rows` has name, best, now, low, high, lost, ..."""
-    import altair as alt
-
-    base = alt.Chart(rows)
-    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=190, ticks=False))
-    zero = base.mark_rule(color=GREY).encode(x=alt.datum(0))
-    edge = base.mark_rule(color=RED, strokeDash=[5, 4], strokeWidth=1.5).encode(x=alt.datum(-1))
-    bars = base.mark_rule(strokeWidth=3, opacity=0.7, color=BLUE).encode(
-        x=alt.X("low:Q"), x2="high:Q", y=y
-    )
-    now = base.mark_point(filled=True, size=100, color=BLUE, opacity=1).encode(
-        x=alt.X(
-            "now:Q",
-            title=words["worse ← margins → better"],
-            axis=alt.Axis(grid=False, format="+.0f", tickCount=7, labelExpr=_PLAIN_ZERO),
-            scale=alt.Scale(domain=[-4, 3], clamp=True, nice=False),
-        ),
-        y=y,
-        tooltip=tooltip(rows, words),
-    )
-    best = base.mark_tick(thickness=3, size=20, color=AMBER).encode(x="best:Q", y=y)
-    return styled(alt.layer(zero, edge, bars, best, now), height=max(110, 34 * len(rows) + 40))
+    low, high = float(values.min()), float(values.max())
+    if low > 0 and high / low >= WIDE:
+        return alt.Scale(type="log", nice=False)
+    return alt.Scale(zero=False, nice=True)
 
 
 def series(
@@ -320,7 +222,9 @@ def _margin(anchor: float, bound: float | None, words: Words) -> list[Any]:
 
 
 def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """The margin that was left at each verdict: `points` has place, left, low, high, metric."""
+    """The margin that was left at each verdict: `points` has place, left, low, high, metric,
+    verdict_id.
+    """
     import altair as alt
 
     base = alt.Chart(points)
@@ -330,7 +234,10 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         axis=alt.Axis(grid=False, tickMinStep=1, format="d", tickCount=5),
         scale=alt.Scale(zero=False),
     )
-    y = alt.Y("left:Q", title=None, axis=alt.Axis(format=".0%", tickCount=3, grid=False))
+    far = float(points[["left", "low", "high"]].abs().max().max()) > 5
+    scale = alt.Scale(type="symlog", constant=1) if far else alt.Scale()
+    axis = alt.Axis(format=".0%", tickCount=3, grid=False)
+    y = alt.Y("left:Q", title=None, axis=axis, scale=scale)
     color = alt.Color(
         "metric:N",
         title=None,
@@ -344,6 +251,35 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         x=x, y=y, color=color, shape=shape, tooltip=tooltip(points, words)
     )
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
-        x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color
+        x=x, y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=color
     )
-    return styled(alt.layer(rule, bars, line, marks), height=190 + 18 * points["metric"].nunique())
+    drawn = alt.layer(rule, bars, line, clickable(marks, ["verdict_id"]))
+    return styled(drawn, height=190 + 18 * points["metric"].nunique())
+
+
+def promotions(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
+    """The versions of a line over time: `points` has version, at, until, outcome, verdict_id, said.
+
+    A bar is how long a version was served; the last one until now.
+    """
+    import altair as alt
+
+    base = alt.Chart(points)
+    x = alt.X("at:T", title=None, axis=alt.Axis(grid=False, labelOverlap=True))
+    y = alt.Y(
+        "version:O",
+        title=words["version"],
+        sort="descending",
+        axis=alt.Axis(grid=False, ticks=False),
+    )
+    bars = base.mark_rule(strokeWidth=5, opacity=0.35, color=BLUE).encode(x=x, x2="until:T", y=y)
+    marks = base.mark_point(filled=True, size=140, opacity=1, cursor="pointer").encode(
+        x=x,
+        y=y,
+        color=outcome_color(points, words),
+        shape=outcome_shape(points, words),
+        tooltip=tooltip(points, words),
+    )
+    text = base.transform_filter("datum.said != ''").mark_text(dy=-16, fontSize=12, color=GREY)
+    layers = [bars, clickable(marks, ["verdict_id"]), text.encode(x=x, y=y, text="said:N")]
+    return styled(alt.layer(*layers), height=max(190, 44 * points["version"].nunique() + 90))

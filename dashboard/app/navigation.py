@@ -22,8 +22,12 @@ VIEWS: dict[str, dict[str, str]] = {
         "drift": "Drift",
         "humans": "Humans",
     },
-    "Look closer": {"compare": "Compare", "samples": "Samples"},
-    "Machinery": {"trainings": "Trainings", "calibrations": "Calibrations"},
+    "Look closer": {"runs": "Runs", "compare": "Compare", "samples": "Samples"},
+    "Machinery": {
+        "trainings": "Trainings",
+        "promotions": "Promotions",
+        "calibrations": "Calibrations",
+    },
 }
 """Section -> view -> its title. A view is the module `dashboard.app.views.<view>`."""
 
@@ -46,7 +50,8 @@ def navigation(first: str = FIRST) -> StreamlitPage:
                 _page(view, name, first) for view, name in views.items()
             ]
             for section, views in VIEWS.items()
-        }
+        },
+        expanded=True,
     )
 
 

@@ -1,19 +1,18 @@
-"""What every page uses: cached queries, filters kept in the URL, provenance lines, exports.
-
-A filter is a query parameter first and a widget second, so every address can be shared.
-"""
+"""What every page uses: cached queries, links, provenance lines, exports."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import streamlit as st
 
+from dashboard.app.chart_style import PICK
+from dashboard.app.filters import pick as pick
 from dashboard.app.settings import ACTIONS_VARIABLE
-from dashboard.i18n.reader import language, tr
+from dashboard.i18n.reader import language, problem, tr
 from dashboard.i18n.translate import LANGUAGES
 from dashboard.queries import history
 from dashboard.web.escape import plain
@@ -32,15 +31,15 @@ MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "�
 _TONES = {"pass": "green", "fail": "red", "inconclusive": "orange", "incomparable": "violet"}
 MEMORY_MB = 512
 """What the queries of all pages together may take; they leave half of the cores to a training."""
-
-_KEPT = ("suite", "scope", "lang", "line", "training")
+LOCK_S = 5.0
+"""A page that waits longer for the store says so, and offers to try again."""
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _store(home: str) -> Store:
     return Store(
         Workspace.at(home),
-        lock_timeout_s=30.0,
+        lock_timeout_s=LOCK_S,
         fresh_within_s=2.0,
         threads=max(1, (os.cpu_count() or 2) // 2),
         memory_mb=MEMORY_MB,
@@ -106,52 +105,7 @@ def when(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-# Filters in the URL.
-
-
-def pick(
-    label: str,
-    options: Sequence[T],
-    *,
-    param: str,
-    shown: Callable[[T], str] = str,
-    default: T | None = None,
-    value: Callable[[T], str] = str,
-) -> T:
-    """A select box whose choice is a query parameter. `options` may not be empty."""
-    by_value = {value(option): option for option in options}
-    asked = st.query_params.get(param)
-    if asked is None and param in _KEPT:
-        asked = st.session_state.get(f"kept.{param}")
-    if asked not in by_value:
-        asked = value(default) if default is not None else None
-    if asked not in by_value:
-        asked = next(iter(by_value))
-    key = f"pick.{param}"
-    names = list(by_value)
-    if st.session_state.get(key) != asked:
-        st.session_state[key] = asked
-    chosen = st.selectbox(
-        label,
-        names,
-        key=key,
-        format_func=lambda name: shown(by_value[name]),
-        on_change=_remember,
-        args=(param,),
-    )
-    _set(param, chosen)
-    return by_value[chosen]
-
-
-def _remember(param: str) -> None:
-    st.query_params[param] = st.session_state[f"pick.{param}"]
-
-
-def _set(param: str, value: str) -> None:
-    if st.query_params.get(param) != value:
-        st.query_params[param] = value
-    if param in _KEPT:
-        st.session_state[f"kept.{param}"] = value
+# Links and steps.
 
 
 def page_number(total: int, size: int, *, param: str = "page") -> int:
@@ -181,6 +135,33 @@ def link(page: str, label: str, **params: str | None) -> None:
     if language() != LANGUAGES[0]:
         asked["lang"] = language()
     st.page_link(page_of(page), label=label, query_params=asked)
+
+
+def lead(
+    chart: Any,
+    *,
+    key: str,
+    alt: str,
+    to: Callable[[Row], tuple[str, Mapping[str, str | None]] | None],
+) -> None:
+    """A chart whose marks lead on: `to` names the view and the filters of what was clicked, or
+    None where a mark leads nowhere.
+    """
+    state = st.altair_chart(
+        chart, width="stretch", key=key, alt=alt, on_select="rerun", selection_mode=PICK
+    )
+    picked = (state.get("selection") or {}).get(PICK) or ()
+    leads = to(dict(picked[0])) if picked else None
+    if leads is not None:
+        go(*leads)
+
+
+def go(view: str, filters: Mapping[str, str | None]) -> NoReturn:
+    """Another view with its filters, as if its link had been followed."""
+    from dashboard.app.navigation import page_of
+
+    asked = {name: value for name, value in filters.items() if value}
+    st.switch_page(page_of(view), query_params=asked)
 
 
 # Heads, empty states, provenance, exports.
@@ -295,10 +276,12 @@ def as_markdown(frame: pd.DataFrame) -> str:
 
 
 def show_error(error: UserError) -> None:
-    """What the user can act on, as plain text."""
-    st.error(plain(error.what))
+    """What the user can act on, as plain text, and a button that tries again."""
+    st.error(plain(problem(error.what)))
     if error.where or error.hint:
-        st.text("\n".join(part for part in (error.where, error.hint) if part))
+        hint = problem(error.hint) if error.hint else None
+        st.text("\n".join(part for part in (error.where, hint) if part))
+    st.button(tr("Try again"), on_click=st.cache_data.clear)
 
 
 def _svg(chart: Any) -> bytes:

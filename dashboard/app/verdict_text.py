@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dashboard.app.page import cached
-from dashboard.i18n import zh_verdict
 from dashboard.i18n.reader import language
 from dashboard.queries import history
 from harness.core.format import in_todays_words
 from harness.gate import explain
 from harness.gate.verdict import MetricVerdict, Verdict
+from harness.report import zh_verdict
 
 
 def sentences(verdict: Verdict) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.i18n import zh_errors
 from dashboard.i18n.translate import LANGUAGES, Words, translate
 
 
@@ -18,6 +19,11 @@ def tr(text: str, **values: Any) -> str:
     """The sentence in the reader's language. Values are put in as they are."""
     said = translate(text, language())
     return said.format(**values) if values else said
+
+
+def problem(text: str) -> str:
+    """An error's sentence, or its hint, in the reader's language where it is known there."""
+    return zh_errors.chinese(text) if language() == "zh" else text
 
 
 def words() -> Words:

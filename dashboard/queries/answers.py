@@ -90,7 +90,8 @@ def wording(said: Sequence[str], anchor: Trigrams) -> dict[str, Estimate]:
         return {}
     return {
         "refusals": wilson(sum(refuses(text) for text in said), n),
-        "Chinese": wilson(sum(chinese_share(text) > 0.5 for text in said), n),
+        # Without an interval: the suite's own questions settle most of it, not chance.
+        "Chinese": Estimate(sum(chinese_share(text) > 0.5 for text in said) / n, None, None, n),
         "wording": Estimate(distance(trigrams(said), anchor), None, None, n),
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dashboard.queries.measures import Allowance
 from harness.core.format import opponent_name
 from harness.core.protocol import metrics_of
 from harness.core.types import Row
@@ -102,8 +103,9 @@ def versions(store: Store, line: str) -> list[Row]:
     """Every version of a line, the newest first."""
     return store.query(
         "SELECT try_cast(c.detail ->> '$.version' AS INTEGER) AS version, c.event, c.digest, "
-        "c.actor, c.reason, v.outcome AS verdict, c.happened_at FROM checkpoints c "
-        "LEFT JOIN verdicts v USING (verdict_id) WHERE c.line = ? "
+        "c.actor, c.reason, c.verdict_id, v.outcome AS verdict, c.run_id, r.model, "
+        "c.happened_at FROM checkpoints c LEFT JOIN verdicts v USING (verdict_id) "
+        "LEFT JOIN runs r ON r.run_id = c.run_id WHERE c.line = ? "
         "AND c.event IN ('promoted', 'rolled_back') ORDER BY c.seq DESC LIMIT 50",
         [line],
     )
@@ -269,22 +271,37 @@ def anchor_of(store: Store, runs: Sequence[Row]) -> Row | None:
     return run(store, promoted[0]["run_id"] if promoted else runs[0]["run_id"])
 
 
-def allowances(store: Store, runs: Sequence[Row]) -> dict[str, float]:
-    """`task/metric` -> the worst change that the last verdict allowed, in the metric's unit."""
+def references_of(store: Store, runs: Sequence[Row]) -> dict[str, str]:
+    """Run -> the best checkpoint that the gate compared it with; only where it did.
+
+    So a checkpoint that loses what was learned shows it, even where checkpoint-0 knew no better.
+    """
+    rows = store.query(
+        "SELECT candidate_run, arg_max(anchor_run, seq) AS best FROM verdicts "
+        "WHERE against = 'crest' AND list_contains(?, candidate_run) GROUP BY ALL",
+        [[row["run_id"] for row in runs]],
+    )
+    return {row["candidate_run"]: row["best"] for row in rows if row["best"]}
+
+
+def allowances(store: Store, runs: Sequence[Row]) -> dict[str, Allowance]:
+    """`task/metric` -> what the last verdict allowed of it."""
     last = next((row["verdict_id"] for row in reversed(runs) if row["against"] == "anchor"), None)
     last = last or next((row["verdict_id"] for row in reversed(runs) if row["verdict_id"]), None)
     shown = verdict(store, last) if last else None
     if shown is None:
         return {}
     return {
-        row.metric: row.allowed.change
+        row.metric: Allowance(
+            row.allowed.margin, row.allowed.floor, row.measured.scale, row.allowed.change
+        )
         for row in shown.verdict.rows
         if row.allowed.change is not None and row.slice is None and row.allowed.requirement is None
     }
 
 
-def trainings(store: Store) -> list[Row]:
-    """The newest trainings with where they stand."""
+def trainings(store: Store, training_id: str | None = None) -> list[Row]:
+    """The newest trainings with where they stand, or one of them."""
     return store.query(
         """
         SELECT t.training_id, t.recipe, t.line, t.started_at, t.config,
@@ -298,8 +315,10 @@ def trainings(store: Store) -> list[Row]:
         LEFT JOIN (SELECT training_id, arg_max(step, seq) AS step, arg_max(attempt, seq) AS attempt,
             max(happened_at) AS happened_at FROM training_steps GROUP BY training_id) s
             USING (training_id)
+        WHERE ?::VARCHAR IS NULL OR t.training_id = ?
         ORDER BY t.seq DESC LIMIT 50
-        """
+        """,
+        [training_id, training_id],
     )
 
 
@@ -332,22 +351,4 @@ def calibrations(store: Store) -> list[Row]:
     return store.query(
         "SELECT calibration_id, suite, suite_digest, model_digest, runs, false_rollback, detail, "
         "calibrated_at FROM calibrations ORDER BY seq DESC LIMIT 50"
-    )
-
-
-def votes(store: Store, limit: int = 50_000) -> list[Row]:
-    """The newest votes that count, with the models' names."""
-    return store.query(
-        """
-        WITH named AS (SELECT model_digest, arg_max(model, seq) AS model FROM runs GROUP BY ALL)
-        SELECT v.vote_id, v.rater, v.rater_kind, v.task, v.sample_id, v.dimension, v.choice,
-            v.pair_id, coalesce(v.purpose, 'plain') AS purpose, v.dwell_ms, v.comment,
-            coalesce(v.left_key, v.left_model) AS left_key,
-            coalesce(v.right_key, v.right_model) AS right_key, v.left_model, v.right_model,
-            coalesce(l.model, v.left_model[:12]) AS left_name,
-            coalesce(r.model, v.right_model[:12]) AS right_name
-        FROM counted_votes v LEFT JOIN named l ON l.model_digest = v.left_model
-        LEFT JOIN named r ON r.model_digest = v.right_model ORDER BY v.seq DESC LIMIT ?
-        """,
-        [limit],
     )

@@ -13,6 +13,7 @@ from harness.comparison.evidence import scores_of_runs
 from harness.core.format import MINUS, number
 from harness.core.protocol import MetricName
 from harness.core.types import Direction
+from harness.gate.explain import in_margins as _in_margins
 from harness.gate.intervals import change_with_interval, value_with_interval
 from harness.gate.metric_scores import MetricScores
 from harness.gate.pairing import MismatchError, pair
@@ -20,7 +21,27 @@ from harness.statistics.intervals import Estimate
 from harness.store.store import Store
 
 DEFAULT_MARGIN = 0.05
-"""Of the anchor's value, where no verdict says what it allowed."""
+"""Of the reference's value, where no verdict says what it allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a verdict allowed of a metric, carried over to another reference.
+
+    margin and floor as in the policy; `change` is what they came to there, in the metric's unit.
+    """
+
+    margin: float | None
+    floor: float | None
+    scale: str
+    change: float
+
+    def of(self, base: float) -> float:
+        """The worst change allowed from a reference of this value, 0 or more."""
+        if self.scale != "ratio" or self.margin is None:
+            return abs(self.change)
+        return self.margin * abs(base) + (self.floor or 0.0)
+
 
 Declared = Mapping[str, Mapping[str, Any]]
 
@@ -45,7 +66,19 @@ def changes(
     by: str | None = None,
     task_digests: Mapping[str, str] | None = None,
 ) -> dict[tuple[str, str, str], Estimate]:
-    """(run, `task/metric`, slice) -> its paired change against the anchor, in the metric's unit.
+    """`changes_from` with one anchor for all of the runs."""
+    return changes_from(store, dict.fromkeys(run_ids, anchor), declared, by, task_digests)
+
+
+def changes_from(
+    store: Store,
+    references: Mapping[str, str],
+    declared: Declared,
+    by: str | None = None,
+    task_digests: Mapping[str, str] | None = None,
+) -> dict[tuple[str, str, str], Estimate]:
+    """(run, `task/metric`, slice) -> its paired change, in the metric's unit, from the run that
+    `references` names for it.
 
     Negative where the value fell; over the samples that both runs have, even where the gate would
     ask for all of them. `by` is a column of `samples` (language, cluster) to slice by, with the
@@ -53,10 +86,13 @@ def changes(
     so its samples are the unit; everywhere else clusters are.
     """
     labels = _labels(store, by, list((task_digests or {}).values())) if by else None
-    theirs = {name: scores for _, name, scores in scores_of_runs(store, [anchor], declared)}
+    held = list(dict.fromkeys(references.values()))
+    theirs = {
+        (run_id, name): scores for run_id, name, scores in scores_of_runs(store, held, declared)
+    }
     found = {}
-    for run_id, name, scores in scores_of_runs(store, list(dict.fromkeys(run_ids)), declared):
-        own = theirs.get(name)
+    for run_id, name, scores in scores_of_runs(store, list(references), declared):
+        own = theirs.get((references[run_id], name))
         for label, samples in _slices(name, own, scores, labels):
             estimate = _change(own, scores, samples, keep_clusters=by != "cluster")
             if estimate is not None:
@@ -78,17 +114,20 @@ class InMargins:
     is_sure: bool
 
 
-def in_margins(change: Estimate, direction: Direction, allowed: float | None) -> InMargins:
-    """The change in units of `allowed`, what a verdict allowed, in the metric's unit.
+def in_margins(
+    change: Estimate, direction: Direction, allowed: Allowance | None = None
+) -> InMargins:
+    """The change in units of what a verdict allowed of it; without one, of 5% of the reference.
 
-    Without one, 5% of the anchor's value stands for it.
+    Infinite where nothing is allowed, as of a reference that is 0.
     """
-    unit = abs(allowed) if allowed else DEFAULT_MARGIN * abs(change.base or 1.0)
-    scale = (1.0 if direction == "higher" else -1.0) / unit
+    base = change.base or 0.0
+    room = allowed.of(base) if allowed else DEFAULT_MARGIN * abs(base)
+    at = _in_margins(change.value, room, direction)
     if change.low is None or change.high is None:
-        return InMargins(scale * change.value, None, None, is_sure=False)
-    low, high = sorted((scale * change.low, scale * change.high))
-    return InMargins(scale * change.value, low, high, is_sure=change.low * change.high > 0)
+        return InMargins(at, None, None, is_sure=False)
+    ends = [_in_margins(end, room, direction) for end in (change.low, change.high)]
+    return InMargins(at, min(ends), max(ends), is_sure=change.low * change.high > 0)
 
 
 def with_interval(found: Estimate, *, signed: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from harness.core.escape import SHOWN_CHARACTERS
@@ -14,10 +15,19 @@ KINDS = ("regressed", "fixed", "same")
 NOISE = 1e-9
 """Differences in the last digits are rounding."""
 
+SLICES = 50
+SEARCHED = 4_000
+"""Characters of a question or an answer that a search looks at."""
+
 ANSWERS = 16
 """Answers of one sample and one run that a page shows at most."""
 
-_PAIRS = """
+LEAST = 0.05
+"""A sample moved where it did so by more than this share of A's mean, as the gate's margin."""
+
+_MOVED = f"greatest({NOISE}, {LEAST} * abs(avg(a.value) OVER ({{over}})))"
+
+_PAIRS = f"""
     WITH answered AS (
         SELECT run_id, sample_id, avg(value) AS value, first(stats ORDER BY response_index) AS stats
         FROM current_scores WHERE run_id IN (?, ?) AND task = ? AND metric = ?
@@ -25,7 +35,9 @@ _PAIRS = """
     ),
     pairs AS (
         SELECT a.sample_id, a.value AS a, b.value AS b, (b.value - a.value) * ? AS gain,
-            CASE WHEN gain < -? THEN 'regressed' WHEN gain > ? THEN 'fixed' ELSE 'same' END AS kind
+            {_MOVED.format(over="")} AS least,
+            CASE WHEN gain < -least THEN 'regressed' WHEN gain > least THEN 'fixed' ELSE 'same' END
+                AS kind
         FROM answered a JOIN answered b USING (sample_id) WHERE a.run_id = ? AND b.run_id = ?
     )
 """
@@ -34,7 +46,7 @@ _PAIRS = """
 def _params(a: str, b: str, metric: str, says: Mapping[str, Any]) -> list[Any]:
     name = MetricName.parse(metric)
     sign = 1.0 if says["direction"] == "higher" else -1.0
-    return [a, b, name.task, name.metric, sign, NOISE, NOISE, a, b]
+    return [a, b, name.task, name.metric, sign, a, b]
 
 
 def tally(store: Store, a: str, b: str, metric: str, says: Mapping[str, Any]) -> dict[str, int]:
@@ -46,41 +58,123 @@ def tally(store: Store, a: str, b: str, metric: str, says: Mapping[str, Any]) ->
     return {kind: found.get(kind, 0) for kind in KINDS}
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which samples a list holds: of a kind, of a slice (`language` or `cluster` and its value),
+    and with a text in their id, question, references or either answer.
+    """
+
+    kind: str | None = None
+    slice: tuple[str, str] | None = None
+    text: str = ""
+
+
 def pairs(
     store: Store,
     a: str,
     b: str,
     metric: str,
     says: Mapping[str, Any],
-    kind: str | None = None,
+    digest: str,
+    filters: Filters = Filters(),
     offset: int = 0,
-    limit: int = 10,
+    limit: int = 100,
 ) -> list[Row]:
-    """One page of samples, the one that lost most first: {sample_id, a, b, gain, kind}."""
-    order = "ORDER BY gain DESC, sample_id" if kind == "fixed" else "ORDER BY gain, sample_id"
-    where = "WHERE kind = ?" if kind else ""
+    """One page of samples, the one that lost most first: {sample_id, a, b, gain, kind, language,
+    cluster, line, total}. `line` is how B's answer begins, `total` how many there are in all.
+    """
+    where, params = ["TRUE"], []
+    if filters.kind:
+        where.append("kind = ?")
+        params.append(filters.kind)
+    if filters.slice:
+        column = {"language": "language", "cluster": "cluster"}[filters.slice[0]]
+        where.append(f"{column} = ?")
+        params.append(filters.slice[1])
+    if filters.text:
+        where.append("contains(lower(concat_ws(' ', sample_id, asked, said_a, said_b)), lower(?))")
+        params.append(filters.text)
+    order = "gain DESC" if filters.kind == "fixed" else "gain"
+    name = MetricName.parse(metric)
     return store.query(
-        f"{_PAIRS} SELECT * FROM pairs {where} {order} LIMIT ? OFFSET ?",
-        [*_params(a, b, metric, says), *([kind] if kind else []), limit, offset],
+        f"""
+        {_PAIRS},
+        said AS (
+            SELECT l.run_id, l.sample_id, string_agg(left(r.text, {SEARCHED}), ' ') AS texts,
+                first(r.text ORDER BY r.draw, r.response_index) AS text
+            FROM run_responses l JOIN responses r USING (key)
+            WHERE l.run_id IN (?, ?) AND l.task = ? AND l.kind = 'generation' GROUP BY ALL
+        ),
+        asked AS (
+            SELECT sample_id, language, cluster, concat_ws(' ', left(text, {SEARCHED}),
+                left(prompt::VARCHAR, {SEARCHED}), array_to_string(reference_texts[:5], ' '))
+                AS asked, text
+            FROM samples WHERE task_digest = ?
+        ),
+        listed AS (
+            SELECT p.*, q.language, q.cluster, q.asked, x.texts AS said_a, y.texts AS said_b,
+                left(trim(coalesce(y.text, q.text, '')), 120) AS line
+            FROM pairs p LEFT JOIN asked q USING (sample_id)
+            LEFT JOIN said x ON x.run_id = ? AND x.sample_id = p.sample_id
+            LEFT JOIN said y ON y.run_id = ? AND y.sample_id = p.sample_id
+        )
+        SELECT sample_id, a, b, gain, kind, language, cluster, line, count(*) OVER () AS total
+        FROM listed WHERE {" AND ".join(where)} ORDER BY {order}, sample_id LIMIT ? OFFSET ?
+        """,
+        [*_params(a, b, metric, says), a, b, name.task, digest, a, b, *params, limit, offset],
+    )
+
+
+def others(store: Store, a: str, b: str, task: str, sample_id: str) -> list[Row]:
+    """What every metric of a task says of one sample: {metric, a, b}."""
+    return store.query(
+        "SELECT metric, avg(value) FILTER (run_id = ?) AS a, avg(value) FILTER (run_id = ?) AS b "
+        "FROM current_scores WHERE run_id IN (?, ?) AND task = ? AND sample_id = ? "
+        "GROUP BY metric ORDER BY metric LIMIT 50",
+        [a, b, a, b, task, sample_id],
+    )
+
+
+def slices(store: Store, digest: str) -> list[Row]:
+    """Languages and clusters of a task with how many samples each has: {part, value, samples}.
+
+    Clusters only where there are few enough to choose among.
+    """
+    return store.query(
+        f"""
+        WITH parts AS (
+            SELECT 'language' AS part, language AS value, count(*) AS samples FROM samples
+            WHERE task_digest = ? AND language IS NOT NULL GROUP BY language
+            UNION ALL
+            SELECT 'cluster', cluster, count(*) FROM samples
+            WHERE task_digest = ? AND cluster IS NOT NULL GROUP BY cluster
+        )
+        SELECT * FROM parts QUALIFY count(*) OVER (PARTITION BY part) BETWEEN 2 AND {SLICES}
+        ORDER BY part DESC, samples DESC, value
+        """,
+        [digest, digest],
     )
 
 
 def tallies(store: Store, a: str, b: str) -> list[Row]:
-    """For every metric that both have: samples with a higher, a lower and the same value."""
+    """For every metric that both have: samples with a higher, a lower and about the same value."""
     return store.query(
-        """
+        f"""
         WITH answered AS (
             SELECT run_id, task, metric, sample_id, avg(value) AS value FROM current_scores
             WHERE run_id IN (?, ?) GROUP BY ALL HAVING count(value) > 0
+        ),
+        pairs AS (
+            SELECT task || '/' || metric AS metric, a.value AS a, b.value AS b,
+                {_MOVED.format(over="PARTITION BY task, metric")} AS least
+            FROM answered a JOIN answered b USING (task, metric, sample_id)
+            WHERE a.run_id = ? AND b.run_id = ?
         )
-        SELECT a.task || '/' || a.metric AS metric, count(*) AS samples,
-            count(*) FILTER (b.value > a.value + ?) AS higher,
-            count(*) FILTER (b.value < a.value - ?) AS lower,
-            avg(a.value) AS a, avg(b.value) AS b
-        FROM answered a JOIN answered b USING (task, metric, sample_id)
-        WHERE a.run_id = ? AND b.run_id = ? GROUP BY ALL ORDER BY metric LIMIT 500
+        SELECT metric, count(*) AS samples, count(*) FILTER (b > a + least) AS higher,
+            count(*) FILTER (b < a - least) AS lower, avg(a) AS a, avg(b) AS b
+        FROM pairs GROUP BY ALL ORDER BY metric LIMIT 500
         """,
-        [a, b, NOISE, NOISE, a, b],
+        [a, b, a, b],
     )
 
 

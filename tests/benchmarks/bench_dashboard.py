@@ -55,9 +55,11 @@ SHOWN = {
     "forgetting": f"{ANSWERED} runs by language",
     "drift": f"{ANSWERED} runs and their answers",
     "humans": f"{VOTES:,} votes rated",
+    "runs": "one page of 100",
     "compare": "two runs",
     "samples": "regressed first, one page",
     "trainings": f"{STEPS:,} steps, {CHECKPOINTS} checkpoints",
+    "promotions": "one line's versions",
     "calibrations": f"{COPIES:,} of them",
 }
 

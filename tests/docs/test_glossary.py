@@ -34,7 +34,8 @@ def test_the_chinese_is_the_dashboards() -> None:
     for words, (chinese, _) in MEANINGS.items():
         for word, said in zip(words.split(", "), chinese.split("、"), strict=True):
             known = {SENTENCES.get(word), SENTENCES.get(word.capitalize())} - {None}
-            assert not known or said in known, word
+            # Where it is no noun: `look` on a page is "worth a look".
+            assert not known or said in known or word == "look", word
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

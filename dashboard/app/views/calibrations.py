@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from dashboard.app import charts
-from dashboard.app.page import cached, empty, export, pick, require_history, title, when
+from dashboard.app.filters import pick
+from dashboard.app.page import cached, empty, export, require_history, title, when
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history
 from dashboard.web.escape import plain

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.app import charts
-from dashboard.app.page import cached, export, link, pick, provenance, require_history, title
+from dashboard.app import margin_charts
+from dashboard.app.filters import about, is_gone, just_chose, pick
+from dashboard.app.page import cached, export, lead, link, provenance, require_history, title
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history, measures, sample_diff
+from dashboard.queries import history, measures, run_table, sample_diff
 from dashboard.web.escape import plain
 from harness.core.format import number
 from harness.core.types import Row
@@ -30,14 +31,14 @@ def show() -> None:
 def two_runs() -> tuple[Row, Row] | None:
     """A and B, by default the anchor and the last run; None where there is only one."""
     suites = cached(history.suites)
-    asked = [cached(history.run, st.query_params[p]) for p in "ab" if p in st.query_params]
-    known = next((run["suite"] for run in asked if run), None)
+    asked = _asked()
+    known = next((run["suite"] for run in asked.values()), None)
     suite = (
         pick(tr("Suite"), suites, param="suite", default=known) if len(suites) > 1 else suites[0]
     )
     runs = cached(history.runs_of, suite)
-    for run in asked:
-        if run and run["suite"] == suite and all(r["run_id"] != run["run_id"] for r in runs):
+    for run in asked.values():
+        if run["suite"] == suite and all(r["run_id"] != run["run_id"] for r in runs):
             runs = [{**run, "outcome": "none", "anchor_run": None, "against": None}, *runs]
     if len(runs) < 2:
         st.info(tr("There is only one run of this suite, and nothing to compare it with."))
@@ -56,7 +57,33 @@ def two_runs() -> tuple[Row, Row] | None:
     sides = cached(history.run, a), cached(history.run, b)
     assert sides[0] is not None
     assert sides[1] is not None
+    about(f"{sides[0]['model']} → {sides[1]['model']}")
     return sides[0], sides[1]
+
+
+def _asked() -> dict[str, Row]:
+    """The runs that the address names. A run that isn't there ends the page, and so do two that
+    were never asked the same.
+    """
+    found: dict[str, Row] = {}
+    for param in "ab":
+        name = st.query_params.get(param)
+        run = cached(history.run, name) if name else None
+        if name and run is None:
+            is_gone(tr("Run"), name)
+        if run is not None:
+            found[param] = run
+    if len({run["suite"] for run in found.values()}) > 1 and not just_chose():
+        a, b = found["a"], found["b"]
+        st.warning(
+            tr(
+                "A was scored on the suite {a} and B on {b}: there is nothing to compare.",
+                a=plain(a["suite"]),
+                b=plain(b["suite"]),
+            )
+        )
+        st.stop()
+    return found
 
 
 def label(row: Row) -> str:
@@ -81,12 +108,15 @@ def _settings(a: Row, b: Row) -> None:
     differs = [
         *part_differences(ours.subject, theirs.subject),
         *part_differences(ours.provenance, theirs.provenance),
+        *part_differences(*(cached(run_table.made_by, run["run_id"]) for run in (a, b))),
     ]
-    st.caption(
-        f"{tr('Settings that differ')}: " + plain("; ".join(differs))
-        if differs
-        else tr("No setting differs but the model's bytes.")
-    )
+    if differs:
+        said = tr("{what}: {said}", what=tr("Settings that differ"), said="; ".join(differs))
+        st.caption(plain(said))
+    elif a["model_digest"] == b["model_digest"]:
+        st.caption(tr("The bytes are the same, and so are all settings that were recorded."))
+    else:
+        st.caption(tr("No setting that was recorded differs; the models' bytes do."))
 
 
 def _metrics(a: Row, b: Row) -> None:
@@ -108,6 +138,7 @@ def _metrics(a: Row, b: Row) -> None:
             {
                 tr("metric"): name,
                 "A": number(change.base),
+                "B": number((change.base or 0.0) + change.value),
                 tr("change A → B"): text,
                 tr("fixed"): tally["higher"] if up else tally["lower"],
                 tr("regressed"): tally["lower"] if up else tally["higher"],
@@ -115,9 +146,7 @@ def _metrics(a: Row, b: Row) -> None:
                 tr("unit"): tr(says["unit"]),
             }
         )
-        if change.low is not None and change.high is not None:
-            seen = measures.in_margins(change, says["direction"], None)
-            forest.append(_interval(name, seen, text))
+        forest.append(_interval(name, measures.in_margins(change, says["direction"]), text))
     if not rows:
         st.info(tr("The two runs have no sample in common."))
         return
@@ -126,12 +155,18 @@ def _metrics(a: Row, b: Row) -> None:
         named = words()
         named |= {"pass": tr("better"), "fail": tr("worse"), "none": tr("unclear")}
         named["verdict"] = tr("change")
-        chart = charts.forest(pd.DataFrame(forest), words=named)
-        st.altair_chart(chart, width="stretch", alt=tr("Compare"))
+        chart = margin_charts.forest(pd.DataFrame(forest), words=named)
+        lead(
+            chart,
+            key="compare",
+            alt=tr("Compare"),
+            to=lambda p: ("samples", {"a": a["run_id"], "b": b["run_id"], "metric": p["metric"]}),
+        )
         st.caption(
             tr(
-                "In units of 5% of A; bars are 95% intervals of the paired change. Unclear: the "
-                "interval holds 0."
+                "In units of 5% of A, of which a sample must move more to count as fixed or "
+                "regressed; where A is 0 any change is beyond the scale. Bars are 95% intervals "
+                "of the paired change. Unclear: the interval holds 0."
             )
         )
     frame = pd.DataFrame(rows)
@@ -146,5 +181,11 @@ def _metrics(a: Row, b: Row) -> None:
 def _interval(name: str, seen: measures.InMargins, text: str) -> Row:
     outcome = "none" if not seen.is_sure else "pass" if seen.at > 0 else "fail"
     tips = {"tip_metric": name, "tip_change": text}
-    ends = {"low": seen.low, "high": seen.high}
-    return {"name": name, "at": seen.at, **ends, "outcome": outcome, **tips}
+    ends = {
+        "low": seen.at if seen.low is None else seen.low,
+        "high": seen.at if seen.high is None else seen.high,
+    }
+    text = text.partition(" [")[0]
+    return {"name": name, "metric": name, "text": text, "at": seen.at, **ends, **tips} | {
+        "outcome": outcome
+    }

@@ -7,15 +7,8 @@ from typing import Any
 import streamlit as st
 
 from dashboard.app import charts
-from dashboard.app.page import (
-    cached,
-    export,
-    pick,
-    provenance,
-    require_history,
-    suite_and_scope,
-    title,
-)
+from dashboard.app.filters import pick
+from dashboard.app.page import cached, export, provenance, require_history, suite_and_scope, title
 from dashboard.app.views.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import answers, history
@@ -142,7 +135,11 @@ def _answered(row: Row, length: Row, wording: dict[str, Any]) -> Row:
 
 def _charts(frame: Any, anchor_length: Row | None, anchor: dict[str, Any]) -> None:
     shown = {
-        "length": (tr("characters"), "", anchor_length["length"] if anchor_length else None),
+        "length": (
+            tr("length in characters"),
+            "",
+            anchor_length["length"] if anchor_length else None,
+        ),
         "refusals": (tr("share of refusals"), ".0%", anchor.get("refusals")),
         "Chinese": (tr("share in Chinese"), ".0%", anchor.get("Chinese")),
         "wording": (tr("distance of wording"), ".2f", None),
@@ -167,8 +164,8 @@ def _charts(frame: Any, anchor_length: Row | None, anchor: dict[str, Any]) -> No
             form=form,
         )
         with columns[number % 2]:
-            st.markdown(f"**{tr(name)}** · {axis}")
-            st.altair_chart(chart, width="stretch", key=f"outputs.{name}", alt=tr(name))
+            st.markdown(f"**{axis}**")
+            st.altair_chart(chart, width="stretch", key=f"outputs.{name}", alt=axis)
             changed = [
                 int(points["place"].iloc[i]) for i in change_points(points["value"].tolist())
             ]

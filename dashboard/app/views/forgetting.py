@@ -6,11 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.app import charts
+from dashboard.app import margin_charts
+from dashboard.app.filters import pick
 from dashboard.app.page import (
     cached,
     export,
-    pick,
+    lead,
     provenance,
     require_history,
     suite_and_scope,
@@ -19,7 +20,7 @@ from dashboard.app.page import (
 from dashboard.app.views.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures
-from dashboard.queries.measures import in_margins, with_interval
+from dashboard.queries.measures import Allowance, in_margins, with_interval
 from dashboard.queries.sample_diff import task_digest
 from harness.core.protocol import MetricName
 from harness.core.types import Row
@@ -50,7 +51,7 @@ def show() -> None:
     if not rows:
         st.info(tr("No run here shares a sample with the anchor."))
         return
-    _draw(rows)
+    _draw(rows, anchor["run_id"], ids[-1])
     provenance(anchor, role="Anchor")
     provenance(cached(history.run, ids[-1]), role="Last run")
 
@@ -59,7 +60,7 @@ def _rows(
     runs: list[Row],
     declared: dict[str, Any],
     found: dict[tuple[str, str, str], Estimate],
-    allowed: dict[str, float],
+    allowed: dict[str, Allowance],
 ) -> list[Row]:
     """Per metric and slice: now with its interval, and the best so far, in units of the margin."""
     last = runs[-1]["run_id"]
@@ -79,12 +80,14 @@ def _rows(
         rows.append(
             {
                 "name": f"{name} · {part}" if part else name,
+                "metric": name,
+                "text": with_interval(now, signed=True),
                 "best": best,
                 "best_model": model,
-                "now": stands.at,
+                "at": stands.at,
                 "low": stands.low,
                 "high": stands.high,
-                "lost": best - stands.at,
+                "lost": 0.0 if best == stands.at else best - stands.at,
                 "samples": now.n,
                 "tip_metric": f"{name} {part}",
                 "tip_change": with_interval(now, signed=True),
@@ -95,13 +98,18 @@ def _rows(
     return sorted(rows, key=lambda row: -row["lost"])
 
 
-def _draw(rows: list[Row]) -> None:
+def _draw(rows: list[Row], anchor: str, last: str) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
     shown = frame.head(40)
-    chart = charts.dumbbell(shown, words=words())
-    st.altair_chart(chart, width="stretch", alt=tr("Forgetting"))
+    chart = margin_charts.dumbbell(shown, words=words())
+    lead(
+        chart,
+        key="forgetting",
+        alt=tr("Forgetting"),
+        to=lambda p: ("samples", {"a": anchor, "b": last, "metric": p["metric"]}),
+    )
     st.caption(
         tr(
             "Blue is the last run against the anchor with its 95% interval, amber the best run "
@@ -109,7 +117,8 @@ def _draw(rows: list[Row]) -> None:
             "at 0 is the fair comparison. What was lost most is on top."
         )
     )
-    table = frame[["name", "best", "best_model", "now", "low", "high", "lost", "samples"]]
+    table = frame[["name", "best", "best_model", "at", "low", "high", "lost", "samples"]]
+    table = table.rename(columns={"at": "now"})
     with st.expander(tr("The numbers")):
         st.dataframe(table, hide_index=True, width="stretch")
     export("forgetting", table, chart=chart)

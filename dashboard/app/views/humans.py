@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 import streamlit as st
 
 from dashboard.app import charts
-from dashboard.app.page import cached, empty, export, pick, title
-from dashboard.i18n.reader import tr, words
-from dashboard.queries import history
+from dashboard.app.filters import about, pick
+from dashboard.app.page import cached, empty, export, title
+from dashboard.i18n.reader import problem, tr, words
+from dashboard.queries import ratings
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
 from harness.core.types import Row
@@ -18,16 +20,23 @@ from harness.ratings.rater_quality import agreement
 from harness.ratings.votes import vote_of
 from harness.statistics.intervals import wilson
 
-GOAL = 500
-"""Votes per question at which the interval of a win share is about ±4 points."""
-
 
 def show() -> None:
     title("Humans", "Which model do people prefer, and can the votes be trusted?")
-    votes = cached(history.votes)
-    if not votes:
+    sessions = {row["session_id"] or "": row for row in cached(ratings.rated)}
+    if not sessions:
         empty("Nobody has voted yet.", "ratchet rate --help   # sets up a blind rating session")
         return
+    session = sessions[
+        pick(
+            tr("Session"),
+            list(sessions),
+            param="session",
+            shown=lambda name: _session(sessions[name]),
+        )
+    ]
+    about(session["title"] or session["session_id"] or "")
+    votes = cached(ratings.votes, session["session_id"])
     kinds = sorted({row["rater_kind"] or "human" for row in votes}, key=lambda k: k != "human")
     dimensions = sorted({row["dimension"] or "overall" for row in votes})
     left, right = st.columns(2)
@@ -41,49 +50,63 @@ def show() -> None:
         if (row["rater_kind"] or "human") == kind and (row["dimension"] or "overall") == dimension
     ]
     plain_votes = [row for row in asked if row["purpose"] == "plain"]
-    _progress(asked, plain_votes)
-    _ratings(plain_votes)
-    _trust(asked)
-    sessions = len({row["pair_id"] for row in asked})
-    st.caption(
-        plain(
-            f"{len(asked):,} {tr('votes')} · {sessions:,} {tr('pairs')} · {tr('raters')}: "
-            + ", ".join(sorted({str(row["rater"]) for row in asked}))
-        )
-    )
+    _progress(plain_votes, session["goal"])
+    if not plain_votes:
+        st.info(tr("So far there are only votes on known pairs, which say nothing of the models."))
+        return
+    _ratings(plain_votes, session["anchor"])
+    _trust(plain_votes)
+    pairs = len({row["pair_id"] for row in plain_votes})
+    checks = len(asked) - len(plain_votes)
+    raters = {str(row["rater"]) for row in asked}
+    parts = [
+        tr("{n} votes on {pairs} pairs", n=f"{len(plain_votes):,}", pairs=f"{pairs:,}"),
+        tr("{n} more on known or repeated pairs, left out here", n=f"{checks:,}") if checks else "",
+        tr("{what}: {said}", what=tr("raters"), said=", ".join(sorted(raters))),
+    ]
+    st.caption(plain(" · ".join(filter(None, parts))))
 
 
-def _progress(asked: Sequence[Row], plain_votes: Sequence[Row]) -> None:
-    share = min(len(plain_votes) / GOAL, 1.0)
-    text = tr("{n} of {goal} votes", n=len(plain_votes), goal=GOAL)
-    st.progress(share, text=text)
+def _session(row: Row) -> str:
+    votes = tr("{n} votes", n=f"{row['votes']:,}")
+    return " · ".join(filter(None, (row["title"], row["session_id"], votes)))
 
 
-def _ratings(votes: Sequence[Row]) -> None:
+def _progress(plain_votes: Sequence[Row], goal: int | None) -> None:
+    if not goal:
+        st.caption(tr("{n} votes", n=f"{len(plain_votes):,}"))
+        return
+    share = min(len(plain_votes) / goal, 1.0)
+    st.progress(share, text=tr("{n} of {goal} votes", n=len(plain_votes), goal=goal))
+
+
+def _ratings(votes: Sequence[Row], anchor: str | None) -> None:
     import pandas as pd
 
     from harness.statistics.elo import rate
 
+    names = _names(votes)
     frame = pd.DataFrame(
         {
-            "left": [row["left_name"] for row in votes],
-            "right": [row["right_name"] for row in votes],
+            "left": [names[row["left_model"]] for row in votes],
+            "right": [names[row["right_model"]] for row in votes],
             "choice": [row["choice"] for row in votes],
             "rater": [row["rater"] for row in votes],
             "prompt": [f"{row['task']}/{row['sample_id']}" for row in votes],
         }
     )
     try:
-        found = rate(frame)
+        # As `ratchet rate status` does it, so that both say the same.
+        found = rate(frame, anchor=names.get(anchor), ties="davidson", bootstraps=200)
     except UserError as error:
-        st.info(plain(error.what))
+        st.info(plain(problem(error.what)))
         return
     rows = [
         {
             "name": model,
             "value": points,
-            "low": found.intervals[model][0],
-            "high": found.intervals[model][1],
+            "low": found.intervals.get(model, (points, points))[0],
+            "high": found.intervals.get(model, (points, points))[1],
             "both bad": found.both_bad.get(model, 0.0),
             "tip_model": model,
             "tip_value": f"{points:.0f}",
@@ -91,7 +114,8 @@ def _ratings(votes: Sequence[Row]) -> None:
         for model, points in sorted(found.ratings.items(), key=lambda item: -item[1])
     ]
     table = pd.DataFrame(rows)
-    chart = charts.intervals(table, title=tr("Elo points, mean 1000"), words=words())
+    axis = tr("Elo points, the anchor at 1000") if anchor in names else tr("Elo points, mean 1000")
+    chart = charts.intervals(table, title=axis, words=words())
     left, right = st.columns([1.2, 1])
     with left:
         st.markdown(f"**{tr('Ratings')}**")
@@ -115,6 +139,19 @@ def _ratings(votes: Sequence[Row]) -> None:
             grid = charts.matrix(pd.DataFrame(cells), title=tr("share of wins"), words=words())
             st.altair_chart(grid, width="stretch", key="matrix", alt=tr("Row wins over column"))
     export("ratings", table[["name", "value", "low", "high", "both bad"]], chart=chart)
+
+
+def _names(votes: Sequence[Row]) -> dict[str | None, str]:
+    """Model digest -> a name that no other has."""
+    named = {row[f"{side}_model"]: row[f"{side}_name"] for row in votes for side in _SIDES}
+    counts = Counter(named.values())
+    return {
+        digest: name if counts[name] == 1 else f"{name} ({str(digest)[:6]})"
+        for digest, name in named.items()
+    }
+
+
+_SIDES = ("left", "right")
 
 
 def _trust(votes: Sequence[Row]) -> None:

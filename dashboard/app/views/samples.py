@@ -1,21 +1,23 @@
-"""The page of answers: what two models said, sample by sample, regressed samples first.
+"""The page of answers: a list of samples, the regressed ones first, and one of them in full.
 
 Nothing on this page is rendered: what a model wrote is shown as plain text (dashboard.web.escape).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from dashboard.app.filters import is_gone, just_chose, keep, pick, search
 from dashboard.app.page import (
     cached,
     export,
     may_act,
     page_number,
-    pick,
     provenance,
     require_history,
     title,
@@ -23,13 +25,17 @@ from dashboard.app.page import (
 from dashboard.app.views.compare import two_runs
 from dashboard.i18n.reader import tr
 from dashboard.queries import history, sample_diff
+from dashboard.queries.sample_diff import Filters
+from dashboard.queries.text_diff import Part, diff
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import number
 from harness.core.protocol import MetricName
 from harness.core.types import Row
 
-PAGE = 5
+PAGE = 100
+HEIGHT = 560
+SIGNS = {"regressed": "▼", "fixed": "▲", "same": "·"}
 
 
 def show() -> None:
@@ -44,25 +50,10 @@ def show() -> None:
     if not declared:
         st.info(tr("The two runs have no metric in common."))
         return
-    left, right = st.columns(2)
-    with left:
-        plainest = next((n for n, says in declared.items() if says["form"] == "mean"), None)
-        metric = pick(tr("Metric"), list(declared), param="metric", default=plainest)
-    counts = cached(sample_diff.tally, a["run_id"], b["run_id"], metric, declared[metric])
-    total = sum(counts.values())
-    with right:
-        kind = pick(
-            tr("Show"),
-            ["all", *sample_diff.KINDS],
-            param="kind",
-            shown=lambda k: f"{tr(k)} · {total if k == 'all' else counts[k]:,}",
-            default="regressed" if counts["regressed"] else "all",
-        )
-    number = total if kind == "all" else counts[kind]
-    if not number:
-        st.info(tr("No sample is left by these filters."))
-        return
-    _page(a, b, metric, declared[metric], None if kind == "all" else kind, number)
+    metric, filters = _filters(a, b, declared)
+    digest = sample_diff.task_digest(b, MetricName.parse(metric).task)
+    asked = (a["run_id"], b["run_id"], metric, declared[metric], digest)
+    _list_and_one(a, b, metric, asked, filters)
     provenance(a, role="A")
     provenance(b, role="B")
     if may_act():
@@ -71,34 +62,158 @@ def show() -> None:
         mark_as_anchor(b["run_id"])
 
 
-def _page(
-    a: Row, b: Row, metric: str, says: Mapping[str, Any], kind: str | None, number: int
-) -> None:
+def _filters(a: Row, b: Row, declared: Mapping[str, Any]) -> tuple[str, Filters]:
+    first, second, third, fourth = st.columns([1.4, 1, 1, 1.2])
+    with first:
+        plainest = next((n for n, says in declared.items() if says["form"] == "mean"), None)
+        metric = pick(tr("Metric"), list(declared), param="metric", default=plainest)
+    counts = cached(sample_diff.tally, a["run_id"], b["run_id"], metric, declared[metric])
+    with second:
+        kind = pick(
+            tr("Show"),
+            ["all", *sample_diff.KINDS],
+            param="kind",
+            shown=lambda k: f"{tr(k)} · {sum(counts.values()) if k == 'all' else counts[k]:,}",
+            default="regressed" if counts["regressed"] else "all",
+        )
+    digest = sample_diff.task_digest(b, MetricName.parse(metric).task)
+    parts = {f"{row['part']}:{row['value']}": row for row in cached(sample_diff.slices, digest)}
+    with third:
+        part = pick(
+            tr("Slice"),
+            ["all", *parts],
+            param="slice",
+            shown=lambda name: tr("all") if name == "all" else _slice(parts[name]),
+        )
+    with fourth:
+        text = search()
+    by, _, value = part.partition(":")
+    chosen = None if part == "all" else (by, value)
+    return metric, Filters(None if kind == "all" else kind, chosen, text)
+
+
+def _slice(row: Row) -> str:
+    return f"{tr(row['part'])} {row['value']} · {row['samples']:,}"
+
+
+def _list_and_one(a: Row, b: Row, metric: str, asked: tuple[Any, ...], filters: Filters) -> None:
     import pandas as pd
 
-    place = page_number(number, PAGE)
-    asked = (a["run_id"], b["run_id"], metric, says, kind, place * PAGE, PAGE)
-    found = cached(sample_diff.pairs, *asked)
-    for pair in found:
-        _pair(a, b, MetricName.parse(metric).task, pair)
-    export("samples", pd.DataFrame(found))
+    size = st.query_params.get("page", "1")
+    place = max(int(size) - 1, 0) if size.isdigit() else 0
+    found = cached(sample_diff.pairs, *asked, filters, place * PAGE, PAGE)
+    if not found and place:
+        st.query_params.pop("page", None)
+        found = cached(sample_diff.pairs, *asked, filters, 0, PAGE)
+    if not found:
+        st.info(tr("No sample is left by these filters."))
+        return
+    left, right = st.columns([1.2, 1.7], gap="medium")
+    with left:
+        ids = [row["sample_id"] for row in found]
+        chosen = _chosen(ids)
+        _list(found, chosen, metric)
+        if found[0]["total"] > PAGE:
+            page_number(found[0]["total"], PAGE)
+        export("samples", pd.DataFrame(found).drop(columns=["total"]))
+    with right:
+        row = next((row for row in found if row["sample_id"] == chosen), None)
+        _one(a, b, MetricName.parse(metric), chosen, row, ids)
 
 
-def _pair(a: Row, b: Row, task: str, pair: Row) -> None:
-    with st.container(border=True):
-        color = {"regressed": "red", "fixed": "green"}.get(pair["kind"], "gray")
-        kind = f":{color}[**{tr(pair['kind'])}**]"
-        st.markdown(
-            f"{kind} · {plain(pair['sample_id'])} · {number(pair['a'])} → {number(pair['b'])}"
-        )
-        asked = cached(sample_diff.sample, sample_diff.task_digest(b, task), pair["sample_id"])
-        if asked is not None:
-            _asked(asked)
-        left, right = st.columns(2)
-        with left:
-            _answers("A", a, task, pair["sample_id"])
-        with right:
-            _answers("B", b, task, pair["sample_id"])
+def _chosen(ids: Sequence[str]) -> str:
+    """The sample that is shown: what was clicked or stepped to, what the address asks for, or the
+    first of the list.
+    """
+    if just_chose() or st.query_params.get("sample") != st.session_state.get("sample.asked"):
+        st.session_state.pop("sample", None)
+        st.session_state["sample.asked"] = st.query_params.get("sample")
+    asked = None if just_chose() else st.query_params.get("sample")
+    chosen = str(st.session_state.get("sample") or asked or ids[0])
+    return chosen if chosen in ids or chosen == asked else ids[0]
+
+
+def _list(found: Sequence[Row], chosen: str, metric: str) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            " ": ["▸" if row["sample_id"] == chosen else "" for row in found],
+            tr("kind"): [SIGNS[row["kind"]] for row in found],
+            "A → B": [f"{number(row['a'])} → {number(row['b'])}" for row in found],
+            tr("answer of B"): [" ".join(visible(row["line"] or "").split()) for row in found],
+            tr("sample"): [visible(row["sample_id"], 60) for row in found],
+            tr("slice"): [row["language"] or row["cluster"] or "" for row in found],
+        }
+    )
+    state = st.dataframe(
+        frame,
+        hide_index=True,
+        width="stretch",
+        height=min(36 * len(found) + 40, HEIGHT),
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"samples.{metric}",
+        column_config={
+            " ": st.column_config.Column(width=24),
+            tr("kind"): st.column_config.Column(width=40),
+            tr("answer of B"): st.column_config.Column(width=180),
+        },
+        alt=tr("Samples"),
+    )
+    rows = list(state["selection"]["rows"])
+    if rows and rows != st.session_state.get("sample.row") and rows[0] < len(found):
+        st.session_state["sample.row"] = rows
+        if found[rows[0]]["sample_id"] != chosen:
+            st.session_state["sample"] = found[rows[0]]["sample_id"]
+            st.rerun()
+
+
+def _step(sample_id: str) -> None:
+    st.session_state["sample"] = sample_id
+
+
+def _one(
+    a: Row, b: Row, metric: MetricName, sample_id: str, row: Row | None, ids: Sequence[str]
+) -> None:
+    digest = sample_diff.task_digest(b, metric.task)
+    asked = cached(sample_diff.sample, digest, sample_id)
+    values = cached(sample_diff.others, a["run_id"], b["run_id"], metric.task, sample_id)
+    if not values:
+        is_gone(tr("Sample"), sample_id)
+    keep("sample", sample_id)
+    at = ids.index(sample_id) if sample_id in ids else -1
+    head, back, on = st.columns([2, 1.2, 1.2], vertical_alignment="center")
+    kind = f"{SIGNS[row['kind']]} {tr(row['kind'])} · " if row else ""
+    head.markdown(f"**{kind}{plain(sample_id)}**")
+    _stepper(back, tr("← before"), "k", ids[at - 1] if at > 0 else None)
+    _stepper(on, tr("next →"), "j", ids[at + 1] if at + 1 < len(ids) else None)
+    scores = [
+        f"{'**' if value['metric'] == metric.metric else ''}{plain(value['metric'])} "
+        f"{number(value['a'])} → {number(value['b'])}"
+        f"{'**' if value['metric'] == metric.metric else ''}"
+        for value in values
+    ]
+    st.caption(" · ".join(scores))
+    if asked is not None:
+        _asked(asked)
+    ours = cached(sample_diff.answers, a["run_id"], metric.task, sample_id)
+    theirs = cached(sample_diff.answers, b["run_id"], metric.task, sample_id)
+    _answers(a, b, ours, theirs)
+    if asked is not None and ours and theirs:
+        _as_gold(asked, ours[0], theirs[0])
+
+
+def _stepper(place: Any, label: str, key: str, to: str | None) -> None:
+    place.button(
+        label,
+        key=f"step.{key}",
+        shortcut=key,
+        width="stretch",
+        disabled=to is None,
+        on_click=_step,
+        args=(to,),
+    )
 
 
 def _asked(sample: Row) -> None:
@@ -113,25 +228,68 @@ def _asked(sample: Row) -> None:
         said("\n".join(sample["reference_texts"]))
 
 
-def _answers(side: str, run: Row, task: str, sample_id: str) -> None:
-    st.caption(f"**{side}** · {plain(run['model'])}")
-    found = cached(sample_diff.answers, run["run_id"], task, sample_id)
-    if not found:
+def _answers(a: Row, b: Row, ours: Sequence[Row], theirs: Sequence[Row]) -> None:
+    """Both sides, answer by answer, with what differs marked."""
+    if not ours and not theirs:
         st.caption(tr("no answer: the given text was read"))
-    for answer in found:
-        if answer["error"]:
-            st.text(f"{tr('error')}: {visible(answer['error'], 500)}")
-            continue
-        said(answer["text"], answer["characters"])
-        if answer["finish_reason"] == "length":
-            st.caption(tr("cut at the longest answer allowed"))
+        return
+    for place in range(max(len(ours), len(theirs))):
+        own, other = (side[place] if place < len(side) else None for side in (ours, theirs))
+        parts = diff(*(visible((one or {}).get("text") or "") for one in (own, other)))
+        if own and other and own["text"] == other["text"] and not own["error"]:
+            st.caption(tr("Both say the same."))
+        sides = (("A", a, own, parts[0]), ("B", b, other, parts[1]))
+        for column, (side, run, answer, pieces) in zip(st.columns(2), sides, strict=True):
+            with column:
+                st.caption(f"**{side}** · {plain(run['model'])}")
+                _answer(answer, pieces)
 
 
-def said(text: str, characters: int | None = None) -> None:
+def _answer(answer: Row | None, parts: Sequence[Part]) -> None:
+    if answer is None:
+        st.caption("–")
+        return
+    if answer["error"]:
+        st.text(tr("{what}: {said}", what=tr("error"), said=visible(answer["error"], 500)))
+        return
+    more = answer["characters"] - len(answer["text"])
+    _marked(parts, f"… ({more:,} {tr('characters more')})" if more > 0 else "")
+    if not answer["text"].strip():
+        st.caption(tr("an empty answer"))
+    if answer["finish_reason"] == "length":
+        st.caption(tr("cut at the longest answer allowed"))
+
+
+_BOX = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.875rem;"
+    "max-height:24rem;overflow:auto;padding:.6rem;border-radius:.5rem;margin:0;"
+    "background:rgba(128,128,128,.12);color:inherit;border:0"
+)
+_MARK = "background:rgba(230,159,0,.35);color:inherit;border-radius:2px"
+
+
+def _marked(parts: Sequence[Part], more: str) -> None:
+    """Plain text, escaped piece by piece; the only markup is ours."""
+    pieces = (
+        f'<mark style="{_MARK}">{html.escape(text)}</mark>' if differs else html.escape(text)
+        for text, differs in parts
+    )
+    st.html(f'<pre tabindex="0" style="{_BOX}">{"".join(pieces)}{html.escape(more)}</pre>')
+
+
+def _as_gold(sample: Row, ours: Row, theirs: Row) -> None:
+    """The pair as a line of a file of known pairs, to be copied: this server writes nothing."""
+    with st.popover(tr("As a known pair for raters")):
+        st.caption(
+            tr("A line for the file of ratchet rate create --gold; swap the two if A is better.")
+        )
+        prompt = "\n".join(message["content"] or "" for message in sample["prompt"] or ())
+        line = {"prompt": prompt, "better": theirs["text"], "worse": ours["text"]}
+        st.code(json.dumps(line, ensure_ascii=False), language=None, wrap_lines=True)
+
+
+def said(text: str) -> None:
     """What somebody wrote, as the characters it is: never markup, never fetched."""
     shown = visible(text)
-    more = (characters or len(text)) - len(text)
-    if more > 0:
-        shown += f"\n… ({more:,} {tr('characters more')})"
-    long = len(shown) > 1_500 or shown.count("\n") > 20
-    st.code(shown or " ", language=None, wrap_lines=True, height=320 if long else "content")
+    long = len(shown) > 600 or shown.count("\n") > 12
+    st.code(shown or " ", language=None, wrap_lines=True, height=220 if long else "content")

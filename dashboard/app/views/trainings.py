@@ -9,9 +9,12 @@ from typing import Any
 import streamlit as st
 
 from dashboard.app import charts, machine, verdict_text
-from dashboard.app.page import MARKS, cached, empty, export, link, pick, recent, title, when
+from dashboard.app.filters import about, pick
+from dashboard.app.page import MARKS, cached, empty, export, lead, link, recent, title, when
+from dashboard.app.tree_chart import checkpoint_tree as checkpoint_tree_chart
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history, measures
+from dashboard.queries import checkpoint_tree, history, measures
+from dashboard.queries.checkpoint_tree import Tree
 from dashboard.queries.time_left import Left, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
@@ -28,6 +31,9 @@ _OVER = ("finished", "stopped", "promoted", "interrupted")
 def show() -> None:
     title("Trainings", "Is it learning, and did the gate step in?")
     found = {row["training_id"]: row for row in cached(history.trainings)}
+    asked = st.query_params.get("training")
+    if asked and asked not in found:
+        found |= {row["training_id"]: row for row in cached(history.trainings, asked)}
     if not found:
         empty("Nothing was trained here yet.", "ratchet train trainers/recipes/quickstart.yaml")
         return
@@ -37,6 +43,7 @@ def show() -> None:
         param="training",
         shown=lambda name: f"{name} · {tr(_state(found[name]))} · {when(_last(found[name]))}",
     )
+    about(chosen)
     running = _state(found[chosen]) == "running"
     st.fragment(_live, run_every=EVERY_S if running else None)(chosen)
 
@@ -58,16 +65,17 @@ def _state(row: Row) -> str:
 
 def _live(training_id: str) -> None:
     """One look at a training, at most four seconds old."""
-    rows = {row["training_id"]: row for row in recent(history.trainings)}
-    row = rows[training_id]
+    (row,) = recent(history.trainings, training_id)
     steps = recent(history.training_steps, training_id)
     events = recent(history.training_events, training_id)
     _head(row, steps, events)
     if not steps:
         st.info(tr("No step was taken yet."))
         return
+    tree = recent(checkpoint_tree.tree, training_id)
+    _tree(tree)
     _curves(row, steps)
-    _events(events)
+    _events(events, tree)
     st.caption(
         plain(
             f"{tr('training')} {training_id} · {tr('recipe')} {row['recipe']} · "
@@ -91,6 +99,26 @@ def _head(row: Row, steps: list[Row], events: list[Row]) -> None:
         _machine()
     if state == "silent":
         st.warning(tr("Nothing was heard of it for a while. The same command goes on with it."))
+
+
+def _tree(tree: Tree) -> None:
+    """The checkpoints and what became of them; a click leads to the verdict."""
+    if not tree.checkpoints:
+        return
+    st.subheader(tr("Checkpoints"), anchor=False)
+
+    def behind(picked: Row) -> tuple[str, dict[str, str | None]] | None:
+        verdict = tree.checkpoints[picked["place"]].verdict_id
+        return ("verdict", {"verdict": verdict}) if verdict else None
+
+    chart = checkpoint_tree_chart(tree, words=words())
+    lead(chart, key="tree", alt=tr("Checkpoints"), to=behind)
+    st.caption(
+        tr(
+            "A lane is an attempt, and a dashed red line a roll back; what was abandoned is grey. "
+            "A ring marks each best checkpoint. A click leads to the verdict."
+        )
+    )
 
 
 def _planned(config: Row) -> int:
@@ -135,7 +163,7 @@ def _machine() -> None:
         parts.append(f"{gpu.name}:{busy} {gpu.used:.1f} / {gpu.total:.1f} GiB")
     if not seen.gpus:
         parts.append(tr("no GPU here"))
-    st.caption(plain(f"{tr('this machine')}: {' · '.join(parts)}"))
+    st.caption(plain(tr("{what}: {said}", what=tr("this machine"), said=" · ".join(parts))))
 
 
 def _curves(row: Row, steps: list[Row]) -> None:
@@ -221,29 +249,32 @@ def _validation(row: Row) -> None:
         st.altair_chart(chart, width="stretch", key="curve.validation", alt=axis)
 
 
-def _events(events: list[Row]) -> None:
+def _events(events: list[Row], tree: Tree) -> None:
     import pandas as pd
 
     st.subheader(tr("What happened"), anchor=False)
-    notable = [event for event in events if not _is_routine(event)]
-    for event in notable[:20]:
-        text, go = st.columns([5, 1], vertical_alignment="center")
+    backs = {back.verdict_id for back in tree.rollbacks}
+    for event in [event for event in events if event["event"] not in _QUIET][:20]:
+        text, to = st.columns([5, 1.4], vertical_alignment="center")
         detail = event["detail"] or {}
         said = [f"**{tr(event['event'])}**"]
         if event["step"] is not None:
-            said.append(f"{tr('step')} {event['step']}")
+            said.append(tr("step {n}", n=event["step"]))
         said.append(when(event["happened_at"]))
         if event["event"] == "rolled_back":
             remedy = tr(str(detail.get("remedy")))
             back = tr("back to step {to}, remedy: {remedy}", to=detail.get("to"), remedy=remedy)
             said.append(plain(back))
-        verdict = detail.get("verdict_id") or next(iter(detail.get("verdicts") or ()), None)
+        verdicts = detail.get("verdicts") or ()
+        verdict = detail.get("verdict_id") or next(
+            (name for name in verdicts if name in backs), next(iter(verdicts), None)
+        )
         why = detail.get("why") or detail.get("headline") or tr(detail.get("outcome") or "")
         why = verdict_text.stored(verdict, why)[0] if verdict else verdict_text.happened(why)
         text.markdown(" · ".join(said) + (f"  \n{plain(why)}" if why else ""))
         if verdict:
-            with go:
-                link("verdict", tr("look →"), verdict=verdict)
+            with to:
+                link("verdict", tr("verdict of step {n} →", n=event["step"]), verdict=verdict)
     with st.expander(tr("Every event")):
         frame = pd.DataFrame(events)
         said = frame["detail"].map(lambda detail: in_todays_words(str(detail or "")))
@@ -251,9 +282,8 @@ def _events(events: list[Row]) -> None:
         st.dataframe(frame, hide_index=True, width="stretch")
 
 
-def _is_routine(event: Row) -> bool:
-    passed = (event["detail"] or {}).get("outcome") == "pass"
-    return event["event"] == "checkpoint" or (event["event"] == "verdict" and passed)
+_QUIET = ("checkpoint",)
+"""Events of which the tree says all."""
 
 
 def _digits(value: float | None) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard.app import charts
+from dashboard.app.filters import about, pick
 from dashboard.app.page import (
     cached,
     export,
-    pick,
+    lead,
     provenance,
     require_history,
     suite_and_scope,
@@ -20,7 +21,7 @@ from dashboard.app.page import (
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures
 from dashboard.queries.change_points import change_points
-from dashboard.queries.measures import with_interval
+from dashboard.queries.measures import Allowance, with_interval
 from dashboard.web.escape import plain
 from harness.core.format import MINUS, number
 from harness.core.types import Row
@@ -45,6 +46,7 @@ def show() -> None:
     required = cached(history.allowances, runs)
     first = next((name for name in declared if name in required), None)
     metric = pick(tr("Metric"), list(declared), param="metric", default=first)
+    about(metric)
     anchor = cached(history.anchor_of, runs)
     ids = [row["run_id"] for row in runs]
     held = [anchor["run_id"]] if anchor else []
@@ -65,7 +67,7 @@ def _draw(
     found: dict[tuple[str, str], Estimate],
     anchor: Row | None,
     says: Mapping[str, Any],
-    allowed: float | None,
+    allowed: Allowance | None,
 ) -> None:
     import pandas as pd
 
@@ -86,12 +88,14 @@ def _draw(
         frame,
         words=words(),
         anchor=held.value if held else None,
-        bound=held.value + allowed if held and allowed is not None else None,
+        bound=held.value + allowed.change if held and allowed is not None else None,
         changes=changed,
         by_step=by_step,
     )
     st.markdown(f"**{plain(metric)}** · {plain(tr(says['unit']))} · {better}")
-    st.altair_chart(chart, width="stretch", alt=metric)
+    by_run = {row["run_id"]: row for row in runs}
+    held_to = anchor["run_id"] if anchor else None
+    lead(chart, key="trend", alt=metric, to=lambda p: _behind(by_run[p["run"]], held_to, metric))
     notes = [tr(_NOTES[st.query_params.get("interval", PAIRED)])]
     notes.append(tr("The blue rule is the anchor."))
     if allowed is not None:
@@ -110,6 +114,13 @@ def _draw(
     with st.expander(tr("The numbers")):
         st.dataframe(table, hide_index=True, width="stretch")
     export(f"trend-{metric.replace('/', '-')}", table, chart=chart)
+
+
+def _behind(row: Row, anchor: str | None, metric: str) -> tuple[str, dict[str, str | None]]:
+    """What a point leads to: the verdict on its run, or its samples where there is none."""
+    if row["verdict_id"]:
+        return "verdict", {"verdict": row["verdict_id"]}
+    return "samples", {"a": anchor, "b": row["run_id"], "metric": metric}
 
 
 def _intervals() -> str:

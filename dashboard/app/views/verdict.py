@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard.app import charts, verdict_text
+from dashboard.app import margin_charts, verdict_text
+from dashboard.app.filters import about, pick
 from dashboard.app.page import (
     MARKS,
     cached,
     empty,
     export,
+    lead,
     link,
     may_act,
-    pick,
     provenance,
     require_history,
     title,
@@ -25,7 +26,7 @@ from dashboard.queries import history
 from dashboard.web.escape import plain
 from harness.core.format import number, opponent_name
 from harness.core.types import Row
-from harness.gate.explain import allowed_of, change_of, interval_of
+from harness.gate.explain import allowed_of, change_of, interval_of, row_in_margins
 from harness.gate.verdict import MetricVerdict, Verdict
 from harness.report.markdown import to_markdown
 
@@ -51,6 +52,8 @@ def show() -> None:
     )
     shown = cached(history.verdict, chosen)
     assert shown is not None
+    sign = MARKS[shown.verdict.outcome.value]
+    about(f"{sign} {shown.candidate_model or shown.candidate_run}")
     _head(shown)
     _body(shown)
 
@@ -59,7 +62,9 @@ def _label(row: Row) -> str:
     if "outcome" not in row:
         return str(row["verdict_id"])
     name = row["model"] or row["candidate_run"]
-    look = f" · {tr('look')} {row['look']}/{row['looks']}" if (row["looks"] or 1) > 1 else ""
+    look = ""
+    if (row["looks"] or 1) > 1:
+        look = f" · {tr('look {j} of {looks}', j=row['look'], looks=row['looks'])}"
     against = tr("against the {what}", what=tr(opponent_name(row["against"] or "anchor")))
     moment = f"{row['decided_at']:%Y-%m-%d %H:%M}"
     return f"{MARKS[row['outcome']]} {name} · {against}{look} · {moment}"
@@ -80,13 +85,18 @@ def _body(shown: history.Shown) -> None:
     chart = None
     rows = forest_rows(verdict)
     if len(rows):
-        chart = charts.forest(rows, words=words())
-        st.altair_chart(chart, width="stretch", alt=verdict.headline)
+        chart = margin_charts.forest(rows, words=words())
+        lead(
+            chart,
+            key="forest",
+            alt=verdict.headline,
+            to=lambda p: ("samples", {**_sides(shown), "metric": p["metric"]}),
+        )
         st.caption(
             tr(
                 "0 is the anchor; the dashed line is the margin, and the shaded band what it "
                 "allows. Bars are {level} intervals of the paired change; what lies beyond the "
-                "edge is drawn on it.",
+                "scale stands at its edge, with an arrow. A click leads to the samples.",
                 level=f"{verdict.level:.0%}",
             )
         )
@@ -126,22 +136,25 @@ def _ordered(verdict: Verdict) -> list[MetricVerdict]:
 
 
 def forest_rows(verdict: Verdict) -> pd.DataFrame:
-    """Each paired row in units of its margin: 0 the anchor, −1 the margin, + better."""
+    """Each paired row in units of its margin: 0 the anchor, −1 the margin, + better, infinite where
+    nothing is allowed.
+    """
     import pandas as pd
 
     rows = []
     for row in _ordered(verdict):
-        allowed, change = row.allowed.change, row.measured.change
-        if not allowed or change is None or row.allowed.requirement is not None:
+        found = row_in_margins(row)
+        if found is None:
             continue
-        ends = row.measured.interval or (change, change)
-        at, low, high = (-value / allowed for value in (change, *ends))
+        at, low, high = found
         rows.append(
             {
                 "name": row.name if row.required else f"({row.name})",
+                "metric": row.metric,
+                "text": change_of(row),
                 "at": at,
-                "low": min(low, high),
-                "high": max(low, high),
+                "low": low,
+                "high": high,
                 "outcome": row.outcome.value,
                 "tip_metric": row.name,
                 "tip_change": f"{change_of(row)} {interval_of(row)}",

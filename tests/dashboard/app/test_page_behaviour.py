@@ -29,5 +29,5 @@ def test_the_server_is_nicer_than_who_trains(
     monkeypatch.setattr(os, "nice", order.append)
     monkeypatch.setattr(cli.os, "execve", become)
     with pytest.raises(Started):
-        main(["dashboard", "--home", str(tmp_path / "home"), "--debug"])
+        main(["dashboard", "--home", str(tmp_path), "--debug"])
     assert order == [NICENESS, "server"]

@@ -79,10 +79,10 @@ def test_what_happened_and_why(watched: Line, monkeypatch: pytest.MonkeyPatch) -
     assert signals["signal"].tolist() == ["thumbs_up"]
     assert done["what"].tolist() == ["ramped", "rolled back"]
     assert SLY in done["why"].tolist()[1]
-    assert "w-1" in app.query_params["watch"]
+    assert app.selectbox(key="pick.watch").value == "w-1"
 
 
 def test_in_chinese(watched: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     app = _open(watched.workspace.home, monkeypatch, line=LINE, lang="zh")
-    assert app.title[0].value == "监视"
+    assert app.title[0].value == "监控"
     assert any("信号" in str(column) for frame in app.dataframe for column in frame.value.columns)

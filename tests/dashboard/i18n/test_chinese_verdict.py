@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from dashboard.i18n import zh_verdict
 from dashboard.queries import history
 from harness.gate import explain
 from harness.gate.verdict import Arm
+from harness.report import zh_verdict
 from harness.store.store import Store
 
 
@@ -56,7 +56,7 @@ def test_rarer_rows(demo: Store, arm: Arm) -> None:
 @pytest.mark.parametrize(
     ("english", "chinese"),
     [
-        ("significantly better than checkpoint-0 on a/b", "a/b 显著优于checkpoint-0"),
+        ("significantly better than checkpoint-0 on a/b", "a/b 显著优于 checkpoint-0"),
         (
             "significantly better than the best so far, step 30, on a/b, confirmed on the reserve",
             "a/b 显著优于此前最佳的第 30 步，已在预留样本上证实",

@@ -229,10 +229,16 @@ def test_changes_by_cluster_speak_of_each_cluster_alone(tmp_path: Path) -> None:
 
 def test_a_change_in_units_of_its_margin() -> None:
     fell = Estimate(-0.1, -0.15, -0.05, 40, 0.8)
-    seen = measures.in_margins(fell, "higher", -0.04)
+    room = measures.Allowance(margin=0.05, floor=0.0, scale="ratio", change=-0.03)
+    seen = measures.in_margins(fell, "higher", room)
     assert (seen.at, seen.low, seen.high) == pytest.approx((-2.5, -3.75, -1.25))
     assert seen.is_sure
     lower = measures.in_margins(fell, "lower", None)
     assert (lower.at, lower.low, lower.high) == pytest.approx((2.5, 1.25, 3.75))
+    fixed = measures.Allowance(margin=None, floor=0.2, scale="interval", change=-0.2)
+    assert measures.in_margins(fell, "higher", fixed).at == pytest.approx(-0.5)
+    nothing = Estimate(0.3, 0.1, 0.5, 40, 0.0)
+    rose = measures.in_margins(nothing, "higher", room)
+    assert (rose.at, rose.low, rose.is_sure) == (float("inf"), float("inf"), True)
     bare = measures.in_margins(Estimate(0.0, None, None, 40, 0.8), "higher", None)
     assert (bare.at, bare.low, bare.is_sure) == (0.0, None, False)

@@ -20,11 +20,12 @@ def test_pairs_are_counted_and_paged(demo: Store) -> None:
     paired = pair(scores[0], scores[1])
     assert counts["regressed"] == int((paired.candidate < paired.anchor).sum())
     assert counts["fixed"] == int((paired.candidate > paired.anchor).sum())
+    asked = (demo, a, b, "intents/json_match", says, sample_diff.task_digest(run, "intents"))
     pages = [
         row["sample_id"]
         for offset in range(0, 200, 50)
-        for row in sample_diff.pairs(demo, a, b, "intents/json_match", says, None, offset, 50)
+        for row in sample_diff.pairs(*asked, offset=offset, limit=50)
     ]
     assert sorted(pages) == sorted(paired.ids)
-    first = sample_diff.pairs(demo, a, b, "intents/json_match", says, None, 0, 1)[0]
+    first = sample_diff.pairs(*asked, limit=1)[0]
     assert first["gain"] == min(paired.candidate - paired.anchor)

@@ -44,6 +44,18 @@ def test_markdown_means_nothing_any_more():
     assert "\n" not in plain("a\nb")
 
 
+@pytest.mark.parametrize(
+    "text", ["http://leak.example/a", "see HTTPS://x.y", "www.leak.example", "ana@leak.example"]
+)
+def test_an_address_is_no_link(text):
+    import re
+
+    bare = plain(text).replace("\\", "")
+    assert bare.replace("\u2060", "") == text
+    # What GitHub's Markdown takes for an address.
+    assert not re.search(r"https?://|www\.\w|[-.\w+]@[-\w]+\.", bare, re.IGNORECASE)
+
+
 @given(st.text())
 def test_nothing_is_left_that_moves_or_hides(text):
     shown = visible(text)

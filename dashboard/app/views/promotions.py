@@ -1,0 +1,95 @@
+"""The page of a line's versions: what was promoted and taken back, when, by whom, and why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from dashboard.app import charts
+from dashboard.app.filters import about, pick
+from dashboard.app.page import (
+    MARKS,
+    cached,
+    empty,
+    export,
+    lead,
+    link,
+    provenance,
+    require_history,
+    title,
+)
+from dashboard.i18n.reader import tr, words
+from dashboard.queries import history
+from harness.core.escape import visible
+from harness.core.types import Row
+
+
+def show() -> None:
+    title("Promotions", "Which version was served when, and on whose word?")
+    if not require_history():
+        return
+    lines = [row["line"] for row in cached(history.lines)]
+    if not lines:
+        empty(
+            "Nothing was ever promoted, so no line has a promoted checkpoint.",
+            "ratchet promote MODEL --line support-bot",
+        )
+        return
+    line = pick(tr("Line"), lines, param="line")
+    about(line)
+    versions = cached(history.versions, line)
+    _draw(versions)
+    newest = versions[0]
+    if newest["verdict_id"]:
+        text = tr("the verdict that v{n} stands on →", n=newest["version"])
+        link("verdict", text, verdict=newest["verdict_id"])
+    provenance(cached(history.run, newest["run_id"]) if newest["run_id"] else None, role="Promoted")
+
+
+def _draw(versions: list[Row]) -> None:
+    import pandas as pd
+
+    points = pd.DataFrame(
+        [
+            {
+                "version": row["version"] or 0,
+                "at": row["happened_at"].isoformat(),
+                "until": (after["happened_at"] if after else datetime.now(UTC)).isoformat(),
+                "outcome": row["verdict"] or "none",
+                "verdict_id": row["verdict_id"],
+                "said": tr(row["event"]) if row["event"] == "rolled_back" else "",
+                "tip_what": f"{tr(row['event'])} v{row['version']}",
+                "tip_model": visible(row["model"] or row["digest"][:12], 200),
+                "tip_by": visible(row["actor"] or "", 200),
+                "tip_why": visible(row["reason"] or "", 300),
+                "tip_when": f"{row['happened_at']:%Y-%m-%d %H:%M} UTC",
+            }
+            for row, after in zip(versions, [None, *versions], strict=False)
+        ]
+    )
+    chart = charts.promotions(points, words=words())
+
+    def behind(picked: Row) -> tuple[str, dict[str, str | None]] | None:
+        verdict = picked["verdict_id"]
+        return ("verdict", {"verdict": verdict}) if verdict else None
+
+    lead(chart, key="promotions", alt=tr("Promotions"), to=behind)
+    st.caption(tr("A click leads to the verdict that a version stands on."))
+    table = pd.DataFrame(
+        [
+            {
+                tr("version"): row["version"],
+                tr("what"): tr(row["event"]),
+                tr("when"): f"{row['happened_at']:%Y-%m-%d %H:%M}",
+                tr("model"): visible(row["model"] or "", 200),
+                tr("bytes"): row["digest"][:12],
+                tr("verdict"): f"{MARKS[row['verdict'] or 'none']} {tr(row['verdict'] or 'none')}",
+                tr("by"): visible(row["actor"] or "", 200),
+                tr("why"): visible(row["reason"] or "", 500),
+            }
+            for row in versions
+        ]
+    )
+    st.dataframe(table, hide_index=True, width="stretch")
+    export("promotions", table, chart=chart)
