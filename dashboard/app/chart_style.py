@@ -30,9 +30,6 @@ SERIES = (BLUE, AMBER, PURPLE, GREEN, SKY, GREY)
 """For metrics side by side, the most different first; RED is left to limits and failures."""
 SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
-PICK = "pick"
-"""The selection by which a chart tells what was clicked."""
-
 Words = Mapping[str, str]
 
 
@@ -47,11 +44,13 @@ def styled(chart: Any, *, height: int) -> alt.LayerChart:
     return drawn
 
 
-def clickable(layer: Any, fields: list[str]) -> Any:
-    """The layer with marks that lead on: a click selects the `fields` of a mark, as `PICK`."""
-    import altair as alt
+def clickable(layer: Any, frame: pd.DataFrame) -> Any:
+    """The layer with marks that lead on to the address in their row's `href`, where it has one.
 
-    return layer.add_params(alt.selection_point(name=PICK, fields=fields, on="click"))
+    A link and no selection: Streamlit takes two entries of the browser's history for a page that
+    a selection switches to, and Back would need two presses.
+    """
+    return layer.encode(href="href:N") if "href" in frame else layer
 
 
 def svg(chart: Any) -> bytes:

@@ -41,7 +41,7 @@ def trend(
     changes: Sequence[int] = (),
     by_step: bool = False,
 ) -> alt.LayerChart:
-    """One metric over checkpoints: `points` has x, value, low, high, outcome, model, run, at.
+    """One metric over checkpoints: `points` has x, value, low, high, outcome, href.
 
     The anchor's value is a rule; the band between it and `bound` is what the margin allows;
     `changes` are the x of change points.
@@ -84,7 +84,7 @@ def trend(
         shape=outcome_shape(points, words),
         tooltip=tooltip(points, words),
     )
-    layers.append(clickable(marks, ["run"]))
+    layers.append(clickable(marks, points))
     return styled(alt.layer(*layers), height=320)
 
 
@@ -223,7 +223,7 @@ def _margin(anchor: float, bound: float | None, words: Words) -> list[Any]:
 
 def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     """The margin that was left at each verdict: `points` has place, left, low, high, metric,
-    verdict_id.
+    and href.
     """
     import altair as alt
 
@@ -253,12 +253,12 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
         x=x, y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=color
     )
-    drawn = alt.layer(rule, bars, line, clickable(marks, ["verdict_id"]))
+    drawn = alt.layer(rule, bars, line, clickable(marks, points))
     return styled(drawn, height=190 + 18 * points["metric"].nunique())
 
 
 def promotions(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """The versions of a line over time: `points` has version, at, until, outcome, verdict_id, said.
+    """The versions of a line over time: `points` has version, at, until, outcome, said, href.
 
     A bar is how long a version was served; the last one until now.
     """
@@ -281,5 +281,5 @@ def promotions(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         tooltip=tooltip(points, words),
     )
     text = base.transform_filter("datum.said != ''").mark_text(dy=-16, fontSize=12, color=GREY)
-    layers = [bars, clickable(marks, ["verdict_id"]), text.encode(x=x, y=y, text="said:N")]
+    layers = [bars, clickable(marks, points), text.encode(x=x, y=y, text="said:N")]
     return styled(alt.layer(*layers), height=max(190, 44 * points["version"].nunique() + 90))

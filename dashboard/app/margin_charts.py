@@ -44,7 +44,7 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     """The rows of a verdict: change with interval in units of the margin.
 
     `rows` has name, at, low, high (0: no change, −1: the margin, infinite where nothing is
-    allowed), outcome, metric, text (the change itself), and tooltips.
+    allowed), outcome, href, text (the change itself), and tooltips.
     """
     import altair as alt
     import pandas as pd
@@ -69,12 +69,12 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         shape=outcome_shape(rows, words),
         tooltip=tooltip(rows, words),
     )
-    layers = [band, *_rules(x), bars, *_beyond(base, x, y), clickable(marks, ["metric"])]
+    layers = [band, *_rules(x), bars, *_beyond(base, x, y), clickable(marks, rows)]
     return styled(alt.layer(*layers), height=max(150, 44 * rows["name"].nunique() + 80))
 
 
 def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """Best so far against now, per slice: `rows` has name, best, at, low, high, metric, text."""
+    """Best so far against now, per slice: `rows` has name, best, at, low, high, href, text."""
     import altair as alt
 
     reach = reach_of((*rows["best"], *rows["at"], *rows["low"], *rows["high"]))
@@ -90,12 +90,12 @@ def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         tooltip=tooltip(rows, words),
     )
     best = base.mark_tick(thickness=3, size=20, color=AMBER).encode(x=alt.X("best:Q", scale=x), y=y)
-    layers = [*_rules(x), bars, best, *_beyond(base, x, y), clickable(now, ["metric"])]
+    layers = [*_rules(x), bars, best, *_beyond(base, x, y), clickable(now, rows)]
     return styled(alt.layer(*layers), height=max(110, 34 * len(rows) + 40))
 
 
 def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
-    """Checkpoint × metric: `cells` has run, column, place, name, margins (+ better), sure."""
+    """Checkpoint × metric: `cells` has column, place, name, margins (+ better), sure, href."""
     import altair as alt
 
     columns = list(dict.fromkeys(cells.sort_values("place")["column"]))
@@ -136,15 +136,16 @@ def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     )
     sure = (
         base.transform_filter("datum.sure")
-        .mark_point(filled=True, size=18)
+        .mark_point(filled=True, size=18, cursor="pointer")
         .encode(
             x=x,
             y=y,
             color=alt.condition("abs(datum.margins) > 0.9", alt.value("white"), alt.value("#222")),
+            tooltip=tooltip(cells, words),
         )
     )
     height = 36 * max(1, cells["name"].nunique()) + 130
-    drawn = alt.layer(clickable(boxes, ["run", "name"]), sure)
+    drawn = alt.layer(clickable(boxes, cells), clickable(sure, cells))
     return styled(drawn.resolve_scale(color="independent"), height=height)
 
 

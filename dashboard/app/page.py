@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboard.app.chart_style import PICK
 from dashboard.app.filters import pick as pick
 from dashboard.app.settings import ACTIONS_VARIABLE
 from dashboard.i18n.reader import language, problem, tr
@@ -137,31 +137,12 @@ def link(page: str, label: str, **params: str | None) -> None:
     st.page_link(page_of(page), label=label, query_params=asked)
 
 
-def lead(
-    chart: Any,
-    *,
-    key: str,
-    alt: str,
-    to: Callable[[Row], tuple[str, Mapping[str, str | None]] | None],
-) -> None:
-    """A chart whose marks lead on: `to` names the view and the filters of what was clicked, or
-    None where a mark leads nowhere.
-    """
-    state = st.altair_chart(
-        chart, width="stretch", key=key, alt=alt, on_select="rerun", selection_mode=PICK
-    )
-    picked = (state.get("selection") or {}).get(PICK) or ()
-    leads = to(dict(picked[0])) if picked else None
-    if leads is not None:
-        go(*leads)
-
-
-def go(view: str, filters: Mapping[str, str | None]) -> NoReturn:
-    """Another view with its filters, as if its link had been followed."""
-    from dashboard.app.navigation import page_of
-
+def url(view: str, **filters: str | None) -> str:
+    """The address of another view with its filters, for the marks of a chart."""
     asked = {name: value for name, value in filters.items() if value}
-    st.switch_page(page_of(view), query_params=asked)
+    if language() != LANGUAGES[0]:
+        asked["lang"] = language()
+    return f"{view}?{urlencode(asked)}"
 
 
 # Heads, empty states, provenance, exports.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dashboard.app.chart_style import (
@@ -15,7 +16,7 @@ from dashboard.app.chart_style import (
     styled,
     tooltip,
 )
-from dashboard.queries.checkpoint_tree import Tree
+from dashboard.queries.checkpoint_tree import Checkpoint, Tree
 
 if TYPE_CHECKING:
     import altair as alt
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 LANE = 62
 
 
-def checkpoint_tree(tree: Tree, *, words: Words) -> alt.LayerChart:
+def checkpoint_tree(
+    tree: Tree, *, words: Words, href: Callable[[Checkpoint], str | None]
+) -> alt.LayerChart:
     """Each checkpoint by its worst verdict; abandoned ones grey, the best ones ringed."""
     import altair as alt
 
-    nodes = _nodes(tree, words)
+    nodes = _nodes(tree, words).assign(href=[href(one) for one in tree.checkpoints])
     lanes = {attempt: lane for lane, attempt in enumerate(tree.attempts)}
     x = alt.X("step:Q", title=words["step"], axis=alt.Axis(format="d", grid=False, tickMinStep=1))
     y = alt.Y(
@@ -64,7 +67,7 @@ def checkpoint_tree(tree: Tree, *, words: Words) -> alt.LayerChart:
         opacity=alt.condition("datum.abandoned", alt.value(0.45), alt.value(1.0)),
         tooltip=tooltip(nodes, words),
     )
-    layers.append(clickable(marks, ["place"]))
+    layers.append(clickable(marks, nodes))
     text = base.transform_filter("datum.said != ''").mark_text(dy=-18, fontSize=12, color=GREY)
     layers.append(text.encode(x=x, y=y, text="said:N"))
     return styled(alt.layer(*layers), height=LANE * len(lanes) + 110)
@@ -75,7 +78,7 @@ def _nodes(tree: Tree, words: Words) -> pd.DataFrame:
 
     lanes = {attempt: lane for lane, attempt in enumerate(tree.attempts)}
     rows = []
-    for place, one in enumerate(tree.checkpoints):
+    for one in tree.checkpoints:
         state = [
             words[name]
             for name, is_so in (
@@ -90,7 +93,6 @@ def _nodes(tree: Tree, words: Words) -> pd.DataFrame:
         offered = [words["offered"]] if one.offered and not promoted else []
         rows.append(
             {
-                "place": place,
                 "step": one.step,
                 "lane": lanes[one.attempt],
                 "outcome": one.outcome,

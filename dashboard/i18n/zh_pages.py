@@ -45,6 +45,7 @@ PAGES: dict[str, str] = {
     "answer of B": "B 的回答",
     "kind": "类别",
     "next →": "下一个 →",
+    "← previous": "← 上一个",
     "sample": "样本",
     "slice": "切片",
     # Trainings.

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.app import margin_charts
 from dashboard.app.filters import about, is_gone, just_chose, pick
-from dashboard.app.page import cached, export, lead, link, provenance, require_history, title
+from dashboard.app.page import cached, export, link, provenance, require_history, title, url
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures, run_table, sample_diff
 from dashboard.web.escape import plain
@@ -146,7 +146,9 @@ def _metrics(a: Row, b: Row) -> None:
                 tr("unit"): tr(says["unit"]),
             }
         )
-        forest.append(_interval(name, measures.in_margins(change, says["direction"]), text))
+        leads = url("samples", a=a["run_id"], b=b["run_id"], metric=name)
+        seen = measures.in_margins(change, says["direction"])
+        forest.append(_interval(name, seen, text) | {"href": leads})
     if not rows:
         st.info(tr("The two runs have no sample in common."))
         return
@@ -156,12 +158,7 @@ def _metrics(a: Row, b: Row) -> None:
         named |= {"pass": tr("better"), "fail": tr("worse"), "none": tr("unclear")}
         named["verdict"] = tr("change")
         chart = margin_charts.forest(pd.DataFrame(forest), words=named)
-        lead(
-            chart,
-            key="compare",
-            alt=tr("Compare"),
-            to=lambda p: ("samples", {"a": a["run_id"], "b": b["run_id"], "metric": p["metric"]}),
-        )
+        st.altair_chart(chart, width="stretch", alt=tr("Compare"))
         st.caption(
             tr(
                 "In units of 5% of A, of which a sample must move more to count as fixed or "

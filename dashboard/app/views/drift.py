@@ -8,7 +8,15 @@ import streamlit as st
 
 from dashboard.app import charts
 from dashboard.app.filters import pick
-from dashboard.app.page import cached, export, provenance, require_history, suite_and_scope, title
+from dashboard.app.page import (
+    cached,
+    export,
+    provenance,
+    require_history,
+    suite_and_scope,
+    title,
+    url,
+)
 from dashboard.app.views.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import answers, history
@@ -47,7 +55,8 @@ def _margin() -> None:
     frame = pd.DataFrame(points)
     frame["tip_metric"] = frame["metric"]
     frame["tip_margin left"] = frame["left"].map("{:.0%}".format)
-    drawn = frame.drop(columns=["at"])
+    leads = [url("verdict", verdict=name) for name in frame["verdict_id"]]
+    drawn = frame.drop(columns=["at"]).assign(href=leads)
     chart = charts.margins(drawn, words=words())
     st.altair_chart(chart, width="stretch", alt=tr("Margin left"))
     seen = forecasts(left)

@@ -11,11 +11,11 @@ from dashboard.app.filters import pick
 from dashboard.app.page import (
     cached,
     export,
-    lead,
     provenance,
     require_history,
     suite_and_scope,
     title,
+    url,
 )
 from dashboard.app.views.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
@@ -102,14 +102,10 @@ def _draw(rows: list[Row], anchor: str, last: str) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    shown = frame.head(40)
+    leads = [url("samples", a=anchor, b=last, metric=name) for name in frame["metric"]]
+    shown = frame.assign(href=leads).head(40)
     chart = margin_charts.dumbbell(shown, words=words())
-    lead(
-        chart,
-        key="forgetting",
-        alt=tr("Forgetting"),
-        to=lambda p: ("samples", {"a": anchor, "b": last, "metric": p["metric"]}),
-    )
+    st.altair_chart(chart, width="stretch", alt=tr("Forgetting"))
     st.caption(
         tr(
             "Blue is the last run against the anchor with its 95% interval, amber the best run "

@@ -12,11 +12,11 @@ from dashboard.app.page import (
     MARKS,
     cached,
     export,
-    lead,
     provenance,
     require_history,
     suite_and_scope,
     title,
+    url,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures
@@ -121,16 +121,12 @@ def _draw(cells: list[Row], references: dict[str, str]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(cells)
+    frame["href"] = [
+        url("samples", a=references[cell["run"]], b=cell["run"], metric=cell["name"])
+        for cell in cells
+    ]
     chart = margin_charts.heat(frame, words=words())
-    lead(
-        chart,
-        key="heat",
-        alt=tr("Heat map"),
-        to=lambda cell: (
-            "samples",
-            {"a": references[cell["run"]], "b": cell["run"], "metric": cell["name"]},
-        ),
-    )
+    st.altair_chart(chart, width="stretch", alt=tr("Heat map"))
     st.caption(
         tr(
             "Blue is better than what it is compared with, orange is worse; −1 has used up the "

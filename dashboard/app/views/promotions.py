@@ -13,11 +13,11 @@ from dashboard.app.page import (
     cached,
     empty,
     export,
-    lead,
     link,
     provenance,
     require_history,
     title,
+    url,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history
@@ -57,7 +57,7 @@ def _draw(versions: list[Row]) -> None:
                 "at": row["happened_at"].isoformat(),
                 "until": (after["happened_at"] if after else datetime.now(UTC)).isoformat(),
                 "outcome": row["verdict"] or "none",
-                "verdict_id": row["verdict_id"],
+                "href": url("verdict", verdict=row["verdict_id"]) if row["verdict_id"] else None,
                 "said": tr(row["event"]) if row["event"] == "rolled_back" else "",
                 "tip_what": f"{tr(row['event'])} v{row['version']}",
                 "tip_model": visible(row["model"] or row["digest"][:12], 200),
@@ -70,11 +70,7 @@ def _draw(versions: list[Row]) -> None:
     )
     chart = charts.promotions(points, words=words())
 
-    def behind(picked: Row) -> tuple[str, dict[str, str | None]] | None:
-        verdict = picked["verdict_id"]
-        return ("verdict", {"verdict": verdict}) if verdict else None
-
-    lead(chart, key="promotions", alt=tr("Promotions"), to=behind)
+    st.altair_chart(chart, width="stretch", alt=tr("Promotions"))
     st.caption(tr("A click leads to the verdict that a version stands on."))
     table = pd.DataFrame(
         [

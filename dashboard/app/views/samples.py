@@ -186,7 +186,7 @@ def _one(
     head, back, on = st.columns([2, 1.2, 1.2], vertical_alignment="center")
     kind = f"{SIGNS[row['kind']]} {tr(row['kind'])} · " if row else ""
     head.markdown(f"**{kind}{plain(sample_id)}**")
-    _stepper(back, tr("← before"), "k", ids[at - 1] if at > 0 else None)
+    _stepper(back, tr("← previous"), "k", ids[at - 1] if at > 0 else None)
     _stepper(on, tr("next →"), "j", ids[at + 1] if at + 1 < len(ids) else None)
     scores = [
         f"{'**' if value['metric'] == metric.metric else ''}{plain(value['metric'])} "

@@ -10,11 +10,11 @@ import streamlit as st
 
 from dashboard.app import charts, machine, verdict_text
 from dashboard.app.filters import about, pick
-from dashboard.app.page import MARKS, cached, empty, export, lead, link, recent, title, when
+from dashboard.app.page import MARKS, cached, empty, export, link, recent, title, url, when
 from dashboard.app.tree_chart import checkpoint_tree as checkpoint_tree_chart
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import checkpoint_tree, history, measures
-from dashboard.queries.checkpoint_tree import Tree
+from dashboard.queries.checkpoint_tree import Checkpoint, Tree
 from dashboard.queries.time_left import Left, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
@@ -107,12 +107,11 @@ def _tree(tree: Tree) -> None:
         return
     st.subheader(tr("Checkpoints"), anchor=False)
 
-    def behind(picked: Row) -> tuple[str, dict[str, str | None]] | None:
-        verdict = tree.checkpoints[picked["place"]].verdict_id
-        return ("verdict", {"verdict": verdict}) if verdict else None
+    def behind(one: Checkpoint) -> str | None:
+        return url("verdict", verdict=one.verdict_id) if one.verdict_id else None
 
-    chart = checkpoint_tree_chart(tree, words=words())
-    lead(chart, key="tree", alt=tr("Checkpoints"), to=behind)
+    chart = checkpoint_tree_chart(tree, words=words(), href=behind)
+    st.altair_chart(chart, width="stretch", key="tree", alt=tr("Checkpoints"))
     st.caption(
         tr(
             "A lane is an attempt, and a dashed red line a roll back; what was abandoned is grey. "
@@ -257,12 +256,12 @@ def _events(events: list[Row], tree: Tree) -> None:
     for event in [event for event in events if event["event"] not in _QUIET][:20]:
         text, to = st.columns([5, 1.4], vertical_alignment="center")
         detail = event["detail"] or {}
-        said = [f"**{tr(event['event'])}**"]
+        said = [f"**{_words(event['event'])}**"]
         if event["step"] is not None:
             said.append(tr("step {n}", n=event["step"]))
         said.append(when(event["happened_at"]))
         if event["event"] == "rolled_back":
-            remedy = tr(str(detail.get("remedy")))
+            remedy = _words(str(detail.get("remedy")))
             back = tr("back to step {to}, remedy: {remedy}", to=detail.get("to"), remedy=remedy)
             said.append(plain(back))
         verdicts = detail.get("verdicts") or ()
@@ -280,6 +279,11 @@ def _events(events: list[Row], tree: Tree) -> None:
         said = frame["detail"].map(lambda detail: in_todays_words(str(detail or "")))
         frame["detail"] = said.map(lambda text: visible(text, 2_000))
         st.dataframe(frame, hide_index=True, width="stretch")
+
+
+def _words(name: str) -> str:
+    """A name of the store's as words: `rolled back`."""
+    return tr(name).replace("_", " ")
 
 
 _QUIET = ("checkpoint",)

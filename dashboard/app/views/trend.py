@@ -12,11 +12,11 @@ from dashboard.app.filters import about, pick
 from dashboard.app.page import (
     cached,
     export,
-    lead,
     provenance,
     require_history,
     suite_and_scope,
     title,
+    url,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures
@@ -76,7 +76,8 @@ def _draw(
     for row in runs:
         value = found.get((row["run_id"], metric))
         if value is not None:
-            points.append(_point(row, value, "step" if by_step else "place"))
+            point = _point(row, value, "step" if by_step else "place")
+            points.append(point | {"href": _behind(row, anchor, metric)})
     if not points:
         st.info(tr("No run here has a value of this metric."))
         return
@@ -93,9 +94,7 @@ def _draw(
         by_step=by_step,
     )
     st.markdown(f"**{plain(metric)}** · {plain(tr(says['unit']))} · {better}")
-    by_run = {row["run_id"]: row for row in runs}
-    held_to = anchor["run_id"] if anchor else None
-    lead(chart, key="trend", alt=metric, to=lambda p: _behind(by_run[p["run"]], held_to, metric))
+    st.altair_chart(chart, width="stretch", key="trend", alt=metric)
     notes = [tr(_NOTES[st.query_params.get("interval", PAIRED)])]
     notes.append(tr("The blue rule is the anchor."))
     if allowed is not None:
@@ -116,11 +115,12 @@ def _draw(
     export(f"trend-{metric.replace('/', '-')}", table, chart=chart)
 
 
-def _behind(row: Row, anchor: str | None, metric: str) -> tuple[str, dict[str, str | None]]:
+def _behind(row: Row, anchor: Row | None, metric: str) -> str:
     """What a point leads to: the verdict on its run, or its samples where there is none."""
     if row["verdict_id"]:
-        return "verdict", {"verdict": row["verdict_id"]}
-    return "samples", {"a": anchor, "b": row["run_id"], "metric": metric}
+        return url("verdict", verdict=row["verdict_id"])
+    held = anchor["run_id"] if anchor else None
+    return url("samples", a=held, b=row["run_id"], metric=metric)
 
 
 def _intervals() -> str:

@@ -13,12 +13,12 @@ from dashboard.app.page import (
     cached,
     empty,
     export,
-    lead,
     link,
     may_act,
     provenance,
     require_history,
     title,
+    url,
     when,
 )
 from dashboard.i18n.reader import tr, words
@@ -85,13 +85,10 @@ def _body(shown: history.Shown) -> None:
     chart = None
     rows = forest_rows(verdict)
     if len(rows):
+        sides = _sides(shown)
+        rows["href"] = [url("samples", **{**sides, "metric": name}) for name in rows["metric"]]
         chart = margin_charts.forest(rows, words=words())
-        lead(
-            chart,
-            key="forest",
-            alt=verdict.headline,
-            to=lambda p: ("samples", {**_sides(shown), "metric": p["metric"]}),
-        )
+        st.altair_chart(chart, width="stretch", alt=verdict.headline)
         st.caption(
             tr(
                 "0 is the anchor; the dashed line is the margin, and the shaded band what it "

@@ -183,8 +183,8 @@ def test_a_chinese_page_says_so(browser: Any, server: str) -> None:
 
 
 def _click_a_mark(visit: Visit) -> None:
-    """Of the first chart, the last mark that says that it can be clicked."""
-    marks = "[data-testid=stVegaLiteChart] g.role-mark path[cursor=pointer]"
+    """The last cell of the heat map."""
+    marks = "[data-testid=stVegaLiteChart] g.mark-rect.role-mark path"
     visit.page.wait_for_selector(marks, state="attached")
     visit.page.locator(marks).last.click(force=True)
 

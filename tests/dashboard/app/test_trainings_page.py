@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.queries import history
 from dashboard.queries.checkpoint_tree import failing, grown, tree
 from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.report import zh_verdict
 from harness.store.store import Store
 from tests.dashboard.app.stories import happened, judged, opened, scored, text_of
 
@@ -85,13 +87,14 @@ def test_the_page_names_the_verdict_that_failed(store: Store) -> None:
         "training_steps",
         [{"training_id": "t", "step": n, "attempt": 1, "loss": 1.0} for n in (1, 2)],
     )
-    app = opened("trainings")
-    headline = store.query("SELECT headline FROM verdicts WHERE verdict_id = ?", [failed])[0]
-    said = text_of(app)
-    back = said.index("back to step 10")
-    assert headline["headline"] in said[back : back + 600]
+    shown = history.verdict(store, failed)
+    assert shown is not None
+    said = text_of(opened("trainings", lang="zh"))
+    back = said.index("回到第 10 步")
+    assert zh_verdict.headline(shown.verdict) in said[back : back + 600]
+    said = text_of(opened("trainings"))
     assert "pass" in said.lower()
-    labels = [str(link.proto.label) for link in app.get("page_link")]
+    labels = [str(link.proto.label) for link in opened("trainings").get("page_link")]
     assert "verdict of step 20 →" in labels
 
 
