@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 VOCABULARY = 320
@@ -78,18 +79,25 @@ def families() -> list[str]:
     return list(dict.fromkeys([*causal, *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES]))
 
 
-def tiny_family(name: str) -> Any:
-    """A random fp32 model of that kind, in eval mode. Weights are drawn wide, so that its answers
-    vary; raises whatever transformers raises where the common sizes don't suit the family.
+def tiny_family(name: str, *, whole: bool = False, **said: Any) -> Any:
+    """A random fp32 model of that kind, in eval mode, with `said` over the common sizes; with
+    `whole` all of one of images and text, where transformers has a class for its language model
+    too. Weights are drawn wide, so that its answers vary; raises whatever transformers raises where
+    the common sizes don't suit the family.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[name]
-    config = kind(**{**_sizes(kind), **OWN.get(name, {})})
+    sizes = {**_sizes(kind), **OWN.get(name, {})}
+    text = sizes.get("text_config", sizes)
+    text.update(said)
+    if "layer_types" in text:
+        text["layer_types"] = text["layer_types"][: text.get("num_hidden_layers", 4)]
+    config = kind(**sizes)
     automatic: Any = AutoModelForCausalLM
-    if kind not in automatic._model_mapping:
+    if whole or kind not in automatic._model_mapping:
         automatic = AutoModelForImageTextToText
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
@@ -102,6 +110,15 @@ def tiny_family(name: str) -> Any:
             if isinstance(part, torch.nn.Embedding) and part.padding_idx is not None:
                 part.weight[part.padding_idx] = 0
     return model.eval()
+
+
+def save_family(name: str, folder: Path, **said: Any) -> Path:
+    """As a user's folder: the model, and a tokenizer whose tokens it has embeddings for."""
+    from tests.tiny import tiny_tokenizer
+
+    tiny_family(name, **said).save_pretrained(folder)
+    tiny_tokenizer(VOCABULARY).save_pretrained(folder)
+    return folder
 
 
 def _sizes(kind: Any) -> dict[str, Any]:

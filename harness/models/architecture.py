@@ -37,6 +37,21 @@ def auto_class(config: Any, folder: Path) -> Any:
     )
 
 
+def whole_class(folder: Path) -> Any | None:
+    """The auto class that loads all of the model of images and text in `folder`, where the class
+    that `auto_class` names has a place for its language model alone; else None.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder)
+    automatic: Any = AutoModelForImageTextToText
+    if type(config) not in automatic._model_mapping:
+        return None
+    kind, used = automatic._model_mapping[type(config)], auto_class(config, folder)
+    written = kind.__name__ in (getattr(config, "architectures", None) or ())
+    return automatic if written and used._model_mapping[type(config)] is not kind else None
+
+
 def _named_class(config: Any) -> Any:
     """The causal class that wrote the config, where transformers lists it under another config."""
     import transformers
@@ -47,6 +62,32 @@ def _named_class(config: Any) -> Any:
         if causal and kind is not None and kind.config_class is type(config):
             return kind
     return None
+
+
+def other_parts(model: Any) -> tuple[str, ...]:
+    """The largest modules of a model of images and text that hold nothing of its language model:
+    its vision tower and projector. None of a model of text alone.
+    """
+    config = model.config
+    decoder = model.get_decoder()
+    if config.get_text_config(decoder=True) is config or decoder is None or decoder is model:
+        return ()
+    ends = (decoder, model.get_input_embeddings(), model.get_output_embeddings())
+    language = {id(part) for part in ends if part is not None}
+
+    def apart(module: Any, name: str) -> list[str]:
+        found: list[str] = []
+        for child_name, child in module.named_children():
+            full = f"{name}.{child_name}" if name else child_name
+            if id(child) in language:
+                continue
+            if any(id(part) in language for part in child.modules()):
+                found += apart(child, full)
+            elif any(True for _ in child.parameters()):
+                found.append(full)
+        return found
+
+    return tuple(apart(model, ""))
 
 
 def attention_of(config: Any, automatic: Any) -> str:

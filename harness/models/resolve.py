@@ -104,13 +104,13 @@ def quantisation_of(files: ModelFiles) -> str | None:
 
 
 def load(
-    files: ModelFiles, *, dtype: str = "float32", device: str = "cpu", **options: Any
+    files: ModelFiles, *, dtype: str = "float32", device: str | None = "cpu", **options: Any
 ) -> tuple[Any, Any]:
     """Load (model, tokenizer). `dtype` is torch's name of one, or "auto"; the model is in eval
     mode, with the attention that its class has: `sdpa`, else `eager`. Of a model of images and text
-    all is loaded, and its language model is what answers. `options` go to `from_pretrained`.
-    Raises UserError where the files turn out not to be a causal language model's, or lack some of
-    its weights.
+    all is loaded, and its language model is what answers. `device` None leaves it where it was
+    loaded; `options` go to `from_pretrained`. Raises UserError where the files turn out not to be a
+    causal language model's, or lack some of its weights or of its adapter's.
     """
     from pickle import UnpicklingError
 
@@ -142,16 +142,16 @@ def load(
             )
             _require_whole(loading, files)
             if files.adapter is not None:
-                from peft import PeftModel
+                from harness.models.adapter import put_on
 
-                model = PeftModel.from_pretrained(model, files.adapter)
+                model = put_on(model, files.adapter)
         except (*broken, UnpicklingError) as error:
             raise UserError(
                 f"{files.name!r} can't be loaded: {_first_line(error)}",
                 file=files.adapter or files.folder,
                 hint="check that the folder is a complete causal language model of this version",
             ) from error
-    return model.to(device).eval(), tokenizer
+    return (model if device is None else model.to(device)).eval(), tokenizer
 
 
 def _require_whole(loading: Any, files: ModelFiles) -> None:

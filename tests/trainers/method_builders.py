@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,17 @@ def job_of(recipe: Path, workspace: Path) -> tuple[Any, Any]:
         Job(loaded, stage, model, tokenizer, backend, place, output, plan.indices, []),
         method,
     )
+
+
+@contextmanager
+def as_its_reference(made: Any, model: Any) -> Iterator[None]:
+    """The trainer's model as it is asked for what the training is held to."""
+    from trl.trainer.utils import use_adapter
+
+    if hasattr(made, "_reference"):
+        with made._reference():
+            yield
+        return
+    inside = made.accelerator.unwrap_model(made.model)
+    with use_adapter(inside, "ref" if "ref" in model.peft_config else None):
+        yield

@@ -45,8 +45,17 @@ _BASE_KEPT = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to begin an adapter that leave the base as it is; the others move part of its weights into
 the adapter, which then belongs to another base."""
 
+BEFORE_A_TEXT = frozenset({"PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "ADAPTION_PROMPT"})
+"""Kinds of adapters that are no change of the base's weights."""
+
 _OF_A_PREFIX = frozenset(
-    {"num_attention_heads", "num_layers", "num_transformer_submodules", "token_dim"}
+    {
+        "encoder_hidden_size",
+        "num_attention_heads",
+        "num_layers",
+        "num_transformer_submodules",
+        "token_dim",
+    }
 )
 """What peft reads off the base."""
 
@@ -122,6 +131,11 @@ def _shown(value: Any) -> str:
 def _hint(found: Mapping[str, Any], start: Path) -> str:
     """The recipe's own words for the adapter, where it has any."""
     merge = f"merge it into its base (ratchet export-model {start} --merge --to DIR; base: DIR)"
+    if found.get("peft_type") in BEFORE_A_TEXT:
+        tokens = found.get("num_virtual_tokens")
+        if found["peft_type"] == "PREFIX_TUNING" and not found.get("prefix_projection"):
+            return f"write `adapter: {{kind: prefix, virtual_tokens: {tokens}}}` in the recipe"
+        return "leave out `start`: nothing here trains such an adapter, and it can't be merged"
     if found.get("peft_type") != "LORA" or (found.get("use_dora") and found.get("use_rslora")):
         return merge
     kind = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"

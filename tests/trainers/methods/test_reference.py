@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import save_tiny_llama
-from tests.trainers.method_builders import job_of, write_method_world
+from tests.trainers.method_builders import as_its_reference, job_of, write_method_world
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -50,7 +50,6 @@ def test_the_reference_is_the_first_state(
     tmp_path: Path, biased: Path, trainer: str, adapter: str
 ) -> None:
     import torch
-    from trl.trainer.utils import use_adapter
 
     said = {"rank": 4, "alpha": 8, **ADAPTERS[adapter]}
     if trainer == "rloo":
@@ -67,13 +66,8 @@ def test_the_reference_is_the_first_state(
     moved(job.model)
     now = logits(job.model)
     assert not torch.allclose(now, first, atol=1e-3)
-    if trainer == "ppo":
-        with made._reference():
-            held = logits(job.model)
-    else:
-        model = made.accelerator.unwrap_model(made.model)
-        with use_adapter(model, "ref" if "ref" in model.peft_config else None):
-            held = logits(job.model)
+    with as_its_reference(made, job.model):
+        held = logits(job.model)
     assert torch.allclose(held, first, atol=1e-5)
     assert torch.equal(logits(job.model), now)
     again = [name for name, p in job.model.named_parameters() if p.requires_grad]
