@@ -12,6 +12,7 @@ from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.lengths import require_lengths
+from trainers.methods.own_logits import learning_its_own
 from trainers.methods.reference import without_second_adapter
 from trainers.methods.trainer_arguments import (
     common_settings,
@@ -116,7 +117,7 @@ def _build(
             processing_class=job.tokenizer,
             callbacks=list(job.callbacks),
         )
-    return without_printing(trainer)
+    return without_printing(learning_its_own(trainer))
 
 
 def _pairs(job: Job, examples: Sequence[Example]) -> Rows:

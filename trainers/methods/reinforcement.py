@@ -14,6 +14,11 @@ from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.drawing import drawing_as_scored
 from trainers.methods.lengths import require_lengths
+from trainers.methods.own_logits import (
+    learning_its_own,
+    require_padded_prompts,
+    require_ppo_forward,
+)
 from trainers.methods.ppo import settings as ppo
 from trainers.methods.reference import without_second_adapter
 from trainers.methods.rejection_sampling import with_safety_filter
@@ -102,6 +107,9 @@ class GroupSampling(CausalMethod):
                 processing_class=job.tokenizer,
                 callbacks=list(job.callbacks),
             )
+        learning_its_own(trainer, stage.temperature)
+        reference = trainer.ref_model and trainer.accelerator.unwrap_model(trainer.ref_model)
+        require_padded_prompts(job, job.model, *([reference] if reference else []))
         return without_printing(trainer)
 
     def forget(self, trainer: Any) -> None:
@@ -159,6 +167,8 @@ class ProximalPolicy(CausalMethod):
     def make(self, job: Job) -> Trainer:
         from trainers.methods.ppo.make import make_ppo_trainer
 
+        require_ppo_forward(job)
+        require_padded_prompts(job, job.model)
         return make_ppo_trainer(
             job.recipe,
             job.stage,

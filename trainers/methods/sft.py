@@ -9,6 +9,7 @@ from trainers.config.recipe import Example
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.lengths import require_lengths
+from trainers.methods.own_logits import learning_its_own
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
@@ -47,7 +48,7 @@ class SupervisedFineTuning(CausalMethod):
             processing_class=job.tokenizer,
             callbacks=list(job.callbacks),
         )
-        return without_printing(trainer)
+        return without_printing(learning_its_own(trainer))
 
 
 def _with_loss(trainer_class: type[Any], job: Job, rows: Any) -> type[Any]:
