@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.core import files as artifacts
 from harness.core.errors import UserError
+from harness.models.other_files import keep_processor
 
 NOTE = "ratchet.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -46,16 +47,25 @@ class CheckpointFolder:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def commit(
-        self, step: int, *, attempt: int, base: str, measures: Mapping[str, float] | None = None
+        self,
+        step: int,
+        *,
+        attempt: int,
+        base: str,
+        measures: Mapping[str, float] | None = None,
+        beside: Path | None = None,
     ) -> Path:
         """Move what the Trainer has saved for `step` to its place, whole or not at all. It takes
-        along what was measured on the way, for whoever judges it after a crash.
+        along what was measured on the way, for whoever judges it after a crash; and a whole model
+        what reads its images, from the base's folder `beside`.
         """
         source = self.staging / f"checkpoint-{step}"
         # DeepSpeed's scripts for its own shards would pass for the model's own code.
         for script in source.glob("zero_to_*.py"):
             script.unlink()
         _name_the_base(source, base)
+        if beside is not None and not (source / ADAPTER_CONFIG).exists():
+            keep_processor(beside, source)
         note = json.dumps({"step": step, "attempt": attempt, "measures": measures or {}}) + "\n"
         (source / NOTE).write_text(note, encoding="utf-8")
         # The note is written before the folder is moved: whoever finds a checkpoint in its place

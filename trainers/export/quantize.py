@@ -19,8 +19,10 @@ from harness.core.errors import UserError
 from harness.core.files import staged
 from harness.core.quiet import quiet_libraries
 from harness.core.workspace import Workspace
+from harness.models.architecture import auto_class, other_parts, whole_class
+from harness.models.other_files import keep_processor
 from harness.models.resolve import ModelFiles, load, resolve
-from trainers.export.export import PROBE
+from trainers.export.export import PROBE, merged_of, require_mergeable
 
 Bits = Literal["int8", "int4"]
 
@@ -62,31 +64,43 @@ def quantize(
 ) -> Quantized:
     """Write `files`, an adapter merged, to the new folder `to` with weights of `bits`.
 
-    The weights of linear layers are rounded to the nearest, symmetrically; embeddings, norms and
-    the head stay as they are. `int4` is rounded to four bits and stored in eight, which every
-    device can read: it shows what four bits cost, and saves no more space than int8.
+    The weights of linear layers are rounded to the nearest, symmetrically; embeddings, norms, the
+    head and the parts of a model that read no text stay as they are. `int4` is rounded to four bits
+    and stored in eight, which every device can read: it shows what four bits cost, and saves no
+    more space than int8.
 
-    Raises UserError where `to` is there already, where torchao is missing, and where what was
-    written doesn't answer as it did before it was written.
+    Raises UserError where `to` is there already, where torchao is missing, where an adapter can't
+    be merged, and where what was written doesn't answer as it did before it was written.
     """
     if to.exists():
         raise UserError("there is something already", file=to, hint="name a folder that is new")
     rounding = _rounding(bits)
-    from transformers import AutoModelForCausalLM, TorchAoConfig
+    require_mergeable(files)
+    from transformers import TorchAoConfig
 
     say(f"Loading {files.name}")
     model, tokenizer = load(files)
-    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    merged = merged_of(model)
+    if whole_class(files.folder) is not None:
+        say("Written is the language model alone: its class has no place for what reads images")
+    # None is what the library skips by itself: the head.
+    skipped = [*other_parts(merged), *_head_of(merged)] if other_parts(merged) else None
+    make_config: Any = TorchAoConfig
     with staged(to, manifest=False) as folder, quiet_libraries():
         with tempfile.TemporaryDirectory(dir=workspace.ensure().cache) as whole:
             merged.save_pretrained(whole)
             before = _weight_bytes(Path(whole))
             say(f"Rounding to {bits}")
-            rounded: Any = AutoModelForCausalLM.from_pretrained(
-                whole, quantization_config=TorchAoConfig(rounding), dtype="float32"
+            automatic = auto_class(merged.config, Path(whole))
+            rounded: Any = automatic.from_pretrained(
+                whole,
+                quantization_config=make_config(rounding, modules_to_not_convert=skipped),
+                dtype="float32",
             )
             rounded.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if skipped:
+            keep_processor(files.folder, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         say("Asking what was written beside the original")
         written, _ = load(resolve(str(folder), workspace))
@@ -104,6 +118,11 @@ def quantize(
             for size, median, one in zip((before, after), seconds, (merged, written), strict=True)
         ]
     return Quantized(to, bits, *sides)
+
+
+def _head_of(model: Any) -> list[str]:
+    head = model.get_output_embeddings()
+    return [name for name, module in model.named_modules() if module is head]
 
 
 def _rounding(bits: Bits) -> Any:

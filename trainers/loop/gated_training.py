@@ -209,10 +209,16 @@ class GatedTraining:
     def _keep_checkpoint(self, step: int) -> None:
         measures = self.health.means(self._validation_loss() if step else None)
         self.health.begin()
-        base = self.stage_run.recipe.model.base
+        run = self.stage_run
         # First the files, then the event, then the verdict: killed in between, the training finds
         # a checkpoint without a verdict when it starts again, and has it judged then.
-        self.folder.commit(step, attempt=self.state.attempt, base=base, measures=measures)
+        self.folder.commit(
+            step,
+            attempt=self.state.attempt,
+            base=run.recipe.model.base,
+            measures=measures,
+            beside=run.base.folder,
+        )
         self.record.event("checkpoint", step=step, detail={"measures": measures})
         fault_point("before-judgement")
 

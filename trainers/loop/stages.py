@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
+from harness.models.architecture import whole_class
 from harness.models.resolve import ModelFiles, resolve
 from harness.store.store import Store
 from trainers.config.contamination import check_recipe
@@ -51,6 +52,11 @@ def run_stages(
     base = resolve(recipe.model.base, workspace)
     start = first_start(recipe, base, workspace)
     require_readable_rows(recipe, base)
+    if recipe.model.adapter_kind == "none" and whole_class(base.folder) is not None:
+        reporter.say(
+            f"Of {recipe.model.base} the language model alone is trained and kept: its class in "
+            "transformers has no place for what reads images"
+        )
     for stage in recipe.stages:
         training = GatedTraining(recipe, workspace, store, reporter, stage, start, ranks, options)
         name = f"stage {stage.number} of {len(recipe.stages)}, {stage.name}: " if stage.name else ""

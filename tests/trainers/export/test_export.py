@@ -177,9 +177,9 @@ def test_a_wrong_export_is_never_written(
 
     write = module._write_merged
 
-    def spoiled(model: Any, folder: Path, dtype: str) -> None:
+    def spoiled(model: Any, *words: Any) -> None:
         next(model.parameters()).data.mul_(1.01)
-        write(model, folder, dtype)
+        write(model, *words)
 
     monkeypatch.setattr(module, "_write_merged", spoiled)
     workspace = Workspace.at(tmp_path / "home")
