@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from harness.models.architecture import other_parts
 from trainers.config.recipe import Recipe
 from trainers.config.schema import AdapterModel
 
+_OF_TRL = ("sft", "dpo", "kto", "grpo", "rloo")
 _LOOKS = "dtype|device|shape|ndim|size|data"
 """What code may ask of a weight without running a text through it."""
 
@@ -37,7 +40,9 @@ def require_targets(model: Any, recipe: Recipe, adapter: AdapterModel) -> frozen
             if field == "modules_to_save" and len(inside) < len(found):
                 raise _in_both(recipe, place, wanted, inside[0])
             if not inside or not all(name in allowed for name in inside):
-                known = [name for name in matrices if not _is_in(name, parts)]
+                ends = _closed_ends(model, recipe)
+                known = [n for n in matrices if not _is_in(n, parts) and n not in ends]
+                known = [n for n in known if _reader_of(model, n) is None]
                 raise _no_such_module(model, recipe, place, wanted, inside, known)
             if field == "targets":
                 _require_no_experts(model, recipe, wanted, inside)
@@ -93,22 +98,39 @@ def require_as_meant(
 
 
 def require_mergeable(model: Any, recipe: Recipe, adapter: AdapterModel) -> None:
-    """Raises UserError for an adapter on an embedding that is the output layer too: what it
-    changes on one side can't be merged into the weight that both share.
+    """Raises UserError for an adapter on an end of the model that can't be merged or trained: one
+    that shares its weight with the other end, or whose weight TRL's trainers read themselves.
     """
-    read, written = model.get_input_embeddings(), model.get_output_embeddings()
-    if read is None or written is None or read.weight is not written.weight:
-        return
-    names = {name for name, module in model.named_modules() if module is read or module is written}
+    ends = _closed_ends(model, recipe)
     for wanted in adapter.targets:
-        if any(_is_named(name, wanted) for name in names):
+        why = next((ends[name] for name in ends if _is_named(name, wanted)), None)
+        if why is not None:
             raise UserError(
-                f"{wanted!r} shares its weight with the other end of {recipe.model.base}: an "
-                "adapter on it could never be merged into the model",
+                f"{wanted!r} {why}",
                 file=recipe.path,
                 field="adapter.targets",
                 hint=f"train it whole, `modules_to_save: [{wanted}]`, or leave it out of `targets`",
             )
+
+
+def _closed_ends(model: Any, recipe: Recipe) -> dict[str, str]:
+    """Names of a model's two ends that take no adapter, and why."""
+    read, written = model.get_input_embeddings(), model.get_output_embeddings()
+    if written is None:
+        return {}
+    base = recipe.model.base
+    why = {}
+    if read is not None and read.weight is written.weight:
+        why[id(read)] = why[id(written)] = (
+            f"shares its weight with the other end of {base}: an adapter on it could never be "
+            "merged into the model"
+        )
+    elif any(stage.model.trainer in _OF_TRL for stage in recipe.stages):
+        why[id(written)] = (
+            f"is the output layer of {base}, whose weight the trainer reads itself: an adapter on "
+            "it would never be trained"
+        )
+    return {name: why[id(m)] for name, m in model.named_modules() if id(m) in why}
 
 
 def is_matrix(module: Any) -> bool:
@@ -200,23 +222,33 @@ def _require_no_experts(model: Any, recipe: Recipe, wanted: str, found: Sequence
 
 
 def _require_run_through(model: Any, recipe: Recipe, wanted: str, found: Sequence[str]) -> None:
-    # Bloom's are read so in a mode that no model on a hub has.
-    if getattr(model.config, "slow_but_exact", True) is False:
-        return
-    places = {type(model.get_submodule(n.rpartition(".")[0])): n for n in reversed(found)}
-    for holder, name in places.items():
-        leaf = name.rpartition(".")[2]
-        if re.search(rf"\bself\.{re.escape(leaf)}\.weight\b(?!\.({_LOOKS}))", _source(holder)):
+    for name in found:
+        if (holder := _reader_of(model, name)) is not None:
             raise UserError(
-                f"{holder.__name__} reads the weight of {name} itself: an adapter on {wanted!r} "
-                "would be passed by",
+                f"{holder} reads the weight of {name} itself: an adapter on {wanted!r} would be "
+                "passed by",
                 file=recipe.path,
                 field="adapter.targets",
                 hint=f"leave it out of `targets`, or train it whole: `modules_to_save: [{wanted}]`",
             )
 
 
-def _source(kind: type) -> str:
+def _reader_of(model: Any, name: str) -> str | None:
+    """The class that reads a module's weight past the module, on some way through it."""
+    # Bloom's are read so in a mode that no model on a hub has.
+    if getattr(model.config, "slow_but_exact", True) is False:
+        return None
+    parent, _, leaf = name.rpartition(".")
+    holder = type(model.get_submodule(parent))
+    pattern = rf"\bself\.{re.escape(leaf)}\.weight\b(?!\.({_LOOKS}))"
+    return (
+        holder.__name__ if re.search(pattern, _source(holder.__module__, holder.__name__)) else None
+    )
+
+
+@functools.cache
+def _source(module: str, name: str) -> str:
+    kind: Any = getattr(sys.modules.get(module), name, None)
     try:
         return inspect.getsource(kind)
     except (OSError, TypeError):

@@ -97,10 +97,6 @@ TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"modules_to_save": ["lm_head", "embed_tokens"]},
         {"modules_to_save": ["embed_tokens", "lm_head"]},
     ),
-    "on the head": (
-        {"target_modules": ["q_proj", "lm_head"]},
-        {"targets": ["q_proj", "lm_head"]},
-    ),
     "on the embeddings": (
         {"target_modules": ["q_proj", "embed_tokens"]},
         {"targets": ["q_proj", "embed_tokens"]},
@@ -123,7 +119,7 @@ def test_it_is_loaded_as_peft_loads_it(tmp_path: Path, base: Path, make: str) ->
 @pytest.mark.parametrize("trainer", ["dpo", "kto", "grpo", "rloo", "ppo"])
 @pytest.mark.parametrize(
     "make",
-    ["some layers", "dora", "all biases", "a saved norm", "both ends", "on the head"],
+    ["some layers", "dora", "all biases", "a saved norm", "both ends", "on the embeddings"],
 )
 def test_what_a_policy_is_held_to_is_the_start(
     tmp_path: Path, base: Path, make: str, trainer: str

@@ -18,8 +18,10 @@ from trainers.methods.models import adapted
 SEEN = ("mistral3", "gemma3", "qwen2_5_vl", "qwen3_vl", "llava", "gemma4", "qwen3_5")
 
 
-def put_on(folder: Path, family: str, model: Any = None, **adapter: Any) -> Any:
-    path = write_method_world(folder, folder, "sft", adapter={"rank": 2, "alpha": 4, **adapter})
+def put_on(
+    folder: Path, family: str, model: Any = None, trainer: str = "sft", **adapter: Any
+) -> Any:
+    path = write_method_world(folder, folder, trainer, adapter={"rank": 2, "alpha": 4, **adapter})
     return adapted(model or tiny_family(family, num_hidden_layers=2), load_recipe(path))
 
 
@@ -75,6 +77,8 @@ def test_the_usual_targets_are_those_of_the_language_model(tmp_path: Path, famil
         ("gemma3_text", {"targets": ["lm_head"]}, "shares its weight", "modules_to_save"),
         ("gpt2", {"targets": ["wte"]}, "shares its weight", "modules_to_save"),
         ("mistral3", {"targets": ["embed_tokens"]}, "shares its weight", "modules_to_save"),
+        ("llama", {"targets": ["q_proj", "lm_head"]}, "output layer", "modules_to_save"),
+        ("gpt_oss", {"targets": ["lm_head"]}, "output layer", "modules_to_save"),
         # No such thing.
         ("phi3", {}, "no module named 'q_proj'", "qkv_proj"),
         ("gpt2", {}, "no module named 'q_proj'", "c_attn"),
@@ -97,7 +101,6 @@ def test_what_cannot_be_trained_is_refused(
         ("jamba", ["in_proj", "out_proj", "q_proj"], 3),
         ("bloom", ["dense", "query_key_value"], 4),
         ("gpt2", ["c_attn"], 2),
-        ("llama", ["lm_head"], 1),
         ("llama", ["layers.1.self_attn.q_proj"], 1),
         ("gemma3", ["language_model.layers.0.mlp.down_proj"], 1),
     ],
@@ -106,6 +109,10 @@ def test_what_is_named_is_trained(
     tmp_path: Path, family: str, targets: list[str], count: int
 ) -> None:
     assert len(adapters_of(put_on(tmp_path, family, targets=targets))) == count
+
+
+def test_ppo_trains_an_adapter_on_the_head(tmp_path: Path) -> None:
+    assert adapters_of(put_on(tmp_path, "llama", trainer="ppo", targets=["lm_head"])) == {"lm_head"}
 
 
 def test_an_image_text_base_is_quantized_whole(
