@@ -44,12 +44,14 @@ def _put(model: Any, weights: Mapping[str, Tensor]) -> None:
 @contextmanager
 def without_second_adapter(model: Any) -> Iterator[None]:
     """While TRL's trainer is made. It keeps the first state as a second adapter `ref`, which knows
-    nothing of biases: they lie in the base, and peft allows no second adapter beside them. There
-    the first state is lent back wherever TRL switches the adapter off.
+    nothing of biases (they lie in the base, and peft allows no second adapter beside them), and
+    where nothing is copied of an adapter on embeddings. There the first state is lent back wherever
+    TRL switches the adapter off.
     """
     config = getattr(model, "peft_config", {}).get("default")
     bias = getattr(config, "bias", "none")
-    if config is None or bias == "none":
+    embeds = any("lora_embedding_" in name for name, _ in model.named_parameters())
+    if config is None or (bias == "none" and not embeds):
         yield
         return
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
