@@ -167,6 +167,8 @@ def _read_logits(model: Any, temperature: float) -> None:
         log_probs = found.masked_fill(~mask, 0)
         loss = -log_probs.sum() / (mask.sum().clamp(min=1) if items is None else items)
         extra = getattr(output, "aux_loss", None)
+        if extra is None and named.get("output_router_logits"):
+            extra = logits.new_zeros(())  # it has experts, and balances them by nothing
         if extra is not None:
             config = self.config.get_text_config()
             loss = loss + getattr(config, "router_aux_loss_coef", 0.0) * extra
