@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -26,10 +27,16 @@ REMEDIES = {
 
 
 class ConsoleReporter:
-    """Writes to a rich console. Use as a context manager, so that bars end when it does."""
+    """Writes to a rich console. Use as a context manager, so that bars end when it does.
 
-    def __init__(self, console: Console | None = None) -> None:
+    In a pipe or a file there are no bars: there a line says how far the work is wherever nothing
+    was written for `quiet_s` seconds.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet_s: float = 20.0) -> None:
         self.console = console or Console()
+        self._quiet_s = quiet_s
+        self._wrote_at = time.monotonic()
         self._bars = Progress(
             TextColumn("  {task.description}", justify="left"),
             BarColumn(bar_width=28),
@@ -58,21 +65,30 @@ class ConsoleReporter:
 
     def say(self, text: str) -> None:
         self.console.print(Text(text))
+        self._wrote_at = time.monotonic()
+
+    def _still_at_work(self, text: str) -> None:
+        if not self.console.is_terminal and time.monotonic() - self._wrote_at >= self._quiet_s:
+            self.say(f"  {text}")
 
     def train_step(self, step: int, of: int, loss: float | None) -> None:
         self._bars.update(self._stage, visible=False)
         self._steps = of
         note = f"loss {loss:.3f}" if loss is not None else ""
         self._bars.update(self._training, completed=step, total=of, visible=True, note=note)
+        self._still_at_work(f"train {step} of {of}  {note}".rstrip())
 
     def progress(self, stage: str, done: int, total: int) -> None:
         if stage != self._stage_name:
             self._stage_name = stage
             self._bars.reset(self._stage, description=stage, total=total, visible=True, note="")
         self._bars.update(self._stage, completed=done, total=total, visible=done < total)
+        if done < total:
+            self._still_at_work(f"{stage} {done} of {total}")
 
     def judged(self, step: int, opinion: Opinion) -> None:
         """One line; where the checkpoint fails, the table and what decided it as well."""
+        self._wrote_at = time.monotonic()
         row = Table.grid(padding=(0, 1))
         row.add_column(no_wrap=True)
         row.add_column(no_wrap=True, min_width=6)

@@ -36,6 +36,8 @@ def run_stages(
     """Train stage after stage; yields each one's result, the last being `stopped` where its
     remedies were used up. Finished stages are not trained again, an interrupted one goes on.
     """
+    # The first line, before what takes long: a base is unpacked or fetched at its first use.
+    reporter.say(f"Preparing {recipe.model.base} and the rows of {recipe.path.name}")
     require_gpu_for(recipe)
     require_trackers(recipe)
     if options.scored_on is not None:

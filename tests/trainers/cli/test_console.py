@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from harness.cli.app import main
 from harness.core.workspace import Workspace
 from harness.store.store import Store
 from tests.trainers.recipe_builders import write_world
+from trainers.cli.console import ConsoleReporter
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +68,28 @@ def test_the_events_tell_the_same(said: tuple[str, Path]) -> None:
     assert metric["candidate"] > metric["anchor"]
     assert row["detail"]["scored"] > 0
     assert row["detail"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(False, 3), (True, 0)])
+def test_where_no_bar_moves_a_line_says_how_far_it_is(terminal: bool, lines: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=terminal)
+    reporter = ConsoleReporter(console, quiet_s=0.0)
+    reporter.progress("generate intents", 64, 182)
+    reporter.progress("generate intents", 182, 182)
+    reporter.train_step(3, 10, 0.51234)
+    reporter.progress("read general", 8, 40)
+    said = out.getvalue().splitlines()
+    assert len(said) == lines
+    if lines:
+        assert [line.split() for line in said] == [
+            ["generate", "intents", "64", "of", "182"],
+            ["train", "3", "of", "10", "loss", "0.512"],
+            ["read", "general", "8", "of", "40"],
+        ]
+    assert said == [] or all(len(line) <= 80 for line in said)
+
+
+def test_what_takes_long_begins_with_a_line(said: tuple[str, Path]) -> None:
+    first = next(line for line in said[0].splitlines() if line.strip())
+    assert first.startswith("Preparing ")
