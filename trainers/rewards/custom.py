@@ -6,8 +6,11 @@ import ast
 import asyncio
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
@@ -49,18 +52,25 @@ class _Asked:
 
     It is called by name with `prompts` (message lists), `completions`, every column of the data,
     `completion_ids` and `trainer_state`; one without `**kwargs` gets of these what it names. It may
-    be a coroutine function. `completions` are texts; a function that can't work with texts, and
-    can with TRL's message lists (`completion[0]["content"]`), gets those from its first call on.
+    be a coroutine function; all its calls share one event loop. What it is given is its own: what
+    it changes of it, nobody else sees.
+
+    `completions` are texts. A function that takes a text for a list of messages
+    (`completion[0]["content"]`), and says so by its error, gets TRL's message lists from then on;
+    any other error, and any after it has worked with texts, is its own.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, file: str) -> None:
         self._function, self._name, self._file = function, name, file
         self._takes = _parameters(function)
-        self._messages: bool | None = None
+        self._messages = self._texts = False
 
     def __call__(self, answers: Answers) -> Sequence[float | None]:
         try:
             found = self._called(answers)
+            if isinstance(found, Iterable) and not isinstance(found, str | Mapping):
+                # A generator's program runs only here.
+                return list(found)
         # A program that ends itself with 0 would read as a verdict.
         except (Exception, SystemExit) as error:
             raise UserError(
@@ -68,20 +78,21 @@ class _Asked:
                 file=self._file,
                 hint="mend the function: it is called with prompts, completions and the columns",
             ) from error
-        if isinstance(found, str | Mapping) or not isinstance(found, Iterable):
-            raise UserError(
-                f"the reward {self._name!r} gave {found!r} for {len(answers.texts)} answers",
-                file=self._file,
-                hint="return a list with one number, or None, per answer",
-            )
-        return list(found)
+        raise UserError(
+            f"the reward {self._name!r} gave {found!r} for {len(answers.texts)} answers",
+            file=self._file,
+            hint="return a list with one number, or None, per answer",
+        )
 
     def _called(self, answers: Answers) -> Any:
-        if self._messages is not None:
-            return self._call(answers, messages=self._messages)
         try:
-            found = self._call(answers, messages=False)
+            found = self._call(answers, messages=self._messages)
+            # Of empty texts nothing can be told: a loop over one does nothing.
+            self._texts = self._texts or (not self._messages and any(answers.texts))
+            return found
         except (AttributeError, IndexError, TypeError, ValueError) as error:
+            if self._messages or self._texts or not _took_a_text_for_messages(error):
+                raise
             try:
                 found = self._call(answers, messages=True)
             except Exception:  # noqa: BLE001  a user's program may fail in any way
@@ -89,8 +100,6 @@ class _Asked:
                 raise error from None
             self._messages = True
             return found
-        self._messages = False
-        return found
 
     def _call(self, answers: Answers, *, messages: bool) -> Any:
         keys = dict.fromkeys(key for row in answers.rows for key in row)
@@ -98,16 +107,47 @@ class _Asked:
         if messages:
             said = [[{"role": "assistant", "content": text}] for text in answers.texts]
         given: dict[str, Any] = {key: [row.get(key) for row in answers.rows] for key in keys}
+        ids = answers.beside.get("completion_ids")
         given.update(answers.beside)
-        given.update(prompts=[list(prompt) for prompt in answers.prompts], completions=said)
+        given.update({} if ids is None else {"completion_ids": [list(each) for each in ids]})
+        prompts = [[dict(turn) for turn in prompt] for prompt in answers.prompts]
+        given.update(prompts=prompts, completions=said)
         if self._takes is not None:
             given = {key: value for key, value in given.items() if key in self._takes}
         found = self._function(**given)
-        return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
+        return _awaited(found) if inspect.isawaitable(found) else found
 
 
-async def _awaited(found: Any) -> Any:
-    return await found
+_OF_A_TEXT = re.compile(
+    r"string ind|'str' object|values to unpack|must be (real number|a mapping), not str"
+)
+"""What Python says where a text is indexed, asked for a message's field, or taken apart."""
+
+
+def _took_a_text_for_messages(error: Exception) -> bool:
+    return _OF_A_TEXT.search(str(error)) is not None
+
+
+def _awaited(found: Awaitable[Any]) -> Any:
+    """Its result. Clients that a function keeps (`AsyncOpenAI`) belong to the loop of their first
+    call, so there is one loop for all of them, in a thread of its own: this one's may be taken.
+    """
+
+    async def wait() -> Any:
+        try:
+            return await found
+        except SystemExit as error:
+            # It would end the loop, and with it every later wait.
+            raise RuntimeError(f"it ends the program ({error})") from error
+
+    return asyncio.run_coroutine_threadsafe(wait(), _loop()).result()
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, name="rewards", daemon=True).start()
+    return loop
 
 
 def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:

@@ -216,9 +216,9 @@ def checked(name: str, values: Values, file: Path | None = None) -> Function:
                 field=f"rewards.{name}",
                 hint="return one number, or None, per answer",
             )
-        for index, value in enumerate(found):
-            number = isinstance(value, SupportsFloat) and not isinstance(value, str)
-            if value is not None and not (number and math.isfinite(value)):
+        numbers = [None if value is None else _finite(value) for value in found]
+        for index, (value, number) in enumerate(zip(found, numbers, strict=True)):
+            if value is not None and number is None:
                 raise UserError(
                     f"the reward {name!r} is {value!r} for the answer "
                     f"{answers.texts[index][:60]!r}",
@@ -226,10 +226,22 @@ def checked(name: str, values: Values, file: Path | None = None) -> Function:
                     field=f"rewards.{name}",
                     hint="return a finite number, or None where there is nothing to judge",
                 )
-        return [None if value is None else float(value) for value in found]
+        return numbers
 
     call.__name__ = name
     return call
+
+
+def _finite(value: Any) -> float | None:
+    """A value as a number; None where it is none, or not finite."""
+    if not isinstance(value, SupportsFloat) or isinstance(value, str):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        # An array of several numbers, or of one in a list; an integer beyond all floats.
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _answers(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,42 @@ def broken(completions, **kw): raise KeyError("answer")
 def wrong(completions, **kw): return [c["nowhere"] for c in completions]
 def word(completions, **kw): return "1"
 def table(completions, **kw): return {"a": 1.0}
+import asyncio, json
+calls = []
+def flaky(completions, **kw):
+    calls.append(completions)
+    if len(calls) == 1:
+        json.loads("not json")
+    return [1.0] * len(completions)
+def later_flaky(completions, **kw):
+    calls.append(completions)
+    if len(calls) == 2:
+        "error page"["score"]
+    return [1.0] * len(completions)
+def parts(completions, **kw): return [float(sum(len(m["content"]) for m in c)) for c in completions]
+def breaks_off(completions, **kw):
+    yield 1.0
+    raise KeyError("answer")
+def columns_of_one(completions, **kw):
+    import numpy
+    return numpy.ones((len(completions), 1))
+def beyond(completions, **kw): return [10**400] * len(completions)
+def lists(completions, **kw): return [[1.0]] * len(completions)
+def pairs(completions, **kw): return [(1.0, "why")] * len(completions)
+client = None
+async def shared(completions, **kw):
+    global client
+    client = client or asyncio.get_running_loop().create_future()
+    if not client.done():
+        client.set_result(1.0)
+    return [await client for _ in completions]
+async def leaves(completions, **kw): raise SystemExit(0)
+def spoils(prompts, completions, completion_ids, **kw):
+    prompts[0][0]["content"] = "spoiled"
+    completion_ids[0].clear()
+    kw["tags"][0].append("spoiled")
+    completions.clear()
+    return [1.0] * 3
 """
 
 
@@ -127,3 +165,75 @@ def test_trls_call_reaches_the_function(file: Path) -> None:
         answer=["a", "b"],
     )
     assert found == [2.0, 1.0]
+
+
+def asked_of(file: Path, name: str) -> Any:
+    """Calls the function with texts, as often as one likes."""
+    called = by_function(f"{file}:{name}", name)
+
+    def ask(*texts: str) -> list[float | None]:
+        prompts = tuple(({"role": "user", "content": "?"},) for _ in texts)
+        return list(called(Answers(prompts, texts, tuple({} for _ in texts))))
+
+    return ask
+
+
+def test_an_error_that_says_nothing_of_texts_is_the_functions_own(file: Path) -> None:
+    ask = asked_of(file, "flaky")
+    with pytest.raises(UserError, match="JSONDecodeError"):
+        ask("yes")
+    ask = asked_of(file, "later_flaky")
+    assert ask("yes") == [1.0]
+    with pytest.raises(UserError, match="string indices"):
+        ask("no")
+    assert ask("so") == [1.0]
+
+
+def test_empty_answers_don_t_decide_what_a_function_is_given(file: Path) -> None:
+    ask = asked_of(file, "parts")
+    assert ask("", "") == [0.0, 0.0]
+    assert ask("yes", "") == [3.0, 0.0]
+
+
+def test_coroutines_share_one_loop_also_within_another(file: Path) -> None:
+    ask = asked_of(file, "shared")
+    assert ask("a", "b") == [1.0, 1.0]
+
+    async def within() -> list[float | None]:
+        found: list[float | None] = ask("c")
+        return found
+
+    assert asyncio.run(within()) == [1.0]
+    with pytest.raises(UserError, match="ends the program"):
+        asked_of(file, "leaves")("a")
+    assert ask("d") == [1.0]
+
+
+def test_what_a_function_changes_nobody_else_sees(file: Path) -> None:
+    mine, other = (
+        checked(name, by_function(f"{file}:{name}", name)) for name in ("spoils", "tokens")
+    )
+    prompts = [[{"role": "user", "content": "?"}] for _ in range(3)]
+    ids = [[1], [1, 2], []]
+    row = json.dumps({"tags": ["a"]})
+    for _ in range(2):
+        asked: dict[str, Any] = {"completion_ids": ids, "_row": [row] * 3}
+        assert mine(prompts, list(SAID), **asked) == [1.0] * 3
+        assert other(prompts, list(SAID), **asked) == [1.0, 2.0, 0.0]
+    assert prompts[0][0]["content"] == "?"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("breaks_off", "failed: KeyError: 'answer'"),
+        ("columns_of_one", "for the answer 'yes'"),
+        ("beyond", "for the answer 'yes'"),
+        ("lists", "for the answer 'yes'"),
+        ("pairs", "for the answer 'yes'"),
+    ],
+)
+def test_what_is_no_number_is_refused_and_no_crash(file: Path, name: str, says: str) -> None:
+    call = checked(name, by_function(f"{file}:{name}", name), file)
+    with pytest.raises(UserError, match=says):
+        call([[{"role": "user", "content": "?"}]] * 3, list(SAID))
