@@ -95,7 +95,7 @@ def column_of(examples: Sequence[Example], name: str) -> list[float]:
             found.append(float(value))
             if not math.isfinite(found[-1]):
                 raise ValueError
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(
                 f"row {example.row!r} has no finite number in {name!r} to order by",
                 field="curriculum.by",

@@ -70,12 +70,15 @@ def make_plan(
     if version == 1:
         return _first_way(stage, rows, total, difficulty)
     asked = asked_rows(stage.data.mix, rows, total)
+    # A curriculum is paced over what is planned: by its end, and not by the last spare segment's,
+    # every row may be drawn.
+    lengths = [float(sum(each)) for each in zip(*asked[: stage.segments], strict=True)]
 
     def planned(dropped: Sequence[int], reshuffles: Reshuffles) -> DataPlan:
         whole = _totals(shared_out(asked, rows, planned=stage.segments))
         counts = shared_out(asked, rows, planned=stage.segments, dropped=dropped)
         drawn = [
-            list(islice(_stream(stage, number, rows * total, difficulty), max(before, now)))
+            list(islice(_stream(stage, number, lengths[number], difficulty), max(before, now)))
             for number, (before, now) in enumerate(zip(whole, _totals(counts), strict=True))
         ]
         for after, seed in reshuffles:
@@ -130,7 +133,11 @@ def _generator(seed: int, name: int | str) -> np.random.Generator:
 
 def _first_way(stage: Stage, rows: int, total: int, difficulty: Sequence[float] | None) -> DataPlan:
     sources = stage.data.mix
-    streams = [_stream(stage, number, rows * total, difficulty) for number in range(len(sources))]
+    weights = sum(source.weight for source in sources)
+    streams = [
+        _stream(stage, number, source.weight / weights * (rows * total), difficulty)
+        for number, source in enumerate(sources)
+    ]
     segments = tuple(
         _segment(sources, streams, number, rows, stage.data.seed) for number in range(1, total + 1)
     )
@@ -183,9 +190,9 @@ def _shares(weights: Sequence[float], rows: int) -> list[int]:
 
 
 def _stream(
-    stage: Stage, source: int, most: int, difficulty: Sequence[float] | None
+    stage: Stage, source: int, length: float, difficulty: Sequence[float] | None
 ) -> Iterator[int]:
-    """One source's rows, endlessly. `most` is how many draws the whole stage takes."""
+    """One source's rows, endlessly. A curriculum is paced over `length` draws of it."""
     rows = [i for i, example in enumerate(stage.examples) if example.source == source]
     seed, data = _seed(stage.data.seed, source), stage.data
     examples = [stage.examples[i] for i in rows]
@@ -196,8 +203,7 @@ def _stream(
         keys = (
             [difficulty[i] for i in rows] if difficulty else column_of(examples, data.curriculum.by)
         )
-        share = data.mix[source].weight / sum(each.weight for each in data.mix)
-        paces = paced(keys, data.curriculum, length=max(1, round(share * most)), seed=seed)
+        paces = paced(keys, data.curriculum, length=max(1, round(length)), seed=seed)
         return (rows[i] for i in paces)
     return _endless(rows, seed)
 

@@ -129,6 +129,28 @@ def test_a_curriculum_goes_from_easy_to_hard(tmp_path: Path) -> None:
     assert sum(ranks[0]) < sum(ranks[-1])
 
 
+def test_a_curriculum_is_paced_over_what_is_planned(tmp_path: Path) -> None:
+    """However many spare segments stand ready, and in however few segments a source takes part, the
+    hardest rows have come by the end."""
+    path = write_method_world(
+        tmp_path, Path("nowhere"), "sft", stage={"steps": 12, "checkpoint_every": 3}
+    )
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["data"]["curriculum"] = {"by": "rank", "start": 0.1, "full_at": 0.5}
+    [source] = raw["data"]["mix"]
+    raw["data"]["mix"] = [source, {**source, "segments": [3, 4], "weight": 0.1}]
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    stage = load_recipe(path).stages[0]
+    few, many = make_plan(stage, spare=0), make_plan(stage, spare=9)
+    assert few.segments == many.segments[: few.planned]
+    size = len(stage.examples) // 2
+    for number in (0, 1):
+        drawn = [i for i in few.indices() if stage.examples[i].source == number]
+        ranked = sorted(stage.examples[i].columns["rank"] for i in drawn[len(drawn) // 2 :])
+        hardest = sorted(e.columns["rank"] for e in stage.examples if e.source == number)
+        assert ranked[-1] > hardest[size // 2]
+
+
 def test_rare_values_come_as_often_as_common_ones(tmp_path: Path) -> None:
     path = write_method_world(tmp_path, Path("nowhere"), "sft", stage={"steps": 24})
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text("utf-8").splitlines()]
