@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
 from harness.core.language import CJK
 from harness.data.duplicates import Index, Kind, Passage, normalized
 from harness.suite.passages import of_suite
+from trainers.config.frames import own_parts, unframed
 from trainers.config.schema import ContaminationModel
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ class Report:
     def worst(self) -> float:
         return max((self.share(task) for task in self.samples), default=0.0)
 
-    def require(self, model: ContaminationModel) -> None:
-        """Raises UserError where a task's share is above what the recipe allows."""
+    def require(self, model: ContaminationModel, file: Path | None = None) -> None:
+        """Raises UserError where a task's share is above what the recipe `file` allows."""
         for task in self.samples:
             share = self.share(task)
             if share > model.refuse_above:
@@ -66,6 +68,7 @@ class Report:
                 raise UserError(
                     f"{share:.1%} of the task {task} is in the training data, more than "
                     f"{model.refuse_above:.1%}: {'; '.join(found[:5])}{more}",
+                    file=file,
                     field="contamination.refuse_above",
                     hint="take those rows out of the training data, or gate on other samples",
                 )
@@ -80,19 +83,27 @@ def check_recipe(recipe: Recipe, model: ContaminationModel | None = None) -> Rep
     """
     training: dict[tuple[str, tuple[str, ...]], Passage] = {}
     for stage in recipe.stages:
-        for example in stage.examples:
-            row = _of_example(stage.data.mix[example.source].source, example)
-            training.setdefault((row.group, row.texts), row)
+        for number, source in enumerate(stage.data.mix):
+            examples = [example for example in stage.examples if example.source == number]
+            for row in _of_source(source.source, examples):
+                training.setdefault((row.group, row.texts), row)
     suites = {stage.suite.digest: stage.suite for stage in recipe.stages}
-    held = [passage for suite in suites.values() for passage in of_suite(suite)]
+    held = [passage for suite in suites.values() for passage in own_parts(of_suite(suite))]
     return check(list(training.values()), held, model or ContaminationModel())
 
 
-def _of_example(source: str, example: Example) -> Passage:
-    """Every message and every answer: a held-out sample may hide in a system turn as well."""
-    asked = tuple(message["content"] for message in example.prompt)
-    said = (example.text, example.completion, example.chosen, example.rejected)
-    return Passage(source, example.row, (*asked, *(text for text in said if text)))
+def _of_source(source: str, examples: Sequence[Example]) -> Iterator[Passage]:
+    """Every message and every answer of each row: a held-out sample may hide in a system turn as
+    well. Beside them what each row asks or says without the words that all have alike, and each
+    answer with what was asked: a text may have been cut in two.
+    """
+    said = [e.text or (e.prompt[-1]["content"] if e.prompt else "") for e in examples]
+    for example, own in zip(examples, unframed(said), strict=True):
+        asked = tuple(message["content"] for message in example.prompt)
+        answers = tuple(filter(None, (example.completion, example.chosen, example.rejected)))
+        joined = tuple(f"{asked[-1]} {answer}" for answer in answers if asked)
+        texts = tuple(filter(None, (*asked, example.text, *answers)))
+        yield Passage(source, example.row, texts, (own,), joined)
 
 
 def check(
@@ -104,16 +115,19 @@ def check(
     id twice, and neither sample may hide the other.
     """
     held = list(dict.fromkeys(held))
-    index = Index(held)
+    index = Index(held, word_for_word=True)
     best: dict[Passage, Match] = {}
     seen: set[str] = set()
     for row in training:
-        for text in row.texts:
+        for text in (*row.texts, *row.parts, *row.joined):
             # Equal texts are equally like: the first row that has one is as good as any other.
             if text in seen:
                 continue
             seen.add(text)
+            whole = text in row.joined
             for sample, kind, similarity in index.like(text, model.near):
+                if whole and kind == "contained":
+                    continue
                 if sample not in best or similarity > best[sample].similarity:
                     best[sample] = Match(
                         sample.group, sample.name, row.group, row.name, kind, similarity

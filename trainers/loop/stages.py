@@ -45,7 +45,7 @@ def run_stages(
     model = recipe.model.contamination
     report = check_recipe(recipe, model)
     if model is not None:
-        report.require(model)
+        report.require(model, recipe.path)
     elif report.matches:
         reporter.say(
             f"{len(report.matches)} samples of the suites are in the training data, such as: "

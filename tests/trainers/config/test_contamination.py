@@ -10,10 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UserError
-from harness.data.duplicates import SHORTEST_CONTAINED, Passage, normalized, shingles
+from harness.data.duplicates import (
+    SHORTEST_CONTAINED,
+    Passage,
+    compared,
+    shingles,
+    squeezed,
+    stands_in,
+)
 from harness.suite.load import load_suite
 from harness.suite.passages import of_suite
 from trainers.config.contamination import Report, check, check_recipe
+from trainers.config.frames import unframed
 from trainers.config.load import load_recipe
 from trainers.config.schema import ContaminationModel
 
@@ -53,6 +61,21 @@ def found(train: str, asked: str, near: float = 0.8) -> str | None:
         ("yes", "yes or no", None),
         ("I would like a table for four.", QUESTION, None),
         ("请问今天晚上有没有空桌？", FRAGE, None),
+        ("\u200b".join(QUESTION), QUESTION, "exact"),
+        (QUESTION.replace(" ", "\u200f "), QUESTION, "exact"),
+        (QUESTION.replace("table", "ta\u00adble"), QUESTION, "exact"),
+        ("\ufeff" + QUESTION.replace("o", "o\ufe0f"), QUESTION, "exact"),
+        (QUESTION.replace(" ", ""), QUESTION, "exact"),
+        (QUESTION.replace(" ", "_"), QUESTION, "exact"),
+        (FRAGE, "\u200b".join(FRAGE), "exact"),
+        ("Ou est la bibliotheque STRASSE?", "Où est la bibliothèque straße ?", "exact"),
+        ("Question: fox jumps over?\nAnswer:", "fox jumps over?", "contained"),
+        ("Q: 法国的首都是哪里？ A: 巴黎", "法国的首都是哪里？", "contained"),
+        ("foxes jump overboard", "fox jumps over", None),
+        ("well then, yes of course", "yes", None),
+        ("What is 2 + 2?", "What is 2 - 2?", None),
+        ("It is 3.14.", "It is 314.", None),
+        ("It costs 1,000.", "it costs 1000", "exact"),
         ("", QUESTION, None),
         (QUESTION, "...", None),
     ],
@@ -77,12 +100,15 @@ def test_the_index_finds_what_comparing_all_pairs_finds(
 ) -> None:
     report = check(trained(*mine), held(*theirs), ContaminationModel(near=near))
     wanted = set()
-    for number, asked in enumerate(map(normalized, theirs)):
-        for text in filter(None, map(normalized, mine)):
+    for number, asked in enumerate(map(compared, theirs)):
+        for text in filter(None, map(compared, mine)):
             a, b = shingles(text), shingles(asked)
-            contains = len(b) >= SHORTEST_CONTAINED and len(a) > len(b)
+            long = len(b) >= SHORTEST_CONTAINED
+            contains = len(a) > len(b) and len(a & b) / len(b) >= near if long else False
+            within = not long and b <= a and stands_in(asked, text)
             alike = len(a & b) / len(a | b) >= near
-            if asked and (text == asked or alike or (contains and len(a & b) / len(b) >= near)):
+            same = squeezed(text) == squeezed(asked)
+            if asked and (same or alike or contains or within):
                 wanted.add(f"h{number}")
     assert {match.sample for match in report.matches} == wanted
 
@@ -200,6 +226,66 @@ def test_neither_ids_nor_sources_nor_stages_hide_a_sample(
 ) -> None:
     copies = [(rows, dict(source)) for rows, source in stages]
     assert leaky(tmp_path, copies).share("s/t") == 1.0
+
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n{{ a }}\n\n### Response:\n"
+)
+SHORT = [
+    {"q": f"Which {noun} is the {word}?"}
+    for noun in ("city", "river")
+    for word in ("best", "longest", "oldest")
+]
+
+
+def framed(folder: Path, asked: str, learned: dict[str, object], rows: list[str]) -> Report:
+    """Short questions put to the model as `asked`, and rows `a` learned from."""
+    report = leaky(folder, [([{"a": row, "b": "so"} for row in rows], learned)])
+    lines = "".join(json.dumps({"id": f"h{i}", **row}) + "\n" for i, row in enumerate(SHORT))
+    (folder / "asked.jsonl").write_text(lines, encoding="utf-8")
+    suite = (folder / "suite.yaml").read_text("utf-8")
+    (folder / "suite.yaml").write_text(suite.replace("'{{ q }}'", json.dumps(asked)), "utf-8")
+    assert report.matches == ()
+    return check_recipe(load_recipe(folder / "recipe.yaml"))
+
+
+@pytest.mark.parametrize(
+    "asked", ["{{ q }}", ALPACA.replace("{{ a }}", "{{ q }}"), "Q: {{ q }}\nA:"]
+)
+@pytest.mark.parametrize(
+    "learned",
+    [
+        {"prompt": {"user": "{{ a }}"}, "completion": "{{ b }}"},
+        {"prompt": {"user": ALPACA}, "completion": "{{ b }}"},
+        {"text": ALPACA + "{{ b }}"},
+        {"prompt": {"user": "Answer in one word, please. {{ a }}"}, "completion": "{{ b }}"},
+    ],
+)
+def test_the_words_around_a_question_neither_hide_nor_make_a_match(
+    tmp_path: Path, asked: str, learned: dict[str, object]
+) -> None:
+    others = ["Name three primary colors.", "Tell me about your holidays.", "Sort these words."]
+    assert framed(tmp_path, asked, dict(learned), others).matches == ()
+    leaked = [*others, *(row["q"] for row in SHORT[:3])]
+    report = framed(tmp_path, asked, dict(learned), leaked)
+    assert sorted(match.sample for match in report.matches) == ["h0", "h1", "h2"]
+
+
+def test_a_text_that_is_cut_into_question_and_answer_is_found(tmp_path: Path) -> None:
+    half = len(QUESTION) // 2
+    row = {"id": "x", "a": QUESTION[:half], "b": QUESTION[half:]}
+    assert leaky(tmp_path, [([*FILLER, row], dict(CHAT))]).share("s/t") == 1.0
+
+
+@given(st.lists(st.text(alphabet="ab 你。", max_size=12), min_size=1, max_size=6))
+def test_what_all_have_alike_is_left_out_and_nothing_else(texts: list[str]) -> None:
+    rests = unframed([f"Say it: {text} now, please" for text in texts])
+    for text, rest in zip(texts, rests, strict=True):
+        assert rest in f"Say it: {text} now, please"
+        if len(set(texts)) > 1:
+            assert "Say it" not in rest
+            assert "please" not in rest
 
 
 def test_two_samples_of_one_id_are_two_samples() -> None:
