@@ -53,10 +53,11 @@ class FlatRewards:
 
 
 def _flat(logs: Mapping[str, Any]) -> str | None:
-    reward, spread = logs.get("reward"), logs.get("reward_std")
-    if reward is None:
+    if "reward" not in logs:
         return None
-    if not math.isfinite(reward):
+    reward, spread = logs["reward"], logs.get("reward_std")
+    # TRL writes None where no answer has a reward, since not every log can hold a NaN.
+    if reward is None or not math.isfinite(reward):
         return "no answer has a reward"
     if logs.get("frac_reward_zero_std") == 1 or spread == 0:
         return "all answers that are compared have the same reward"

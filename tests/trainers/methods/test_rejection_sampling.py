@@ -62,9 +62,8 @@ def test_nothing_is_learned_from_what_is_never_accepted(
     tmp_path: Path, tiny_llama: Path, trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = turning_down(monkeypatch, lambda text: True)
-    path = write_method_world(
-        tmp_path, tiny_llama, trainer, stage={"safety": {"tries": 3}, "steps": 2, "beta": 0.5}
-    )
+    stage = {"safety": {"tries": 3}, "steps": 2, "beta": 0.5, "flat_reward_steps": 0}
+    path = write_method_world(tmp_path, tiny_llama, trainer, stage=stage)
     training, logged = train(path)
     assert [step["safety/refused"] for step in logged] == [1.0]
     # Four answers, three tries each; there is no mean reward of none.
