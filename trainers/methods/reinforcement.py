@@ -97,7 +97,7 @@ class GroupSampling(CausalMethod):
             copies=stage.generations,
             again=stage.reuse * stage.gradient_accumulation,
         )
-        drawing = drawing_as_scored(ours(trainer_class, job, order), job.backend.ends)
+        drawing = drawing_as_scored(ours(trainer_class, job, order), job.backend)
         with without_second_adapter(job.model):
             trainer = with_safety_filter(drawing, mixture.safety)(
                 model=job.model,

@@ -15,6 +15,7 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
+from harness.core.errors import UserError
 from harness.models.resolve import ModelFiles
 from trainers.config.recipe import Example, Recipe
 from trainers.config.schema import RecipeModel, StageModel
@@ -153,16 +154,28 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
 
 def answer_end(backend: Any) -> tuple[int, ...]:
     """What stands after an answer: the rest of its turn as the chat template closes it, so that a
-    reward is read where any reader of whole conversations reads it; else the end token.
+    reward is read where any reader of whole conversations reads it; else the end token. Raises
+    UserError where the tokenizer has none.
     """
     tokenizer = backend.tokenizer
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@"}]
-        end = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("@")[2]
-        if end:
+        try:
+            written = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        except Exception:  # noqa: BLE001  a template is a program, and may want other turns
+            written = ""
+        _, said, end = written.rpartition("@")
+        if said and end:
             found: tuple[int, ...] = backend.encode(end)
             return found
-    return (tokenizer.eos_token_id,)
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "the tokenizer has no end token, and its chat template closes no answer: a reward "
+            "would be read nowhere",
+            field="base",
+            hint="set `eos_token` in the base's tokenizer_config.json",
+        )
+    return (int(tokenizer.eos_token_id),)
 
 
 class RewardBackend:

@@ -129,3 +129,52 @@ def test_ppo_credits_the_token_that_was_drawn(tmp_path: Path) -> None:
     assert set(last) <= job.backend.ends
     for answer in answers:
         assert not set(answer.tokens[:-1]) & job.backend.ends
+
+
+def with_bos(folder: Path, template: str | None) -> Path:
+    """A base whose tokenizer puts `<|endoftext|>` before every text, as Llama's does its BOS."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    base(folder, template=template)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    begin = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", begin)]
+    )
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, "<|endoftext|>" + CHAT_TEMPLATE, None])
+@pytest.mark.parametrize("trainer", ["sft", "dpo", "kto", "reward", "grpo", "rloo", "ppo"])
+def test_every_trainer_asks_with_the_tokens_of_the_scorer(
+    tmp_path: Path, trainer: str, template: str | None
+) -> None:
+    recipe = write_method_world(tmp_path, with_bos(tmp_path / "m", template), trainer)
+    job, method = job_of(recipe, tmp_path / "w")
+    made = method.make(job)
+    example = job.stage.examples[0]
+    asked = list(job.backend.encode_chat(example.prompt))
+    begin = job.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert asked[0] == begin
+    assert asked.count(begin) == 1
+    if trainer in ("grpo", "rloo"):
+        row: Any = dict(made.train_dataset[0])
+        [found], *_ = made._tokenize_prompts([row["prompt"]])
+        assert found == asked
+        seen = made._generate_and_score_completions([row] * 4)
+        masked = zip(seen["prompt_ids"][0].tolist(), seen["prompt_mask"][0].tolist(), strict=True)
+        assert [token for token, kept in masked if kept] == asked
+    elif trainer == "ppo":
+        [answer] = made._answers(0, [made._rows[0]], 0)
+        assert list(answer.prompt) == asked
+    else:
+        row = made.train_dataset[0, 0] if trainer == "kto" else made.train_dataset[0]
+        names = ("input_ids", "prompt_ids", "chosen_ids", "rejected_ids")
+        columns = [row[name] for name in names if name in row]
+        if trainer == "dpo":
+            columns = [row["prompt_ids"]]
+        assert columns
+        assert all(list(ids[: len(asked)]) == asked for ids in columns)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.core.errors import UserError
+from trainers.methods.drawing import prompt_ids
 from trainers.rewards.safety import rejection_sampled
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class Backend(Protocol):
 
     tokenizer: Any
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]: ...
-
     def encode(self, text: str) -> tuple[int, ...]: ...
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]: ...
 
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
@@ -97,7 +98,7 @@ def sample(
     processes. What `safe` turns down is drawn again, up to `tries` times in all. Raises UserError
     for a prompt that the model can't take.
     """
-    prompts = [_encoded(backend, row["prompt"]) for row in rows]
+    prompts = [tuple(prompt_ids(backend, row["prompt"])) for row in rows]
 
     def draw(wanted: Sequence[int], attempt: int) -> list[Answer]:
         seeds = {index: seed_of(seed, attempt, first + index) for index in wanted}
@@ -108,10 +109,6 @@ def sample(
 
     found = rejection_sampled(draw, len(rows), fine, tries)
     return tuple(replace(answer, safe=bool(good)) for answer, good in found)
-
-
-def _encoded(backend: Backend, prompt: Any) -> tuple[int, ...]:
-    return backend.encode(prompt) if isinstance(prompt, str) else backend.encode_chat(prompt)
 
 
 def _drawn(
