@@ -38,13 +38,14 @@ class Ranks:
 
         gpu = torch.cuda.is_available()
         announce(sharding, gpu=gpu)
+        timeout = timedelta(seconds=PATIENCE_S)
         if sharding in ("zero2", "zero3") and not gpu:
             # Not `cpu=True`, which accelerate takes for "without DeepSpeed".
-            state = PartialState(backend="gloo", timeout=timedelta(seconds=PATIENCE_S))
+            state = PartialState(backend="gloo", timeout=timeout)
         elif sharding in ("zero2", "zero3"):
-            state = PartialState(timeout=timedelta(seconds=PATIENCE_S))
+            state = PartialState(timeout=timeout)
         else:
-            state = PartialState(cpu=not gpu)
+            state = PartialState(cpu=not gpu, timeout=timeout)
         found = dist.get_world_size() if dist.is_initialized() else 1
         if found != world or state.num_processes != world:
             raise UserError(

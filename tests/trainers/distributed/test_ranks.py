@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from tests.trainers.method_builders import write_method_world
 from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import weights
 from trainers.config.load import load_recipe
-from trainers.distributed.ranks import Ranks
+from trainers.distributed.ranks import PATIENCE_S, Ranks
 from trainers.methods.preference import KTO, Mismatched, Neighbours
 from trainers.methods.trainer_arguments import per_process
 
@@ -70,6 +71,48 @@ def test_every_trainer_goes_back_in_two_processes_and_learns_as_in_one(
         there, here = ranked.figures(worlds[trainer, "clean"]), ranked.figures(alone)
         for one, other in zip(there, here, strict=True):
             assert one == pytest.approx(other, rel=1e-3, abs=1e-4), trainer
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("value", ["1 / 0", "[float('nan')] * len(completions)"])
+def test_a_reward_that_fails_in_another_process_is_said_once_and_ends_both(
+    tmp_path: Path, tiny_llama: Path, value: str
+) -> None:
+    program = (
+        "import os\ndef mine(completions, **kw):\n"
+        f"    if os.environ['RANK'] == '1':\n        return {value}\n"
+        "    return [float(len(c)) for c in completions]\n"
+    )
+    (tmp_path / "mine.py").write_text(program, encoding="utf-8")
+    stage = {"rewards": [{"kind": "function", "path": "mine.py:mine"}]}
+    write_method_world(tmp_path, tiny_llama, "grpo", stage=stage)
+    done = launch(tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert said.count("error: the reward 'function'") == 1, said[-3000:]
+    assert "defect" not in said
+    assert "crashed" not in said
+
+
+def test_every_process_waits_long_for_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate
+
+    given: dict[str, object] = {}
+
+    class Two:
+        num_processes = 2
+        process_index = 0
+
+        def __init__(self, **words: object) -> None:
+            given.update(words)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "PartialState", Two)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    assert Ranks.here() == Ranks(0, 2)
+    assert given["timeout"] == timedelta(seconds=PATIENCE_S)
 
 
 def test_kto_pairs_rows_of_one_batch_however_many_share_it() -> None:
