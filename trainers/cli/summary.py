@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -31,7 +33,7 @@ def show_plan(recipe: Recipe, console: Console | None = None) -> None:
     report = check_recipe(recipe, recipe.model.contamination)
     _show_contamination(report, console)
     if recipe.model.contamination is not None:
-        report.require(recipe.model.contamination)
+        report.require(recipe.model.contamination, recipe.path)
 
 
 def _show_contamination(report: Report, console: Console) -> None:
@@ -41,31 +43,32 @@ def _show_contamination(report: Report, console: Console) -> None:
             for (source, other), share in report.overlap.items()
             if other == task
         )
-        console.print(
-            Text(
-                f"  {report.share(task):.1%} of the samples of {task} are in the data; "
-                f"words that it uses too: {shared}"
-            )
+        _say(
+            console,
+            f"{report.share(task):.1%} of the samples of {task} are in the data; words that it "
+            f"uses too: {shared}",
         )
     for match in report.matches[:5]:
-        console.print(Text(f"  {match}", style="yellow"))
+        _say(console, str(match), style="yellow")
 
 
 def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
     gate, model = stage.gate, stage.model
     plan = make_plan(stage, spare=gate.max_rollbacks)
     name = f"stage {stage.number}, {stage.name}: " if stage.name else ""
-    console.print(
-        Text(
-            f"  {name}{model.trainer} on {recipe.model.base}, {model.steps} steps of "
-            f"{model.rows_per_step}, a checkpoint every "
-            f"{model.checkpoint_every}; data plan {plan.digest}"
-        )
+    _say(
+        console,
+        f"{name}{model.trainer} on {recipe.model.base}, {model.steps} steps of "
+        f"{model.rows_per_step}, a checkpoint every {model.checkpoint_every}; data plan "
+        f"{plan.digest}",
     )
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("segment", justify="right")
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("segment", justify="right", no_wrap=True)
     for source in stage.data.mix:
-        table.add_column(Path(source.source).name, justify="right")
+        # A name is never broken: one that is too long for the terminal ends in an ellipsis.
+        table.add_column(
+            Path(source.source).stem, justify="right", no_wrap=True, overflow="ellipsis"
+        )
     for number, segment in enumerate(plan.segments, start=1):
         counts = [
             sum(stage.examples[i].source == index for i in segment)
@@ -76,28 +79,45 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
     shares = shares_of(stage, plan)
     table.add_row("asked", *[f"{asked:.2%}" for asked, _ in shares])
     table.add_row("got", *[f"{got:.2%}" for _, got in shares])
-    console.print(table)
+    console.print(Padding(table, (0, 0, 0, 3), expand=False))
     for source, (asked, got) in zip(stage.data.mix, shares, strict=True):
         if asked and not got:
-            console.print(
-                Text(
-                    f"  no row of {Path(source.source).name} is learned from: the training has too "
-                    "few rows for its sources",
-                    style="yellow",
-                )
+            _say(
+                console,
+                f"no row of {Path(source.source).name} is learned from: the training has too few "
+                "rows for its sources",
+                style="yellow",
             )
     for source in stage.data.mix:
         if source.note:
-            console.print(Text(f"  note on {Path(source.source).name}: {source.note}"))
+            _say(console, f"note on {Path(source.source).name}: {source.note}")
     if stage.validation:
-        console.print(Text(f"  {len(stage.validation)} rows are held out to validate"))
-    console.print(
-        Text(
-            f"  {stage.segments + 1} checkpoints are scored on {stage.suite.path} "
-            f"({len(list(stage.suite.metrics()))} metrics); at most {gate.max_rollbacks} "
-            f"rollbacks: {', '.join(gate.on_fail)}"
-        )
+        _say(console, f"{len(stage.validation)} rows are held out to validate")
+    _say(
+        console,
+        f"{stage.segments + 1} checkpoints are scored on {_shortest(stage.suite.path)} "
+        f"({_number(len(list(stage.suite.metrics())), 'metric')})",
     )
+    rollbacks = _number(gate.max_rollbacks, "rollback")
+    _say(console, f"at most {rollbacks}: {', '.join(gate.on_fail)}")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """One statement of a plan: where it needs a second line, that one is indented."""
+    lines = textwrap.wrap(
+        text,
+        console.width,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        console.print(Text(line, style), soft_wrap=True)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def show_estimate(recipe: Recipe, workspace: Workspace, price: float | None) -> None:
