@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from harness.core.quiet import quiet_libraries
 from harness.core.workspace import Workspace
+from harness.models.own_code import require_no_own_code
 from harness.models.resolve import ModelFiles
 
 
@@ -44,6 +45,7 @@ def _found(files: ModelFiles) -> dict[str, str]:
     from harness.backends import tokenization as tokens
     from harness.models.architecture import SDPA, attention_of, auto_class
 
+    require_no_own_code(files.name, files.folder)
     with quiet_libraries():
         config = AutoConfig.from_pretrained(files.folder)
         attention = attention_of(config, auto_class(config, files.folder))

@@ -197,6 +197,8 @@ def _explain_os_error(error: OSError) -> UserError | None:
         errno.EDQUOT: "the quota is used up; free some space and run the same command again",
         errno.EACCES: "fix the permissions, or choose another folder with --home",
         errno.EPERM: "fix the permissions, or choose another folder with --home",
+        errno.ENAMETOOLONG: "shorten the path, or look for a text that stands in its place",
+        errno.ELOOP: "a link leads back to itself: mend it, or name the file itself",
         errno.EROFS: "the file system is read-only: choose another folder with --home",
     }
     if error.errno not in hints:

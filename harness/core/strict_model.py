@@ -77,11 +77,18 @@ def _in_words(detail: Any, raw: _Place, model: type[BaseModel]) -> tuple[str, st
         return f"the key {key!r} is missing", f"add `{key}: ...`"
     if kind == "too_short":
         return "this list is empty", "give it at least one item"
+    if kind in ("tuple_type", "list_type"):
+        if isinstance(given, str):
+            items = ", ".join(filter(None, (item.strip() for item in given.split(","))))
+            return f"a list is expected here (given: {given!r})", f"write `[{items}]`"
+        return "a list is expected here", "begin each item with `- `"
     if kind in ("model_type", "dict_type"):
         return f"keys and values are expected here (given: {given!r})", "write `{key: value}`"
     if kind == "string_pattern_mismatch" and _NAME in detail["ctx"]["pattern"]:
         hint = "use letters, digits, `.`, `_` and `-`, a letter or a digit first"
         return f"{given!r} can't be a name", hint
+    if kind == "string_type" and given is not None and not isinstance(given, dict | list):
+        return f"a text is expected here (given: {given!r})", f'put quotes around it: "{given}"'
     message = str(detail["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
     return f"{message[:1].lower()}{message[1:]}{shown}", None

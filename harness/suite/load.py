@@ -277,11 +277,7 @@ def _sample(
 
     prompt: tuple[dict[str, str], ...] = ()
     if model.prompt:
-        user = {"role": "user", "content": fill(model.prompt.user, "prompt", "user")}
-        prompt = (user,)
-        if model.prompt.system is not None:
-            system = fill(model.prompt.system, "prompt", "system")
-            prompt = ({"role": "system", "content": system}, user)
+        prompt = model.prompt.messages(lambda key, source: fill(source, "prompt", key))
     if model.cluster is not None and model.cluster not in row:
         raise UserError(
             f"the cluster field {model.cluster!r} is missing from this row",

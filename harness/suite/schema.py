@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,10 +12,24 @@ from harness.gate.policy import GatePolicy
 
 
 class PromptModel(StrictModel):
-    """The chat messages to the model; both are templates over the row's fields."""
+    """The chat messages to the model; both are templates over the row's fields.
+
+    A system text that a row leaves empty is no turn: models have a default for that, or no room for
+    one. `system: ""` itself, without a field in it, is an empty turn.
+    """
 
     system: str | None = None
     user: str
+
+    def messages(self, filled: Callable[[str, str], str]) -> tuple[dict[str, str], ...]:
+        """The turns, from the oldest on. `filled(key, template)` fills one of the templates."""
+        user = {"role": "user", "content": filled("user", self.user)}
+        if self.system is None:
+            return (user,)
+        system = filled("system", self.system)
+        if not system.strip() and self.system.strip():
+            return (user,)
+        return ({"role": "system", "content": system}, user)
 
 
 class GenerateModel(StrictModel):

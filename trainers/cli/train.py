@@ -110,9 +110,10 @@ def check(recipe: RecipePath) -> None:
     loaded = load_recipe(recipe)
     show_plan(loaded)
     # A base that has to be unpacked or fetched first is left to `train --dry-run`.
-    if (Path(loaded.model.base).expanduser() / "config.json").is_file():
+    base = loaded.model.base
+    if base.startswith((".", "/", "~")) or Path(base).exists():
         from harness.core.workspace import Workspace
         from harness.models.resolve import resolve
         from trainers.methods.preflight import require_readable_rows
 
-        require_readable_rows(loaded, resolve(loaded.model.base, Workspace.at()))
+        require_readable_rows(loaded, resolve(base, Workspace.at()))

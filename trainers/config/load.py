@@ -14,11 +14,12 @@ from harness.data import templates
 from harness.data.rows import read_rows, row_id
 from harness.suite.load import load_suite
 from harness.suite.suite import Suite
+from trainers.config.foreign import in_our_words, refuse_other_files
 from trainers.config.instruction import instructed
 from trainers.config.method_traits import traits_of
-from trainers.config.recipe import Example, Message, Recipe, Stage
+from trainers.config.recipe import Example, Recipe, Stage
 from trainers.config.schema import DataModel, RecipeModel, SourceModel
-from trainers.config.start import require_same_adapter
+from trainers.config.start import require_checkpoint
 from trainers.config.validate import (
     check_columns,
     check_health,
@@ -32,17 +33,14 @@ from trainers.config.validate import (
 def load_recipe(path: str | Path) -> Recipe:
     """Read and validate a recipe, its data and its suites. Raises UserError."""
     document = load_yaml(Path(path), what="recipe")
-    model = validate(RecipeModel, document)
-    start = document.path.parent / (model.start or "")
-    if not start.is_dir():
-        raise document.error(
-            f"there is no checkpoint at {model.start}",
-            ("start",),
-            hint=f"paths are relative to the recipe: looked for {start}",
-        )
+    refuse_other_files(document, frozenset(RecipeModel.model_fields))
+    try:
+        model = validate(RecipeModel, document)
+    except UserError as error:
+        raise in_our_words(error) from None
     if model.start is not None:
         try:
-            require_same_adapter(model, start)
+            require_checkpoint(model, document.path.parent / model.start)
         except UserError as error:
             raise document.error(error.what, ("start",), hint=error.hint) from None
     suites: dict[str, Suite] = {}
@@ -150,7 +148,7 @@ def _examples(
         raise document.error(
             f"the data file is not there: {source.source}",
             here,
-            hint=f"paths are relative to the recipe: looked for {path}",
+            hint=_where_data_is(source.source, path),
         )
     examples = []
     for line, row in read_rows(path):
@@ -183,6 +181,16 @@ def _examples(
         raise document.error(error.what, (*place, "instruct"), hint=error.hint) from None
 
 
+def _where_data_is(source: str, path: Path) -> str:
+    if source.startswith("hub:") or "://" in source:
+        return "a recipe learns from files: save it first, such as with datasets' `to_parquet`"
+    if source.startswith("~"):
+        return f"`~` is not filled in here: write {Path(source).expanduser()}"
+    if any(mark in source for mark in "*?["):
+        return "name one file, and give each further one a source of its own"
+    return f"paths are relative to the recipe: looked for {path}"
+
+
 def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     for name, value in where.items():
         if name not in row:
@@ -202,11 +210,7 @@ def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) 
         return Example(index, row, text=filled(source.text), columns=fields)
     # SourceModel has seen to it.
     assert source.prompt is not None
-    user = {"role": "user", "content": templates.render(source.prompt.user, fields)}
-    prompt: tuple[Message, ...] = (user,)
-    if source.prompt.system is not None:
-        system = templates.render(source.prompt.system, fields)
-        prompt = ({"role": "system", "content": system}, user)
+    prompt = source.prompt.messages(lambda _, template: templates.render(template, fields))
     return Example(
         index,
         row,
@@ -220,7 +224,10 @@ def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) 
 
 
 def _label(text: str | None) -> bool | None:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    words = {
+        **dict.fromkeys(("true", "1", "1.0", "yes"), True),
+        **dict.fromkeys(("false", "0", "0.0", "no"), False),
+    }
     if text is None:
         return None
     if text.strip().lower() not in words:

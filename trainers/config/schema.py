@@ -25,6 +25,10 @@ MOST_ROWS = 20_000_000
 """That one plan may list: it is held in memory, and written as one file."""
 
 
+Module = Annotated[str, Field(min_length=1)]
+"""A module of the base by its name."""
+
+
 class AdapterModel(FiniteModel):
     """What is trained around the base, in peft's terms; `none` is full fine-tuning.
 
@@ -36,9 +40,9 @@ class AdapterModel(FiniteModel):
     rank: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    targets: tuple[Module, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
     bias: Literal["none", "all", "lora_only"] = "none"
-    modules_to_save: tuple[str, ...] = ()
+    modules_to_save: tuple[Module, ...] = ()
     virtual_tokens: int = Field(16, ge=1)
 
     @model_validator(mode="after")
@@ -94,7 +98,7 @@ class SourceModel(FiniteModel):
     these values.
     """
 
-    source: str
+    source: str = Field(min_length=1)
     weight: float = Field(gt=0)
     prompt: PromptModel | None = None
     completion: str | None = None
@@ -377,7 +381,7 @@ class RecipeModel(FiniteModel):
     name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     line: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     base: str = Field(min_length=1)
-    start: str | None = None
+    start: str | None = Field(None, min_length=1)
     seed: int = Field(0, ge=0, lt=SEEDS_END)
     quantize: Literal["4bit", "8bit"] | None = Field(
         None, validation_alias=AliasChoices("quantize", QUANTIZE_BEFORE)

@@ -60,6 +60,31 @@ _OF_A_PREFIX = frozenset(
 """What peft reads off the base."""
 
 
+def require_checkpoint(model: RecipeModel, start: Path) -> None:
+    """Raises UserError where no checkpoint lies at `start`, or not one that the recipe's `adapter`
+    can go on from.
+    """
+    if not start.is_dir():
+        raise UserError(
+            f"there is no checkpoint at {model.start}",
+            hint=f"paths are relative to the recipe: looked for {start}",
+        )
+    adapter = (start / ADAPTER_CONFIG).exists()
+    if not adapter and not (start / "config.json").exists():
+        raise UserError(
+            f"there is no checkpoint in {model.start}: neither {ADAPTER_CONFIG} nor config.json",
+            hint="name the folder that holds the weights",
+        )
+    if adapter != (model.adapter_kind != "none"):
+        has = "an adapter" if adapter else "a whole model"
+        raise UserError(
+            f"the checkpoint to start from is {has}, and the recipe's adapter says otherwise",
+            hint="set `adapter` as the checkpoint was trained"
+            + ("" if adapter else ", or write it as `base` to put a new adapter on it"),
+        )
+    require_same_adapter(model, start)
+
+
 def require_same_adapter(model: RecipeModel, start: Path) -> None:
     """Raises UserError where the adapter at `start` is not what the recipe says in its `adapter`:
     its weights would be scaled otherwise, or part of them lost, and the training would begin from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,11 @@ def check_order_and_loss(
         )
 
 
+def _blank(text: str) -> bool:
+    """Whether nothing of it can be seen: spaces, and marks without a width or a glyph."""
+    return all(sign.isspace() or unicodedata.category(sign) in ("Cf", "Cc") for sign in text)
+
+
 def unlearnable(example: Example) -> str | None:
     """What is wrong with a row that nothing can be learned from, or nothing that is meant."""
     learned = {
@@ -66,7 +72,7 @@ def unlearnable(example: Example) -> str | None:
         "the prompt": example.prompt[-1]["content"] if example.prompt else None,
     }
     for name, said in learned.items():
-        if said is not None and not said.strip():
+        if said is not None and _blank(said):
             return f"{name} of row {example.row!r} is empty"
     if example.chosen is not None and example.chosen == example.rejected:
         return f"the chosen and the rejected answer of row {example.row!r} are the same"

@@ -8,6 +8,7 @@ from typing import Any
 from harness.backends import tokenization as tokens
 from harness.core.errors import UserError
 from harness.core.quiet import quiet_libraries
+from harness.models.own_code import require_no_own_code
 from harness.models.resolve import ModelFiles
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
@@ -19,6 +20,7 @@ def require_readable_rows(recipe: Recipe, base: ModelFiles) -> None:
     tokens which the model has no embedding for, or that are too long: all such rows of a stage are
     counted, and named by file and line.
     """
+    _require_whole(recipe, base)
     tokenizer, config = _opened(base)
     limit = _limit(config, tokenizer)
     rows = getattr(config.get_text_config(), "vocab_size", None)
@@ -32,9 +34,21 @@ def require_readable_rows(recipe: Recipe, base: ModelFiles) -> None:
         require_lengths(recipe, stage, examples, lengths, reads=limit)
 
 
+def _require_whole(recipe: Recipe, base: ModelFiles) -> None:
+    if base.adapter is not None:
+        raise UserError(
+            f"the base {base.name} is an adapter, and a recipe puts its adapter on a whole model",
+            file=recipe.path,
+            field="base",
+            hint=f"write `base: {base.folder}` and `start: {base.name}`, or merge it first "
+            f"(ratchet export-model {base.name} --merge --to DIR)",
+        )
+
+
 def _opened(base: ModelFiles) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
+    require_no_own_code(base.name, base.folder)
     try:
         with quiet_libraries():
             tokenizer: Any = AutoTokenizer.from_pretrained(base.tokenizer)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
+from decimal import Decimal
+from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +110,48 @@ def test_a_value_is_text_or_refused(value: object) -> None:
 def test_a_template_that_fails_is_its_writers_error(source: str) -> None:
     with pytest.raises(TemplateError):
         render(source, {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{ q.upper }}", "the function 'upper' stands where text is meant"),
+        ("{{ order.items }}", "`FIELD['items']`"),
+        ("{{ order.values }}", "the function 'values'"),
+        ("{{ range }}", "the function '"),
+        ("{{ dict }}", "the function 'dict'"),
+        ("{% macro m() %}x{% endmacro %}{{ m }}", "the function 'Macro'"),
+        ("{{ tags | map('upper') }}", "join(' ')"),
+        ("{{ tags | select }}", "join(' ')"),
+        ("{{ order.keys() }}", "join(' ')"),
+        ("{{ m[5].content }}", "a list has no element 5"),
+        ("{{ order.colour }}", "a mapping has no attribute 'colour'"),
+    ],
+)
+def test_what_has_no_text_of_its_own_is_refused(source: str, said: str) -> None:
+    row = {"q": "x", "order": {"items": "two", "values": 1}, "tags": ["a", "b"], "m": TURNS}
+    with pytest.raises(TemplateError) as caught:
+        render(source, row)
+    assert said in str(caught.value)
+    assert "harness" not in str(caught.value)
+
+
+def test_values_with_a_text_of_their_own_are_written_out() -> None:
+    row = {
+        "order": {"items": "two"},
+        "tags": ["a", "b"],
+        "day": date(2026, 2, 3),
+        "price": Decimal("1.50"),
+        "took": timedelta(minutes=1),
+        "key": UUID(int=1),
+        "count": np.int64(3),
+        "share": np.float32(0.5),
+    }
+    assert render("{{ order['items'] }} {{ tags | map('upper') | join }}", row) == "two AB"
+    assert render("{{ day }} {{ price }} {{ took }} {{ key }}", row) == (
+        "2026-02-03 1.50 0:01:00 00000000-0000-0000-0000-000000000001"
+    )
+    assert render("{{ count }} {{ share }} {{ tags.index('b') }} {{ loop is defined }}", row) == (
+        "3 0.5 1 False"
+    )
+    assert render("{% set c = cycler('x', 'y') %}{{ c.next() }}{{ c.next() }}", row) == "xy"

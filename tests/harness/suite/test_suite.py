@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,26 @@ def test_a_suite_is_rendered_from_its_rows(tmp_path: Path) -> None:
     assert suite.task("read").samples[0].text == "Paris is in France."
 
 
+@pytest.mark.parametrize(
+    ("template", "column", "roles"),
+    [
+        ("{{ s }}", "Be brief.", ["system", "user"]),
+        ("{{ s }}", "", ["user"]),
+        ("{{ s }} ", "\n", ["user"]),
+        ("You are. {{ s }}", "", ["system", "user"]),
+        ("", "x", ["system", "user"]),
+    ],
+)
+def test_a_system_text_that_a_row_leaves_empty_is_no_turn(
+    tmp_path: Path, template: str, column: str, roles: list[str]
+) -> None:
+    prompt = f"{{system: {json.dumps(template)}, "
+    path = write(tmp_path, TASK.replace("prompt: {", f"prompt: {prompt}"))
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": "a", "q": "?", "answer": "2", "s": column}])
+    [sample] = load_suite(path).task("sums").samples
+    assert [turn["role"] for turn in sample.prompt] == roles
+
+
 def test_an_object_in_a_row_is_rendered_as_json(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", [{"id": "a", "q": "?", "answer": {"城市": ["北京", 1]}}])
     path = tmp_path / "suite.yaml"
@@ -55,7 +76,8 @@ def test_an_object_in_a_row_is_rendered_as_json(tmp_path: Path) -> None:
         (("exact_match", "exact_mach"), 7, "tasks.sums.metrics.0", "exact_mach"),
         (("    data: rows.jsonl\n", ""), 3, "tasks.sums.data", "'data' is missing"),
         (("rows.jsonl", "nowhere.jsonl"), 4, "tasks.sums.data", "not there"),
-        (("[exact_match]", "3"), 7, "tasks.sums.metrics", "tuple"),
+        (("[exact_match]", "3"), 7, "tasks.sums.metrics", "a list is expected here"),
+        (("[exact_match]", "exact_match, f1"), 7, "tasks.sums.metrics", "a list is expected here"),
         (("[exact_match]", "[perplexity]"), 7, "tasks.sums.metrics.0", "given text"),
         (('"{{ q }}"', '"{{ q "'), 5, "tasks.sums.prompt.user", "template"),
         (('    prompt: {user: "{{ q }}"}\n', ""), 3, "tasks.sums", "either a `prompt`"),

@@ -73,6 +73,10 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("ppo", ("adapter",), {"kind": "none"}, "needs a LoRA adapter"),
     ("ppo", ("stages", 0, "ppo"), {"epochs": 3}, "multiple of epochs"),
     ("reward", ("gate", "suite"), "suite.yaml", "asks for perplexity"),
+    ("sft", ("adapter", "targets"), "all-linear", "a list is expected here"),
+    ("sft", ("stages",), {"trainer": "sft"}, "a list is expected here"),
+    ("sft", ("data", "mix"), "rows.jsonl", "a list is expected here"),
+    ("sft", ("data", "mix", 0, "completion"), "{{ ask.upper }}", "the function 'upper' stands"),
     ("sft", ("webhook",), "ftp://x", "webhook"),
     ("sft", ("webhook",), "http://", "webhook|pattern"),
     ("sft", ("line",), "../elsewhere", "can't be a name"),
@@ -115,6 +119,14 @@ def test_a_bad_recipe_is_refused(
     with pytest.raises(UserError, match=says) as caught:
         load_recipe(edit(path, *place, value=value))
     assert caught.value.file is not None
+
+
+def test_an_empty_system_column_is_no_turn(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    edit(path, "data", "mix", 0, "prompt", "system", value="{{ '' if loop is undefined }}")
+    assert {len(e.prompt) for e in load_recipe(path).stages[0].examples} == {1}
+    edit(path, "data", "mix", 0, "prompt", "system", value="")
+    assert {len(e.prompt) for e in load_recipe(path).stages[0].examples} == {2}
 
 
 @pytest.mark.parametrize(
@@ -313,3 +325,131 @@ def test_the_command_says_it_in_one_message(
     shown = capsys.readouterr()
     assert "no module named 'w_qkv'" in shown.err + shown.out
     assert "Traceback" not in shown.err + shown.out
+
+
+LLAMA_FACTORY = "model_name_or_path: /m\nstage: sft\nfinetuning_type: lora\ndataset: a,b\n"
+AXOLOTL = "base_model: a/b\nadapter: qlora\ndatasets:\n  - path: d.jsonl\n    type: chat_template\n"
+SWIFT = "model: a/b\ntrain_type: lora\ndataset:\n  - a/b#500\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        (LLAMA_FACTORY, "a configuration of LLaMA-Factory", "model_name_or_path: write `base`"),
+        (AXOLOTL, "a configuration of axolotl", "base_model: write `base`"),
+        (SWIFT, "a configuration of ms-swift", "model: write `base`"),
+        ("model_name_or_path: a\ndataset_name: b\noutput_dir: c\n", "of TRL", "write `base`"),
+        ("name: s\ntasks: {}\n", "a suite, not a recipe", "gate: {suite: ...}"),
+    ],
+)
+def test_another_tools_file_is_recognized(tmp_path: Path, text: str, says: str, hint: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(path)
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        (("stages", 0, "num_train_epochs"), "steps"),
+        (("stages", 0, "save_steps"), "checkpoint_every"),
+        (("stages", 0, "gradient_checkpointing"), "leave it out"),
+        (("stages", 0, "loss_type"), "leave it out"),
+        (("stages", 0, "warmup_ratio"), "warmup_steps"),
+        (("adapter", "r"), "rank"),
+        (("adapter", "target_modules"), "targets"),
+        (("load_in_4bit",), "quantize: 4bit"),
+        (("data", "cutoff_len"), "max_length"),
+        (("data", "mix", 0, "messages"), "prompt"),
+    ],
+)
+def test_another_tools_key_is_answered_with_ours(
+    tmp_path: Path, place: tuple[str | int, ...], hint: str
+) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    edit(path, "adapter", value={"kind": "lora"})
+    with pytest.raises(UserError, match="unknown key") as caught:
+        load_recipe(edit(path, *place, value=1))
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("source", "says", "hint"),
+    [
+        ("d.json", "can't be read", "jq"),
+        ("d.jsonl.gz", "can't be read", "gunzip"),
+        ("d.tsv", "can't be read", "read_csv"),
+        (".", "not a folder", "load_from_disk"),
+        ("hub:imdb:train", "is not there", "to_parquet"),
+        ("https://x/d.jsonl", "is not there", "to_parquet"),
+        ("~/d.jsonl", "is not there", str(Path("~/d.jsonl").expanduser())),
+        ("*.jsonl", "is not there", "a source of its own"),
+        ("no.jsonl", "is not there", "looked for"),
+        ("", "at least 1 character", ""),
+    ],
+)
+def test_data_of_another_form_is_refused_with_a_way_to_ours(
+    tmp_path: Path, source: str, says: str, hint: str
+) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    for name in ("d.json", "d.jsonl.gz", "d.tsv"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(edit(path, "data", "mix", 0, "source", value=source))
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("mark", ["{ask}", "${ask}", "Q: $ask", "{ask}?"])
+def test_a_field_in_another_languages_marks_is_refused(tmp_path: Path, mark: str) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    with pytest.raises(UserError, match="is not filled in: write"):
+        load_recipe(edit(path, "data", "mix", 0, "prompt", "user", value=mark))
+    for meant in ("{other}", "{{ ask }} {ask}", '{"a": 1}', "$5"):
+        load_recipe(edit(path, "data", "mix", 0, "prompt", "user", value=meant))
+
+
+@pytest.mark.parametrize("nothing", ["\u200b", "\ufeff", "\u2060\n", "\u00a0", "\u200e "])
+def test_marks_that_nobody_sees_are_no_answer(tmp_path: Path, nothing: str) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    with pytest.raises(UserError, match="the completion of row 'p0' is empty"):
+        load_recipe(edit(path, "data", "mix", 0, "completion", value=nothing))
+
+
+@pytest.mark.parametrize(
+    ("files", "adapter", "says"),
+    [
+        ((), {"kind": "lora"}, "neither adapter_config.json nor config.json"),
+        (("config.json",), {"kind": "lora"}, "is a whole model"),
+        (("adapter_config.json",), {"kind": "none"}, "is an adapter"),
+    ],
+)
+def test_a_start_that_is_no_checkpoint_of_the_recipe_is_refused(
+    tmp_path: Path, files: tuple[str, ...], adapter: dict[str, str], says: str
+) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "sft")
+    (tmp_path / "begun").mkdir()
+    for name in files:
+        (tmp_path / "begun" / name).write_text("{}", encoding="utf-8")
+    edit(path, "adapter", value=adapter)
+    with pytest.raises(UserError, match=says):
+        load_recipe(edit(path, "start", value="begun"))
+    with pytest.raises(UserError, match="at least 1 character"):
+        load_recipe(edit(path, "start", value=""))
+
+
+def test_labels_as_tables_write_them(tmp_path: Path) -> None:
+    path = write_method_world(tmp_path, NOWHERE, "kto")
+    edit(path, "data", "mix", 0, "label", value="{{ '1.0' if ask | length is even else '0.0' }}")
+    assert {e.label for e in load_recipe(path).stages[0].examples} == {True, False}
+
+
+def test_a_path_that_no_file_system_takes_is_no_crash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = edit(
+        write_method_world(tmp_path, NOWHERE, "sft"), "data", "mix", 0, "source", value="x" * 5000
+    )
+    assert main(["recipes", "check", str(path)]) == 3
+    assert "shorten the path" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,30 @@ def test_an_adapter_that_can_not_be_is_refused(
             tmp_path, tiny_llama, "sft", adapter={"rank": 2, "targets": names}
         )
         assert adapted(model, load_recipe(good)) is not None
+
+
+def test_a_base_that_is_no_whole_known_model_is_refused_by_the_check(
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(base: str, says: str) -> None:
+        path = write_method_world(tmp_path, Path(base), "sft")
+        assert main(["recipes", "check", str(path)]) == 3
+        said = capsys.readouterr()
+        assert says in said.err.replace("\n", " ")
+        assert "[y/N]" not in said.out
+
+    refused(str(tmp_path / "nowhere"), "there is no model at")
+    (tmp_path / "file").touch()
+    refused(str(tmp_path / "file"), "a model is a folder")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_llama)}
+    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (adapter / "adapter_model.safetensors").touch()
+    refused(str(adapter), f"write `base: {tiny_llama}` and `start: {adapter}`")
+    own = tmp_path / "own"
+    shutil.copytree(tiny_llama, own)
+    config = json.loads((own / "config.json").read_text("utf-8"))
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (own / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(str(own), "comes with code of its own for models of the type 'mine'")

@@ -1,0 +1,144 @@
+"""Recognizes another tool's configuration, and its keys, where a recipe is meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from harness.core.errors import UserError
+from harness.core.yaml_file import YamlDocument
+
+_TOOLS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
+    (
+        "LLaMA-Factory",
+        frozenset({"model_name_or_path"}),
+        frozenset({"finetuning_type", "dataset", "cutoff_len", "do_train", "template"}),
+    ),
+    (
+        "TRL",
+        frozenset({"model_name_or_path"}),
+        frozenset({"dataset_name", "output_dir", "use_peft", "per_device_train_batch_size"}),
+    ),
+    (
+        "axolotl",
+        frozenset({"base_model"}),
+        frozenset({"datasets", "sequence_len", "micro_batch_size", "adapter", "num_epochs"}),
+    ),
+    (
+        "ms-swift",
+        frozenset({"model", "dataset"}),
+        frozenset({"train_type", "tuner_type", "target_modules", "torch_dtype", "rlhf_type"}),
+    ),
+    (
+        "torchtune",
+        frozenset({"model", "dataset"}),
+        frozenset({"checkpointer", "loss", "tokenizer", "optimizer"}),
+    ),
+)
+"""(name, keys that its file must have, keys of which it has at least one)."""
+
+_STEPS = "write `steps`: rows x epochs / (batch_size x gradient_accumulation)"
+_EVERY = "write `checkpoint_every`: each checkpoint is saved and judged"
+_PROMPT = "say what of a row is asked and what is learned: `prompt: {user: ...}`, `completion: ...`"
+_TARGETS = "write `adapter: {targets: [q_proj, v_proj, ...]}`, with the names of linear layers"
+_DTYPE = "leave it out: the type follows from the base and the machine"
+
+_OURS: Mapping[str, str] = {
+    "model_name_or_path": "write `base`",
+    "base_model": "write `base`",
+    "model": "write `base`",
+    "dataset": "write `data: {mix: [{source: FILE, ...}]}`",
+    "datasets": "write `data: {mix: [{source: FILE, ...}]}`",
+    "epochs": _STEPS,
+    "num_epochs": _STEPS,
+    "num_train_epochs": _STEPS,
+    "max_steps": "write `steps`",
+    "save_steps": _EVERY,
+    "eval_steps": _EVERY,
+    "save_strategy": _EVERY,
+    "eval_strategy": _EVERY,
+    "load_best_model_at_end": "leave it out: a training ends at its best checkpoint",
+    "early_stopping_patience": "write `gate: {on_fail: [stop]}`, or bound `max_rollbacks`",
+    "per_device_train_batch_size": "write `batch_size`: of all processes together",
+    "micro_batch_size": "write `batch_size`: of all processes together",
+    "gradient_accumulation_steps": "write `gradient_accumulation`",
+    "gradient_checkpointing": "leave it out: recipes have no such key",
+    "lr": "write `learning_rate`",
+    "lr_scheduler_type": "write `schedule`",
+    "lr_scheduler": "write `schedule`",
+    "warmup_ratio": "write `warmup_steps`: warmup_ratio x steps",
+    "max_length": "write `data: {max_length: ...}`",
+    "max_seq_length": "write `data: {max_length: ...}`",
+    "cutoff_len": "write `data: {max_length: ...}`",
+    "sequence_len": "write `data: {max_length: ...}`",
+    "max_completion_length": "write `max_new_tokens`",
+    "num_generations": "write `generations`",
+    "num_iterations": "write `reuse`",
+    "reward_funcs": "write `rewards: [{kind: function, path: FILE.py:NAME}]`",
+    "loss_type": "leave it out: each trainer has one loss",
+    "optim": "leave it out: the optimizer is AdamW",
+    "optimizer": "leave it out: the optimizer is AdamW",
+    "weight_decay": "leave it out: there is none",
+    "packing": "leave it out: rows are not packed",
+    "sample_packing": "leave it out: rows are not packed",
+    "bf16": _DTYPE,
+    "fp16": _DTYPE,
+    "torch_dtype": _DTYPE,
+    "deepspeed": "leave it out, and start with `ratchet train --shard zero2` or `zero3`",
+    "fsdp": "leave it out, and start with `ratchet train --shard fsdp`",
+    "load_in_4bit": "write `quantize: 4bit`",
+    "load_in_8bit": "write `quantize: 8bit`",
+    "r": "write `rank`",
+    "lora_r": "write `adapter: {rank: ...}`",
+    "lora_rank": "write `adapter: {rank: ...}`",
+    "lora_alpha": "write `adapter: {alpha: ...}`",
+    "lora_dropout": "write `adapter: {dropout: ...}`",
+    "lora_target": _TARGETS,
+    "lora_target_modules": _TARGETS,
+    "lora_target_linear": _TARGETS,
+    "target_modules": _TARGETS,
+    "report_to": "write `tracking: [tensorboard]`, at the recipe's top",
+    "output_dir": "leave it out: checkpoints lie in the workspace (--home)",
+    "val_size": "write `data: {validation: ...}`",
+    "val_set_size": "write `data: {validation: ...}`",
+    "messages": _PROMPT,
+    "conversations": _PROMPT,
+    "path": "write `source`",
+    "seed": "write it at the recipe's top, or under `data` for the order of the rows",
+}
+"""Keys of other trainers, and what to write in a recipe."""
+
+_UNKNOWN = re.compile(r"unknown key '([^']*)'")
+
+
+def refuse_other_files(document: YamlDocument, own: frozenset[str]) -> None:
+    """Raises UserError where the file is a suite, or another tool's configuration. `own` are the
+    keys of a recipe.
+    """
+    keys = frozenset(document.data)
+    if {"tasks", "name"} <= keys and not keys & {"stages", "base"}:
+        raise document.error(
+            "this is a suite, not a recipe",
+            ("tasks",),
+            hint="a recipe names it under `gate: {suite: ...}`; see `ratchet suites check`",
+        )
+    if {"stages", "line"} <= keys:
+        return
+    for tool, all_of, any_of in _TOOLS:
+        if all_of <= keys and any_of & keys:
+            known = [key for key in document.data if key in _OURS and key not in own]
+            raise document.error(
+                f"this is a configuration of {tool}, not a recipe",
+                (next(iter(document.data)),),
+                hint="docs/training.md, Coming from another trainer, has each key's counterpart; "
+                + "; ".join(f"{key}: {_OURS[key]}" for key in known[:3]),
+            )
+
+
+def in_our_words(error: UserError) -> UserError:
+    """The same error, with the counterpart of another trainer's key as its hint."""
+    unknown = _UNKNOWN.match(error.what)
+    hint = _OURS.get(unknown[1]) if unknown else None
+    if hint is None:
+        return error
+    return UserError(error.what, file=error.file, line=error.line, field=error.field, hint=hint)
