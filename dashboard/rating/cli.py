@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from harness.ratings.verdict import Standing
     from harness.store.store import Store
 
-DAY = 86_400
-
 rate = typer.Typer(
     help="Blind rating sessions: people compare answers, and the gate can use their votes.",
     no_args_is_help=True,
@@ -107,6 +105,7 @@ def create(
         same_suite,
         text_or_file,
     )
+    from dashboard.rating.links import invite
     from harness.ratings.session import Rules
     from harness.ratings.session import create as make
 
@@ -138,7 +137,7 @@ def create(
             highlight=False,
         )
         for rater in names(raters):
-            _show_link(store, console, session, rater, days, url)
+            invite(store, console, session, rater, days, url)
         console.print(f"next: ratchet rate serve {session.id}", style="dim", highlight=False)
 
 
@@ -184,21 +183,20 @@ def links(
 ) -> None:
     """Show the raters' personal links, and make links for more raters."""
     from dashboard.rating.inputs import names
+    from dashboard.rating.links import invite, show_link
     from harness.ratings.session import load, register
 
     with _opened() as (store, console):
         found = load(store, session)
         for invitation in register(store, found).invitations:
             if invitation.revoked is None:
-                token = _token(store, found, invitation.rater, invitation.link,
-                               invitation.expires_at)  # fmt: skip
-                _say_link(console, invitation.rater, token, url)
+                show_link(store, console, found, invitation, url)
             else:
                 console.print(
                     f"{invitation.rater}: revoked ({invitation.revoked})", style="dim", markup=False
                 )
         for rater in names(add):
-            _show_link(store, console, found, rater, days, url)
+            invite(store, console, found, rater, days, url)
 
 
 @rate.command()
@@ -362,32 +360,6 @@ class _opened:  # noqa: N801 - reads as a verb where it is used
 
     def __exit__(self, *_: object) -> None:
         self.store.close()
-
-
-def _show_link(
-    store: Store, console: Console, session: Session, rater: str, days: int, url: str
-) -> None:
-    import secrets
-    import time
-
-    from harness.ratings.session import record
-
-    link, expires_at = secrets.token_hex(8), int(time.time()) + days * DAY
-    record(store, session, "invited", rater=rater, config={"link": link, "expires_at": expires_at})
-    _say_link(console, rater, _token(store, session, rater, link, expires_at), url)
-
-
-def _token(store: Store, session: Session, rater: str, link: str, expires_at: int) -> str:
-    from dashboard.rating.keys import Link, sign_link, workspace_key
-
-    key = workspace_key(store.workspace.home)
-    return sign_link(key, Link(session.id, rater, link, expires_at))
-
-
-def _say_link(console: Console, rater: str, token: str, url: str) -> None:
-    console.print(
-        f"{rater}: {url.rstrip('/')}/r/{token}", markup=False, highlight=False, soft_wrap=True
-    )
 
 
 def _keep(store: Store, session: Session, stands: list[Standing]) -> None:

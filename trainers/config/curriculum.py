@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.errors import UserError
-from trainers.config.schema import CurriculumModel
+from trainers.config.data_schema import CurriculumModel
 
 if TYPE_CHECKING:
     from harness.backends.base import Backend

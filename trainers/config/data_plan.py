@@ -17,9 +17,9 @@ import numpy as np
 
 from harness.core.digests import digest_of
 from trainers.config.curriculum import class_weights, column_of, paced, weighted
+from trainers.config.data_schema import SourceModel
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Stage
-from trainers.config.schema import SourceModel
 from trainers.config.shares import asked_rows, shared_out
 
 PLAN_VERSION = 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.core.errors import UserError
 from harness.core.language import detect_language
 from harness.data import templates
-from trainers.config.schema import InstructionModel
+from trainers.config.data_schema import InstructionModel
 
 if TYPE_CHECKING:
     from trainers.config.recipe import Example, Message

@@ -14,11 +14,12 @@ from harness.data import templates
 from harness.data.rows import read_rows, row_id
 from harness.suite.load import load_suite
 from harness.suite.suite import Suite
+from trainers.config.data_schema import DataModel, SourceModel
 from trainers.config.foreign import in_our_words, refuse_other_files
 from trainers.config.instruction import instructed
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
-from trainers.config.schema import DataModel, RecipeModel, SourceModel
+from trainers.config.schema import RecipeModel
 from trainers.config.start import require_checkpoint
 from trainers.config.validate import (
     check_columns,

@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.core.digests import digest_of
 from harness.suite.suite import Suite
+from trainers.config.data_schema import DataModel
 from trainers.config.method_traits import traits_of
 from trainers.config.schema import (
     QUANTIZE_BEFORE,
-    DataModel,
     HealthRule,
     RecipeModel,
     StageModel,

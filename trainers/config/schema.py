@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from harness.core.strict_model import FiniteModel
-from harness.suite.schema import PromptModel
+from trainers.config.data_schema import SEEDS_END, DataModel
 from trainers.config.known_trainers import TRAINERS
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
@@ -17,8 +17,6 @@ Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LONGEST_NAME = 100
 """As of a line: a recipe whose line could not be promoted must not train first."""
-SEEDS_END = 2**32
-"""NumPy takes no larger seed."""
 QUANTIZE_BEFORE = "quantise"
 """How the key `quantize` was spelled at first: still read, and still what a digest is made of."""
 MOST_ROWS = 20_000_000
@@ -52,123 +50,6 @@ class AdapterModel(FiniteModel):
         foreign = {"prefix": lora, "none": lora | prefix}.get(self.kind, prefix)
         for name in sorted(foreign & self.model_fields_set):
             raise ValueError(f"an adapter of kind {self.kind} has no {name!r}")
-        return self
-
-
-class InstructionModel(FiniteModel):
-    """How a source's rows are put to the model.
-
-    style        `zero_shot`, `few_shot` (solved rows of the same source come before, as turns), or
-                 `chain_of_thought` (the answer is preceded by how it was found)
-    instruction  stands before every user message, with an empty line between
-    shots        how many solved rows
-    reasoning    a template over the row's columns: the way to the answer
-    cue          what asks for it, after the message; a sentence in the message's language where
-                 nothing is said
-    answer       stands between the way and the answer
-    """
-
-    style: Literal["zero_shot", "few_shot", "chain_of_thought"] = "zero_shot"
-    instruction: str | None = None
-    shots: int = Field(default=3, ge=1, le=64)
-    reasoning: str | None = None
-    cue: str | None = None
-    answer: str = "\n\n"
-
-    @model_validator(mode="after")
-    def _what_the_style_needs(self) -> Self:
-        if self.style == "chain_of_thought" and self.reasoning is None:
-            raise ValueError("`chain_of_thought` needs `reasoning`, a template over the row")
-        if self.style != "chain_of_thought" and (self.reasoning or self.cue):
-            raise ValueError("`reasoning` and `cue` belong to `chain_of_thought`")
-        if self.style != "few_shot" and "shots" in self.model_fields_set:
-            raise ValueError("`shots` belong to `few_shot`")
-        return self
-
-
-class SourceModel(FiniteModel):
-    """One source of training data. Which templates it has decides what it can teach:
-
-    `text`; `prompt` and `completion`; with a `label` (true: desirable) for KTO; `prompt`, `chosen`
-    and `rejected` for reward models and DPO; `prompt` alone for reinforcement learning.
-
-    `weight` is its share of the rows, relative to the other sources of the same segment;
-    `segments` (counted from 1 along the data, a segment being the data between two checkpoints)
-    says where it takes part; without it, everywhere. `where` keeps the rows whose fields have
-    these values.
-    """
-
-    source: str = Field(min_length=1)
-    weight: float = Field(gt=0)
-    prompt: PromptModel | None = None
-    completion: str | None = None
-    text: str | None = None
-    chosen: str | None = None
-    rejected: str | None = None
-    label: str | None = None
-    instruct: InstructionModel | None = None
-    where: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    segments: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    note: str | None = None
-
-    @model_validator(mode="after")
-    def _one_shape(self) -> Self:
-        if (self.text is None) == (self.prompt is None):
-            raise ValueError("a source has either `prompt` and `completion`, or `text`")
-        if self.text is not None and self.shape != "text":
-            raise ValueError("a source with `text` has no other template")
-        if (self.chosen is None) != (self.rejected is None):
-            raise ValueError("`chosen` and `rejected` go together")
-        if self.label is not None and self.completion is None:
-            raise ValueError("a `label` judges a `completion`")
-        if self.chosen is not None and self.completion is not None:
-            raise ValueError("a source has either `completion`, or `chosen` and `rejected`")
-        return self
-
-    @property
-    def shape(self) -> str:
-        """`text`, `answer`, `labelled`, `pair` or `prompt`: what each of its rows is."""
-        if self.chosen is not None:
-            return "pair"
-        if self.label is not None:
-            return "labelled"
-        if self.completion is not None:
-            return "answer"
-        return "text" if self.text is not None else "prompt"
-
-
-class CurriculumModel(FiniteModel):
-    """From easy to hard, or the other way. `by` is a numeric column, or `perplexity`: the model's
-    own before its training. At first the easiest share `start` of the rows is drawn from, all of
-    them from the share `full_at` of the training on.
-    """
-
-    by: str
-    first: Literal["easy", "hard"] = "easy"
-    start: float = Field(default=0.2, gt=0, le=1)
-    full_at: float = Field(default=0.6, gt=0, le=1)
-
-
-class DataModel(FiniteModel):
-    """What is learned from, in which mixture, and in which order within a source.
-
-    `curriculum` goes from easy rows to hard ones, or back; `balance` names a column whose rare
-    values come more often; without either, rows come in a random order, all before any again.
-    `validation` is the share of every source's rows that is never learned from and whose loss is
-    compared with the training loss (the health rule `loss_gap`).
-    """
-
-    seed: int = Field(0, ge=0, lt=SEEDS_END)
-    max_length: int = Field(1024, ge=8)
-    validation: float = Field(0.0, ge=0, lt=1)
-    curriculum: CurriculumModel | None = None
-    balance: str | None = None
-    mix: tuple[SourceModel, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _one_order(self) -> Self:
-        if self.curriculum is not None and self.balance is not None:
-            raise ValueError("rows come by `curriculum` or by `balance`, not by both")
         return self
 
 

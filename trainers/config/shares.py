@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 
-from trainers.config.schema import SourceModel
+from trainers.config.data_schema import SourceModel
 
 Counts = tuple[int, ...]
 """Rows of each source in one segment."""

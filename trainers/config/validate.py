@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from harness.core.errors import UserError
 from harness.core.yaml_file import Place, YamlDocument
 from trainers.config.curriculum import column_of
+from trainers.config.data_schema import DataModel
 from trainers.config.method_traits import traits_of
-from trainers.config.schema import DataModel, HealthRule, RecipeModel, StageModel
+from trainers.config.schema import HealthRule, RecipeModel, StageModel
 from trainers.rewards.mixture import check as check_reward
 
 if TYPE_CHECKING:

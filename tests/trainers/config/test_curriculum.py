@@ -20,8 +20,8 @@ from trainers.config.curriculum import (
     paced,
     weighted,
 )
+from trainers.config.data_schema import CurriculumModel
 from trainers.config.recipe import Example
-from trainers.config.schema import CurriculumModel
 
 EASY = CurriculumModel(by="level", start=0.25, full_at=0.5)
 

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from harness.core.errors import UserError
+from trainers.config.data_schema import InstructionModel
 from trainers.config.instruction import STEP_BY_STEP, instructed
 from trainers.config.recipe import Example
-from trainers.config.schema import InstructionModel
 
 
 def rows(count: int = 5) -> list[Example]:
