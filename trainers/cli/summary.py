@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from harness.comparison.evidence import summarize
 from harness.core.workspace import Workspace
 from harness.models.resolve import resolve
+from harness.report.table import FittedTable
 from harness.store.store import Store
 from trainers.cli.console import ConsoleReporter
 from trainers.config.contamination import Report, check_recipe
@@ -62,24 +62,18 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
         f"{model.rows_per_step}, a checkpoint every {model.checkpoint_every}; data plan "
         f"{plan.digest}",
     )
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    table.add_column("segment", justify="right", no_wrap=True)
-    for source in stage.data.mix:
-        # A name is never broken: one that is too long for the terminal ends in an ellipsis.
-        table.add_column(
-            Path(source.source).stem, justify="right", no_wrap=True, overflow="ellipsis"
-        )
+    table = FittedTable(["segment", *(Path(source.source).stem for source in stage.data.mix)])
     for number, segment in enumerate(plan.segments, start=1):
         counts = [
             sum(stage.examples[i].source == index for i in segment)
             for index in range(len(stage.data.mix))
         ]
         numbered = str(number) if number <= plan.planned else f"{number} (spare)"
-        table.add_row(numbered, *[str(count) if count else "–" for count in counts])
+        table.add(numbered, *[str(count) if count else "–" for count in counts])
     shares = shares_of(stage, plan)
-    table.add_row("asked", *[f"{asked:.2%}" for asked, _ in shares])
-    table.add_row("got", *[f"{got:.2%}" for _, got in shares])
-    console.print(Padding(table, (0, 0, 0, 3), expand=False))
+    table.add("asked", *[f"{asked:.2%}" for asked, _ in shares])
+    table.add("got", *[f"{got:.2%}" for _, got in shares])
+    console.print(Padding(table, (0, 0, 0, 2)))
     for source, (asked, got) in zip(stage.data.mix, shares, strict=True):
         if asked and not got:
             _say(
@@ -130,13 +124,12 @@ def show_estimate(recipe: Recipe, workspace: Workspace, price: float | None) -> 
     finally:
         if store is not None:
             store.close()
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("stage", "training", "scoring", "known from"):
-        table.add_column(name)
+    titles = ("stage", "training", "scoring", "known from")
+    table = FittedTable(titles, left=frozenset(titles))
     for stage, each in zip(recipe.stages, found, strict=True):
         how = "trainings of this base here" if each.measured else "arithmetic: a lower bound"
         name = stage.name or stage.model.trainer
-        table.add_row(name, _duration(each.training_s), _duration(each.scoring_s), how)
+        table.add(name, _duration(each.training_s), _duration(each.scoring_s), how)
     console.print(table)
     total = sum(each.seconds for each in found)
     cost = (
@@ -160,15 +153,10 @@ def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter)
     best = {line.metric: line for line in summarize(store, result.best)}
     console.print()
     console.print(Text(_headline(result), style="bold green" if result.best_step else "bold"))
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    # A name is never broken: one that is too long for the terminal ends in an ellipsis.
-    table.add_column("metric", no_wrap=True, overflow="ellipsis")
-    table.add_column("checkpoint-0", justify="right", no_wrap=True)
-    table.add_column(f"best (step {result.best_step})", justify="right", no_wrap=True)
-    table.add_column("scored", justify="right", no_wrap=True)
+    table = FittedTable(["metric", "checkpoint-0", f"best (step {result.best_step})", "scored"])
     for name, line in best.items():
         old = first[name].estimate.value
-        table.add_row(
+        table.add(
             name,
             "–" if old is None else f"{old:.4g}",
             "–" if line.estimate.value is None else f"{line.estimate.value:.4g}",

@@ -21,7 +21,7 @@ CHARACTERS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class StageTime:
     """Seconds of a stage: its steps, and the scoring of its checkpoints (checkpoint-0 too).
 
     `measured` says whether they come from trainings with this base on this machine.
@@ -39,7 +39,7 @@ class Estimate:
         return self.seconds / 3600 * price_per_hour
 
 
-def estimate(recipe: Recipe, stage: Stage, base: ModelFiles, store: Store | None) -> Estimate:
+def estimate(recipe: Recipe, stage: Stage, base: ModelFiles, store: Store | None) -> StageTime:
     """Of one stage without rollbacks. Medians of what the store has seen of the same base, trainer
     and batch, where there is such a training; else arithmetic over the speed of matrix products,
     measured on the spot, which no real step reaches: take it for a lower bound.
@@ -48,7 +48,7 @@ def estimate(recipe: Recipe, stage: Stage, base: ModelFiles, store: Store | None
     scoring = _median_scoring(stage, base, store)
     checkpoints = stage.segments + 1
     if step is not None and scoring is not None:
-        return Estimate(step * stage.model.steps, scoring * checkpoints, True)
+        return StageTime(step * stage.model.steps, scoring * checkpoints, True)
     parameters, speed = _parameters(base.folder), matrix_speed()
     read, written = _tokens_scored(stage.suite)
     train = _tokens_learned(stage)
@@ -56,7 +56,7 @@ def estimate(recipe: Recipe, stage: Stage, base: ModelFiles, store: Store | None
     per_token = parameters / speed
     generated = _tokens_generated(stage)
     steps = (train * (FORWARD + backward) + generated * FORWARD) * per_token
-    return Estimate(steps, (read + written) * FORWARD * per_token * checkpoints, False)
+    return StageTime(steps, (read + written) * FORWARD * per_token * checkpoints, False)
 
 
 def matrix_speed(seconds: float = 0.2) -> float:
