@@ -45,7 +45,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     from harness.models.resolve import load, resolve
 
     torch.set_num_threads(THREADS)
-    python = _peer_python()
+    python = peer_python()
     if python is None:
         return []
     files = resolve("smollm2-135m-instruct", Workspace.at())
@@ -53,7 +53,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     rounds = 1 if quick else int(os.environ.get("RATCHET_BENCH_ROUNDS", "3"))
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        mixed = _items(backend, 16 if quick else 64, 12 if quick else 48)
+        mixed = workload(backend, 16 if quick else 64, 12 if quick else 48)
         rows = _in_process(backend, python, files.folder, mixed, place, rounds)
         return rows + _whole(python, files.folder, mixed, place, rows, min(rounds, 2))
 
@@ -96,11 +96,11 @@ def _whole(
     rounds: int,
 ) -> list[dict[str, object]]:
     """A fresh process each, from its start to its end; and ours live inside a training."""
-    suite = _our_suite(items, place)
-    tasks = _their_tasks(items, place)
+    suite = our_suite(items, place)
+    tasks = their_tasks(items, place)
     ours, theirs = _in_turns(
-        lambda: _timed(_our_command(folder, suite, place), place),
-        lambda: _timed(_their_command(python, folder, tasks), place),
+        lambda: timed(_our_command(folder, suite, place), place),
+        lambda: timed(their_command(python, folder, tasks), place),
         rounds,
     )
     fresh = _row("one more checkpoint, a fresh process each", ours, theirs, "<= 1/3")
@@ -172,15 +172,15 @@ def _word_perplexity(documents: list[str], log_likelihoods: list[float]) -> floa
     return math.exp(-sum(log_likelihoods) / words)
 
 
-def _passages() -> list[str]:
+def heldout_passages() -> list[str]:
     lines = (ROOT / "suites/data/general.heldout.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines]
 
 
-def _items(backend: Any, documents: int, prompts: int) -> dict[str, Any]:
+def workload(backend: Any, documents: int, prompts: int) -> dict[str, Any]:
     """Documents whose lengths are spread as those of texts are, log-normally; and chat prompts."""
     chance = random.Random(7)
-    passages = _passages()
+    passages = heldout_passages()
     sizes = [min(24, max(1, round(chance.lognormvariate(0.5, 1.0)))) for _ in range(documents)]
     replies = (ROOT / "suites/data/replies.jsonl").read_text(encoding="utf-8").splitlines()
     messages = [json.loads(line)["message"] for line in replies]
@@ -201,7 +201,7 @@ def _items(backend: Any, documents: int, prompts: int) -> dict[str, Any]:
     }
 
 
-def _peer_python() -> Path | None:
+def peer_python() -> Path | None:
     return python_of(
         "bench",
         (f"torch=={version('torch').split('+')[0]}",),
@@ -209,7 +209,7 @@ def _peer_python() -> Path | None:
     )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(THREADS),
@@ -233,7 +233,7 @@ def _peer(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=_environment(),
+        env=environment(),
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -253,20 +253,20 @@ def _peer(
         process.wait(timeout=60)
 
 
-def _timed(command: list[str], place: Path) -> dict[str, Any]:
+def timed(command: list[str], place: Path) -> dict[str, Any]:
     # lm-eval reads its data through `datasets`, which would keep a copy in the user's home.
-    environment = {**_environment(), "HF_DATASETS_CACHE": str(place / "datasets")}
+    told = {**environment(), "HF_DATASETS_CACHE": str(place / "datasets")}
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=told, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
     return {"seconds": seconds}
 
 
-def _our_suite(items: dict[str, Any], place: Path) -> Path:
-    _write_lines(place / "documents.jsonl", "text", items["documents"])
-    _write_lines(place / "messages.jsonl", "message", items["messages"])
+def our_suite(items: dict[str, Any], place: Path) -> Path:
+    write_lines(place / "documents.jsonl", "text", items["documents"])
+    write_lines(place / "messages.jsonl", "message", items["messages"])
     suite = place / "bench.yaml"
     suite.write_text(
         "name: bench\ntasks:\n"
@@ -286,7 +286,7 @@ def _our_command(folder: Path, suite: Path, place: Path) -> list[str]:
     return [sys.executable, "-m", "harness", "--home", home, *score]
 
 
-def _their_tasks(items: dict[str, Any], place: Path) -> Path:
+def their_tasks(items: dict[str, Any], place: Path) -> Path:
     tasks = place / "tasks"
     tasks.mkdir()
     shared = "dataset_path: json\ntest_split: test\n"
@@ -309,7 +309,7 @@ def _their_tasks(items: dict[str, Any], place: Path) -> Path:
     return tasks
 
 
-def _their_command(python: Path, folder: Path, tasks: Path) -> list[str]:
+def their_command(python: Path, folder: Path, tasks: Path) -> list[str]:
     return [
         str(python), "-m", "lm_eval", "--model", "hf",
         "--model_args", f"pretrained={folder},dtype=float32",
@@ -318,7 +318,7 @@ def _their_command(python: Path, folder: Path, tasks: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _write_lines(path: Path, field: str, values: list[str]) -> None:
+def write_lines(path: Path, field: str, values: list[str]) -> None:
     lines = [json.dumps({"id": f"i{n}", field: value}) for n, value in enumerate(values)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -129,14 +129,8 @@ def bertscore(n: int, rounds: int) -> list[Row]:
     references = _texts(n, seed=3, longest=40)
     first, second = (_texts(n, seed=seed, longest=40) for seed in (4, 5))
 
-    def forget() -> None:
-        encoders._load.cache_clear()
-        module._wrap.cache_clear()
-        module._CACHE.entries.clear()
-        module._CACHE.held = 0
-
     def cold() -> Any:
-        forget()
+        module.forget()
         return module.bertscore(first, references, model=model, layer=6)
 
     def warm() -> Any:

@@ -36,7 +36,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
 
     torch.set_num_threads(lm_eval.THREADS)
     rows = []
-    python = lm_eval._peer_python()
+    python = lm_eval.peer_python()
     if python is not None:
         with tempfile.TemporaryDirectory() as scratch:
             rows += _being_gated(Path(scratch), python, QUICK if quick else WHOLE)
@@ -57,11 +57,11 @@ def _being_gated(place: Path, python: Path, size: dict[str, int]) -> list[dict[s
 
     base = _base()
     backend = TransformersBackend(*load(base))
-    items = lm_eval._items(backend, size["documents"], size["prompts"])
+    items = lm_eval.workload(backend, size["documents"], size["prompts"])
     del backend
-    suite = lm_eval._our_suite(items, place)
+    suite = lm_eval.our_suite(items, place)
     _never_fail(suite)
-    tasks = lm_eval._their_tasks(items, place)
+    tasks = lm_eval.their_tasks(items, place)
     schedule = {
         "steps": size["steps"],
         "checkpoint_every": size["every"],
@@ -75,12 +75,12 @@ def _being_gated(place: Path, python: Path, size: dict[str, int]) -> list[dict[s
         checkpoints = [training.folder.path(step) for step, _ in training.folder.steps()]
     with _training(place, suite, schedule, home="aside", aside="cpu") as training:
         aside = _timed(training)
-    command = lm_eval._their_command(python, base.folder, tasks)
+    command = lm_eval.their_command(python, base.folder, tasks)
     at = command.index("--model_args") + 1
     theirs = []
     for checkpoint in checkpoints:
         adapted = [*command[:at], f"{command[at]},peft={checkpoint}", *command[at + 1 :]]
-        theirs.append(lm_eval._timed(adapted, place)["seconds"])
+        theirs.append(lm_eval.timed(adapted, place)["seconds"])
     added, beside, peer = gated - plain, aside - plain, sum(theirs)
     answers = len(items["messages"]) * lm_eval.RESPONSES
     what = f"{size['steps']} steps of {size['batch']}, {len(checkpoints)} checkpoints scored"
@@ -160,8 +160,8 @@ def _going_back(place: Path, times: int) -> dict[str, object]:
     from harness.core.types import VerdictOutcome
 
     base = _base()
-    texts = lm_eval._passages()[:2]
-    lm_eval._write_lines(place / "documents.jsonl", "text", texts)
+    texts = lm_eval.heldout_passages()[:2]
+    lm_eval.write_lines(place / "documents.jsonl", "text", texts)
     suite = place / "suite.yaml"
     task = {"data": "documents.jsonl", "text": "{{ text }}", "metrics": ["perplexity"]}
     suite.write_text(yaml.safe_dump({"name": "back", "tasks": {"documents": task}}), "utf-8")
@@ -198,7 +198,7 @@ def _fresh(folder: Path, checkpoint: Path, rows: Path) -> float:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=lm_eval._environment(),
+        env=lm_eval.environment(),
     ) as process:
         assert process.stdout is not None
         said = process.stdout.readline().strip()
