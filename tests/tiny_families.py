@@ -86,7 +86,11 @@ def tiny_family(name: str, *, whole: bool = False, **said: Any) -> Any:
     the common sizes don't suit the family.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[name]
@@ -97,7 +101,7 @@ def tiny_family(name: str, *, whole: bool = False, **said: Any) -> Any:
         text["layer_types"] = text["layer_types"][: text.get("num_hidden_layers", 4)]
     config = kind(**sizes)
     automatic: Any = AutoModelForCausalLM
-    if whole or kind not in automatic._model_mapping:
+    if whole or kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
         automatic = AutoModelForImageTextToText
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)

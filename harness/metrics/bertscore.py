@@ -20,6 +20,7 @@ from harness.metrics.support.encoders import (
     cut_off,
     described,
     digest,
+    forget_models,
     load,
     max_tokens,
     readable_text,
@@ -100,7 +101,7 @@ def bertscore(
     return BertScore(best[:, 0], best[:, 1], best[:, 2])
 
 
-class _Embedded(NamedTuple):
+class Embedded(NamedTuple):
     """One text: its token ids, and their unit vectors of shape (tokens, width)."""
 
     ids: tuple[int, ...]
@@ -133,27 +134,27 @@ class _Encoder:
     def _wants_prefix_space(self) -> bool:
         return type(self.tokenizer).__name__ in ("GPT2Tokenizer", "RobertaTokenizer")
 
-    def embed(self, texts: Sequence[str]) -> list[_Embedded]:
-        found = {text: hit for text in texts if (hit := _CACHE.get((self.key, text)))}
+    def embed(self, texts: Sequence[str]) -> list[Embedded]:
+        found = {text: hit for text in texts if (hit := EMBEDDINGS.get((self.key, text)))}
         missing = [text for text in texts if text not in found]
         if missing:
             for text, embedded in self._compute(missing):
                 found[text] = embedded
-                _CACHE.put((self.key, text), embedded)
+                EMBEDDINGS.put((self.key, text), embedded)
         return [found[text] for text in texts]
 
     def recall(self, texts: Sequence[str]) -> None:
         """Embed `texts`, or take what an earlier process saved of exactly these."""
-        if all((self.key, text) in _CACHE.entries for text in texts):
+        if all((self.key, text) in EMBEDDINGS.entries for text in texts):
             return
         stored = embedding_store.load(self.key, texts)
         if stored is None:
             embedding_store.save(self.key, texts, self.embed(texts))
             return
         for text, (ids, vectors) in zip(texts, stored, strict=True):
-            _CACHE.put((self.key, text), _Embedded(ids, vectors))
+            EMBEDDINGS.put((self.key, text), Embedded(ids, vectors))
 
-    def _compute(self, texts: Sequence[str]) -> Iterator[tuple[str, _Embedded]]:
+    def _compute(self, texts: Sequence[str]) -> Iterator[tuple[str, Embedded]]:
         import torch
 
         ids = self.tokenize(texts)
@@ -172,23 +173,23 @@ class _Encoder:
                 ).last_hidden_state
                 states = torch.nn.functional.normalize(states, dim=-1).cpu()
             for row, vectors in zip(rows, states, strict=True):
-                yield texts[row], _Embedded(ids[row], vectors[: len(ids[row])].clone())
+                yield texts[row], Embedded(ids[row], vectors[: len(ids[row])].clone())
 
 
-class _Cache:
-    """Embeddings by (encoder, text), bounded in bytes."""
+class EmbeddingMemory:
+    """Embeddings by (encoder, text): at most `limit` bytes, the least recently used go first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self.entries: OrderedDict[tuple[str, str], _Embedded] = OrderedDict()
+        self.entries: OrderedDict[tuple[str, str], Embedded] = OrderedDict()
 
-    def get(self, key: tuple[str, str]) -> _Embedded | None:
+    def get(self, key: tuple[str, str]) -> Embedded | None:
         if key in self.entries:
             self.entries.move_to_end(key)
         return self.entries.get(key)
 
-    def put(self, key: tuple[str, str], value: _Embedded) -> None:
+    def put(self, key: tuple[str, str], value: Embedded) -> None:
         if key in self.entries:
             self.held -= self.entries.pop(key).vectors.nbytes
         self.entries[key] = value
@@ -196,8 +197,20 @@ class _Cache:
         while self.held > self.limit and len(self.entries) > 1:
             self.held -= self.entries.popitem(last=False)[1].vectors.nbytes
 
+    def clear(self) -> None:
+        self.entries.clear()
+        self.held = 0
 
-_CACHE = _Cache(_CACHE_BYTES)
+
+EMBEDDINGS = EmbeddingMemory(_CACHE_BYTES)
+"""What this process has embedded so far."""
+
+
+def forget() -> None:
+    """Let go of all embeddings and of the encoders: the next call loads and computes anew."""
+    EMBEDDINGS.clear()
+    _wrap.cache_clear()
+    forget_models()
 
 
 def _encoder(model: str | None, layer: int | None) -> _Encoder:
@@ -228,7 +241,7 @@ def _idf_weights(encoder: _Encoder, references: Sequence[str]) -> Weigh:
 
 
 def _match(
-    candidates: Sequence[_Embedded], references: Sequence[_Embedded], weigh: Weigh
+    candidates: Sequence[Embedded], references: Sequence[Embedded], weigh: Weigh
 ) -> NDArray[np.float64]:
     """(precision, recall, F1) of each pair, shape (pairs, 3)."""
     import numpy as np
@@ -254,7 +267,7 @@ def _match(
     return scores
 
 
-def _similarities(candidates: Sequence[_Embedded], references: Sequence[_Embedded]) -> Tensor:
+def _similarities(candidates: Sequence[Embedded], references: Sequence[Embedded]) -> Tensor:
     """Cosines of shape (pairs, candidate tokens, reference tokens), none below 0.
 
     In bert-score padding has cosine 0, so a token's best cosine is at least 0 in pairs that their

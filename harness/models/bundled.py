@@ -23,49 +23,8 @@ CHATML = (
 )
 
 
-def unpacked(gguf: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """`folder` with the dequantized fp32 weights of `gguf` as safetensors, made on first use.
-
-    The folder appears by one rename, so it is complete or absent; of two processes that ask at
-    once, one does the work and the other waits for it. `say` is called before the work begins.
-    Raises UserError on a full disk.
-    """
-    if folder.is_dir():
-        return folder
-    from filelock import FileLock
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if not folder.is_dir():  # another process may have made it while this one waited
-                say(f"unpacking {folder.name} (once, about 20 seconds)")
-                _unpack(gguf, folder)
-    except OSError as error:
-        raise UserError(
-            f"the model can't be unpacked: {error.strerror or error}",
-            file=folder,
-            hint="it takes 0.6 GB; free some space, or choose another folder with --home DIR",
-        ) from error
-    return folder
-
-
-def _unpack(gguf: Path, folder: Path) -> None:
-    prefix = f".staged-{folder.name}-"
-    # Left by a process that was killed: the lock is held, so none is at work.
-    for stale in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    staged = folder.with_name(f"{prefix}{uuid.uuid4().hex[:8]}")
-    try:
-        _convert(gguf, staged)
-        for path in [*staged.iterdir(), staged]:
-            _flush(path)
-        staged.rename(folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _convert(gguf: Path, folder: Path) -> None:
+def convert(gguf: Path, folder: Path) -> None:
+    """Write to `folder` the dequantized fp32 weights of `gguf`, its configuration and tokenizer."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -86,6 +45,54 @@ def _convert(gguf: Path, folder: Path) -> None:
         model.generation_config = quantised.generation_config
         model.save_pretrained(folder)
         _tokenizer(gguf, config.max_position_embeddings).save_pretrained(folder)
+
+
+def unpacked(
+    gguf: Path,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    convert: Callable[[Path, Path], None] = convert,
+) -> Path:
+    """`folder` with what `convert` makes of `gguf`, made on first use.
+
+    The folder appears by one rename, so it is complete or absent; of two processes that ask at
+    once, one does the work and the other waits for it. `say` is called before the work begins.
+    Raises UserError on a full disk.
+    """
+    if folder.is_dir():
+        return folder
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():  # another process may have made it while this one waited
+                say(f"unpacking {folder.name} (once, about 20 seconds)")
+                _unpack(gguf, folder, convert)
+    except OSError as error:
+        raise UserError(
+            f"the model can't be unpacked: {error.strerror or error}",
+            file=folder,
+            hint="it takes 0.6 GB; free some space, or choose another folder with --home DIR",
+        ) from error
+    return folder
+
+
+def _unpack(gguf: Path, folder: Path, convert: Callable[[Path, Path], None]) -> None:
+    prefix = f".staged-{folder.name}-"
+    # Left by a process that was killed: the lock is held, so none is at work.
+    for stale in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    staged = folder.with_name(f"{prefix}{uuid.uuid4().hex[:8]}")
+    try:
+        convert(gguf, staged)
+        for path in [*staged.iterdir(), staged]:
+            _flush(path)
+        staged.rename(folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _tokenizer(gguf: Path, max_length: int) -> Any:

@@ -147,7 +147,7 @@ def as_its_reference(made: Any, model: Any) -> Iterator[None]:
     from trl.trainer.utils import use_adapter
 
     if hasattr(made, "_reference"):
-        with made._reference():
+        with made.reference():
             yield
         return
     inside = made.accelerator.unwrap_model(made.model)

@@ -148,11 +148,22 @@ class RayPool:
         for replica in self._replicas:
             self._start(replica)
         while self._first is None:
-            replica = self._next()
-            try:
-                self._take(replica)
-            except _LostError as lost:
-                self._replace(replica, str(lost))
+            self._open_another()
+
+    def wait_for_all(self) -> None:
+        """Wait until every replica is open, where the first is not enough: to measure, say.
+
+        Raises as opening the pool does.
+        """
+        while any(r.card is None for r in self._replicas if r.pending is not None):
+            self._open_another()
+
+    def _open_another(self) -> None:
+        replica = self._next()
+        try:
+            self._take(replica)
+        except _LostError as lost:
+            self._replace(replica, str(lost))
 
     @property
     def subject(self) -> Mapping[str, Any]:

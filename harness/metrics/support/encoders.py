@@ -89,6 +89,11 @@ def load(name: str, auto_class: str, *, layers: int | None = None) -> tuple[Any,
     return _load(name, auto_class, layers, _stamp(Path(name)))
 
 
+def forget_models() -> None:
+    """Let go of the models that `load` keeps."""
+    _load.cache_clear()
+
+
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     return tuple((path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files)

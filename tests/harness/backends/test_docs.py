@@ -48,7 +48,7 @@ def server(tiny_llama: Path) -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def world(
+def folder(
     tmp_path: Path, tiny_llama: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A folder with the models and files that the pages name."""
@@ -84,7 +84,7 @@ def _run(command: str, server: ModelServer, replace: dict[str, str] | None = Non
     return main([*shlex.split(command)[1:], "--home", ".ratchet"])
 
 
-def test_the_commands_of_backends_run(world: Path, server: ModelServer) -> None:
+def test_the_commands_of_backends_run(folder: Path, server: ModelServer) -> None:
     commands = _commands(BACKENDS)
     verbs = [shlex.split(command)[1] for command in commands]
     assert verbs == ["score", "gate", "score", "parity", "parity"]
@@ -105,12 +105,12 @@ def test_the_suite_of_ecosystem_is_valid() -> None:
     assert all(task.data.startswith("lm_eval:") for task in suite.tasks.values())
 
 
-def test_the_commands_of_ecosystem_run(world: Path, server: ModelServer) -> None:
+def test_the_commands_of_ecosystem_run(folder: Path, server: ModelServer) -> None:
     from harness.core.workspace import Workspace
     from harness.store.store import Store
 
     assert _run(_commands(BACKENDS)[0], server) == 0
-    with Store(Workspace.at(world / ".ratchet")) as store:
+    with Store(Workspace.at(folder / ".ratchet")) as store:
         (row,) = store.query("SELECT run_id FROM runs")
     for command in _commands(ECOSYSTEM):
         if "mlflow" in command or "wandb" in command or "training:" in command:
@@ -124,7 +124,7 @@ def test_the_commands_of_ecosystem_run(world: Path, server: ModelServer) -> None
         ):
             continue
         assert _run(command, server, {"run:ID": f"run:{row['run_id']}"}) == 0
-    assert "model-index" in (world / "README.md").read_text(encoding="utf-8")
+    assert "model-index" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def _installed(module: str) -> bool:
@@ -133,15 +133,15 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def test_the_pre_commit_hook_runs_over_the_files_it_names(world: Path) -> None:
+def test_the_pre_commit_hook_runs_over_the_files_it_names(folder: Path) -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     assert f"id: {hook['id']}" in ECOSYSTEM
     shipped = [f"suites/{path.name}" for path in (ROOT / "suites").glob("*.yaml")]
     assert shipped
     assert all(re.search(hook["files"], name) for name in shipped)
     entry = str(Path(sys.executable).with_name(hook["entry"]))
-    good = str(world / "suites" / "support.yaml")
-    bad = world / "suites" / "bad.yaml"
+    good = str(folder / "suites" / "support.yaml")
+    bad = folder / "suites" / "bad.yaml"
     bad.write_text("name: bad\ntasks: {}\n")
     assert subprocess.run([entry, good], check=False).returncode == 0
     done = subprocess.run([entry, good, str(bad)], check=False, capture_output=True, text=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,7 +15,7 @@ import yaml
 
 from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
 from harness.backends.openai.backend import OpenAIBackend
-from harness.backends.openai.http import NoAnswerError, RefusedError, Wire
+from harness.backends.openai.http import NoAnswerError, RefusedError
 from harness.backends.openai.open import open_served
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
@@ -165,17 +167,22 @@ def test_a_passing_failure_is_tried_again(server: ModelServer, behind: Any, faul
     assert backend.wire.retries >= 1
 
 
-def test_retry_after_is_honoured_in_seconds_and_as_a_date(
-    server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rests: list[float] = []
-    monkeypatch.setattr(Wire, "_rest", lambda self, attempt, at_least: rests.append(at_least))
+def test_retry_after_is_honoured(server: ModelServer) -> None:
+    server.fault = _once((429, {"retry-after": "1"}), first=1)
+    began = time.monotonic()
+    wire_to(server).post("/completions", _body("a"))
+    assert time.monotonic() - began >= 1.0
+
+
+def test_retry_after_is_read_in_seconds_and_as_a_date(server: ModelServer) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=250), usegmt=True)
-    for header in ("17", later):
+    for header, least, most in (("17", 17, 17), (later, 1, 250)):
         server.fault = _once((429, {"retry-after": header}), first=1)
-        wire_to(server).post("/completions", _body(header))
-    assert rests[0] == 17.0
-    assert 0 < rests[1] <= 250
+        with pytest.raises(NoAnswerError) as told:
+            wire_to(server, patience_s=0.1).post("/completions", _body(header))
+        asked = re.search(r"it asks to wait (\d+) s", str(told.value))
+        assert asked
+        assert least <= int(asked.group(1)) <= most
 
 
 def test_a_server_that_asks_for_too_long_a_wait_counts_as_not_answering(

@@ -37,7 +37,6 @@ def test_a_dead_server_stops_the_run_and_the_next_one_goes_on(
     suite = load_suite(suite_file)
     described = _described(server, suite_file.parent, weights=str(tiny_llama))
     candidate = open_served(described, workspace)
-    candidate.open().wire._backoff_s = 0.01  # type: ignore[attr-defined]
     begun = len(server.asked)
     server.fault = lambda n, path, body: "reset" if n > begun + 9 else None
     with pytest.raises(UnfinishedError, match="not answering"):

@@ -197,8 +197,7 @@ def test_no_answer_is_lost_with_a_node(
 
     def opened() -> RayPool:
         pool = RayPool(replica, _tokenizer(tiny_llama), Share(3), say=said.append)
-        while any(one.card is None for one in pool._replicas):
-            pool._take(pool._next())
+        pool.wait_for_all()
         return pool
 
     def progress(stage: str, done: int, total: int) -> None:

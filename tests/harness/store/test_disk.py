@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UserError
-from harness.core.lock import Patience
+from harness.core.lock import FairLock, Patience
 from harness.core.workspace import Workspace
 from harness.store import journal
 from harness.store.store import Store
@@ -170,7 +170,7 @@ def test_an_interrupted_append_spoils_nothing_that_follows(workspace, monkeypatc
     store = Store(workspace)
     store.append("training_steps", [step(1)])
     writes = []
-    write = journal._write
+    write = os.write
 
     def interrupted(file, data):
         writes.append(data)
@@ -179,7 +179,7 @@ def test_an_interrupted_append_spoils_nothing_that_follows(workspace, monkeypatc
         return write(file, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "_write", interrupted)
+        patched.setattr(journal.os, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             store.append("training_steps", [step(2)])
     store.append("training_steps", [step(3)])
@@ -195,7 +195,7 @@ def test_a_lock_is_not_inherited_by_a_child_forked_while_it_is_held(workspace):
     store = Store(workspace)
     store.append("training_steps", [step(1)])
     done = os.pipe()
-    with store._lock.pass_through(Patience(1.0, None)):
+    with FairLock(workspace.home / "turnstile").pass_through(Patience(1.0, None)):
         child = os.fork()
         if child == 0:
             os.read(done[0], 1)

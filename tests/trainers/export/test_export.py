@@ -173,15 +173,15 @@ def test_an_architecture_without_a_name_in_llama_cpp_is_refused(
 def test_a_wrong_export_is_never_written(
     tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainers.export.export as module
+    from transformers import PreTrainedModel
 
-    write = module._write_merged
+    save = PreTrainedModel.save_pretrained
 
-    def spoiled(model: Any, *words: Any) -> None:
+    def spoiled(model: Any, *args: Any, **named: Any) -> None:
         next(model.parameters()).data.mul_(1.01)
-        write(model, *words)
+        save(model, *args, **named)
 
-    monkeypatch.setattr(module, "_write_merged", spoiled)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", spoiled)
     workspace = Workspace.at(tmp_path / "home")
     files = resolve(str(adapter), workspace)
     with pytest.raises(UserError, match="logits are off"):

@@ -120,10 +120,10 @@ def test_groups_are_drawn_to_every_end_and_from_the_policy_alone(
 
 def test_ppo_credits_the_token_that_was_drawn(tmp_path: Path) -> None:
     made = base(tmp_path / "m", template=OTHER_ENDS, eos="<|endoftext|>")
-    stage = {"max_new_tokens": 64, "batch_size": 16, "temperature": 1000.0}
+    stage = {"max_new_tokens": 64, "batch_size": 64, "temperature": 1000.0}
     job, method = job_of(write_method_world(tmp_path, made, "ppo", stage=stage), tmp_path / "w")
     trainer = method.make(job)
-    answers = trainer._answers(0, [trainer._rows[n % 16] for n in range(64)], 0)
+    answers = trainer.rollout(0).answers
     last = [answer.tokens[-1] for answer in answers if len(answer.tokens) < 64]
     assert len(set(last)) > 1  # of several ends, each is credited as itself
     assert set(last) <= job.backend.ends

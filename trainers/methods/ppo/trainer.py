@@ -126,7 +126,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         """This micro-batch's part of the mean over all tokens of the optimizer step's answers."""
         positions = inputs["positions"].tolist()
         number = positions[0] // self.size
-        rollout = self._rollout(number)
+        rollout = self.rollout(number)
         chosen = [position - number * self.size for position in positions]
         batch = self._collated([rollout.answers[i] for i in chosen])
         width = batch["mask"].shape[1]
@@ -196,7 +196,11 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
 
     # -- sampling ----------------------------------------------------------------------------
 
-    def _rollout(self, number: int) -> Rollout:
+    def rollout(self, number: int) -> Rollout:
+        """What is learned from in rollout `number`: sampled when it is first asked for.
+
+        Raises UserError in the middle of a rollout that this process has not sampled.
+        """
         if self._current is None or self._current[0] != number:
             if self.state.global_step % self.period:
                 # Between two multiples of the period the rollout is half learned from, and it is in
@@ -275,7 +279,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         return Rollout(answers, mask, logp, seen.values * mask, advantages, returns, figures)
 
     @contextmanager
-    def _reference(self) -> Iterator[None]:
+    def reference(self) -> Iterator[None]:
         """The policy as this stage began with it: the base with its adapter switched off, or,
         where that is not what it began with, all that is trained of it lent back.
         """
@@ -296,7 +300,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
             batch = self._collated(answers[start : start + size])
             logits, values = self._forward(self.model, batch)
             logp = _of_targets(logits, batch["targets"])
-            with self._reference():
+            with self.reference():
                 base, _ = self._forward(self.model, batch)
             reference = _of_targets(base, batch["targets"])
             tensors = (logp, values, reference, batch["mask"])
