@@ -36,7 +36,7 @@ def run(quick: bool = False) -> list[Row]:
             *bertscore(300 // part, rounds=1 if quick else 3),
             rouge(400 // part),
             toxicity(2000 // part),
-            elo(1_000_000 // part, bootstraps=200 // part),
+            elo(1_000_000 // part),
             sensitive_words(10_000 // part, 10_000_000 // part),
         ]
     if quick:
@@ -204,7 +204,8 @@ def toxicity(n: int) -> Row:
     )  # fmt: skip
 
 
-def elo(votes: int, bootstraps: int, models: int = 100) -> Row:
+def elo(votes: int, models: int = 100, resamples: int = 200) -> Row:
+    """The peer has no intervals: it is refitted for as many resamples as are usual."""
     import evalica
     import numpy as np
     import pandas as pd
@@ -226,20 +227,20 @@ def elo(votes: int, bootstraps: int, models: int = 100) -> Row:
     }
     winners = [kinds[c] for c in choice]
     (mine, _), (one_fit, _) = _interleaved(
-        lambda: rate(frame, bootstraps=bootstraps),
+        lambda: rate(frame),
         lambda: evalica.bradley_terry(frame["left"], frame["right"], winners),
         rounds=3,
     )
     clustered = frame.assign(
         rater=rng.integers(0, 2000, votes), prompt=rng.integers(0, 5000, votes)
     )
-    both = _timed(lambda: rate(clustered, bootstraps=bootstraps))[0]
-    peer = one_fit * bootstraps
+    both = _timed(lambda: rate(clustered))[0]
+    peer = one_fit * resamples
     return _row(
-        f"Elo of {votes} votes over {models} models, {bootstraps} bootstraps, times as fast",
-        mine, peer, "evalica refitted per resample", peer / mine,
+        f"Elo of {votes} votes over {models} models with 95% intervals, times as fast",
+        mine, peer, f"evalica refitted for {resamples} resamples", peer / mine,
         "at least 10, and at most 10 s",
-        f"evalica: one fit ({one_fit:.2f} s) times {bootstraps}; clustered by rater and prompt "
+        f"evalica: one fit ({one_fit:.2f} s) times {resamples}; clustered by rater and prompt "
         f"ours takes {both:.2f} s",
     )  # fmt: skip
 
