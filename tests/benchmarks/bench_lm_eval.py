@@ -66,8 +66,8 @@ def _in_process(
     spread = f"{sizes[0]} to {sizes[-1]} tokens, median {sizes[len(sizes) // 2]}"
     rows = []
     for batch, goal in ((PEER_BATCH, "<= 0.35"), (1, "none: one at a time, nothing is padded")):
-        with _peer(python, folder, items, place, batch) as ask:
-            ours, theirs = _in_turns(
+        with open_peer(python, folder, items, place, batch) as ask:
+            ours, theirs = in_turns(
                 lambda: _our_likelihoods(backend, documents),
                 lambda ask=ask: ask("perplexity"),
                 rounds,
@@ -77,14 +77,14 @@ def _in_process(
             raise AssertionError(f"word perplexity {a} and {b}")
         what = f"perplexity, {len(documents)} documents"
         note = f"{spread}; word perplexity {a:.4f} and {b:.4f}"
-        rows.append({**_row(what, ours, theirs, goal, batch), "note": note})
-    with _peer(python, folder, items, place, PEER_BATCH) as ask:
-        ours, theirs = _in_turns(
+        rows.append({**row_of(what, ours, theirs, goal, batch), "note": note})
+    with open_peer(python, folder, items, place, PEER_BATCH) as ask:
+        ours, theirs = in_turns(
             lambda: _our_answers(backend, items), lambda: ask("generate"), rounds
         )
     what = f"generation, {len(items['prompts'])} prompts x {RESPONSES} x {NEW_TOKENS} tokens"
     note = f"{ours['tokens']} and {theirs['tokens']} tokens written, temperature {TEMPERATURE}"
-    return [*rows, {**_row(what, ours, theirs, "<= 0.5"), "note": note}]
+    return [*rows, {**row_of(what, ours, theirs, "<= 0.5"), "note": note}]
 
 
 def _whole(
@@ -98,21 +98,21 @@ def _whole(
     """A fresh process each, from its start to its end; and ours live inside a training."""
     suite = our_suite(items, place)
     tasks = their_tasks(items, place)
-    ours, theirs = _in_turns(
+    ours, theirs = in_turns(
         lambda: timed(_our_command(folder, suite, place), place),
         lambda: timed(their_command(python, folder, tasks), place),
         rounds,
     )
-    fresh = _row("one more checkpoint, a fresh process each", ours, theirs, "<= 1/3")
+    fresh = row_of("one more checkpoint, a fresh process each", ours, theirs, "<= 1/3")
     here = sum(float(str(measured[i]["ours"]).split()[0]) for i in (0, 2))
-    live = _row("one more checkpoint, live in training", {"seconds": here}, theirs, "<= 1/3")
+    live = row_of("one more checkpoint, live in training", {"seconds": here}, theirs, "<= 1/3")
     return [
         {**fresh, "note": "ratchet score against lm_eval: start, load, both tasks"},
         {**live, "note": "the model is loaded already, where lm-eval needs a process"},
     ]
 
 
-def _in_turns(
+def in_turns(
     ours: Callable[[], dict[str, Any]], theirs: Callable[[], dict[str, Any]], rounds: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Results of the last round, with the median of the seconds over all rounds."""
@@ -123,7 +123,7 @@ def _in_turns(
     return a, b
 
 
-def _row(
+def row_of(
     what: str, ours: dict[str, Any], theirs: dict[str, Any], goal: str, batch: int = PEER_BATCH
 ) -> dict[str, object]:
     return {
@@ -220,7 +220,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def _peer(
+def open_peer(
     python: Path, folder: Path, items: dict[str, Any], place: Path, batch: int
 ) -> Iterator[Callable[[str], dict[str, Any]]]:
     data = place / "items.json"

@@ -32,7 +32,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     from harness.models.resolve import load, resolve
 
     torch.set_num_threads(peer.THREADS)
-    python = peer._peer_python()
+    python = peer.peer_python()
     if python is None:
         return []
     files = resolve("smollm2-135m-instruct", Workspace.at())
@@ -52,10 +52,10 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     rows = []
     with (
         tempfile.TemporaryDirectory() as scratch,
-        peer._peer(python, files.folder, items, Path(scratch), peer.PEER_BATCH) as ask,
+        peer.open_peer(python, files.folder, items, Path(scratch), peer.PEER_BATCH) as ask,
     ):
         for what, (questions, goal) in sets.items():
-            ours, theirs = peer._in_turns(
+            ours, theirs = peer.in_turns(
                 lambda questions=questions: _our_choices(backend, questions),
                 lambda what=what: ask(f"choices:{what}"),
                 rounds,
@@ -63,14 +63,14 @@ def run(quick: bool = False) -> list[dict[str, object]]:
             _compare(what, ours["values"], theirs["values"])
             sizes = sorted(len(backend.encode(context)) for context, _ in questions)
             note = f"contexts of {sizes[0]} to {sizes[-1]} tokens; sums equal to 1e-3"
-            row = peer._row(f"{len(questions)} {what}", ours, theirs, goal)
+            row = peer.row_of(f"{len(questions)} {what}", ours, theirs, goal)
             rows.append({**row, "note": note})
-        ours, theirs = peer._in_turns(
+        ours, theirs = peer.in_turns(
             lambda: _our_answers(backend, items), lambda: ask("generate"), rounds
         )
     what = f"{len(items['prompts'])} five-shot prompts, {NEW_TOKENS} tokens each, greedily"
     note = f"{ours['tokens']} and {theirs['tokens']} tokens written"
-    return [*rows, {**peer._row(what, ours, theirs, "<= 0.5"), "note": note}]
+    return [*rows, {**peer.row_of(what, ours, theirs, "<= 0.5"), "note": note}]
 
 
 def _compare(what: str, ours: list[float], theirs: list[float]) -> None:

@@ -146,7 +146,7 @@ def as_its_reference(made: Any, model: Any) -> Iterator[None]:
     """The trainer's model as it is asked for what the training is held to."""
     from trl.trainer.utils import use_adapter
 
-    if hasattr(made, "_reference"):
+    if hasattr(made, "reference"):
         with made.reference():
             yield
         return
