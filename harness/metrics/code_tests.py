@@ -35,6 +35,11 @@ _REMEMBERED = 20_000
 _known: OrderedDict[str, Result] = OrderedDict()
 
 
+def forget() -> None:
+    """Forget what this process knows of programs: they run again."""
+    _known.clear()
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """The outcome of one program over all its runs; the first failure among them decides.

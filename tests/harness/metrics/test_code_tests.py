@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections import OrderedDict
 
 import pytest
 
@@ -17,7 +16,7 @@ from harness.data.code_benchmarks import read_code_tasks
 from harness.evaluation.plan import Extent
 from harness.evaluation.runner import rescore, score
 from harness.gate.decision import decide
-from harness.metrics import get_metric
+from harness.metrics import code_tests, get_metric
 from harness.metrics.base import MetricItem
 from harness.report.failures import claims, outcome_sentences, problems
 from harness.sandbox.outcome import Outcome
@@ -252,7 +251,7 @@ def test_a_gate_on_lost_programs_decides_nothing_until_they_are_scored(suite, st
     gone = [Outcome("infra", "the worker went away")]
     other = Candidate("other", "other", coder().subject, coder().open)
     with monkeypatch.context() as broken:
-        broken.setattr("harness.metrics.code_tests._known", OrderedDict())
+        code_tests.forget()
         broken.setattr(Sandbox, "run_many", lambda self, jobs: gone * len(jobs))
         candidate = score(other, suite, store).run
     verdict = decide(metric_scores(store, anchor), metric_scores(store, candidate))
@@ -272,7 +271,7 @@ def test_no_program_runs_again_for_what_is_known(suite, store, monkeypatch):
     def refuses(self, jobs):
         raise AssertionError("a program ran again")
 
-    monkeypatch.setattr("harness.metrics.code_tests._known", OrderedDict())
+    code_tests.forget()
     monkeypatch.setattr(Sandbox, "run_many", refuses)
     again = score(candidate, suite, store)
     assert (again.run.id, again.fresh, again.scored) == (first.run.id, 0, 0)

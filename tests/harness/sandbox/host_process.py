@@ -1,6 +1,6 @@
 """A child process of the tests that hosts a sandbox, so that a leak harms only this process.
 
-Run by `sandbox_worlds`, inside an outer process namespace where the machine allows one. Reads a
+Run by `sandbox_builders`, inside an outer process namespace where the machine allows one. Reads a
 line of JSON per request on stdin, answers with one on stdout.
 """
 

@@ -52,12 +52,13 @@ class Host:
         assert self.process.stdin
         self.process.stdin.write(json.dumps([asdict(job) for job in jobs]) + "\n")
         self.process.stdin.flush()
-        answer = self._answer()
+        answer = self.answer()
         outcomes = answer.pop("outcomes")
         self.facts = answer
         return [Outcome(**outcome) for outcome in outcomes]
 
-    def _answer(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, Any]:
+        """The next line that the child says."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line, "the sandbox's host died"
@@ -79,13 +80,13 @@ def host(workers: int, tier: str) -> Iterator[Host]:
     )
     try:
         made = Host(process)
-        assert made._answer() == {"tier": tier}
+        assert made.answer() == {"tier": tier}
         yield made
     finally:
         assert process.stdin
         process.stdin.close()
         try:
-            process.wait(20)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()
