@@ -48,7 +48,10 @@ def create(
     suite: Annotated[
         Path | None, typer.Option("--suite", help="Refuse runs that are not of this suite.")
     ] = None,
-    votes: Annotated[int, typer.Option("--votes", min=1, help="Votes wanted in all.")] = 500,
+    votes: Annotated[
+        int | None,
+        typer.Option("--votes", min=1, help="Votes wanted in all: 500, or as many as can be."),
+    ] = None,
     overlap: Annotated[
         float,
         typer.Option("--overlap", help="Share of votes on pairs that another rater judged too."),
@@ -112,7 +115,7 @@ def create(
     with _opened() as (store, console):
         rules = Rules(
             title=title,
-            votes=votes,
+            votes=votes or 500,
             overlap=overlap,
             gold=gold_share if gold else 0.0,
             repeats=repeats / 2,
@@ -130,10 +133,19 @@ def create(
         )
         found = [find_run(store, name) for name in runs]
         same_suite(found, suite)
-        session = make(store, found, rules, golds=read_golds(gold), tasks=task or ())
+        session = make(
+            store,
+            found,
+            rules,
+            golds=read_golds(gold),
+            tasks=task or (),
+            raters=len(names(raters)),
+            lower_votes=votes is None,
+        )
         console.print(f"session {session.id}", style="bold", markup=False, highlight=False)
         console.print(
-            f"{len(session.items)} prompts, {len(session.contenders)} runs, {votes} votes wanted",
+            f"{len(session.items)} prompts, {len(session.contenders)} runs, "
+            f"{session.rules.votes} votes wanted",
             highlight=False,
         )
         for rater in names(raters):

@@ -71,6 +71,12 @@ class Sheet:
     def last(self) -> dict[str, Any] | None:
         return next(reversed(self.live.values()), None)
 
+    @property
+    def last_given(self) -> dict[str, Any] | None:
+        """The last one that the rater gave; equal answers are counted as ties without asking."""
+        given = (row for row in reversed(self.live.values()) if row["dwell_ms"] is not None)
+        return next(given, None)
+
     def add(self, key: str, row: dict[str, Any]) -> None:
         self.serial += 1
         self.live[key] = row

@@ -120,7 +120,8 @@ def _again(sheet: Sheet, seen: set[tuple[str, str]]) -> str | None:
     decided = [
         row["pair_id"]
         for row in sheet.live.values()
-        if row["purpose"] == "plain" and row["choice"] != "skip"
+        # Equal answers, which nobody was asked about, would be no test of memory.
+        if row["purpose"] == "plain" and row["choice"] != "skip" and row["dwell_ms"] is not None
     ]
     return next(
         (

@@ -148,7 +148,7 @@ class PairQueue:
         """Take back the rater's last vote, if it is that one; its pair comes back at once."""
         with self.lock:
             sheet = self._sheet(rater)
-            last = sheet.last
+            last = sheet.last_given
             if last is None or last["vote_id"] != vote_id:
                 return self._state(rater) | {"already": True}
             row = {
@@ -184,9 +184,11 @@ class PairQueue:
 
     def _state(self, rater: str) -> State:
         sheet = self._sheet(rater)
-        done = self._done(rater)
-        card = None if done else self._next(rater, sheet)
-        last = sheet.last
+        card = None if self._done(rater) else self._next(rater, sheet)
+        while card is not None and self._says_the_same(card):
+            self._tie(rater, sheet, card)
+            card = None if self._done(rater) else self._next(rater, sheet)
+        done, last = self._done(rater), sheet.last_given
         state: State = {
             "form": "pairs",
             "done": done or (None if card else "seen"),
@@ -208,12 +210,37 @@ class PairQueue:
             }
         return state
 
+    def _says_the_same(self, card: PairCard) -> bool:
+        """Whether the page would show one text twice: then nobody needs to be asked."""
+        left, right = (self.answers.get(key, "") for key in (card.left_key, card.right_key))
+        return card.purpose == "plain" and left == right
+
+    def _tie(self, rater: str, sheet: Sheet, card: PairCard) -> None:
+        """Count a pair of equal answers as this rater's tie: it has no time on screen."""
+        row = {
+            "vote_id": self._id(rater, sheet.serial),
+            **self._whose(rater),
+            **card.row(),
+            "choice": "tie",
+            "dimension": "preference",
+            "dwell_ms": None,
+            "comment": None,
+        }
+        self.store.append("votes", [row])
+        self._take_in(rater, row)
+
     def _progress(self, sheet: Sheet) -> dict[str, int]:
         people = max(1, len(self.register.raters))
-        mine = sum(row["choice"] != "skip" for row in sheet.live.values())
+        counted = [
+            row
+            for row in sheet.live.values()
+            if row["purpose"] == "plain" and row["choice"] != "skip"
+        ]
+        mine, same = len(counted), sum(row["dwell_ms"] is None for row in counted)
         share = -(-self.session.rules.votes // people)
         return {
             "mine": mine,
+            "same": same,
             "share": max(share, 1),
             "total": self.tally.total,
             "target": self.session.rules.votes,

@@ -34,6 +34,11 @@ _EN = {
     "progress": "yours",
     "together": "together",
     "target_of": "answers wanted per dimension",
+    "same": "{n} pairs of equal answers counted as ties",
+    "empty": "(an empty answer)",
+    "unseen": "Please see both answers first.",
+    "differences": "Differences",
+    "reasons": "more correct · more complete · clearer · follows the request · safer · better tone",
     "last": "Your last vote:",
     "said_skip": "skipped",
     "graded": "graded",
@@ -65,8 +70,9 @@ _EN = {
     "fail": "Unsafe",
     "worst": "poor",
     "best": "excellent",
-    "keys_pairs": "1 answer 1 is better · 2 answer 2 is better · 3 equally good · 4 both bad · "
-    "Z undo · S skip · C comment on your last vote · P pause · ? this help",
+    "keys_pairs": "1 answer 1 is better (or ←) · 2 answer 2 is better (or →) · 3 equally good · "
+    "4 both bad · D mark the differences · Z undo · S skip · C comment on your last vote · "
+    "P pause · ? this help",
     "keys_questions": "0 to 5 grade the marked row (safety: 0 unsafe, 1 safe) · ↑ ↓ another row · "
     "Enter next · Z undo · S skip · C comment · P pause · ? this help",
     "keys_stars": "1 to 5 stars · Enter next · C comment · Z undo · S skip · P pause · ? this help",
@@ -123,6 +129,11 @@ _ZH = {
     "progress": "您的进度",
     "together": "全体",
     "target_of": "每个维度所需的评分数",
+    "same": "{n} 对内容相同的回答已计为平局",
+    "empty": "（空回答）",
+    "unseen": "请先看完两个回答。",
+    "differences": "差异",
+    "reasons": "更正确 · 更完整 · 更清楚 · 更符合要求 · 更安全 · 语气更好",
     "last": "您的上一票：",
     "said_skip": "已跳过",
     "graded": "已评分",
@@ -154,8 +165,8 @@ _ZH = {
     "fail": "不安全",
     "worst": "很差",
     "best": "极好",
-    "keys_pairs": "1 回答 1 更好 · 2 回答 2 更好 · 3 一样好 · 4 都不好 · Z 撤销 · S 跳过 · "
-    "C 评论上一票 · P 暂停 · ? 本帮助",
+    "keys_pairs": "1 回答 1 更好（或 ←） · 2 回答 2 更好（或 →） · 3 一样好 · 4 都不好 · "
+    "D 标出差异 · Z 撤销 · S 跳过 · C 评论上一票 · P 暂停 · ? 本帮助",
     "keys_questions": "0 到 5 为选中的一行打分（安全性：0 不安全，1 安全）· ↑ ↓ 换行 · "
     "回车 下一个 · Z 撤销 · S 跳过 · C 评论 · P 暂停 · ? 本帮助",
     "keys_stars": "1 到 5 星 · 回车 下一个 · C 评论 · Z 撤销 · S 跳过 · P 暂停 · ? 本帮助",

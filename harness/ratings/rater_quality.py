@@ -74,7 +74,10 @@ class GroupAgreement:
 
 
 def rater_quality(session: Session, votes: Sequence[Vote]) -> list[RaterQuality]:
-    """One row per rater, in the order of their first vote."""
+    """One row per rater, in the order of their first vote.
+
+    Ties of equal answers, which nobody was asked about, are nobody's habit.
+    """
     mine: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
         mine[vote.rater].append(vote)
@@ -83,6 +86,7 @@ def rater_quality(session: Session, votes: Sequence[Vote]) -> list[RaterQuality]
 
 
 def _quality(rater: str, votes: Sequence[Vote], better: set[str]) -> RaterQuality:
+    dwells = [vote.dwell_ms for vote in votes if vote.dwell_ms is not None]
     sides = Counter(vote.choice for vote in votes)
     sided = sides["left"] + sides["right"]
     golds = [vote.favours() in better for vote in votes if vote.purpose == "gold"]
@@ -96,7 +100,7 @@ def _quality(rater: str, votes: Sequence[Vote], better: set[str]) -> RaterQualit
         votes=len(votes),
         left=sides["left"] / sided if sided else None,
         left_p=_fair(sides["left"], sided),
-        dwell_ms=statistics.median(vote.dwell_ms for vote in votes) if votes else None,
+        dwell_ms=statistics.median(dwells) if dwells else None,
         golds=len(golds),
         gold=_share(golds),
         repeat=_share(again["repeat"]),
@@ -125,10 +129,13 @@ def group_agreement(votes: Sequence[Vote], *, bootstraps: int = 500) -> GroupAgr
 
 
 def shared_units(votes: Sequence[Vote]) -> list[dict[Hashable, Hashable]]:
-    """For each pair with two raters or more: rater -> the answer that they favored."""
+    """For each pair with two raters or more: rater -> the answer that they favored.
+
+    Without pairs of one text, which are counted as ties unasked: nobody agreed on anything.
+    """
     units: dict[str, dict[Hashable, Hashable]] = defaultdict(dict)
     for vote in votes:
-        if vote.purpose == "plain":
+        if vote.purpose == "plain" and vote.dwell_ms is not None:
             units[vote.pair][vote.rater] = _oriented(vote)
     return [unit for unit in units.values() if len(unit) > 1]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -203,11 +203,15 @@ def create(
     *,
     golds: Sequence[Gold] = (),
     tasks: Sequence[str] = (),
+    raters: int = 0,
+    lower_votes: bool = False,
 ) -> Session:
     """Make a session over the answers that the runs have in common, and store it.
 
     The first run is the anchor. `tasks` restricts it; otherwise all tasks that generate. Raises
-    UserError for runs that were not asked the same, or of the same model, or without answers.
+    UserError for runs that were not asked the same, or of the same model, or without answers, and
+    for a budget of votes that so many `raters` (0: not known yet) can't fill, unless it may be
+    lowered to what they can (`lower_votes`).
     """
     if len(runs) < 2 and "pairs" in rules.forms:
         raise UserError("pairs need two runs", field="runs", hint="name the anchor, then others")
@@ -228,11 +232,30 @@ def create(
         tuple(golds),
         secrets.token_hex(16),
     )
+    if raters and "pairs" in rules.forms:
+        session = _fillable(session, raters, lower=lower_votes)
     store.append(
         "rating_sessions",
         [{"session_id": session.id, "event": "created", "config": _to_config(session)}],
     )
     return session
+
+
+def _fillable(session: Session, raters: int, *, lower: bool) -> Session:
+    """The session with a budget that its raters can fill: each votes on a pair once."""
+    pairs = len(session.items) * len(session.design.comparisons)
+    most, wanted = raters * pairs, session.rules.votes
+    if wanted <= most:
+        return session
+    if lower:
+        return replace(session, rules=replace(session.rules, votes=most))
+    people = "one rater" if raters == 1 else f"{raters} raters"
+    raise UserError(
+        f"{wanted} votes are wanted, and {people} can give {most} at most: each of {pairs} pairs "
+        "once",
+        field="--votes",
+        hint=f"--votes {most}, or {-(-wanted // pairs)} raters, or runs of a larger suite",
+    )
 
 
 def load(store: Store, session_id: str) -> Session:

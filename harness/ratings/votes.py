@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One counted comparison. `left` and `right` are digests of models (empty for gold)."""
+    """One counted comparison. `left` and `right` are digests of models (empty for gold).
+
+    `dwell_ms` is the time on screen; None where nobody was asked: a model voted, or the two answers
+    are one text, which counts as the person's tie.
+    """
 
     id: str
     rater: str
@@ -31,7 +35,7 @@ class Vote:
     left: str
     right: str
     choice: str
-    dwell_ms: float
+    dwell_ms: float | None
     comment: str | None
 
     @property
@@ -80,7 +84,7 @@ def vote_of(row: Mapping[str, Any]) -> Vote:
         row["left_model"] or "",
         row["right_model"] or "",
         row["choice"],
-        row["dwell_ms"] or 0.0,
+        row["dwell_ms"],
         row["comment"],
     )
 

@@ -67,11 +67,17 @@ export function showPrompt(messages) {
   at("prompt").replaceChildren(...nodes);
 }
 
-export function showProgress({ mine, share, total, target }) {
+/** An answer as text; one without a visible character says so. */
+export function showAnswer(place, text) {
+  at(place).textContent = text.trim() ? text : words.empty;
+  at(place).classList.toggle("empty", !text.trim());
+}
+
+export function showProgress({ mine, same, share, total, target }) {
   at("bar").max = target;
   at("bar").value = Math.min(total, target);
   at("mine").textContent = `${words.progress} ${mine} · ${words.together} ${total} / ${target}`;
-  at("mine").title = `≈ ${share}`;
+  at("mine").title = [`≈ ${share}`, same ? words.same.replace("{n}", same) : ""].filter(Boolean).join(" · ");
 }
 
 /** The work, or the reason why there is none; false where there is none. */
@@ -91,6 +97,24 @@ const wait = (ms) => new Promise((done) => setTimeout(done, ms));
  * answer was refused and said so.
  */
 export async function send(act, body) {
+  // Kept until it is answered, so that a page that is loaded anew sends it again.
+  if (body !== undefined) localStorage.setItem(kept, JSON.stringify({ act, body }));
+  const found = await answered(act, body);
+  if (body !== undefined) localStorage.removeItem(kept);
+  return found;
+}
+
+const kept = `kept:${data.base}`;
+
+/** Sends what an earlier page of this form could not; its answer, or null where there was none. */
+export function sendKept() {
+  const found = localStorage.getItem(kept);
+  if (!found) return null;
+  const { act, body } = JSON.parse(found);
+  return send(act, body);
+}
+
+async function answered(act, body) {
   for (let pauseMs = 300; ; pauseMs = Math.min(pauseMs * 1.6, 5000)) {
     let response;
     try {

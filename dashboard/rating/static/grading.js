@@ -1,4 +1,4 @@
-import { at, clock, firstState, onKeys, pause, send, showDone, showProgress, showPrompt, toast, tooSoon, words } from "./common.js";
+import { at, clock, firstState, onKeys, pause, send, sendKept, showAnswer, showDone, showProgress, showPrompt, toast, tooSoon, words } from "./common.js";
 
 let state;
 let busy = false;
@@ -77,7 +77,7 @@ function show(next) {
   );
   if (!showDone(next)) return;
   showPrompt(next.prompt);
-  at("answer").textContent = next.answer;
+  showAnswer("answer", next.answer);
   at("rows").replaceChildren(...next.dimensions.map(row));
   at("words").value = "";
   activate(0);
@@ -161,4 +161,4 @@ onKeys((event, typing) => {
 });
 
 pause(false);
-show(firstState);
+show((await sendKept()) ?? firstState);

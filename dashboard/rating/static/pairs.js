@@ -1,9 +1,30 @@
-import { at, clock, firstState, onKeys, pause, send, showDone, showProgress, showPrompt, toast, tooSoon, words } from "./common.js";
+import { at, clock, firstState, onKeys, pause, send, sendKept, showAnswer, showDone, showProgress, showPrompt, toast, tooSoon, words } from "./common.js";
+import { markDifferences } from "./differences.js";
 
-const KEYS = { 1: "left", 2: "right", 3: "tie", 4: "both_bad" };
+const KEYS = { 1: "left", arrowleft: "left", 2: "right", arrowright: "right", 3: "tie", 4: "both_bad" };
 
 let state;
 let busy = false;
+let marked = false;
+let unseen = new Set();
+
+/** On a phone the second answer lies below the first: a vote needs that both were on screen, which
+ * means their first lines, above the bar with the buttons. */
+function look() {
+  for (const side of unseen) {
+    const { top, bottom } = at(side).getBoundingClientRect();
+    if (top < innerHeight * 0.78 && bottom > 0) unseen.delete(side);
+  }
+}
+addEventListener("scroll", look, { passive: true });
+addEventListener("resize", look);
+
+function showAnswers() {
+  showAnswer("left", state.left);
+  showAnswer("right", state.right);
+  if (marked) markDifferences(at("left"), at("right"));
+  at("differences").setAttribute("aria-pressed", String(marked));
+}
 
 function show(next) {
   state = next;
@@ -16,9 +37,10 @@ function show(next) {
   hideComment();
   if (!showDone(next)) return;
   showPrompt(next.prompt);
-  at("left").textContent = next.left;
-  at("right").textContent = next.right;
+  showAnswers();
   scrollTo(0, 0);
+  unseen = new Set(["left", "right"]);
+  look();
   for (const button of document.querySelectorAll("[data-choice]")) button.classList.remove("chosen");
   clock.restart();
 }
@@ -40,6 +62,10 @@ async function act(name, body, mark) {
 function vote(choice) {
   if (state.done || busy) return;
   if (choice !== "skip" && tooSoon()) return toast(words.too_soon);
+  if (choice !== "skip" && unseen.size) {
+    at([...unseen][0]).scrollIntoView({ block: "center" });
+    return toast(words.unseen);
+  }
   const mark = document.querySelector(`[data-choice=${choice}]`);
   act("vote", { ticket: state.ticket, choice, dwell_ms: clock.read() }, mark);
 }
@@ -61,9 +87,12 @@ function hideComment() {
   at("words").value = "";
 }
 
-at("say").addEventListener("submit", async (event) => {
+at("say").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = at("words").value.trim();
+  comment(at("words").value.trim());
+});
+
+async function comment(text) {
   const about = state.last.id;
   at("words").blur();
   hideComment();
@@ -75,7 +104,15 @@ at("say").addEventListener("submit", async (event) => {
     at("comment").disabled = Boolean(state.last.comment);
   }
   toast(words.commented);
-});
+}
+
+for (const chip of document.querySelectorAll("#reasons button"))
+  chip.addEventListener("click", () => comment(chip.textContent));
+
+function toggleDifferences() {
+  marked = !marked;
+  showAnswers();
+}
 
 for (const button of document.querySelectorAll("[data-choice]"))
   button.addEventListener("click", () => vote(button.dataset.choice));
@@ -83,6 +120,7 @@ at("skip").addEventListener("click", () => vote("skip"));
 at("undo").addEventListener("click", undo);
 at("undo-done").addEventListener("click", undo);
 at("comment").addEventListener("click", openComment);
+at("differences").addEventListener("click", toggleDifferences);
 
 onKeys((event, typing) => {
   if (typing) {
@@ -94,9 +132,10 @@ onKeys((event, typing) => {
   else if (key === "s") vote("skip");
   else if (key === "z") undo();
   else if (key === "c") openComment();
+  else if (key === "d") toggleDifferences();
   else return;
   event.preventDefault();
 });
 
 pause(false);
-show(firstState);
+show((await sendKept()) ?? firstState);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ class RatedRuns:
 
     drawn = 0
 
-    def __init__(self, home: Path, *, prompts: int = 12, models: int = 2) -> None:
+    def __init__(
+        self, home: Path, *, prompts: int = 12, models: int = 2, same: Sequence[int] = ()
+    ) -> None:
+        self.same = {str(number) for number in same}
         home.mkdir(parents=True, exist_ok=True)
         self.workspace = Workspace.at(home / ".ratchet").ensure()
         self.store = Store(self.workspace)
@@ -72,6 +76,8 @@ class RatedRuns:
             if "Question 3?" in prompt:
                 return HOSTILE + f" (answer {number})"
             question = prompt.split("Question ")[1].split("?")[0]
+            if question in self.same:
+                return "The same words."
             return f"I am Zebra-model-{number}. Answer {'ABCDEF'[number]} to {question}."
 
         backend = ScriptedBackend(say)

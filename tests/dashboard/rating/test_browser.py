@@ -267,3 +267,57 @@ def test_the_questionnaire_by_keyboard_and_in_chinese(rated, server, chromium):
         ("safety", 1.0, None),
         ("stars", 5.0, None),
     ]
+
+
+def test_a_phone_shows_both_answers_before_it_takes_a_vote(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=0)
+    phone = {"viewport": {"width": 390, "height": 700}, "has_touch": True, "is_mobile": True}
+    long = "<style>#left { min-height: 3000px }</style></head>"
+    with rater(chromium, server.url(session, "ann"), **phone) as page:
+        page.route("**/r/**", lambda r: r.fulfill(body=r.fetch().text().replace("</head>", long)))
+        page.reload()
+        page.locator("[data-choice=left]").tap()
+        page.locator("#toast.shown").wait_for()
+        assert "both answers" in page.locator("#toast").inner_text()
+        assert votes(rated.store, session) == []
+        # It was brought into view: now the vote counts.
+        page.wait_for_function("document.getElementById('right').getBoundingClientRect().top < 540")
+        page.locator("[data-choice=left]").tap()
+        page.wait_for_function("document.getElementById('mine').innerText.includes('yours 1')")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert [vote.choice for vote in votes(rated.store, session)] == ["left"]
+
+
+def test_arrows_vote_and_differences_are_marked_as_text(rated, server, chromium):
+    session = rated.session("ann", min_dwell_ms=0)
+    with rater(chromium, server.url(session, "ann")) as page:
+        page.keyboard.press("d")
+        # "Answer A to 3." beside "Answer B to 3.": the letters differ, and nothing else.
+        marked = page.locator("#left mark, #right mark").all_inner_texts()
+        assert sorted(mark.strip() for mark in marked) == ["A", "B"]
+        assert page.locator("#differences").get_attribute("aria-pressed") == "true"
+        press(page, "ArrowRight")
+        press(page, "ArrowLeft")
+        page.keyboard.press("c")
+        page.locator("#reasons button").first.click()
+        page.locator("#comment[disabled]").wait_for()
+    found = votes(rated.store, session)
+    assert [vote.choice for vote in found] == ["right", "left"]
+    assert found[1].comment == "more correct"
+
+
+def test_a_vote_that_waits_survives_a_page_that_is_loaded_anew(rated, chromium):
+    first = Server(rated)
+    session = rated.session("ann", min_dwell_ms=0)
+    with rater(chromium, first.url(session, "ann")) as page:
+        page.wait_for_timeout(60)
+        first.stop()
+        page.keyboard.press("2")
+        page.locator("#toast.shown").wait_for()
+        # The tab is closed while the server is down; the page is opened again when it is back.
+        page.goto("about:blank")
+        second = Server(rated, first.port)
+        page.goto(second.url(session, "ann"))
+        page.wait_for_function("document.getElementById('mine').innerText.includes('yours 1')")
+        second.stop()
+    assert [vote.choice for vote in votes(rated.store, session)] == ["right"]

@@ -8,7 +8,9 @@ import pytest
 from dashboard.rating.grade_queue import GradeQueue
 from dashboard.rating.keys import workspace_key
 from dashboard.rating.pair_queue import PairQueue, Rejected
+from harness.core.errors import UserError
 from harness.ratings import session as ratings
+from harness.ratings.rater_quality import rater_quality, shared_units
 from harness.ratings.votes import exclude, votes
 from tests.dashboard.rating.rating_builders import RatedRuns
 
@@ -298,3 +300,53 @@ def test_stars_are_a_form_of_their_own(rated, clock):
     form.answer("ann", ticket, {"stars": 4}, "good", 900)
     (row,) = rated.store.query("SELECT * FROM questionnaires")
     assert (row["dimension"], row["value"], row["comment"]) == ("stars", 4.0, "good")
+
+
+def test_equal_answers_are_ties_without_asking(tmp_path, clock):
+    rated = RatedRuns(tmp_path, prompts=12, same=(0, 1, 4, 5, 7))
+    session = rated.session("ann", "bo", repeats=0.2, votes=24)
+    queue = open_queue(rated, session, clock)
+    for who in ("ann", "bo"):
+        for _ in range(40):
+            state = queue.state(who)
+            if state["done"]:
+                break
+            assert state["left"] != state["right"]
+            queue.vote(who, state["ticket"], "left", 900)
+    rows = [row for row in stored(rated, session) if row["purpose"] == "plain"]
+    unasked = [row for row in rows if row["dwell_ms"] is None]
+    assert len(rows) == 24
+    assert len(unasked) == 10
+    assert {row["choice"] for row in unasked} == {"tie"}
+    assert queue.state("ann")["progress"]["same"] == 5
+    found = votes(rated.store, session)
+    assert not any(
+        vote.pair in {row["pair_id"] for row in unasked} for vote in found if vote.dwell_ms
+    ), "nobody is asked about equal answers, not even again"
+    units = shared_units(found)
+    assert len(units) == 7, "agreement is over the pairs that were asked about"
+    assert {quality.dwell_ms for quality in rater_quality(session, found)} == {900}
+
+
+def test_undo_takes_back_what_was_given_and_not_what_was_counted_unasked(tmp_path, clock):
+    rated = RatedRuns(tmp_path, prompts=6, same=(0, 1, 2, 4, 5))
+    session = rated.session("ann", votes=6)
+    queue = open_queue(rated, session, clock)
+    _, after = give(queue, "ann", "left")
+    assert after["done"]
+    assert after["last"]["choice"] == "left"
+    back = queue.undo("ann", after["last"]["id"])
+    assert not back["done"]
+    assert back["progress"]["mine"] == 5
+    # A server that is started anew sees the same.
+    assert open_queue(rated, session, clock).state("ann")["progress"]["mine"] == 5
+
+
+def test_a_budget_that_nobody_can_fill_is_refused_or_lowered(rated):
+    rules = ratings.Rules(title="x", votes=300)
+    with pytest.raises(UserError, match="2 raters can give 24 at most") as caught:
+        ratings.create(rated.store, rated.runs, rules, raters=2)
+    assert caught.value.hint.startswith("--votes 24, or 25 raters")
+    lowered = ratings.create(rated.store, rated.runs, rules, raters=2, lower_votes=True)
+    assert lowered.rules.votes == 24
+    assert ratings.create(rated.store, rated.runs, rules).rules.votes == 300, "raters come later"
