@@ -17,6 +17,11 @@ ERRORS: dict[str, str] = {
     "this DuckDB file is not a store of Ratchet": "此 DuckDB 文件不是 Ratchet 的存储",
     "choose another folder with --home DIR, or move the file away; it is left as it is": "请用 --home DIR 另选文件夹，或移走该文件；文件未被改动",
     "free some space or fix the folder's permissions, then run it again": "请腾出空间或修正文件夹权限，然后重试",
+    "the workspace can't be written: {why}": "无法写入工作区：{why}",
+    "choose another folder with --home DIR, or fix its permissions": "请用 --home DIR 另选文件夹，或修正其权限",
+    "the anchor {name} has no vote that ranks it": "基准 {name} 还没有分出高下的票",
+    "no vote ranks one model above another": "还没有分出模型高下的票",
+    "a vote compares {model} with itself": "有一票把 {model} 与它自己比较",
     "free some space or fix the file; what was acknowledged is still there": "请腾出空间或修复文件；已确认写入的数据仍在",
 }
 

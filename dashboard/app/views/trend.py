@@ -95,7 +95,7 @@ def _draw(
     )
     st.markdown(f"**{plain(metric)}** · {plain(tr(says['unit']))} · {better}")
     st.altair_chart(chart, width="stretch", key="trend", alt=metric)
-    notes = [tr(_NOTES[st.query_params.get("interval", PAIRED)])]
+    notes = [tr(_NOTES.get(st.query_params.get("interval", ""), _NOTES[PAIRED]))]
     notes.append(tr("The blue rule is the anchor."))
     if allowed is not None:
         notes.append(tr("The dashed rule is the margin of the last verdict."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_values_of_a_sentence_are_in_both_languages() -> None:
         for english, said in table.items():
             places = set(re.findall(r"\{\w+\}", english))
             assert places == set(re.findall(r"\{\w+\}", said)), english
+
+
+def test_every_error_of_the_table_is_still_said() -> None:
+    """Its longest part without a value stands in some sentence of the harness."""
+    said = []
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+    for english in ERRORS:
+        part = max(re.split(r"\{\w+\}", english), key=len)
+        assert any(part.strip() in sentence for sentence in said), english
 
 
 def test_an_error_is_said_in_chinese_with_its_values() -> None:
