@@ -40,6 +40,9 @@ def styled(chart: Any, *, height: int) -> alt.LayerChart:
         .configure_view(stroke=None)
         .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
         .configure_legend(orient="top", labelFontSize=12, titleFontSize=12, symbolSize=80)
+        # A reader of the screen is told the chart's name, and has its numbers in a table below:
+        # mark by mark it would be told of rules and bands too, which have no names.
+        .configure_mark(aria=False)
     )
     return drawn
 
