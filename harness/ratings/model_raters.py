@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from harness.core.errors import UserError
 from harness.ratings.blinding import load_texts
-from harness.ratings.session import CHOICES, Item, Session
+from harness.ratings.items import Item
+from harness.ratings.session import CHOICES, Session
 from harness.store.store import Store
 
 Question = tuple[str, str, str]

@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from harness.core.errors import UserError
-from harness.core.protocol import tasks_of
 from harness.core.types import Run
+from harness.ratings.items import Item, answered_by_all
 from harness.statistics.pair_selection import Design
 from harness.store.store import Store
 
@@ -37,15 +37,6 @@ class Contender:
     run: str
     model: str
     digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One prompt with an answer of each contender: `keys[i]` is the response of contender i."""
-
-    task: str
-    sample: str
-    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +214,7 @@ def create(
             field="runs",
             hint="compare runs of different models",
         )
-    items = _items(store, runs, tasks)
+    items = answered_by_all(store, runs, tasks)
     session = Session(
         f"{_slug(rules.title)}-{secrets.token_hex(3)}",
         rules,
@@ -330,49 +321,6 @@ def register(store: Store, session: Session) -> Register:
             case "closed":
                 closed = row["reason"] or "closed"
     return Register(tuple(invited.values()), frozenset(consented), excluded, closed)
-
-
-def _items(store: Store, runs: Sequence[Run], tasks: Sequence[str]) -> tuple[Item, ...]:
-    wanted = tuple(tasks) or tuple(tasks_of(runs[0].fingerprint.protocol))
-    for task in wanted:
-        asked = {_asked(run, task) for run in runs}
-        if len(asked) > 1:
-            raise UserError(
-                f"the runs were not asked the same in task {task!r}",
-                field="runs",
-                hint="score them on one suite, or name other tasks with --task",
-            )
-    answers = [_answers(store, run, wanted) for run in runs]
-    common = sorted(set.intersection(*(set(mine) for mine in answers)))
-    if not common:
-        raise UserError(
-            "the runs have no generated answers in common", field="runs", hint="score them first"
-        )
-    return tuple(
-        Item(task, sample, tuple(mine[task, sample] for mine in answers)) for task, sample in common
-    )
-
-
-def _asked(run: Run, task: str) -> str:
-    declared = tasks_of(run.fingerprint.protocol).get(task)
-    if declared is None:
-        raise UserError(
-            f"run {run.id} has no task {task!r}",
-            field="--task",
-            hint=f"it has {', '.join(tasks_of(run.fingerprint.protocol))}",
-        )
-    return declared.digest
-
-
-def _answers(store: Store, run: Run, tasks: Sequence[str]) -> dict[tuple[str, str], str]:
-    rows = store.query(
-        "SELECT l.task, l.sample_id, first(l.key ORDER BY l.draw, l.response_index) AS key "
-        "FROM run_responses l JOIN responses r USING (key) WHERE l.run_id = ? "
-        "AND l.kind = 'generation' AND r.error IS NULL "
-        "AND l.task IN (SELECT unnest(?::VARCHAR[])) GROUP BY l.task, l.sample_id",
-        [run.id, list(tasks)],
-    )
-    return {(row["task"], row["sample_id"]): row["key"] for row in rows}
 
 
 def _to_config(session: Session) -> dict[str, Any]:

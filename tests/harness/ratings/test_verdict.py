@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from harness.core.types import VerdictOutcome
+from harness.ratings.items import Item
 from harness.ratings.rater_quality import agreement, group_agreement, rater_quality
-from harness.ratings.session import Contender, Gold, Item, Rules, Session
+from harness.ratings.session import Contender, Gold, Rules, Session
 from harness.ratings.verdict import METRIC, direct, standings, win_share
 from harness.ratings.votes import Vote, plain
 from harness.statistics.agreement import RELIABLE
