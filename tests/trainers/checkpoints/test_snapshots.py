@@ -104,3 +104,20 @@ def test_a_folder_that_was_touched_is_read_again(tmp_path: Path) -> None:
     (place / "weights.bin").write_bytes(b"012345678!")
     assert list(folder.steps()) == []
     assert not place.exists()
+
+
+def test_a_whole_model_takes_along_what_reads_its_images(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "preprocessor_config.json").write_bytes(b'{"size": 32}')
+    folder = CheckpointFolder(tmp_path / "training")
+    for step, adapter in ((1, False), (2, True)):
+        staged = folder.staging / f"checkpoint-{step}"
+        staged.mkdir()
+        (staged / "weights.bin").write_bytes(b"0")
+        if adapter:
+            (staged / "adapter_config.json").write_text("{}", encoding="utf-8")
+        place = folder.commit(step, attempt=1, base="base", beside=base)
+        kept = place / "preprocessor_config.json"
+        assert kept.exists() != adapter
+        assert adapter or kept.read_bytes() == (base / kept.name).read_bytes()

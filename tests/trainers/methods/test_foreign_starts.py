@@ -116,7 +116,10 @@ def test_it_is_loaded_as_peft_loads_it(tmp_path: Path, base: Path, make: str) ->
     assert torch.equal(logits(started(tmp_path, base, start, **said)), theirs)
 
 
-@pytest.mark.parametrize("trainer", ["dpo", "kto", "grpo", "rloo", "ppo"])
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("kto", "grpo", "rloo")]
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "ppo", *LONG])
 @pytest.mark.parametrize(
     "make",
     ["some layers", "dora", "all biases", "a saved norm", "both ends", "on the embeddings"],

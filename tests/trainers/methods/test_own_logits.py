@@ -31,8 +31,23 @@ def own(model: Any, tokens: tuple[int, ...] = TEXT) -> Any:
     return table.gather(-1, ids[0, 1:, None])[:, 0]
 
 
-@pytest.mark.parametrize("family", ["llama4_text", "recurrent_gemma", "granitemoehybrid", "qwen3"])
-@pytest.mark.parametrize("trainer", ["sft", "dpo"])
+def _but(*quick: Any) -> Any:
+    """Marks as long whatever is not among `quick`."""
+    return lambda case: case if case in quick else pytest.param(*case, marks=pytest.mark.long)
+
+
+LEARNING = [
+    (family, trainer)
+    for family in ("llama4_text", "recurrent_gemma", "granitemoehybrid", "qwen3")
+    for trainer in ("sft", "dpo")
+]
+PADDING = [(f, t) for f in ("rwkv", "recurrent_gemma") for t in ("grpo", "rloo", "ppo")]
+
+
+@pytest.mark.parametrize(
+    ("family", "trainer"),
+    map(_but(("llama4_text", "sft"), ("recurrent_gemma", "dpo")), LEARNING),
+)
 def test_learned_log_probabilities_are_the_models(
     tmp_path: Path, family: str, trainer: str
 ) -> None:
@@ -56,7 +71,10 @@ def test_learned_log_probabilities_are_the_models(
     assert any(p.grad is not None and p.grad.any() for p in job.model.parameters())
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "qwen3", "llama4_text"])
+LONG = [pytest.param(n, marks=pytest.mark.long) for n in ("gpt_neo", "qwen3", "llama4_text")]
+
+
+@pytest.mark.parametrize("family", ["gpt2", *LONG])
 def test_what_stands_before_a_prompt_changes_nothing(tmp_path: Path, family: str) -> None:
     import torch
 
@@ -69,8 +87,9 @@ def test_what_stands_before_a_prompt_changes_nothing(tmp_path: Path, family: str
     assert torch.allclose(found[0], own(model)[-4:], atol=1e-4)
 
 
-@pytest.mark.parametrize("trainer", ["grpo", "rloo", "ppo"])
-@pytest.mark.parametrize("family", ["rwkv", "recurrent_gemma"])
+@pytest.mark.parametrize(
+    ("family", "trainer"), map(_but(("rwkv", "grpo"), ("recurrent_gemma", "ppo")), PADDING)
+)
 def test_a_model_that_reads_padding_is_refused(tmp_path: Path, family: str, trainer: str) -> None:
     with pytest.raises(UserError, match=r"reads the padding|takes none") as refused:
         trainer_of(tmp_path, family, trainer)

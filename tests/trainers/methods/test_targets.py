@@ -15,7 +15,10 @@ from tests.trainers.method_builders import write_method_world
 from trainers.config.load import load_recipe
 from trainers.methods.models import adapted
 
-SEEN = ("mistral3", "gemma3", "qwen2_5_vl", "qwen3_vl", "llava", "gemma4", "qwen3_5")
+SEEN = [
+    *("mistral3", "gemma3", "qwen3_vl", "llava", "qwen3_5"),
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("qwen2_5_vl", "gemma4")),
+]
 
 
 def put_on(
