@@ -50,10 +50,10 @@ def train(
     if dry_run:
         from harness.models.resolve import resolve
         from trainers.cli.summary import show_estimate, show_plan
-        from trainers.methods.preflight import require_readable_rows
+        from trainers.methods.preflight import require_trainable
 
         show_plan(loaded)
-        require_readable_rows(loaded, resolve(loaded.model.base, workspace))
+        require_trainable(loaded, resolve(loaded.model.base, workspace))
         show_estimate(loaded, workspace, price)
         return
     quiet()
@@ -114,6 +114,6 @@ def check(recipe: RecipePath) -> None:
     if base.startswith((".", "/", "~")) or Path(base).exists():
         from harness.core.workspace import Workspace
         from harness.models.resolve import resolve
-        from trainers.methods.preflight import require_readable_rows
+        from trainers.methods.preflight import require_trainable
 
-        require_readable_rows(loaded, resolve(base, Workspace.at()))
+        require_trainable(loaded, resolve(base, Workspace.at()))

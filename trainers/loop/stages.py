@@ -20,7 +20,7 @@ from trainers.loop.reporter import Reporter, TrainingResult
 from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 from trainers.methods.models import require_gpu_for, require_same_base
-from trainers.methods.preflight import require_readable_rows
+from trainers.methods.preflight import require_trainable
 
 
 def run_stages(
@@ -53,7 +53,7 @@ def run_stages(
         )
     base = resolve(recipe.model.base, workspace)
     start = first_start(recipe, base, workspace)
-    require_readable_rows(recipe, base)
+    require_trainable(recipe, base)
     if recipe.model.adapter_kind == "none" and whole_class(base.folder) is not None:
         reporter.say(
             f"Of {recipe.model.base} the language model alone is trained and kept: its class in "

@@ -1,4 +1,4 @@
-"""What can be known of a stage's rows from the base's tokenizer alone, before a weight is read."""
+"""What can be known of rows and adapter from the base's small files, before a weight is read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import Any
 from harness.backends import tokenization as tokens
 from harness.core.errors import UserError
 from harness.core.quiet import quiet_libraries
+from harness.models.architecture import auto_class
 from harness.models.own_code import require_no_own_code
 from harness.models.resolve import ModelFiles
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
 from trainers.methods.lengths import require_lengths
+from trainers.methods.targets import require_mergeable, require_targets
+
+
+def require_trainable(recipe: Recipe, base: ModelFiles) -> None:
+    """Raises UserError where the rows can't be read or the adapter can't be put on."""
+    require_readable_rows(recipe, base)
+    require_fitting_targets(recipe, base)
 
 
 def require_readable_rows(recipe: Recipe, base: ModelFiles) -> None:
@@ -43,6 +51,37 @@ def _require_whole(recipe: Recipe, base: ModelFiles) -> None:
             hint=f"write `base: {base.folder}` and `start: {base.name}`, or merge it first "
             f"(ratchet export-model {base.name} --merge --to DIR)",
         )
+
+
+def require_fitting_targets(recipe: Recipe, base: ModelFiles) -> None:
+    """Raises UserError for an adapter that the base has no modules for, or that couldn't be merged
+    into it: seen on the base's shape, without its weights.
+    """
+    adapter = recipe.model.adapter
+    trained = [traits_of(stage.model.trainer) for stage in recipe.stages]
+    if adapter is None or adapter.kind in ("none", "prefix"):
+        return
+    if not any(each.continues for each in trained):
+        return  # a reward model has other ends
+    model = _without_weights(base)
+    if model is not None:
+        require_targets(model, recipe, adapter)
+        require_mergeable(model, recipe, adapter)
+
+
+def _without_weights(base: ModelFiles) -> Any | None:
+    """The base's modules; None where its class can't be made without weights."""
+    import torch
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(base.folder)
+    automatic = auto_class(config, base.folder)
+    make: Any = getattr(automatic, "from_config", None) or automatic._from_config
+    try:
+        with quiet_libraries(), torch.random.fork_rng(), torch.device("meta"):
+            return make(config)
+    except (ValueError, RuntimeError, TypeError, NotImplementedError, AttributeError, ImportError):
+        return None  # whatever is wrong is said where it is loaded
 
 
 def _opened(base: ModelFiles) -> tuple[Any, Any]:

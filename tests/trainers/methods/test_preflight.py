@@ -214,3 +214,29 @@ def test_a_base_that_is_no_whole_known_model_is_refused_by_the_check(
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
     (own / "config.json").write_text(json.dumps(config), encoding="utf-8")
     refused(str(own), "comes with code of its own for models of the type 'mine'")
+
+
+@pytest.mark.parametrize("words", [["recipes", "check"], ["train", "--dry-run"], ["train"]])
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [(["q_proj", "lm_head"], "could never be merged"), (["c_attn"], "no module named 'c_attn'")],
+)
+def test_an_adapter_is_looked_at_before_a_weight_is_read(
+    tmp_path: Path,
+    tiny_llama: Path,
+    words: list[str],
+    targets: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "w"))
+    monkeypatch.setattr("harness.models.resolve.load", lambda *_, **__: pytest.fail("it is loaded"))
+    path = write_method_world(tmp_path, tiny_llama, "sft", adapter={"targets": targets})
+    verb, *options = words
+    place = [*options, str(path)] if verb == "recipes" else [str(path), *options]
+    assert main([verb, *place]) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert says in said
+    assert "adapter.targets" in said
+    assert "defect" not in said
