@@ -32,7 +32,6 @@ LEFT = frozenset(
         ("harness/backends/test_sampling.py", "_largest"),
         ("harness/backends/test_shared_reading.py", "_causal"),
         ("harness/backends/test_shared_reading.py", "_shares"),
-        ("trainers/methods/test_targets.py", "_bits"),
         ("trainers/methods/test_turns.py", "_answers"),
         ("trainers/methods/test_turns.py", "_rows"),
     }

@@ -165,13 +165,14 @@ def _quantized(recipe: Recipe, base: ModelFiles) -> tuple[Any, Any]:
     from peft import prepare_model_for_kbit_training
 
     require_gpu_for(recipe)
-    bits = _bits(recipe)
+    bits = bits_of(recipe)
     model, tokenizer = load(base, dtype="auto", device=None, quantization_config=bits)
     prepare: Any = prepare_model_for_kbit_training
     return prepare(model), tokenizer
 
 
-def _bits(recipe: Recipe) -> Any:
+def bits_of(recipe: Recipe) -> Any:
+    """How the base is rounded as it is loaded, in bitsandbytes' terms."""
     import torch
     from transformers import BitsAndBytesConfig
 

@@ -131,7 +131,7 @@ def test_an_image_text_base_is_quantized_whole(
     base = save_family("mistral3", tmp_path / "base")
     make: Any = TorchAoConfig
     monkeypatch.setattr(models, "require_gpu_for", lambda recipe: None)
-    monkeypatch.setattr(models, "_bits", lambda recipe: make(Int8WeightOnlyConfig()))
+    monkeypatch.setattr(models, "bits_of", lambda recipe: make(Int8WeightOnlyConfig()))
     path = write_method_world(tmp_path, base, "sft", quantize="8bit", adapter={"rank": 2})
     files = resolve(str(base), Workspace.at(tmp_path / "home"))
     model, _ = models.open_causal(load_recipe(path), files, None)
