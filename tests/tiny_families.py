@@ -21,6 +21,7 @@ _SIZES: dict[str, Any] = {
     "n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 256, "d_model": 64, "n_layers": 4,
     "n_heads": 4, "ffn_dim": 96, "word_embed_proj_dim": 64, "linear_num_value_heads": 4,
     "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    "linear_num_heads": 4, "linear_head_dim": 16,
     "mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8,
     "mamba_n_groups": 1, "mamba_chunk_size": 8, "mamba_expand": 1, "state_size": 8, "num_heads": 8,
     "chunk_size": 8, "n_groups": 1, "query_pre_attn_scalar": 16, "image_size": 32, "patch_size": 8,
