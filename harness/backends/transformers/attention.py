@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from harness.backends.transformers.causal import ROWS, Causal
@@ -24,6 +25,9 @@ from harness.backends.transformers.causal import ROWS, Causal
 NAME = "ratchet"
 """The name under which transformers finds this attention, while a pass is being read."""
 QUERIES, KEYS = 16, 128
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+# Queries that one product has at least a multiple of: with fewer its rounding hangs on the thread.
+_LEAST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,13 @@ class Query:
 
 
 class Lookup(Protocol):
-    """Where the tokens of a pass find what they look at. Called once for each layer, in order."""
+    """Where the tokens of a pass find what they look at. Called once for each layer, in order.
+
+    With `takes_texts` rows are whole texts of one length: all tensors are (texts, heads, length,
+    width), and so is the result.
+    """
+
+    takes_texts: bool
 
     def __call__(self, query: Query) -> Tensor:
         """(rows, heads, width of values)."""
@@ -84,6 +94,15 @@ class Seen:
             self.made[key] = self.mask(places, width, like)[:, None, None]
         return self.made[key]
 
+    def text(self, length: int, groups: int, like: Tensor) -> Tensor:
+        """The mask of a text read from its beginning, (1, 1, groups x length, length)."""
+        key = "text", length, groups
+        if key not in self.made:
+            mask = self.mask(torch.arange(length, device=like.device), length, like)
+            mask = mask.expand(groups, -1, -1)
+            self.made[key] = mask.reshape(1, 1, groups * length, length)
+        return self.made[key]
+
 
 _LOOKUP: ContextVar[Lookup] = ContextVar("lookup")
 
@@ -101,14 +120,23 @@ def looking_up(causal: Causal, lookup: Lookup) -> Iterator[None]:
     try:
         for config in configs.values():
             config._attn_implementation_internal = NAME
-        yield
+        # cuDNN makes a plan for every new shape, which takes 100 times as long as the attention.
+        on_cpu = causal.device.type == "cpu"
+        with contextlib.nullcontext() if on_cpu else sdpa_kernel(_KERNELS):
+            yield
     finally:
         for key, config in configs.items():
             config._attn_implementation_internal = before[key]
         _LOOKUP.reset(token)
 
 
-def read(causal: Causal, tokens: Sequence[int], places: Sequence[int], lookup: Lookup) -> Tensor:
+def read(
+    causal: Causal,
+    tokens: Sequence[int],
+    places: Sequence[int],
+    lookup: Lookup,
+    **arguments: Any,
+) -> Tensor:
     """The states, (tokens, width), of tokens at those places of their texts, which `lookup` knows.
 
     The rows that fill up are behind the others, where `lookup` sees them too.
@@ -117,7 +145,7 @@ def read(causal: Causal, tokens: Sequence[int], places: Sequence[int], lookup: L
     ids = torch.tensor([*tokens, *more], device=causal.device)[:, None]
     positions = torch.tensor([*places, *more], device=causal.device)[:, None]
     with looking_up(causal, lookup):
-        states = causal.states(ids, position_ids=positions, use_cache=False)
+        states = causal.states(ids, position_ids=positions, **(arguments or {"use_cache": False}))
     return states[: len(tokens), 0]
 
 
@@ -150,15 +178,18 @@ def _attend(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it, with tensors (rows, heads, 1, width)."""
-    if not isinstance(attention_mask, Seen) or query.shape[2] != 1 or key.shape[2] != 1:
+    lookup = _LOOKUP.get()
+    single = query.shape[2] == key.shape[2] == 1
+    if not isinstance(attention_mask, Seen) or not (single or lookup.takes_texts):
         raise NotImplementedError("the model's attention has a way of its own")
     if any(isinstance(other, Tensor) for other in others.values()):
         raise NotImplementedError("the model's attention is told more than places")
     sinks = s_aux if sinks is None else sinks
-    asked = Query(
-        query[:, :, 0], key[:, :, 0], value[:, :, 0], attention_mask, scaling, softcap, sinks
-    )
-    return _LOOKUP.get()(asked)[:, None], None
+    if lookup.takes_texts:
+        texts = Query(query, key, value, attention_mask, scaling, softcap, sinks)
+        return lookup(texts).transpose(1, 2), None
+    q, k, v = (tensor[:, :, 0] for tensor in (query, key, value))
+    return lookup(Query(q, k, v, attention_mask, scaling, softcap, sinks))[:, None], None
 
 
 def weigh(
@@ -168,8 +199,14 @@ def weigh(
 
     n holds, for each head that shares a key head, `each` places; `mask` is (batch, 1, n, length).
     """
+    rows = asking.shape[2]
+    missing = -rows % _LEAST
+    asking = torch.nn.functional.pad(asking, (0, 0, 0, missing))
+    if mask.shape[2] > 1:
+        mask = torch.nn.functional.pad(mask, (0, 0, 0, missing))
     if query.cap is None and query.sinks is None:
-        return scaled_dot_product_attention(asking, keys, values, mask, scale=query.scale)
+        found = scaled_dot_product_attention(asking, keys, values, mask, scale=query.scale)
+        return found[:, :, :rows]
     scale = asking.shape[-1] ** -0.5 if query.scale is None else query.scale
     scores = asking @ keys.transpose(2, 3) * scale
     if query.cap is not None:
@@ -178,6 +215,8 @@ def weigh(
     if query.sinks is not None:
         heads = keys.shape[1]
         sinks = query.sinks.view(1, heads, -1, 1, 1).expand(len(scores), -1, -1, each, 1)
-        scores = torch.cat([scores, sinks.reshape(len(scores), heads, -1, 1)], dim=-1)
+        sinks = sinks.reshape(len(scores), heads, -1, 1)
+        sinks = torch.nn.functional.pad(sinks, (0, 0, 0, missing))
+        scores = torch.cat([scores, sinks], dim=-1)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
-    return weights[..., : values.shape[2]] @ values
+    return (weights[..., : values.shape[2]] @ values)[:, :, :rows]

@@ -24,6 +24,8 @@ class PieceLookup:
     and keys and values as in a chain, for the text up to each of the pieces in `wanted`.
     """
 
+    takes_texts = False
+
     def __init__(
         self,
         pieces: Sequence[Piece],

@@ -99,6 +99,8 @@ class Rows:
 class _RowLookup:
     """Finds what one new token a row looks at: the row, up to its own length."""
 
+    takes_texts = False
+
     def __init__(
         self, layers: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int], device: torch.device
     ) -> None:

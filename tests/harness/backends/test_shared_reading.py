@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -25,6 +25,15 @@ WHOLE = ("mamba2", "qwen3_5_text", "jamba", "rwkv")
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return tiny_tokenizer()
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """How many threads torch has meanwhile: products are cut up among them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -82,7 +91,7 @@ def test_each_value_is_that_of_reading_the_text_whole(name: str, tokenizer: Any)
 @pytest.mark.parametrize("name", [name for name in CUT if name not in EXPERTS])
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_value_does_not_hang_on_its_neighbours_to_the_last_bit(
-    name: str, seed: int, tokenizer: Any
+    name: str, seed: int, tokenizer: Any, threads: int
 ) -> None:
     backend = family(name, tokenizer)
     requests = forest(seed)
