@@ -19,6 +19,7 @@ from harness.backends.transformers.lockstep import Lockstep, Reread, Way, padded
 from harness.backends.transformers.passes import TreeReader
 from harness.backends.transformers.prefix_tree import tree_of
 from harness.backends.transformers.rows import Rows
+from harness.backends.transformers.state_rows import StateRows
 from harness.core.errors import UserError
 
 Remember = Callable[[int, int], Memory]
@@ -46,9 +47,10 @@ _LONG, _SHORT, _BEHIND = 64, 6, 37
 def choose_memory(causal: Causal) -> Remember | None:
     """The fastest memory that gives the model's own logits; None for a model that gives no numbers.
 
-    In this order: `Slots`; transformers' cache for the model's kinds of layers; the cache that the
-    model makes by itself; rereading the whole text for every token, which is slow and is said. Each
-    is tried on texts of which one ends early, past the model's window where that is narrow.
+    In this order: `Slots`; `StateRows`; transformers' cache for the model's kinds of layers; the
+    cache that the model makes by itself; rereading the whole text for every token, which is slow
+    and is said. Each is tried on texts of which one ends early, past the model's window where that
+    is narrow.
     """
     trial = Trial(causal)
     if not trial.wanted.isfinite().all():
@@ -57,6 +59,8 @@ def choose_memory(causal: Causal) -> Remember | None:
         return _rereading(causal)
     if trial.looks_at_all and trial.is_right(lambda rows, length: _slots(causal, rows, length)):
         return lambda rows, length: _slots(causal, rows, length)
+    if trial.is_right(lambda rows, length: StateRows(causal, rows=rows, length=length)):
+        return lambda rows, length: StateRows(causal, rows=rows, length=length)
     ways = [Way(*way) for way in itertools.product((False, True), (True, False), (True, False))]
     ways.sort(key=lambda way: (way.own, not way.placed, not way.dropped))
     nearest: tuple[float, Remember] | None = None
