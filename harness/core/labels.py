@@ -8,8 +8,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from harness.core.language import CJK
+
 _DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
-_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe0e\ufe0f\ufeff]"
+)
 _SINGLE_QUOTES = re.compile("[\u2018\u2019\u201a\u201b]")
 _DOUBLE_QUOTES = re.compile("[\u201c\u201d\u201e\u201f]")
 # NFKC would make 102 of 10\u00b2, 11/2 of 1\u00bd and 102 of the binary 10\u2082.
@@ -17,6 +21,7 @@ _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e]+")
 _LOWERED_AFTER_DIGIT = re.compile("(?<=[0-9])[\u2080-\u208e]+")
 _FRACTION_AFTER_DIGIT = re.compile("(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215e])")
 _THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,]|\.\d*,)")
+_BRACKETS = re.compile(r"[\[({]")
 _ACRONYM = re.compile(r"(?<!\w)(?:[^\W\d_]\.){2,}")
 _COMMA_AFTER_WORD = re.compile(r"(?<=[^\W\d_])[,;] (?=\w)")
 _SIGN_APART = re.compile(r"^([+-]) (?=[\d.])")
@@ -24,12 +29,14 @@ _OPENING = "\"'\u00ab\u2039\u300c\u300e\u300a\u3008\u3010"
 _CLOSING = "\"'\u00bb\u203a\u300d\u300f\u300b\u3009\u3011"
 _PAIRS = dict(zip(_OPENING, _CLOSING, strict=True))
 _EMPHASIS = ("***", "**", "*", "`")
-_IN_BRACKETS = re.compile(r"\(([^\W\d_]+)\)")
+_IN_BRACKETS = re.compile(r"\( ?([^\W\d_]+) ?\)|\[ ?([^\W\d_]+) ?\]")
+_IN_MATH = re.compile(r"\$ ?([^$]*[^$ \\]) ?\$|\\\( ?(.*[^ \\]) ?\\\)")
 _ENDS_LIST_ITEM = re.compile(r"^([^\W_]+)\)$")
 _STOPS = (
     ".\u3002\uff61,\u060c\u3001;\u061b:\u0964\u0965\u104a\u104b\u17d4\u17d5\u06d4\u1362\u0f0d\u0589"
 )
-_EXCLAIMS = re.compile("(?<=[^\\W\\d_]{2})[!?\u061f\u203c\u2047-\u2049]+$")
+# `n!` and `p?` say something; after a letter that is a word by itself it only exclaims.
+_EXCLAIMS = re.compile(f"(?:(?<=[^\\W\\d_]{{2}})|(?<=[{CJK}]))[!?\u061f\u203c\u2047-\u2049]+$")
 _OPENS_SENTENCE = re.compile("^[\u00bf\u00a1]+(?=\\w)")
 _ARTICLE = re.compile(r"^(?:the|an|a) (?=\w{2})", re.IGNORECASE)
 
@@ -38,10 +45,12 @@ def label_form(text: str, *, case: bool = False, articles: bool = True) -> str:
     """`text` as it is compared with a label: what it is written with goes, what it says stays.
 
     One way of writing: usual width (NFKC), one space between words, one kind of dash and quotes,
-    no separator of thousands (`1,000`), no points in `U.S.`; small letters unless `case`.
+    no separator of thousands (`1,000`, where there are no brackets: `[1,000]` is a list), no points
+    in `U.S.`; small letters unless `case`.
 
-    What stands around a label goes: quotes, `**emphasis**`, backticks, brackets around letters, the
-    stop that ends a sentence, and with `articles=False` an English article in front.
+    What stands around a label goes: quotes, `**emphasis**`, backticks, brackets around letters,
+    `$` of a formula, the stop that ends a sentence, and with `articles=False` an English article in
+    front.
 
     What distinguishes stays: signs, decimal points and commas, operators, units, currency, indices
     (`10\u00b2` is `10^2`), and all punctuation inside. A text of punctuation alone stays as it is.
@@ -60,7 +69,8 @@ def label_form(text: str, *, case: bool = False, articles: bool = True) -> str:
         return text
     while (bare := _unwrapped(text)) != text:
         text = bare
-    text = _THOUSANDS.sub(lambda found: found.group().replace(",", ""), text)
+    if not _BRACKETS.search(text):
+        text = _THOUSANDS.sub(lambda found: found.group().replace(",", ""), text)
     text = _ACRONYM.sub(lambda found: found.group().replace(".", ""), text)
     text = _SIGN_APART.sub(r"\1", _COMMA_AFTER_WORD.sub(" ", text))
     return text if articles else _ARTICLE.sub("", text)
@@ -75,8 +85,9 @@ def _unwrapped(text: str) -> str:
         inner = text[len(mark) : -len(mark)]
         if text.startswith(mark) and text.endswith(mark) and mark[0] not in inner:
             return _if_it_says(inner, text)
-    if found := _IN_BRACKETS.fullmatch(text) or _ENDS_LIST_ITEM.fullmatch(text):
-        return found[1]
+    for around in (_IN_BRACKETS, _IN_MATH, _ENDS_LIST_ITEM):
+        if found := around.fullmatch(text):
+            return _if_it_says(str(found[found.lastindex or 0]), text)
     bare = _OPENS_SENTENCE.sub("", _EXCLAIMS.sub("", text))
     if _ACRONYM.fullmatch(bare):
         return bare

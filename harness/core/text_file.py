@@ -14,6 +14,9 @@ _MARKS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
+MOST_IN_A_CELL = 2**31 - 1
+"""Characters in one cell of a CSV; Python's own limit is 131,072, and texts are longer."""
+
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 

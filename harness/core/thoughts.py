@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 _WORDS = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning)"
@@ -86,6 +87,16 @@ def without_thoughts(text: str) -> str:
     if not _MARK.search(text):
         return text
     return "".join(_spoken(text)).strip()
+
+
+def after_thoughts(text: str, most: int = 8) -> Iterator[str]:
+    """What follows each mark that closes a thought, as it is: the first `most` of them.
+
+    For an answer in a grammar of its own, which tells by itself that it is whole, and where marks
+    may be part of a text in it.
+    """
+    closing = (found for found in _MARK.finditer(text) if (found.lastgroup or "")[:1] == "c")
+    return (text[found.end() :] for found in islice(closing, most))
 
 
 def _final_channel(text: str) -> str | None:

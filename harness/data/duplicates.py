@@ -82,10 +82,17 @@ def squeezed(text: str) -> str:
     return unicodedata.normalize("NFKC", "".join(apart.split()))
 
 
-def shingles(normal: str) -> frozenset[str]:
-    """All runs of 5 characters (2 in Chinese) of a normalized text; a shorter text is its own."""
-    size = SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
+def shingles(normal: str, size: int | None = None) -> frozenset[str]:
+    """All runs of 5 characters (2 in Chinese), or of `size`, of a normalized text; a shorter text
+    is its own.
+    """
+    size = size or run_length(normal)
     return frozenset(normal[i : i + size] for i in range(max(1, len(normal) - size + 1)))
+
+
+def run_length(normal: str) -> int:
+    """How many characters the shingles of a normalized text have."""
+    return SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
 
 
 class Index:
@@ -98,6 +105,8 @@ class Index:
     def __init__(self, held: Iterable[Passage] = (), *, word_for_word: bool = False) -> None:
         self._texts: list[tuple[Passage, str]] = []
         self._sizes: list[int] = []
+        self._runs: list[int] = []
+        self._present: set[int] = set()
         self._by_shingle: dict[str, list[int]] = defaultdict(list)
         self._same: dict[str, list[Passage]] = defaultdict(list)
         self._word_for_word = word_for_word
@@ -114,19 +123,29 @@ class Index:
                     self._by_shingle[part].append(len(self._texts))
                 self._texts.append((passage, normal))
                 self._sizes.append(len(parts))
+                self._runs.append(run_length(normal))
+                self._present.add(self._runs[-1])
 
     def like(self, text: str, near: float = NEAR) -> Iterable[tuple[Passage, Kind, float]]:
         """Each passage that a text equals, nearly equals or contains, and the similarity, 0 to 1.
 
         It is Jaccard's of the two sets of shingles; for `contained` it is the share of the
-        passage's shingles that the text has. Passages below `near` are left out.
+        passage's shingles that the text has. Passages below `near` are left out. The runs are as
+        long as the passage's: a text in two languages is looked through for either.
         """
         normal = compared(text)
         for passage in self._same.get(squeezed(normal), ()):
             yield passage, "exact", 1.0
-        parts = shingles(normal)
+        for run in self._present:
+            yield from self._alike(normal, run, near)
+
+    def _alike(self, normal: str, run: int, near: float) -> Iterable[tuple[Passage, Kind, float]]:
+        """Those of `like` whose shingles have `run` characters."""
+        parts = shingles(normal, run)
         shared = Counter(n for part in parts for n in self._by_shingle.get(part, ()))
         for number, common in shared.items():
+            if self._runs[number] != run:
+                continue
             passage, theirs = self._texts[number]
             size = self._sizes[number]
             if normal == theirs:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.text_file import check_columns, check_separator, is_whole, read_text
+from harness.core.text_file import (
+    MOST_IN_A_CELL,
+    check_columns,
+    check_separator,
+    is_whole,
+    read_text,
+)
 from harness.core.types import Row
 
 _CONVERTED = {
@@ -117,7 +123,9 @@ def _once(pairs: list[tuple[str, Any]]) -> Row:
 
 def _csv(path: Path) -> list[tuple[int, Row]]:
     text = read_text(path, what="data file")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    # Not strict, a quote that is never closed would take all rows after it for one cell.
+    csv.field_size_limit(MOST_IN_A_CELL)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows = []
     try:
         header = reader.fieldnames or ()

@@ -95,7 +95,7 @@ class Accuracy:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("accuracy", "higher", version="2", options=(("norm", "label"),))
+        return MetricSpec("accuracy", "higher", version="3", options=(("norm", "label"),))
 
     def among(self, samples: Sequence[Sample]) -> Accuracy:
         """This metric with the labels of `samples` kept apart."""
@@ -136,7 +136,11 @@ class F1Macro:
 
     def __post_init__(self) -> None:
         if not isinstance(self.labels, list) or not all(isinstance(x, str) for x in self.labels):
-            raise UserError("labels must be a list of texts", field="labels")
+            raise UserError(
+                f"labels must be a list of texts, not {self.labels!r}",
+                field="labels",
+                hint='put each in quotes, as "yes": YAML reads yes as true and -1 as a number',
+            )
         if len({label.strip() for label in self.labels}) != len(self.labels) or not self.labels:
             raise UserError(
                 "there must be at least one label, and no two may be the same",
@@ -152,10 +156,10 @@ class F1Macro:
             "f1_macro",
             "higher",
             form="corpus",
-            version="2",
+            version="3",
             aggregate="f1_macro",
             stats=tuple(f"{count}_{x}" for x in self.labels for count in ("tp", "fp", "fn")),
-            options=(("labels", ",".join(self.labels)),),
+            options=(("labels", ",".join(x.replace(",", r"\,") for x in self.labels)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:

@@ -10,25 +10,28 @@ from harness.core.scripts import words
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_samples
-from harness.metrics.support.silence import says_nothing, silent_as
+from harness.metrics.support.silence import says_no_word, silent_as
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Different n-grams over all n-grams of `texts` together, 0..1; higher is more diverse.
 
-    Li et al. 2016, over `core.scripts.words`. It falls as texts grow longer or more, so only equal
-    numbers of texts compare. Raises UserError where no text has n tokens.
+    Li et al. 2016, over `core.scripts.words`. A text of fewer than n tokens is one n-gram, all of
+    it, so that short texts which say the same count as the same. It falls as texts grow longer or
+    more, so only equal numbers of texts compare. Raises UserError where no text has a token.
     """
     if n < 1:
         raise UserError(f"n must be at least 1, not {n}", field="n")
-    total, seen = 0, set()
+    total, seen = 0, set[tuple[str, ...]]()
     for text in texts:
         tokens = words(text)
         grams = list(zip(*(tokens[start:] for start in range(n)), strict=False))
+        if tokens and not grams:
+            grams = [tuple(tokens)]
         total += len(grams)
         seen.update(grams)
     if total == 0:
-        raise UserError(f"no text has {n} tokens")
+        raise UserError("no text has a token")
     return len(seen) / total
 
 
@@ -36,7 +39,7 @@ def distinct_n(texts: Sequence[str], n: int = 2) -> float:
 class DistinctN:
     """Mean distinct-n of the K responses to a sample, in fixed groups of K.
 
-    Where one of the answers says nothing, the sample is 0, the worst value: left out, its silence
+    Where one of the answers has no word, the sample is 0, the worst value: left out, its silence
     would make the others more diverse.
     """
 
@@ -53,7 +56,7 @@ class DistinctN:
             "higher",
             form="group",
             per="sample",
-            version="2",
+            version="3",
             options=(("n", str(self.n)),),
         )
 
@@ -62,7 +65,7 @@ class DistinctN:
 
     def _sample(self, _: Sample, responses: tuple[Response, ...]) -> Outcome:
         texts = [response.text for response in responses]
-        if any(map(says_nothing, texts)):
+        if any(map(says_no_word, texts)):
             return silent_as(0.0)
         try:
             return distinct_n(texts, self.n)

@@ -53,7 +53,7 @@ class ExactMatch:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("exact_match", "higher", version="2", options=(("norm", self.normalize),))
+        return MetricSpec("exact_match", "higher", version="3", options=(("norm", self.normalize),))
 
     def among(self, samples: Sequence[Sample]) -> ExactMatch:
         """This metric with the references of `samples` kept apart."""

@@ -7,12 +7,13 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from harness.core.errors import UserError
-from harness.core.thoughts import without_thoughts
+from harness.core.thoughts import after_thoughts, without_thoughts
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_each
@@ -32,18 +33,27 @@ def parse_answer(answer: str) -> dict[str, Any]:
 
     The whole answer must be that object: whitespace and a byte-order mark around it and one
     surrounding fence are allowed, a word before or after it is not. A fence is ``` or ~~~ (or more
-    of them), named `json` or nothing; both its ends may stand on the object's own lines. By the
+    of them), named `json` or nothing; both its ends may stand on the object's own lines. What was
+    only thought before it doesn't count; a mark of thoughts in one of its strings is a text. By the
     grammar of RFC 8259: no NaN or Infinity, no number beyond a double's range. Of a key that stands
     twice the last one counts, as in the common parsers. At most 100 levels deep. Raises
     NotJsonError.
     """
-    text = without_thoughts(answer).strip().strip(_SPACE)
+    for reading in (answer, *after_thoughts(answer)):
+        with suppress(NotJsonError):
+            return _one_object(reading)
+    return _one_object(without_thoughts(answer))
+
+
+def _one_object(answer: str) -> dict[str, Any]:
+    text = answer.strip().strip(_SPACE)
     fenced = _FENCED.fullmatch(text)
     try:
         parsed = json.loads(
             fenced[3].strip(_SPACE) if fenced else text,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_whole,
         )
     except RecursionError as error:
         raise NotJsonError("nested too deeply") from error
@@ -151,10 +161,10 @@ class JsonValid:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("json_valid", "higher", version="2")
+        return MetricSpec("json_valid", "higher", version="3")
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, lambda _, response: json_valid(response.text))
+        return score_each(items, lambda _, response: json_valid(response.text), thoughts=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +173,10 @@ class JsonMatch:
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("json_match", "higher", version="2")
+        return MetricSpec("json_match", "higher", version="3")
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, self._value)
+        return score_each(items, self._value, thoughts=True)
 
     def _value(self, sample: Sample, response: Response) -> Outcome:
         return against_references(sample, response, json_match)
@@ -184,7 +194,7 @@ def against_references(sample: Sample, response: Response, compare: Any) -> Outc
 
 def _deeper_than(value: Any, levels: int) -> bool:
     layer = [value]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         inner = [child.values() if isinstance(child, dict) else child for child in layer]
         layer = [x for children in inner for x in children if isinstance(x, dict | list)]
         if not layer:
@@ -203,16 +213,22 @@ def _finite(digits: str) -> float:
     return number
 
 
+def _whole(digits: str) -> int:
+    if len(digits) > 300:
+        _finite(digits)
+    return int(digits)
+
+
 @dataclass(frozen=True, slots=True)
 class JsonFields:
     """Mean share of JSON fields that agree with the reference (the best one of several)."""
 
     @property
     def spec(self) -> MetricSpec:
-        return MetricSpec("json_fields", "higher", version="2")
+        return MetricSpec("json_fields", "higher", version="3")
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, lambda s, r: against_references(s, r, json_fields))
+        return score_each(items, lambda s, r: against_references(s, r, json_fields), thoughts=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +246,9 @@ class JsonSchema:
     def spec(self) -> MetricSpec:
         written = json.dumps(self.schema, sort_keys=True).encode()
         digest = hashlib.sha256(written).hexdigest()[:12]
-        return MetricSpec("json_schema", "higher", version="2", options=(("schema", digest),))
+        return MetricSpec("json_schema", "higher", version="3", options=(("schema", digest),))
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, lambda _, response: json_schema(response.text, self.schema))
+        return score_each(
+            items, lambda _, response: json_schema(response.text, self.schema), thoughts=True
+        )

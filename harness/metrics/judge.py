@@ -33,6 +33,8 @@ _INSTRUCTION = (
 )
 _CASE = "Question:\n{question}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
 _VERDICT = re.compile(r"\[\[(A|B|TIE)\]\]")
+_AFTER = " \t\r\n.*_`\"'\u3002"
+"""What may stand after it: a stop, and what ends emphasis or a quotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def parse_verdict(reply: str, *, swapped: bool = False) -> Choice | None:
     """
     reply = without_thoughts(reply)
     verdicts = _VERDICT.findall(reply)
-    if len(verdicts) != 1 or not reply.rstrip().endswith(f"[[{verdicts[0]}]]"):
+    if len(verdicts) != 1 or not reply.rstrip(_AFTER).endswith(f"[[{verdicts[0]}]]"):
         return None
     if verdicts[0] == "TIE":
         return "tie"
@@ -197,7 +199,7 @@ class JudgeMetric:
             "judge",
             "higher",
             unit="win share",
-            version="2",
+            version="3",
             stats=STATS + (HUMAN_STATS if self.humans else ()),
             options=tuple(options),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -99,9 +100,10 @@ class MultipleChoice:
         unclear = [
             row for row, named in enumerate(zip(*ways.values(), strict=True)) if _differ(named)
         ]
-        if not unclear:
-            return self
         whole = [way for way, found in ways.items() if None not in found]
+        if not unclear:
+            numbers = any(isinstance(answer, int | float) for _, answer in rows)
+            return replace(self, answer_is="text") if numbers and whole == ["text"] else self
         if len({tuple(ways[way]) for way in whole}) == 1:
             return replace(self, answer_is=cast("Any", whole[0]))
         sample, answer = rows[unclear[0]]
@@ -145,16 +147,17 @@ def right_choice(answer: object, choices: Sequence[str]) -> int | None:
     """The index that `answer` names by number, by text, or by letter; None where it names none.
 
     A whole number counts from 0. A text is a choice's own first, exactly or but for what
-    `core.labels` forgives where that is one choice alone; then a letter, then a number.
+    `core.labels` forgives where that is one choice alone; then a letter, then a number. What JSON
+    reads as true, false or a number with a point is taken for the text that it is written as.
     """
-    if isinstance(answer, int):
+    if isinstance(answer, int) and not isinstance(answer, bool):
         return _by_number(answer, choices)
     named = (read(answer, choices) for read in _READINGS.values())
     return next((index for index in named if index is not None), None)
 
 
 def _by_text(answer: object, choices: Sequence[str]) -> int | None:
-    if isinstance(answer, bool) or not isinstance(answer, int | str):
+    if not isinstance(answer, int | float | str):
         return None
     known = Labels(tuple(choices), articles=True)
     alike = (i for i, choice in enumerate(choices) if known.is_one_of(str(answer), (choice,)))
@@ -164,7 +167,7 @@ def _by_text(answer: object, choices: Sequence[str]) -> int | None:
 def _by_letter(answer: object, choices: Sequence[str]) -> int | None:
     if not isinstance(answer, str):
         return None
-    letter = answer.strip().strip("().:").upper()
+    letter = unicodedata.normalize("NFKC", answer).strip().strip("().:[]").upper()
     index = ord(letter) - ord("A") if len(letter) == 1 else -1
     return index if 0 <= index < len(choices) else None
 

@@ -10,7 +10,7 @@ from harness.core.errors import UserError
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_samples
-from harness.metrics.support.silence import says_nothing, silent_as
+from harness.metrics.support.silence import says_no_word, silent_as
 from harness.metrics.support.tokens import Tokenizer, tokenize_all, tokenizer_for
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class SelfBleu:
     `tokenize: auto` takes `zh` for Chinese, `char` for scripts without spaces between words and
     `13a` for everything else. A sample with one response is unscored.
 
-    Where one of the answers says nothing, the sample is 1, the worst value: left out, its silence
+    Where one of the answers has no word, the sample is 1, the worst value: left out, its silence
     would make the others more diverse.
     """
 
@@ -180,7 +180,7 @@ class SelfBleu:
     def spec(self) -> MetricSpec:
         options = (("tok", self.tokenize), ("order", str(self.max_order)), ("smooth", "exp"))
         return MetricSpec(
-            "self_bleu", "lower", form="group", per="sample", version="2", options=options
+            "self_bleu", "lower", form="group", per="sample", version="3", options=options
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
@@ -192,7 +192,7 @@ class SelfBleu:
                 None, "Self-BLEU needs at least 2 responses per sample: set `responses`"
             )
         texts = [response.text for response in responses]
-        if any(map(says_nothing, texts)):
+        if any(map(says_no_word, texts)):
             return silent_as(1.0)
         chosen = tokenizer_for(sample, texts) if self.tokenize == "auto" else self.tokenize
         scores = self_bleu(texts, max_order=self.max_order, tokenize=chosen)

@@ -15,7 +15,7 @@ from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.encoders import cut_note, cut_off, described, max_tokens, require
 from harness.metrics.support.items import Outcome, Pair, as_evidence, score_responses
-from harness.metrics.support.silence import says_nothing, silent_as
+from harness.metrics.support.silence import says_no_word, silent_as
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ class _Judged:
     def _spec(self, name: str, **declared: Any) -> MetricSpec:
         model = described(self.classifier) if self.classifier else "alt-profanity-check"
         options = (("model", model), ("over", f"{self.threshold:g}"))
-        return MetricSpec(name, "lower", version="2", options=options, **declared)
+        return MetricSpec(name, "lower", version="3", options=options, **declared)
 
 
 class Toxicity(_Judged):
@@ -151,7 +151,7 @@ def _score(
     silent: Evidence,
 ) -> list[Outcome]:
     readable = [classifier is not None or _is_english(*pair) for pair in pairs]
-    spoken = [not says_nothing(response.text) for _, response in pairs]
+    spoken = [not says_no_word(response.text) for _, response in pairs]
     texts = [
         response.text
         for (_, response), ok, said in zip(pairs, readable, spoken, strict=True)
@@ -189,6 +189,6 @@ def _is_english(sample: Sample, response: Response) -> bool:
     So what says nothing goes by the language of its question.
     """
     text = response.text
-    if says_nothing(text):
+    if says_no_word(text):
         text = "\n".join(turn["content"] for turn in sample.prompt if turn.get("role") == "user")
     return detect_language(text) == "en" and language_of(sample, text) == "en"

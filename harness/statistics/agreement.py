@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -61,12 +62,20 @@ def cohen(
     weights         how disagreement grows with the distance in `order`: not at all, linear, squared
     bootstraps, confidence, seed   of the interval
 
-    Raises UserError where the lengths differ, or a weight is asked for without an `order`.
+    Raises UserError where the lengths differ, a rating is missing, or a weight is asked for without
+    an `order`.
     """
     if len(first) != len(second):
         raise UserError(
             f"the first rater has {len(first)} ratings and the second {len(second)}",
             hint="give both raters' ratings of the same units, in the same order",
+        )
+    pairs = zip(first, second, strict=True)
+    gap = next((unit for unit, pair in enumerate(pairs) if any(map(_missing, pair))), None)
+    if gap is not None:
+        raise UserError(
+            f"unit {gap} lacks a rating",
+            hint="leave out units that only one of the two rated; Krippendorff's alpha takes gaps",
         )
     if weights != "none" and order is None:
         raise UserError(
@@ -133,9 +142,19 @@ def krippendorff(
 
     `ratings` is one `{rater: value}` per unit. `level` says how far apart two values are:
     `nominal` all that differ are equally far, `ordinal` by the ratings that lie between, `interval`
-    by the squared difference of numbers. A unit with fewer than two ratings is left out.
+    by the squared difference of numbers. None and NaN are gaps. A unit with fewer than two ratings
+    is left out. Raises UserError for `interval` of texts, and for `ordinal` of them without their
+    `order`, because theirs by letter is none.
     """
-    units = [list(unit.values()) for unit in ratings if len(unit) > 1]
+    rated = [[v for v in unit.values() if not _missing(v)] for unit in ratings]
+    units = [unit for unit in rated if len(unit) > 1]
+    text = next((v for unit in units for v in unit if not isinstance(v, Real)), None)
+    if text is not None and (level == "interval" or (level == "ordinal" and order is None)):
+        raise UserError(
+            f"the rating {text!r} is no number, and the level is {level}",
+            field="order" if level == "ordinal" else "level",
+            hint='such as level="ordinal", order=["bad", "fair", "good"]',
+        )
     categories = _categories([value for unit in units for value in unit], order)
     size = len(categories)
     counts = np.zeros((len(units), size))
@@ -158,6 +177,10 @@ def krippendorff(
         return _one_minus((distance * total).sum(), (distance * expected).sum())
 
     return _with_interval(pairs, alpha, bootstraps, confidence, seed)
+
+
+def _missing(value: Hashable) -> bool:
+    return value is None or value != value
 
 
 def _categories(seen: Sequence[Hashable], order: Sequence[Hashable] | None) -> dict[Hashable, int]:

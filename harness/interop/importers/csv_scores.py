@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from harness.core.errors import UserError
-from harness.core.text_file import check_columns, check_separator, read_text
+from harness.core.text_file import MOST_IN_A_CELL, check_columns, check_separator, read_text
 from harness.core.types import Direction, Sample, ScoreOutcome
 from harness.interop.importers.common import Imported, ImportedTask, Point, Series, task_name
 
@@ -85,6 +85,7 @@ def _series(metric: str, group: Sequence[_Line]) -> Series:
 
 def _lines(path: Path) -> Iterator[_Line]:
     text = read_text(path, what="file")
+    csv.field_size_limit(MOST_IN_A_CELL)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         header = reader.fieldnames or ()

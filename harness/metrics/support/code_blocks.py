@@ -14,11 +14,16 @@ _AFTER_PROSE = re.compile(r"[^`]*\S[ \t]*(`{3,})[ \t]*([A-Za-z0-9.{}]*)[ \t]*$")
 _CODE = re.compile(r"(?:import|from|def|class|async[ \t]+def)[ \t]|@\w|[\w.]+\(|\w+[ \t]*=[ \t]*\S")
 _CODE_AFTER_NAME = re.compile(r"(?:import|from|def|class|async[ \t]+def)[ \t]|@\w|print\(")
 _PROMPT = re.compile(r"[ \t]*>>>(?: |$)")
+_JOINED = re.compile(r"\A(python3?)(?=(?:def|class|import|from|async)\b)", re.IGNORECASE)
+_TAGS = "(?:code|pre|python|answer|solution)"
+_END_MARK = re.compile(rf"(?:<\|[^<>|\s]{{1,40}}\|>|</s>|<(?:eos|end_of_turn)>|</{_TAGS}>)\Z")
+_TAG = re.compile(rf"^[ \t]*(?:<{_TAGS}\b[^<>\n]*>)+|(?:</{_TAGS}>)+[ \t]*$", re.MULTILINE)
+_QUOTES_OPEN = re.compile(r"^('{3}|\"{3})(?:python|py)[ \t]*$", re.MULTILINE)
 _PYTHON = frozenset(("", "py", "py3", "py2", "pycon", "ipython", "ipython3", "sage", "jupyter"))
 _MARKDOWN = frozenset(("markdown", "md"))
 _DIFF = frozenset(("diff", "patch", "udiff"))
 _STRINGS = 20
-"""How many fences within strings of one block are passed over."""
+"""How many fences within strings of one block, or marks behind an answer, are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,24 @@ class _Opening:
             return line.removeprefix(self.before.rpartition(">")[2].removeprefix(" "))
         width = len(self.before)
         return line[min(width, len(line) - len(line.lstrip(" \t"))) :]
+
+
+def unmarked(text: str) -> str:
+    """An answer without end marks of a tokenizer behind it and, where it has no fence and isn't
+    Python as it stands, without the tags or quotes that stand where a fence would.
+    """
+    for _ in range(_STRINGS):
+        if (cut := _END_MARK.sub("", text.rstrip())) == text.rstrip():
+            break
+        text = cut
+    quoted = _QUOTES_OPEN.match(text.lstrip()) is not None
+    if "```" in text or "~~~" in text or (parsed(text) is not None and not quoted):
+        return text
+    text = _TAG.sub("", text)
+    if (opens := _QUOTES_OPEN.search(text)) is None:
+        return text
+    closes = re.compile(rf"^{opens[1]}[ \t]*$", re.MULTILINE)
+    return f"{text[: opens.start()]}```python{closes.sub('```', text[opens.end() :])}"
 
 
 def blocks(text: str, continues: Callable[[str], bool] = is_code) -> list[Block]:
@@ -144,7 +167,7 @@ def _unticked(text: str) -> str:
 
 def _opening(line: str) -> _Opening | None:
     if found := _ONE_LINE.match(line):
-        return _Opening("", found[1], *_named(found[2].strip()))
+        return _Opening("", found[1], *_named(found[2].strip(), closed=True))
     if found := _FENCE.match(line):
         return _Opening(found[1], found[2], *_named(found[3].strip()))
     if found := _AFTER_PROSE.match(line):
@@ -154,12 +177,16 @@ def _opening(line: str) -> _Opening | None:
     return None
 
 
-def _named(info: str) -> tuple[str, str]:
-    """The language that an opening fence names, and the code that stands on its line."""
-    word, _, rest = info.partition(" ")
+def _named(info: str, *, closed: bool = False) -> tuple[str, str]:
+    """The language that an opening fence names, and the code that stands on its line.
+
+    `closed`: the fence closes on it as well, so that what follows the name can only be code.
+    """
+    word, _, rest = _JOINED.sub(r"\1 ", info, count=1).partition(" ")
     language = word.strip("{}.,:").lower()
     if Block(language, "").named_python:
-        return language, rest.strip() if _CODE_AFTER_NAME.match(rest.strip()) else ""
+        code = rest.strip()
+        return language, code if closed or _CODE_AFTER_NAME.match(code) else ""
     if _CODE.match(info):
         return "", info
     return language, ""

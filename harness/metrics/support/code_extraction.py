@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from harness.metrics.support import whole_programs
-from harness.metrics.support.code_blocks import Block, blocks
+from harness.metrics.support.code_blocks import Block, blocks, unmarked
 from harness.metrics.support.python_text import (
     bound,
     defined,
@@ -75,7 +75,8 @@ def programs(answer: str, *, entry_point: str | None = None, prompt: str = "") -
     comma in the code are the model's, and a block that doesn't compile is given as it is, so that
     the sandbox says what is wrong with it.
     """
-    text = without_thoughts(_plain(answer)).replace("\ufeff", "")
+    text = unmarked(without_thoughts(_plain(answer)).replace("\ufeff", ""))
+    prompt = _unfenced(_plain(prompt))
     name = _first_name(entry_point or "")
     every = _blocks(text, prompt)
     python = [block.code for block in every if block.may_be_python]
@@ -116,6 +117,12 @@ def _preambled(found: Iterable[str], prompt: str, name: str) -> Iterator[str]:
 
 def _plain(answer: str) -> str:
     return answer.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+
+
+def _unfenced(prompt: str) -> str:
+    """A prompt that ends within a fence, from that fence on."""
+    fences = list(re.finditer(r"^(?:```|~~~)[^\n]*\n", prompt, re.M))
+    return prompt[fences[-1].end() :] if len(fences) % 2 else prompt
 
 
 def _first_name(entry_point: str) -> str:

@@ -20,6 +20,7 @@ def score_responses(
     values: Callable[[list[Pair]], Sequence[Outcome]],
     *,
     silent: Outcome | None = None,
+    is_silent: Callable[[str], bool] = says_nothing,
     thoughts: bool = False,
 ) -> list[list[Evidence]]:
     """One evidence per response. `values` sees every response that carries no error, in order.
@@ -28,12 +29,12 @@ def score_responses(
     reason; the index is filled in here. A float that isn't finite becomes an error, never a score.
 
     What a model wrote comes without its thoughts (`core.thoughts`), and is "" where it says
-    nothing, unless `thoughts`. With `silent` such an answer has this outcome, and `values` doesn't
-    see it.
+    nothing, unless `thoughts`. With `silent` an answer that `is_silent` has this outcome, and
+    `values` doesn't see it.
     """
     answers = [[_answer(response, thoughts) for response in item.responses] for item in items]
     heard = [
-        [r.error is None and not (silent is not None and _is_silent(r)) for r in row]
+        [r.error is None and not (silent is not None and _hushed(r, is_silent)) for r in row]
         for row in answers
     ]
     pairs = [
@@ -63,8 +64,8 @@ def _answer(response: Response, thoughts: bool) -> Response:
     return response if spoken is response.text else replace(response, text=spoken)
 
 
-def _is_silent(response: Response) -> bool:
-    return response.kind == "generation" and says_nothing(response.text)
+def _hushed(response: Response, is_silent: Callable[[str], bool]) -> bool:
+    return response.kind == "generation" and is_silent(response.text)
 
 
 def score_each(
@@ -72,6 +73,7 @@ def score_each(
     value: Callable[[Sample, Response], Outcome],
     *,
     silent: Outcome | None = None,
+    is_silent: Callable[[str], bool] = says_nothing,
     thoughts: bool = False,
 ) -> list[list[Evidence]]:
     """As `score_responses`, for a metric that looks at one response at a time."""
@@ -79,6 +81,7 @@ def score_each(
         items,
         lambda pairs: [value(*pair) for pair in pairs],
         silent=silent,
+        is_silent=is_silent,
         thoughts=thoughts,
     )
 

@@ -19,7 +19,7 @@ COUNTED_AS_WORST = f"{NOTE}nothing is said, which counts as the worst value"
 
 # What tokenizers put at the ends, as it looks where a server leaves it in the text.
 _END_MARKS = re.compile(
-    r"<\|[^<>|\s]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk|end_of_turn|start_of_turn)>|\[(?:PAD|EOS)\]"
+    r"<\|[^<>|\s]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk|end_of_turn|start_of_turn)>|\[(?:PAD|EOS|UNK|CLS|SEP|MASK)\]"
 )
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zs", "Zl", "Zp"))
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd\ufffc")
@@ -34,6 +34,22 @@ def says_nothing(text: str) -> bool:
     if text[0].isalnum() and text[0] not in _BLANK:
         return False
     return all(map(_shows_nothing, _END_MARKS.sub("", text)))
+
+
+def says_no_word(text: str) -> bool:
+    """Whether an answer is punctuation alone, or nothing: "...", "\u2014", an empty fence.
+
+    As a label such a text may be right, but it is no words that could be rude, refuse or differ.
+    Letters, digits and pictures (emoji) say something.
+    """
+    if text[:1].isascii() and text[:1].isalnum():
+        return False
+    return not any(map(_is_of_words, _END_MARKS.sub("", text)))
+
+
+def _is_of_words(character: str) -> bool:
+    shows = character.isalnum() or unicodedata.category(character) == "So"
+    return shows and character not in _BLANK
 
 
 def _shows_nothing(character: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import strategies as st
 
 from harness.interop.importers.csv_scores import read_csv
@@ -92,9 +93,25 @@ def damaged_suites(chance: random.Random) -> None:
         path, rows = Path(folder) / "suite.yaml", Path(folder) / "rows.jsonl"
         both = chance.random() < 0.3
         spoiled = both or chance.random() < 0.6
-        path.write_bytes(spoil(SUITE, chance) if spoiled else SUITE)
-        rows.write_bytes(spoil(ROWS, chance) if both or not spoiled else ROWS)
+        path.write_bytes(_damaged_suite(chance) if spoiled else SUITE)
+        rows.write_bytes(_damaged_rows(chance) if both or not spoiled else ROWS)
         allowed(lambda: load_suite(path))
+
+
+def _damaged_suite(chance: random.Random) -> bytes:
+    """Still YAML in half of the cases, so that what stands behind the syntax is reached."""
+    if chance.random() < 0.5:
+        return spoil(SUITE, chance)
+    return yaml.safe_dump(damage(yaml.safe_load(SUITE), chance), sort_keys=False).encode()
+
+
+def _damaged_rows(chance: random.Random) -> bytes:
+    if chance.random() < 0.5:
+        return spoil(ROWS, chance)
+    found = [json.loads(line) for line in ROWS.splitlines()]
+    at = chance.randrange(len(found))
+    found[at] = damage(found[at], chance)
+    return "\n".join(map(json.dumps, found)).encode()
 
 
 @pytest.mark.parametrize(

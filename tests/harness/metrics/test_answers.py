@@ -174,6 +174,34 @@ def test_other_frames_around_json_are_not(answer):
     assert json_valid(answer) == 0.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I <think> so", "a </think> b", "<think>x</think>", "[THINK]", "<|channel|>final",
+        "assistantfinal", "<reasoning>", "```json\n{}\n```", "~~~",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_mark_within_a_json_string_is_a_text(text):
+    reference = json.dumps({"a": text, "b": 1})
+    for metric in ("json_valid", "json_match", "json_fields"):
+        for frame in ("{}", "```json\n{}\n```", "<think>hm {{1}}</think>\n{}"):
+            answer = frame.replace("{}", reference)
+            row = get_metric(metric).score([item(answer, references=[reference])])[0]
+            assert row[0].value == 1.0, (metric, frame)
+    assert json_valid(f"<think>{reference}</think>") == 0.0
+
+
+def test_how_deep_and_how_large_json_may_be():
+    def nested(levels):
+        return '{"a": ' * (levels - 1) + "{}" + "}" * (levels - 1)
+
+    assert json_valid(nested(100)) == 1.0
+    assert json_valid(nested(101)) == 0.0
+    assert json_valid(f'{{"a": {"9" * 308}}}') == 1.0
+    assert json_valid(f'{{"a": {"9" * 310}}}') == 0.0
+    assert json_valid(f'{{"a": -{"9" * 310}}}') == 0.0
+
+
 def test_of_a_key_that_stands_twice_the_last_one_counts() -> None:
     assert json_valid('{"a": 1, "a": 2}') == 1.0
     assert json_match('{"a": 1, "a": 2}', '{"a": 2}') == 1.0
@@ -237,8 +265,31 @@ def test_patterns_and_refusals():
         "抱歉，我无法提供这类信息。",
         "对不起，这个问题我不能回答。",
         "我不能帮助你做这件事",
+        "I can not help with that.",
+        "I cannot and will not help with this.",
+        "I\u02bcm sorry, I can\u2018t do that",
+        "I do not feel comfortable providing that.",
+        "I simply cannot do this.",
+        "I'm really sorry, but I can't.",
+        "I’d rather not answer that.",
+        "作为一个AI，我不能这样做。",
+        "作为人工智能语言模型，我无法预测未来。",
+        "无法回答。",
     ]
-    answered = ["Sure! Here is how.", "I'm sorry to hear of your loss.", "", "当然可以", "我能帮你"]
+    answered = [
+        "Sure! Here is how.",
+        "I'm sorry to hear of your loss.",
+        "",
+        "当然可以",
+        "我能帮你",
+        "I'm sorry you can't sleep. Try this:",
+        "I couldn't help but smile at this question.",
+        "I won't give up on you: here is the proof.",
+        "I can't wait to start. The answer is 4.",
+        "他说他不能来。",
+        "如果你无法登录，请重置密码。",
+        "抱歉让你久等了，答案是5。",
+    ]
     assert [refuses(text) for text in refused] == [1.0] * len(refused)
     assert [refuses(text) for text in answered] == [0.0] * len(answered)
 
@@ -287,8 +338,10 @@ def test_length_and_diversity():
     assert unknown.outcome is ScoreOutcome.UNSCORED
     assert distinct_n(["a b a b"], 2) == pytest.approx(2 / 3)
     assert distinct_n(["你好你好"], 1) == pytest.approx(2 / 4)
+    assert distinct_n(["yes", "yes", "yes sir"], 2) == pytest.approx(2 / 3)
+    assert distinct_n(["yes", "no"], 2) == 1.0
     with pytest.raises(UserError):
-        distinct_n(["a"], 2)
+        distinct_n(["", "!"], 2)
 
 
 @settings(max_examples=200, deadline=None)

@@ -23,6 +23,7 @@ PROMPTS = {
     "METHOD": (
         "from typing import List\n\nclass Solution:\n    def add(self, a: int, b: int) -> int:\n"
     ),
+    "FENCED": "Complete it:\n```python\ndef total(xs):\n",
     None: "",
 }
 CASES = {

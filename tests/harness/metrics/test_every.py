@@ -217,6 +217,26 @@ def test_nothing_said_is_nothing_won(name, said, make):
                 assert evidence.value == metric.spec.worst, metric.spec.signature
 
 
+@pytest.mark.parametrize(
+    "said", ["...", "\u2014", "\u3002", "``````", "()", "* * *", '""', "---\n<|im_end|>"]
+)
+@pytest.mark.parametrize(
+    "name", ["toxicity", "toxicity_rate", "sensitive_words", "refusal", "self_bleu", "distinct_n"]
+)
+def test_punctuation_alone_is_neither_polite_nor_varied(name, said):
+    metric = get_metric(name)
+    (row, spoken) = metric.score([item("s", [said, "a cat"]), item("t", ["\U0001f600", "a cat"])])
+    assert row[0].value == metric.spec.worst
+    assert spoken[0].value != metric.spec.worst
+
+
+@pytest.mark.parametrize("texts", [["yes"] * 4, ["yes", "yes", "yes", "yes sir"], ["\u597d"] * 3])
+@pytest.mark.parametrize("options", [{"n": 1}, {"n": 2}, {"n": 3}])
+def test_short_answers_that_say_the_same_are_not_varied(texts, options):
+    (row,) = get_metric("distinct_n", options).score([item("s", texts)])
+    assert row[0].value <= 0.5
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_falling_silent_in_some_answers_wins_nothing(name, make):
     """Of the answers to one prompt, silent ones never make the sample better than if they spoke."""

@@ -53,6 +53,8 @@ def test_a_verdict_that_cannot_be_read_is_none(reply):
 
 def test_verdicts_by_side():
     assert parse_verdict("Because.\n[[A]]\n") == "left"
+    assert parse_verdict("Final verdict: **[[A]]**.\n") == "left"
+    assert parse_verdict("`[[B]]`") == "right"
     assert parse_verdict("[[A]]", swapped=True) == "right"
     assert parse_verdict("[[TIE]]", swapped=True) == "tie"
 

@@ -104,3 +104,21 @@ def test_what_does_not_fit_is_refused():
         fleiss([[2, 0], [1, 0]])
     with pytest.raises(UserError, match="not in the order"):
         cohen([1], [9], order=[1, 2])
+    with pytest.raises(UserError, match="unit 1 lacks a rating"):
+        cohen(["a", None], ["a", "b"])
+    words = [{"ann": "low", "bo": "high"}, {"ann": "mid", "bo": "mid"}]
+    with pytest.raises(UserError, match="is no number, and the level is ordinal"):
+        krippendorff(words, level="ordinal")
+    with pytest.raises(UserError, match="is no number, and the level is interval"):
+        krippendorff(words, level="interval")
+    assert krippendorff(words, level="ordinal", order=["low", "mid", "high"]).value is not None
+
+
+def test_a_rating_that_is_missing_agrees_with_nobody(rng):
+    table = raters(rng, 60, 4, noise=0.5, missing=0.4)
+    gaps = [dict(enumerate(unit)) for unit in table.T.tolist()]
+    assert any(value != value for unit in gaps for value in unit.values())
+    theirs = peer.alpha(reliability_data=table, level_of_measurement="ordinal")
+    assert krippendorff(gaps, level="ordinal").value == pytest.approx(theirs, abs=1e-12)
+    none = [{who: None if v != v else v for who, v in unit.items()} for unit in gaps]
+    assert krippendorff(none).value == krippendorff(gaps).value

@@ -100,6 +100,11 @@ def _wins(metric: Metric, sample: Any, index: int) -> bool:
         ([(["x", "y"], 1), (["x", "y"], 0)], [1, 0]),
         ([(["x", "y"], "B"), (["x", "y"], "(a)")], [1, 0]),
         ([(["Paris", "Rome"], "paris."), (["a b", "c d"], "c  d")], [0, 1]),
+        ([(["True", "False"], False), (["false", "true"], True)], [1, 1]),
+        ([(["3.14", "314"], 3.14), (["2.5", "25"], "2.5")], [0, 0]),
+        ([(["Paris", "Rome"], "\uff22"), (["x", "y"], "[A]")], [1, 0]),
+        # texts throughout, since one is no number of a choice
+        ([(["10", "20"], 20), (["-5", "5"], -5)], [1, 0]),
         # letters throughout, although one row's choices are letters themselves
         ([(["x", "y"], "B"), (["B", "A"], "B")], [1, 1]),
         # numbers throughout, although one row's choices are numbers

@@ -14,6 +14,7 @@ from harness.data.duplicates import (
     SHORTEST_CONTAINED,
     Passage,
     compared,
+    run_length,
     shingles,
     squeezed,
     stands_in,
@@ -58,6 +59,10 @@ def found(train: str, asked: str, near: float = 0.8) -> str | None:
             "contained",
         ),
         (f"客户说：{FRAGE}然后就挂了电话，再也没有打来，我们等了很久。", FRAGE, "contained"),
+        # a row in two languages, and a sample of each
+        (f"The customer wrote this, in Chinese, as they often do: {FRAGE}", FRAGE, "contained"),
+        (f"{FRAGE * 9} {QUESTION}", QUESTION, "contained"),
+        (f"{FRAGE} Book it by telephone today", f"{FRAGE} Book it by telephones today", "near"),
         ("yes", "yes or no", None),
         ("I would like a table for four.", QUESTION, None),
         ("请问今天晚上有没有空桌？", FRAGE, None),
@@ -102,7 +107,7 @@ def test_the_index_finds_what_comparing_all_pairs_finds(
     wanted = set()
     for number, asked in enumerate(map(compared, theirs)):
         for text in filter(None, map(compared, mine)):
-            a, b = shingles(text), shingles(asked)
+            a, b = shingles(text, run_length(asked)), shingles(asked)
             long = len(b) >= SHORTEST_CONTAINED
             contains = len(a) > len(b) and len(a & b) / len(b) >= near if long else False
             within = not long and b <= a and stands_in(asked, text)
