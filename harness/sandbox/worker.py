@@ -20,6 +20,7 @@ from typing import Any
 from harness.sandbox.filter import compiled
 from harness.sandbox.inside.channel import Lost, receive, receive_with, scratch, send, send_with
 from harness.sandbox.inside.judge import UNSPLITTABLE
+from harness.sandbox.one_process import need_one_process
 from harness.sandbox.outcome import Job, Limits, Outcome, Tier
 from harness.sandbox.printed import difference
 
@@ -155,7 +156,7 @@ class Worker:
         try:
             if job.stdin is not None:
                 return self._stdio(job)
-            if job.mode == "cooperative":
+            if job.mode == "cooperative" or (job.mode == "auto" and need_one_process(job.tests)):
                 return self._together(job)
             outcome = self._split(job)
             if outcome is None and job.mode == "auto":

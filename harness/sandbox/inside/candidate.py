@@ -51,6 +51,30 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "mul": operator.mul,
     "truediv": operator.truediv,
     "neg": operator.neg,
+    "pos": operator.pos,
+    "invert": operator.invert,
+    "abs": abs,
+    "int": int,
+    "float": float,
+    "complex": complex,
+    "index": operator.index,
+    "round": round,
+    "format": format,
+    "repr": repr,
+    "reversed": reversed,
+    "delattr": delattr,
+    "enter": lambda value: value.__enter__(),
+    "exit": lambda value: value.__exit__(None, None, None),
+    **{name: getattr(operator, name) for name in ("floordiv", "mod", "pow", "matmul")},
+    **{name: getattr(operator, name) for name in ("lshift", "rshift", "and_", "or_", "xor")},
+    **{f"i{name}": getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv")},
+}
+OPERATIONS |= {
+    f"r{name}": lambda value, other, operate=OPERATIONS[name]: operate(other, value)
+    for name in (
+        *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"),
+        *("lshift", "rshift", "and_", "or_", "xor"),
+    )
 }
 """What a judge may ask for on an object that stays in this process, besides a call."""
 
@@ -162,8 +186,27 @@ def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -
     except SystemExit as error:
         body = json.dumps(["exited", f"sys.exit({error.code!r})"[:200]])
     except BaseException as error:  # noqa: BLE001 - every kind of raise is an answer
-        body = json.dumps(["raise", _lineage(type(error)), describe(error)])
+        said = ["raise", _lineage(type(error)), describe(error)]
+        body = json.dumps([*said, *_made_of(error)])
+        if len(body) > MAXIMUM:
+            body = json.dumps(said)
     return body
+
+
+def _made_of(error: BaseException) -> list[Any]:
+    """An exception's arguments and attributes, as far as they are plain data."""
+    try:
+        args = [pack(value) for value in error.args]
+    except Exception:  # noqa: BLE001 - no plain data, or a property of the program's
+        return []
+    named = []
+    for name, value in list(getattr(error, "__dict__", {}).items()):
+        if type(name) is str and name.isidentifier() and not name.startswith("__"):
+            try:
+                named.append([name, pack(value)])
+            except Unsendable:
+                continue
+    return [args, named]
 
 
 def _name(name: str, namespace: dict[str, Any], objects: list[Any]) -> list[Any]:

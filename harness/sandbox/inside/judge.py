@@ -30,6 +30,7 @@ from .plain import (
     restore,
     unpack,
 )
+from .raised import Raised
 
 BLAMED = frozenset({"fail:load", "fail:memory", "fail:exited"})
 """The labels that a program's own report of a failed start is believed for: they harm only it."""
@@ -42,9 +43,6 @@ ITERATORS: dict[str, type] = {
     for kind in (GeneratorType, AsyncGeneratorType, map, filter, zip, enumerate, reversed)
 }
 """What an object of the program's may be to `isinstance`, by the name of its type."""
-
-LINEAGE = 20
-"""How many base classes of a program's exception get a stand-in of their own."""
 
 MOST_PROGRAMS = 16
 """How many programs an answer may be tried as: what a program says of it is believed below that."""
@@ -88,7 +86,7 @@ class Program:
         self.starved = False
         self.objects = False
         self.awaits = False
-        self.exceptions: dict[str, type[Exception]] = {}
+        self.raised = Raised()
         self.shared: dict[str, type] = {}
 
     def end(self, label: str, detail: str) -> Ended:
@@ -142,7 +140,10 @@ class Program:
                 return (_given(value) if self.awaits else value), changed
             case ["raise", [*_, str()] as lineage, str(text)]:
                 self.starved = lineage[-1] == "MemoryError"
-                raise self._raised(lineage, text)
+                raise self.raised.plain(lineage, text)
+            case ["raise", [*_, str()] as lineage, str(text), list(args), list(named)]:
+                self.starved = lineage[-1] == "MemoryError"
+                raise self._remade(lineage, text, args, named)
             case ["missing"]:
                 raise KeyError
             case ["exited", str(detail)]:
@@ -150,8 +151,14 @@ class Program:
             case ["unsendable", str(detail)]:
                 raise self.end("fail:output", detail)
             case ["exception", [*_, str()] as lineage]:
-                return self._exception(lineage), []
+                return self.raised.kind(lineage), []
         raise self.end("fail:protocol", "no such answer")
+
+    def _remade(self, lineage: list[Any], text: str, args: Any, named: Any) -> Exception:
+        try:
+            return self.raised.error(lineage, text, args, named)
+        except (TypeError, ValueError):
+            raise self.end("fail:protocol", "no such attributes") from None
 
     def _unpack(self, tagged: dict[str, Any]) -> Any:
         if "h" not in tagged:
@@ -163,26 +170,6 @@ class Program:
         if member and isinstance(shared, enum.EnumMeta):
             return shared[member[0]]
         return Remote(self, number, kind)
-
-    def _exception(self, lineage: list[Any]) -> type[Exception]:
-        """A stand-in for an exception of the program's, beneath stand-ins for its bases."""
-        kind = _builtin(lineage[-1])
-        for name in map(str, reversed(lineage[-LINEAGE:-1])):
-            kind = self.exceptions.setdefault(name, type(name, (kind,), {}))
-        return kind
-
-    def _raised(self, lineage: list[Any], text: str) -> Exception:
-        kind = self._exception(lineage)
-        message = text.removeprefix(str(lineage[0])).removeprefix(": ")
-        try:
-            return kind(message) if message else kind()
-        except TypeError:  # UnicodeDecodeError and its like take more than a message
-            return ValueError(text)
-
-
-def _builtin(name: str) -> type[Exception]:
-    kind = getattr(builtins, name, None)
-    return kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError
 
 
 class Remote:
@@ -265,7 +252,7 @@ class Remote:
 
     def __instancecheck__(self, value: object) -> bool:
         if not self._program.objects:
-            raise TypeError(f"{self!r} is not a class of the judge's")
+            raise TypeError(f"{self._described} is not a class of the judge's")
         return self._do("isinstance", value) is True
 
     def __aiter__(self) -> Any:
@@ -285,7 +272,30 @@ class Remote:
         return text if type(text) is str else ""
 
     def __repr__(self) -> str:
+        if self._program.ended or not self._program.ready:
+            return self._described
+        text = self._do("repr")
+        return text if type(text) is str else ""
+
+    def __format__(self, how: str) -> str:
+        text = self._do("format", how)
+        return text if type(text) is str else ""
+
+    @property
+    def _described(self) -> str:
         return f"<the program's {self._kind}>"
+
+    def __delattr__(self, name: str) -> None:
+        self._do("delattr", name)
+
+    def __enter__(self) -> Any:
+        return self._do("enter")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is not None and self._program.ended is None:
+            # What was raised on this side can't be shown to the program.
+            raise self._program.end(UNSPLITTABLE, "the tests raise within a context of the program")
+        return self._do("exit") is True
 
     def __len__(self) -> int:
         length = self._do("len")
@@ -302,16 +312,25 @@ def _asking(name: str) -> Any:
 def _believing(name: str) -> Any:
     def operate(self: Remote, other: Any) -> Any:
         if not self._program.objects:
-            raise TypeError(f"{self!r} is not plain data, and can't be used with {name}")
+            raise TypeError(f"{self._described} is not plain data, and can't be used with {name}")
         return self._do(name, other)
 
     return operate
 
 
-for _name in ("next", "getitem", "setitem", "delitem", "neg"):
+_BINARY = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"),
+    *("lshift", "rshift", "and_", "or_", "xor"),
+)
+_UNARY = ("neg", "pos", "invert", "abs", "int", "float", "complex", "index", "round", "reversed")
+for _name in ("next", "getitem", "setitem", "delitem", *_UNARY):
     setattr(Remote, f"__{_name}__", _asking(_name))
-for _name in ("contains", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv"):
+for _name in ("contains", "lt", "le", "gt", "ge", "iadd", "isub", "imul", "itruediv"):
     setattr(Remote, f"__{_name}__", _believing(_name))
+for _name in _BINARY:
+    _plain = _name.rstrip("_")
+    setattr(Remote, f"__{_plain}__", _believing(_name))
+    setattr(Remote, f"__r{_plain}__", _believing(f"r{_name}"))
 
 
 def _nests(value: Any) -> bool:
