@@ -144,7 +144,7 @@ def _csv(path: Path) -> list[tuple[int, Row]]:
         raise UserError(
             f"this is not a CSV: {error}",
             file=path,
-            line=reader.line_num,
+            line=reader.reader.line_num,
             hint="check the quotes near that line",
         ) from None
     return rows

@@ -28,7 +28,12 @@ from harness.metrics.support.encoders import (
     resolve,
     tokens_per_batch,
 )
-from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.items import (
+    Outcome,
+    Pair,
+    score_responses,
+    with_references_that_speak,
+)
 from harness.metrics.support.silence import COUNTED_AS_WORST, says_nothing
 
 if TYPE_CHECKING:
@@ -314,13 +319,13 @@ class BertScoreMetric:
             "higher",
             scale="interval",
             unit="cosine",
-            version="2",
+            version="3",
             stats=("precision", "recall"),
             options=(*options, ("against", self.against)),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_responses(items, self._values)
+        return score_responses(with_references_that_speak(items), self._values)
 
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         targets = [

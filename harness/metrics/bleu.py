@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from harness.core.errors import UserError
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
-from harness.metrics.support.items import Outcome, score_each
+from harness.metrics.support.items import Outcome, score_each, with_references_that_speak
 from harness.metrics.support.tokens import sacrebleu_tokenizer, tokenizer_for
 
 
@@ -100,13 +100,13 @@ class Bleu:
             aggregate="bleu",
             unit="points 0-100",
             high=100.0,
-            version="2",
+            version="3",
             stats=("sys_len", "ref_len", *counts),
             options=(("tok", self.tokenize), ("smooth", "exp"), ("sacrebleu", _version())),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, self._value)
+        return score_each(with_references_that_speak(items), self._value)
 
     def _value(self, sample: Sample, response: Response) -> Outcome:
         if not sample.references:
@@ -129,11 +129,11 @@ class Chrf:
     def spec(self) -> MetricSpec:
         options = (("nw", str(self.word_order)), ("sacrebleu", _version()))
         return MetricSpec(
-            "chrf", "higher", unit="points 0-100", high=100.0, version="2", options=options
+            "chrf", "higher", unit="points 0-100", high=100.0, version="3", options=options
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_each(items, self._value)
+        return score_each(with_references_that_speak(items), self._value)
 
     def _value(self, sample: Sample, response: Response) -> Outcome:
         if not sample.references:

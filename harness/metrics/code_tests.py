@@ -126,7 +126,7 @@ class CodeTests:
             ("solutions", known),
         )
         return MetricSpec(
-            "code_tests", "higher", stats=STATISTICS, version="2", options=options, reads=READS
+            "code_tests", "higher", stats=STATISTICS, version="3", options=options, reads=READS
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:

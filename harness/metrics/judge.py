@@ -18,7 +18,12 @@ from harness.core.thoughts import without_thoughts
 from harness.core.types import ScoreOutcome
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.encoders import described, require
-from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.items import (
+    Outcome,
+    Pair,
+    score_responses,
+    with_references_that_speak,
+)
 from harness.metrics.support.silence import says_nothing, silent_as
 
 Choice = Literal["left", "right", "tie"]
@@ -205,7 +210,7 @@ class JudgeMetric:
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_responses(items, self._values)
+        return score_responses(with_references_that_speak(items), self._values)
 
     def agreement(self) -> Agreement | None:
         """With the people of `humans`; None without them, or where no verdict could be read."""

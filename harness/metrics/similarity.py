@@ -21,7 +21,7 @@ from harness.metrics.support.encoders import (
     resolve,
     token_batches,
 )
-from harness.metrics.support.items import Outcome, Pair, score_responses
+from harness.metrics.support.items import Outcome, Pair, score_responses, with_references_that_speak
 from harness.metrics.support.silence import says_nothing, silent_as
 
 if TYPE_CHECKING:
@@ -107,13 +107,13 @@ class Similarity:
             "higher",
             scale="interval",
             unit="cosine",
-            version="2",
+            version="3",
             low=-1.0,
             options=(("model", described(self.model)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_responses(items, self._values)
+        return score_responses(with_references_that_speak(items), self._values)
 
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         reasons = [self._reason(pair) for pair in pairs]
@@ -158,12 +158,12 @@ class FactualConsistency:
             "factual_consistency",
             "higher",
             unit="probability",
-            version="2",
+            version="3",
             options=(("model", described(self.model)),),
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        return score_responses(items, self._values)
+        return score_responses(with_references_that_speak(items), self._values)
 
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         usable = [pair for pair in pairs if pair[0].references]

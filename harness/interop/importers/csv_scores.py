@@ -98,7 +98,7 @@ def _lines(path: Path) -> Iterator[_Line]:
         raise UserError(
             f"this is not a CSV: {error}",
             file=path,
-            line=reader.line_num,
+            line=reader.reader.line_num,
             hint="check the quotes near that line",
         ) from error
 

@@ -26,7 +26,19 @@ def read_log(path: Path) -> tuple[Log, list[Log]]:
     """
     header, samples = _read(path)
     _check(path, header, samples)
-    return header, samples
+    return header, [_with_scores(sample, header) for sample in samples]
+
+
+def _with_scores(sample: Log, header: Log) -> Log:
+    """The sample with its scores by name: early versions of Inspect kept the one `score` there was,
+    and told its scorer's name among the results.
+    """
+    if "scores" in sample or not isinstance(sample.get("score"), Mapping):
+        return sample
+    results = header.get("results") or {}
+    told = [results.get("scorer"), *(results.get("scores") or [])]
+    names = [str(one["name"]) for one in told if isinstance(one, Mapping) and "name" in one]
+    return {**sample, "scores": {[*names, "score"][0]: sample["score"]}}
 
 
 def _read(path: Path) -> tuple[Log, list[Log]]:

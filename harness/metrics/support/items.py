@@ -115,6 +115,17 @@ def _score_sample(
     return as_evidence(value(item.sample, answers), None)
 
 
+def with_references_that_speak(items: Sequence[MetricItem]) -> list[MetricItem]:
+    """The items without references that say nothing: an empty reference is none."""
+    return [
+        replace(item, sample=replace(item.sample, references=spoken))
+        if len(spoken := tuple(r for r in item.sample.references if not says_nothing(r)))
+        < len(item.sample.references)
+        else item
+        for item in items
+    ]
+
+
 def as_evidence(outcome: Outcome, response_index: int | None) -> Evidence:
     """`outcome` under its index; a value that isn't finite becomes an error."""
     if not isinstance(outcome, Evidence):

@@ -65,6 +65,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "delattr": delattr,
     "enter": lambda value: value.__enter__(),
     "exit": lambda value: value.__exit__(None, None, None),
+    "aenter": lambda value: _awaited(value.__aenter__()),
+    "aexit": lambda value: _awaited(value.__aexit__(None, None, None)),
     **{name: getattr(operator, name) for name in ("floordiv", "mod", "pow", "matmul")},
     **{name: getattr(operator, name) for name in ("lshift", "rshift", "and_", "or_", "xor")},
     **{f"i{name}": getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv")},
@@ -196,7 +198,10 @@ def _answer(request: list[Any], namespace: dict[str, Any], objects: list[Any]) -
 def _made_of(error: BaseException) -> list[Any]:
     """An exception's arguments and attributes, as far as they are plain data."""
     try:
-        args = [pack(value) for value in error.args]
+        given = error.args
+        if isinstance(error, OSError) and error.filename is not None:
+            given = (*given[:2], error.filename)  # which is none of the arguments that it keeps
+        args = [pack(value) for value in given]
     except Exception:  # noqa: BLE001 - no plain data, or a property of the program's
         return []
     named = []

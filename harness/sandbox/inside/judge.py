@@ -12,6 +12,7 @@ import json
 import random
 import socket
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from types import AsyncGeneratorType, CodeType, GeneratorType
 from typing import Any
@@ -191,6 +192,8 @@ class Remote:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         program = self._program
+        if _has_one_twice([*args, *named.values()]):
+            raise program.end(UNSPLITTABLE, "the tests pass one object twice")
         # An argument may be changed by the call, and tests may look at it afterwards. A literal in
         # the call has no other reference, so no test can see it, and it need not come back.
         held = [sys.getrefcount(value) > UNSEEN for value in args]
@@ -297,6 +300,17 @@ class Remote:
             raise self._program.end(UNSPLITTABLE, "the tests raise within a context of the program")
         return self._do("exit") is True
 
+    async def __aenter__(self) -> Any:
+        return self._do("aenter")
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is not None and self._program.ended is None:
+            raise self._program.end(UNSPLITTABLE, "the tests raise within a context of the program")
+        return self._do("aexit") is True
+
+    def __reduce_ex__(self, _: object) -> Any:
+        raise self._program.end(UNSPLITTABLE, "the tests copy an object of the program's")
+
     def __len__(self) -> int:
         length = self._do("len")
         return length if type(length) is int else -1
@@ -334,8 +348,20 @@ for _name in _BINARY:
 
 
 def _nests(value: Any) -> bool:
-    held = dict.values(value) if type(value) is dict else value
-    return type(value) in (list, dict) and any(type(item) in MUTABLE for item in held)
+    return any(type(item) in MUTABLE for item in _held(value))
+
+
+def _held(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return dict.values(value)
+    return value if type(value) is list else ()
+
+
+def _has_one_twice(given: list[Any]) -> bool:
+    """Whether a call is given one object that can change in two places, as `[[0] * 3] * 3` is."""
+    outer = [value for value in given if type(value) in MUTABLE]
+    inner = [item for value in outer for item in _held(value) if type(item) in MUTABLE]
+    return len({id(value) for value in (*outer, *inner)}) < len(outer) + len(inner)
 
 
 def _sent(program: Program, value: Any) -> Any:

@@ -20,6 +20,8 @@ from harness.data.rows import read_rows
         ("c.csv", "q\ta\n1\t2\n", "separated by tabs", 1),
         ("d.csv", "sep=;\nq;a\n1;2\n", "separated by semicolons", 1),
         ("e.csv", "q,a\n1,2,3\n", "does not have the header's 2 columns", 2),
+        ("k.csv", 'q,a\n1,"2\n3,4\n5,6\n', "unexpected end of data", 4),
+        ("l.csv", 'q,a\n1,2\n3,"4"5\n', "expected after", 3),
         ("f.jsonl", '{"q": "x"}\n{"q": "a\\ud83d"}\n', "half a character", 2),
         ("g.jsonl", '{"q": ["ok", {"r": "\\uDC00"}]}\n', "half a character", 1),
         ("h.jsonl", '{"\\ud800": 1}\n', "half a character", 1),
@@ -49,3 +51,9 @@ def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) 
     pyarrow.parquet.write_table(table, path)
     with pytest.raises(UserError, match="two columns are called 'q'"):
         read_rows(path)
+
+
+def test_a_cell_may_be_longer_than_pythons_own_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'q,a\n1,"{"word " * 40_000}"\n')
+    assert len(read_rows(path)[0][1]["a"]) == 200_000

@@ -275,6 +275,19 @@ def test_one_sample_twice_is_refused(tmp_path: Path) -> None:
         read_inspect(path)
 
 
+def test_a_log_of_early_versions_keeps_one_score(tmp_path: Path) -> None:
+    path = log(tmp_path, ["C", "I", "C"])
+    content = json.loads(path.read_text())
+    [told] = content.get("results", {}).pop("scores", None) or [{"name": "match"}]
+    content["results"] = {**content.get("results", {}), "scorer": {"name": told["name"]}}
+    for sample in content["samples"]:
+        [sample["score"]] = sample.pop("scores").values()
+    path.write_text(json.dumps(content))
+    [metric] = read_inspect(path).tasks[0].metrics
+    assert metric.name == told["name"]
+    assert [point.value for point in metric.points] == [1.0, 0.0, 1.0]
+
+
 # CSV.
 
 
@@ -284,6 +297,7 @@ def test_one_sample_twice_is_refused(tmp_path: Path) -> None:
         (f"{HEADER},value", ["qa,em,higher,1,1,0"], "two columns are called 'value'"),
         ("task,task,metric,direction,sample_id,value", ["qa,qb,em,higher,1,1"], "called 'task'"),
         (HEADER.replace(",", ";"), ["qa;em;higher;1;1"], "separated by semicolons"),
+        (HEADER, ['qa,em,higher,"1,1', "qa,em,higher,2,1"], "unexpected end of data"),
         (HEADER.replace(",", "\t"), ["qa\tem\thigher\t1\t1"], "separated by tabs"),
         (f"sep=;\n{HEADER}", ["qa,em,higher,1,1"], "separated by semicolons"),
         (f"sep=,\n{HEADER}", ["qa,em,higher,1,1"], "names a separator"),

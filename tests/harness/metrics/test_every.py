@@ -237,6 +237,20 @@ def test_short_answers_that_say_the_same_are_not_varied(texts, options):
     assert row[0].value <= 0.5
 
 
+COMPARED = [
+    *("exact_match", "token_f1", "accuracy", "rouge_1", "rouge_2", "rouge_l", "rouge_lsum", "bleu"),
+    *("chrf", "bertscore", "similarity", "json_match", "json_fields", "judge"),
+    "factual_consistency",
+]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("reference", ["", " \n", "\u200b"])
+def test_an_empty_reference_is_none(name, reference, make):
+    (row,) = make(name).score([item("s", ["a cat", ""], references=[reference])])
+    assert [evidence.outcome for evidence in row] == [ScoreOutcome.UNSCORED] * 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_falling_silent_in_some_answers_wins_nothing(name, make):
     """Of the answers to one prompt, silent ones never make the sample better than if they spoke."""

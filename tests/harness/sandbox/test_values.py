@@ -379,6 +379,19 @@ def test_exceptions_keep_what_they_are_made_of(
             "import random\ndef f(): return random.random()",
             "import random\nrandom.seed(42)\nassert f() == 0.6394267984578837",
         ),
+        ("def f(a, b):\n    a.append(1)\n    return b", "x = []\nassert f(x, x) == [1]"),
+        ("def f(g): g[0][0] = 1", "g = [[0]] * 2\nf(g)\nassert g == [[1], [1]]"),
+        ("class f: pass", "assert type(f()).__name__ == 'f' and type(f()) is f"),
+        ("class f:\n    x = 1", "import copy\nassert copy.deepcopy(f()).x == 1"),
+        (
+            "def f(path): return open(path).read()",
+            "import tempfile\nwith tempfile.NamedTemporaryFile('w') as file:\n"
+            "    file.write('x')\n    file.flush()\n    assert f(file.name) == 'x'",
+        ),
+        (
+            "import os\ndef f(): return os.environ['A']",
+            "import os\nos.environ['A'] = '1'\nassert f() == '1'",
+        ),
         (
             "def f(n): return n and 1 + f(n - 1)",
             "import sys\nsys.setrecursionlimit(9000)\nassert f(3000) == 3000",
