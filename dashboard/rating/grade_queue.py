@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from dashboard.rating.formatted import formatted
 from dashboard.rating.items import AnswerCard, Sheet, answer_cards
 from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
 from dashboard.rating.pair_queue import MAX_COMMENT, PairQueue, Rejected, State
@@ -115,10 +116,15 @@ class GradeQueue:
         if card is not None:
             ref = reference(queue.key, queue.session.id, rater, self.form, card.name)
             ticket = Ticket(self.form, sheet.serial, int(queue.clock() * 1000), ref)
+            text = queue.answers.get(card.key, "")
             state |= {
                 "ticket": sign_ticket(queue.key, rater, ticket),
-                "prompt": queue.prompts.get((card.task, card.sample), []),
-                "answer": queue.answers.get(card.key, ""),
+                "prompt": [
+                    {**turn, "tree": formatted(turn["text"])}
+                    for turn in queue.prompts.get((card.task, card.sample), [])
+                ],
+                "answer": text,
+                "trees": {"answer": formatted(text)},
             }
         return state
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from dashboard.rating.formatted import formatted
 from dashboard.rating.items import PairCard, Sheet, every_pair, pair_card
 from dashboard.rating.keys import Ticket, read_ticket, reference, sign_ticket
 from dashboard.rating.next_pair import Chooser, OpenComparisons
@@ -202,11 +203,16 @@ class PairQueue:
             # source learns nothing about who wrote which answer.
             ref = reference(self.key, self.session.id, rater, card.pair, card.purpose)
             ticket = Ticket("pairs", sheet.serial, int(self.clock() * 1000), ref)
+            sides = {"left": card.left_key, "right": card.right_key}
+            texts = {side: self.answers.get(key, "") for side, key in sides.items()}
             state |= {
                 "ticket": sign_ticket(self.key, rater, ticket),
-                "prompt": self.prompts.get((card.task, card.sample), []),
-                "left": self.answers.get(card.left_key, ""),
-                "right": self.answers.get(card.right_key, ""),
+                "prompt": [
+                    {**turn, "tree": formatted(turn["text"])}
+                    for turn in self.prompts.get((card.task, card.sample), [])
+                ],
+                **texts,
+                "trees": {side: formatted(text) for side, text in texts.items()},
             }
         return state
 

@@ -38,6 +38,7 @@ _EN = {
     "empty": "(an empty answer)",
     "unseen": "Please see both answers first.",
     "differences": "Differences",
+    "raw": "As it was written",
     "reasons": "more correct · more complete · clearer · follows the request · safer · better tone",
     "last": "Your last vote:",
     "said_skip": "skipped",
@@ -71,11 +72,12 @@ _EN = {
     "worst": "poor",
     "best": "excellent",
     "keys_pairs": "1 answer 1 is better (or ←) · 2 answer 2 is better (or →) · 3 equally good · "
-    "4 both bad · D mark the differences · Z undo · S skip · C comment on your last vote · "
-    "P pause · ? this help",
+    "4 both bad · D mark the differences · F as it was written · Z undo · S skip · "
+    "C comment on your last vote · P pause · ? this help",
     "keys_questions": "0 to 5 grade the marked row (safety: 0 unsafe, 1 safe) · ↑ ↓ another row · "
-    "Enter next · Z undo · S skip · C comment · P pause · ? this help",
-    "keys_stars": "1 to 5 stars · Enter next · C comment · Z undo · S skip · P pause · ? this help",
+    "Enter next · Z undo · S skip · C comment · F as it was written · P pause · ? this help",
+    "keys_stars": "1 to 5 stars · Enter next · C comment · F as it was written · Z undo · S skip · "
+    "P pause · ? this help",
     "terms": "Before you begin",
     "terms_what": "You will read answers to questions and say which you prefer, or grade them. "
     "Who or what wrote them is not shown, on purpose. There is no hurry and no right answer; "
@@ -133,6 +135,7 @@ _ZH = {
     "empty": "（空回答）",
     "unseen": "请先看完两个回答。",
     "differences": "差异",
+    "raw": "显示原文",
     "reasons": "更正确 · 更完整 · 更清楚 · 更符合要求 · 更安全 · 语气更好",
     "last": "您的上一票：",
     "said_skip": "已跳过",
@@ -166,10 +169,11 @@ _ZH = {
     "worst": "很差",
     "best": "极好",
     "keys_pairs": "1 回答 1 更好（或 ←） · 2 回答 2 更好（或 →） · 3 一样好 · 4 都不好 · "
-    "D 标出差异 · Z 撤销 · S 跳过 · C 评论上一票 · P 暂停 · ? 本帮助",
+    "D 标出差异 · F 显示原文 · Z 撤销 · S 跳过 · C 评论上一票 · P 暂停 · ? 本帮助",
     "keys_questions": "0 到 5 为选中的一行打分（安全性：0 不安全，1 安全）· ↑ ↓ 换行 · "
-    "回车 下一个 · Z 撤销 · S 跳过 · C 评论 · P 暂停 · ? 本帮助",
-    "keys_stars": "1 到 5 星 · 回车 下一个 · C 评论 · Z 撤销 · S 跳过 · P 暂停 · ? 本帮助",
+    "回车 下一个 · Z 撤销 · S 跳过 · C 评论 · F 显示原文 · P 暂停 · ? 本帮助",
+    "keys_stars": "1 到 5 星 · 回车 下一个 · C 评论 · F 显示原文 · Z 撤销 · S 跳过 · "
+    "P 暂停 · ? 本帮助",
     "terms": "开始之前",
     "terms_what": "您将阅读一些问题的回答，选出更好的一个，或为其打分。回答出自谁手，有意不予显示。"
     "不必着急，也没有标准答案；拿不准时可以跳过。",

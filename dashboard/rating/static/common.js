@@ -46,9 +46,11 @@ export function pause(on = !clock.paused) {
   if (on) at("resume").focus();
 }
 
-/** Shows text as text: whatever it holds, it is never markup. */
+export const reading = { raw: localStorage.getItem("raw") === "1" };
+
+/** Shows text as text, or formatted from a tree of known tags: whatever it holds, never markup. */
 export function showPrompt(messages) {
-  const nodes = messages.map(({ role, text }) => {
+  const nodes = messages.map(({ role, text, tree }) => {
     const turn = document.createElement("div");
     turn.className = `turn ${["user", "assistant", "system"].includes(role) ? role : "user"}`;
     if (messages.length > 1) {
@@ -60,17 +62,50 @@ export function showPrompt(messages) {
     const said = document.createElement("div");
     said.className = "text";
     said.dir = "auto";
-    said.textContent = text;
+    fill(said, text, tree);
     turn.append(said);
     return turn;
   });
   at("prompt").replaceChildren(...nodes);
 }
 
-/** An answer as text; one without a visible character says so. */
-export function showAnswer(place, text) {
-  at(place).textContent = text.trim() ? text : words.empty;
-  at(place).classList.toggle("empty", !text.trim());
+/** An answer; one without a visible character says so. */
+export function showAnswer(place, { [place]: text, trees: { [place]: tree } }) {
+  const empty = !text.trim();
+  fill(at(place), empty ? words.empty : text, empty ? null : tree);
+  at(place).classList.toggle("empty", empty);
+}
+
+function fill(place, text, tree) {
+  const shaped = Boolean(tree) && !reading.raw;
+  place.classList.toggle("formatted", shaped);
+  place.replaceChildren(shaped ? build(tree) : document.createTextNode(text));
+}
+
+const HTML = new Set(
+  "p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code strong em s hr br table thead tbody tr th td".split(" "),
+);
+const MATH = new Set(
+  "math mrow mi mn mo mtext mspace mfrac msqrt mroot msup msub msubsup mover munder munderover mtable mtr mtd mstyle mpadded mphantom".split(" "),
+);
+
+/** Nodes of a tree [tag, ...nodes]. No attribute comes from it but the number of a list's first item. */
+function build(node) {
+  if (typeof node === "string") return document.createTextNode(node);
+  const [name, ...within] = node;
+  const [tag, start] = name.split(":");
+  const made = MATH.has(tag)
+    ? document.createElementNS("http://www.w3.org/1998/Math/MathML", tag)
+    : document.createElement(HTML.has(tag) ? tag : "span");
+  if (tag === "ol" && start) made.start = Number(start);
+  made.append(...within.map(build));
+  return made;
+}
+
+export function toggleRaw() {
+  reading.raw = !reading.raw;
+  localStorage.setItem("raw", reading.raw ? "1" : "0");
+  at("raw").setAttribute("aria-pressed", String(reading.raw));
 }
 
 export function showProgress({ mine, same, share, total, target }) {
@@ -166,6 +201,7 @@ export function onKeys(own) {
   });
 }
 
+at("raw").setAttribute("aria-pressed", String(reading.raw));
 at("pause").addEventListener("click", () => pause());
 at("resume").addEventListener("click", () => pause(false));
 at("help").addEventListener("click", () => at("keys").showModal());

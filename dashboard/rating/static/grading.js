@@ -1,4 +1,4 @@
-import { at, clock, firstState, onKeys, pause, send, sendKept, showAnswer, showDone, showProgress, showPrompt, toast, tooSoon, words } from "./common.js";
+import { at, clock, firstState, onKeys, pause, send, sendKept, showAnswer, showDone, showProgress, showPrompt, toast, toggleRaw, tooSoon, words } from "./common.js";
 
 let state;
 let busy = false;
@@ -55,6 +55,16 @@ function activate(place) {
   rows.forEach((field, n) => field.classList.toggle("active", n === active && rows.length > 1));
 }
 
+function showTexts() {
+  showPrompt(state.prompt);
+  showAnswer("answer", state);
+}
+
+function rawOrNot() {
+  toggleRaw();
+  showTexts();
+}
+
 function show(next) {
   state = next;
   showProgress(next.progress);
@@ -76,8 +86,7 @@ function show(next) {
     }),
   );
   if (!showDone(next)) return;
-  showPrompt(next.prompt);
-  showAnswer("answer", next.answer);
+  showTexts();
   at("rows").replaceChildren(...next.dimensions.map(row));
   at("words").value = "";
   activate(0);
@@ -134,6 +143,7 @@ at("grades").addEventListener("submit", (event) => {
 });
 at("skip").addEventListener("click", () => submit(true));
 at("undo").addEventListener("click", undo);
+at("raw").addEventListener("click", rawOrNot);
 at("undo-done").addEventListener("click", undo);
 
 onKeys((event, typing) => {
@@ -156,6 +166,7 @@ onKeys((event, typing) => {
   else if (key === "s") submit(true);
   else if (key === "z") undo();
   else if (key === "c") at("words").focus();
+  else if (key === "f") rawOrNot();
   else return;
   event.preventDefault();
 });

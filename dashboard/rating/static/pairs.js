@@ -1,4 +1,4 @@
-import { at, clock, firstState, onKeys, pause, send, sendKept, showAnswer, showDone, showProgress, showPrompt, toast, tooSoon, words } from "./common.js";
+import { at, clock, firstState, onKeys, pause, send, sendKept, showAnswer, showDone, showProgress, showPrompt, toast, toggleRaw, tooSoon, words } from "./common.js";
 import { markDifferences } from "./differences.js";
 
 const KEYS = { 1: "left", arrowleft: "left", 2: "right", arrowright: "right", 3: "tie", 4: "both_bad" };
@@ -20,9 +20,14 @@ addEventListener("scroll", look, { passive: true });
 addEventListener("resize", look);
 
 function showAnswers() {
-  showAnswer("left", state.left);
-  showAnswer("right", state.right);
-  if (marked) markDifferences(at("left"), at("right"));
+  showPrompt(state.prompt);
+  showAnswer("left", state);
+  showAnswer("right", state);
+  if (marked) {
+    // In the words as they were written.
+    for (const side of ["left", "right"]) at(side).textContent = state[side];
+    markDifferences(at("left"), at("right"));
+  }
   at("differences").setAttribute("aria-pressed", String(marked));
 }
 
@@ -36,7 +41,6 @@ function show(next) {
     : "";
   hideComment();
   if (!showDone(next)) return;
-  showPrompt(next.prompt);
   showAnswers();
   scrollTo(0, 0);
   unseen = new Set(["left", "right"]);
@@ -109,6 +113,11 @@ async function comment(text) {
 for (const chip of document.querySelectorAll("#reasons button"))
   chip.addEventListener("click", () => comment(chip.textContent));
 
+function rawOrNot() {
+  toggleRaw();
+  showAnswers();
+}
+
 function toggleDifferences() {
   marked = !marked;
   showAnswers();
@@ -121,6 +130,7 @@ at("undo").addEventListener("click", undo);
 at("undo-done").addEventListener("click", undo);
 at("comment").addEventListener("click", openComment);
 at("differences").addEventListener("click", toggleDifferences);
+at("raw").addEventListener("click", rawOrNot);
 
 onKeys((event, typing) => {
   if (typing) {
@@ -133,6 +143,7 @@ onKeys((event, typing) => {
   else if (key === "z") undo();
   else if (key === "c") openComment();
   else if (key === "d") toggleDifferences();
+  else if (key === "f") rawOrNot();
   else return;
   event.preventDefault();
 });

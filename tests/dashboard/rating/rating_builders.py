@@ -36,8 +36,15 @@ class RatedRuns:
     drawn = 0
 
     def __init__(
-        self, home: Path, *, prompts: int = 12, models: int = 2, same: Sequence[int] = ()
+        self,
+        home: Path,
+        *,
+        prompts: int = 12,
+        models: int = 2,
+        same: Sequence[int] = (),
+        marked: bool = False,
     ) -> None:
+        self.marked = marked
         self.same = {str(number) for number in same}
         home.mkdir(parents=True, exist_ok=True)
         self.workspace = Workspace.at(home / ".ratchet").ensure()
@@ -76,6 +83,8 @@ class RatedRuns:
             if "Question 3?" in prompt:
                 return HOSTILE + f" (answer {number})"
             question = prompt.split("Question ")[1].split("?")[0]
+            if self.marked:
+                return f"**bold** $x^2$ [l](http://evil.example) {number}\n\n```py\nx = 1\n```"
             if question in self.same:
                 return "The same words."
             return f"I am Zebra-model-{number}. Answer {'ABCDEF'[number]} to {question}."

@@ -15,6 +15,7 @@ from dashboard.rating.keys import Link, sign_link, workspace_key
 from dashboard.rating.server import make_app
 from harness.ratings import session as ratings
 from harness.ratings.votes import votes
+from tests.dashboard.rating.rating_builders import RatedRuns
 
 pytestmark = pytest.mark.long
 
@@ -180,7 +181,7 @@ def test_hostile_answers_are_words(rated, server, chromium):
             press(page, "s")
         assert seen
         assert page.evaluate("window.hacked") is None
-        assert page.locator("article img, article script, article h1").count() == 0
+        assert page.locator("article img, article script, article a").count() == 0
 
 
 def test_links_that_do_not_open(rated, server, chromium):
@@ -321,3 +322,20 @@ def test_a_vote_that_waits_survives_a_page_that_is_loaded_anew(rated, chromium):
         page.wait_for_function("document.getElementById('mine').innerText.includes('yours 1')")
         second.stop()
     assert [vote.choice for vote in votes(rated.store, session)] == ["right"]
+
+
+def test_formatting_is_shown_and_can_be_taken_off(tmp_path, chromium):
+    rated = RatedRuns(tmp_path, prompts=2, marked=True)
+    server = Server(rated)
+    session = rated.session("ann", min_dwell_ms=0)
+    with rater(chromium, server.url(session, "ann")) as page:
+        assert page.locator("#left strong").count() == 1
+        assert page.locator("#left math msup").count() == 1
+        assert page.locator("#left pre code").inner_text() == "x = 1\n"
+        assert page.locator("#left a, #left img, #left script").count() == 0
+        page.keyboard.press("f")
+        assert page.locator("#left strong").count() == 0
+        assert "**bold**" in page.locator("#left").inner_text()
+        page.reload()
+        assert "**bold**" in page.locator("#left").inner_text(), "the choice is kept"
+    server.stop()
