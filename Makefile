@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs bench clean
+.PHONY: help setup demo test test-all lint docs pictures bench clean
 
 help:
 	@echo "make demo      set up, then train, gate, roll back and promote a real model"
 	@echo "make test      set up, then lint, types and the tests (15 minutes at most)"
 	@echo "make test-all  what is long as well"
 	@echo "make docs      every page as a site, in build/site"
+	@echo "make pictures  the pictures of the pages, made anew"
 	@echo "make bench     speeds, each as a ratio against a named peer in the same run"
 
 setup: $(STAMP)
@@ -40,6 +41,11 @@ lint: setup
 
 docs: setup
 	$(MKDOCS)
+
+# Drawings from the gate's own functions, photographs of the pages in Debian's Chromium.
+pictures: setup
+	$(BIN)/python docs/site/pictures.py
+	$(BIN)/python docs/site/screenshots.py
 
 # Each worker begins with one half, file after file, so that what a file sets up is set up once.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
