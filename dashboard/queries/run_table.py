@@ -8,7 +8,7 @@ from typing import Any
 from harness.core.types import Row
 from harness.store.store import Store
 
-PAGE = 100
+PAGE = 50
 
 _NOTES = """
     notes AS (

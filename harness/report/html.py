@@ -43,7 +43,7 @@ overflow-wrap:anywhere}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid #8884}
-.scroll{overflow-x:auto}th,td:not(:last-child){white-space:nowrap}
+.scroll{overflow-x:auto;overflow-wrap:normal}td:last-child{min-width:7rem}th,td:not(:last-child){white-space:nowrap}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#8881;padding:.6rem;border-radius:.3rem;
 max-height:20rem;overflow:auto}
 .quiet{opacity:.72;font-size:.85rem}.headline{font-size:1.1rem;font-weight:600}

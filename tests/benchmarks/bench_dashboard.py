@@ -55,7 +55,7 @@ SHOWN = {
     "forgetting": f"{ANSWERED} runs by language",
     "drift": f"{ANSWERED} runs and their answers",
     "humans": f"{VOTES:,} votes rated",
-    "runs": "one page of 100",
+    "runs": "one page of 50",
     "compare": "two runs",
     "samples": "regressed first, one page",
     "trainings": f"{STEPS:,} steps, {CHECKPOINTS} checkpoints",

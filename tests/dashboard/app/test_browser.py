@@ -252,13 +252,13 @@ def test_thirty_hostile_outputs(browser: Any, hostile_server: str) -> None:
     )
     visit.go("samples?metric=ask%2Fexact_match&kind=all")
     for place in range(len(_hostile())):
-        visit.page.wait_for_selector("[data-testid=stCode]")
+        visit.page.wait_for_selector(f"strong:has-text('regressed · {place:02} ')")
+        visit.settle()
         seen += visit.text()
         assert visit.page.evaluate("window.__ran") is None
         assert visit.page.locator(inside).count() == 0
         if place + 1 < len(_hostile()):
             visit.page.get_by_role("button", name="next →").click()
-            visit.settle()
     for view in (view for section in VIEWS.values() for view in section):
         visit.go(view if view != "overview" else "")
         visit.page.wait_for_timeout(500)
