@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.core.errors import UserError
+from harness.core.webhook import split
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,12 +41,8 @@ def respond(
 
 def check_webhook(url: str | None) -> None:
     """Raise UserError where a webhook is not a web address; called before anything else is done."""
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise UserError(
-            f"{url!r} is not a web address",
-            field="--webhook",
-            hint="one that begins with http:// or https://",
-        )
+    if url is not None:
+        split(url)
 
 
 def say(action: Action, console: Console) -> None:

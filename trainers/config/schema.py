@@ -274,7 +274,7 @@ class RecipeModel(FiniteModel):
     health: dict[str, HealthRule] = Field(default_factory=dict)
     contamination: ContaminationModel | None = None
     tracking: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    webhook: str | None = Field(None, pattern=r"^https?://[^\s/]+")
+    webhook: str | None = Field(None, pattern=r"^([a-z]+\+)?https?://[^\s/]+")
 
     @model_validator(mode="after")
     def _quantized_bases_are_frozen(self) -> Self:

@@ -137,9 +137,9 @@ def tell(store: Store, action: Action, url: str, extra: Mapping[str, Any]) -> st
         return None
     message = action.row() | {"event": f"watch_{action.action}", **extra}
     message["happened_at"] = action.happened_at.isoformat()
-    problem = post.call(url, message)
+    problem = post.call(url, message, sentence(action, extra))
     # Only the host is recorded: the rest of the address may hold a secret.
-    host = urlsplit(url).hostname
+    host = urlsplit(post.split(url)[1]).hostname
     action_id = told if problem is None else f"{told}-failed-{datetime.now(UTC).timestamp():.6f}"
     row = {
         "action_id": action_id,
@@ -153,6 +153,23 @@ def tell(store: Store, action: Action, url: str, extra: Mapping[str, Any]) -> st
     }
     store.append("watch_actions", [row])
     return problem
+
+
+def sentence(action: Action, extra: Mapping[str, Any]) -> str:
+    """What an action was about, as somebody who is woken by it must read it."""
+    signals = ", ".join(extra.get("signals") or ())
+    failed = f" ({signals})" if signals else ""
+    source, to = (action.from_digest or "")[:12], (action.to_digest or "")[:12]
+    match action.action, action.acted:
+        case "held", _:
+            said = f"what is served fails{failed}, and nothing could be done: {action.reason}"
+        case "rolled_back", True:
+            said = f"{source} failed{failed} and was taken back; {to} serves again"
+        case "rolled_back", False:
+            said = f"{source} fails{failed}; nothing was changed. --act would go back to {to}"
+        case _:
+            said = action.reason if action.acted else f"nothing was changed: {action.reason}"
+    return f"Ratchet: {action.line}: {said}"
 
 
 # The rest is private.
