@@ -23,7 +23,7 @@ from harness.watch.monitor.conversations import Units
 from harness.watch.monitor.policy import WatchPolicy
 from harness.watch.monitor.reference import Reference
 from harness.watch.monitor.signals import BY_NAME
-from harness.watch.monitor.verdict import SignalVerdict, WatchOutcome, WatchRole
+from harness.watch.monitor.verdict import AtAlarm, SignalVerdict, WatchOutcome, WatchRole
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
@@ -38,6 +38,8 @@ class Track:
     windows     number of the window -> moments of the values in it, in the signal's unit
     failed_at   seconds since 1970 of the last alarm; None where there was none, or a PASS since
     alarms      how many there were
+    alarmed_at  seconds since 1970 of the first alarm since it was last well; None where it is
+    evidence    of the values of the current window and the one before, up to that alarm
     """
 
     wealth: tuple[float, ...] | None = None
@@ -45,6 +47,8 @@ class Track:
     windows: Mapping[int, Moments] = field(default_factory=dict)
     failed_at: float | None = None
     alarms: int = 0
+    alarmed_at: float | None = None
+    evidence: Moments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +135,40 @@ def _bet(
         detector = Detector(limit) if wealth is None else Detector(limit, wealth)
         after = detector.after(good, pay, alpha_of_each(policy))
         ring, wealth = after.alarms, after.detector.wealth
+    numbers = np.floor(np.maximum.accumulate(at_s) / policy.window_s).astype(int)
+    alarmed_at, evidence = track.alarmed_at, track.evidence
+    if ring and alarmed_at is None:
+        # What people are shown as the reason: all that came later is no evidence of this alarm.
+        upto = ring[0] + 1
+        until = _recent(_added(track.windows, x[:upto], numbers[:upto]))
+        alarmed_at, evidence = float(at_s[ring[0]]), sum(until.values(), Moments())
     # After an alarm a PASS, which ends the FAIL, must be shown by what came since.
-    windows = {} if ring else dict(track.windows)
     since = ring[-1] + 1 if ring else 0
-    numbers = np.floor(np.maximum.accumulate(at_s)[since:] / policy.window_s).astype(int)
-    for number in np.unique(numbers).tolist():
-        lot = Moments.of(x[since:][numbers == number])
-        windows[number] = windows.get(number, Moments()) + lot
+    windows = _added({} if ring else track.windows, x[since:], numbers[since:])
     return Track(
         wealth,
         paid_until,
-        {n: m for n, m in windows.items() if n >= max(windows) - 1},
+        _recent(windows),
         float(at_s[ring[-1]]) if ring else track.failed_at,
         track.alarms + len(ring),
+        alarmed_at,
+        evidence,
     )
+
+
+def _added(
+    windows: Mapping[int, Moments], x: Array, numbers: npt.NDArray[np.int_]
+) -> dict[int, Moments]:
+    """The windows with the values `x` in them, each in that of its number."""
+    found = dict(windows)
+    for number in np.unique(numbers).tolist():
+        found[number] = found.get(number, Moments()) + Moments.of(x[numbers == number])
+    return found
+
+
+def _recent(windows: Mapping[int, Moments]) -> dict[int, Moments]:
+    """The last window and the one before it."""
+    return {n: m for n, m in windows.items() if n >= max(windows) - 1}
 
 
 def _good(name: str, x: Array, limit: float) -> tuple[Array, float]:
@@ -162,7 +186,7 @@ def decide(
         verdict = _verdict(name, track, reference, policy, now)
         verdicts.append(verdict)
         if verdict.outcome == "pass" and track.failed_at is not None:
-            tracks[name] = replace(track, failed_at=None)
+            tracks[name] = replace(track, failed_at=None, alarmed_at=None, evidence=None)
     return replace(state, tracks=tracks), tuple(verdicts)
 
 
@@ -194,7 +218,19 @@ def _verdict(
         pass_limit=reference.pass_limit if reference else None,
         threshold=1 / alpha_of_each(policy),
         failed_at=_moment(track.failed_at),
+        at_alarm=_at_alarm(track),
     )
+
+
+def _at_alarm(track: Track) -> AtAlarm | None:
+    """The numbers that the alarm was raised on; None without one, or for one of an older version,
+    which did not keep them.
+    """
+    at, evidence = _moment(track.alarmed_at), track.evidence
+    if at is None or evidence is None or not evidence.n:
+        return None
+    low, high = interval(evidence)
+    return AtAlarm(at=at, value=evidence.mean, low=low, high=high, n=evidence.n)
 
 
 def _outcome(
@@ -217,9 +253,12 @@ def _outcome(
     if within:
         return "pass", "shown to be within the margin"
     if track.failed_at is not None:
-        when = datetime.fromtimestamp(track.failed_at, UTC)
+        when = datetime.fromtimestamp(track.alarmed_at or track.failed_at, UTC)
         worse = "above" if lower else "below"
-        return "fail", f"shown to be {worse} {reference.limit:.4g} on {when:%Y-%m-%d %H:%M} UTC"
+        seen = _at_alarm(track)
+        numbers = f", at {seen.value:.4g} over {seen.n:,} conversations" if seen else ""
+        said = f"shown to be {worse} {reference.limit:.4g} on {when:%Y-%m-%d %H:%M} UTC{numbers}"
+        return "fail", said
     if low is None:
         return (
             "inconclusive",
@@ -260,8 +299,14 @@ def _plain_track(track: Track) -> dict[str, Any]:
     out = asdict(track)
     if track.wealth is not None:
         out["wealth"] = [value if math.isfinite(value) else None for value in track.wealth]
-    out["windows"] = {str(n): [m.n, m.total, m.squares] for n, m in track.windows.items()}
+    out["windows"] = {str(n): _plain_moments(m) for n, m in track.windows.items()}
+    if track.evidence is not None:
+        out["evidence"] = _plain_moments(track.evidence)
     return out
+
+
+def _plain_moments(moments: Moments) -> list[float]:
+    return [moments.n, moments.total, moments.squares]
 
 
 def _track(data: Mapping[str, Any]) -> Track:
@@ -269,4 +314,13 @@ def _track(data: Mapping[str, Any]) -> Track:
     if wealth is not None:
         wealth = tuple(-math.inf if value is None else value for value in wealth)
     windows = {int(n): Moments(*moments) for n, moments in data["windows"].items()}
-    return Track(wealth, data["paid_until"], windows, data["failed_at"], data["alarms"])
+    evidence = Moments(*data["evidence"]) if data.get("evidence") else None
+    return Track(
+        wealth,
+        data["paid_until"],
+        windows,
+        data["failed_at"],
+        data["alarms"],
+        data.get("alarmed_at"),
+        evidence,
+    )

@@ -18,6 +18,21 @@ EXIT_CODES: Mapping[WatchOutcome, int] = {"pass": 0, "fail": 1, "inconclusive": 
 
 
 @dataclass(frozen=True, slots=True)
+class AtAlarm:
+    """A signal as it stood when its alarm was raised; these numbers never change afterwards.
+
+    value, low, high   mean and 95% confidence sequence over the current window and the one before
+    n                  conversations in them
+    """
+
+    at: datetime
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignalVerdict:
     """One signal of one served model.
 
@@ -29,6 +44,7 @@ class SignalVerdict:
     n            conversations in the window
     e_value      the detector's wealth now, `threshold` is where it fails; None without a detector
     failed_at    when it last failed, where nothing since then has shown it well again
+    at_alarm     the numbers that the alarm was raised on; `value` and `n` are of what came since
     reason       a sentence: why this outcome, and what is missing where it is inconclusive
     """
 
@@ -48,6 +64,12 @@ class SignalVerdict:
     threshold: float | None = None
     unit: str = "share"
     failed_at: datetime | None = None
+    at_alarm: AtAlarm | None = None
+
+    @property
+    def shown(self) -> AtAlarm | SignalVerdict:
+        """Where value, interval and n are read for people: at the alarm, where it failed by one."""
+        return self.at_alarm if self.outcome == "fail" and self.at_alarm is not None else self
 
     @property
     def required(self) -> bool:
@@ -105,6 +127,8 @@ def _plain(signal: SignalVerdict) -> dict[str, Any]:
     out = asdict(signal)
     if signal.failed_at is not None:
         out["failed_at"] = signal.failed_at.isoformat()
+    if signal.at_alarm is not None:
+        out["at_alarm"]["at"] = signal.at_alarm.at.isoformat()
     return out
 
 
@@ -112,4 +136,7 @@ def _signal(data: Mapping[str, Any]) -> SignalVerdict:
     known = {f.name: data[f.name] for f in fields(SignalVerdict) if f.name in data}
     if known.get("failed_at") is not None:
         known["failed_at"] = datetime.fromisoformat(known["failed_at"])
+    if known.get("at_alarm") is not None:
+        at = datetime.fromisoformat(known["at_alarm"]["at"])
+        known["at_alarm"] = AtAlarm(**{**known["at_alarm"], "at": at})
     return SignalVerdict(**known)

@@ -71,6 +71,47 @@ def test_a_failure_stands_until_the_evidence_after_it_passes(
     assert check(store, registry, LINE, policy, now=later(end)).outcome == "pass"
 
 
+def test_the_numbers_of_an_alarm_never_change_afterwards(
+    store: Store, registry: Registry, promote: Promote
+) -> None:
+    digest = promote("a")
+    policy = POLICY.changed(conversations=800)
+    end = serve(store, digest, START, 900, seed=1, ends=0.95)
+    end = serve(store, digest, later(end), 200, seed=2, ends=0.3)
+    at_once = signal(check(store, registry, LINE, policy, now=later(end)), "completion")
+    assert at_once.at_alarm is not None
+    # Of what came up to the alarm, and not of the few after it.
+    assert 100 < at_once.at_alarm.n < 300
+    assert at_once.at_alarm.n + at_once.n <= 300
+    assert at_once.at_alarm.low <= at_once.at_alarm.value <= at_once.at_alarm.high
+    assert f"over {at_once.at_alarm.n:,} conversations" in at_once.reason
+    assert at_once.shown is at_once.at_alarm
+    end = serve(store, digest, later(end), 50, seed=3, ends=0.2)
+    still = signal(check(store, registry, LINE, policy, now=later(end)), "completion")
+    assert still.outcome == "fail"
+    assert (still.at_alarm, still.reason) == (at_once.at_alarm, at_once.reason)
+    end = serve(store, digest, later(end), 3500, seed=4, ends=0.95, every_s=5)
+    well = signal(check(store, registry, LINE, policy, now=later(end)), "completion")
+    assert (well.outcome, well.at_alarm) == ("pass", None)
+
+
+def test_a_state_of_an_older_version_has_no_numbers_of_its_alarm(
+    store: Store, registry: Registry, promote: Promote
+) -> None:
+    digest = promote("a")
+    policy = POLICY.changed(conversations=800)
+    end = serve(store, digest, START, 900, seed=1, ends=0.95)
+    end = serve(store, digest, later(end), 200, seed=2, ends=0.3)
+    row = check(store, registry, LINE, policy, now=later(end)).row()
+    for track in row["state"]["tracks"].values():
+        del track["alarmed_at"], track["evidence"]
+    store.append("watch_verdicts", [row | {"watch_id": "older"}])
+    end = serve(store, digest, later(end), 10, seed=3, ends=0.3)
+    found = signal(check(store, registry, LINE, policy, now=later(end)), "completion")
+    assert found.outcome == "fail"
+    assert found.reason
+
+
 def _comparable(verdict: WatchVerdict) -> Any:
     state = {k: v for k, v in verdict.state.items() if k != "looks"}
     for track in state["tracks"].values():
