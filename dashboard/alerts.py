@@ -3,74 +3,63 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from dashboard.queries.attention import Item, attention
+from dashboard.queries.attention import attention
+from harness.comparison.line_words import Need
+from harness.core import webhook
 from harness.core.errors import UserError
 from harness.core.files import write_atomic
 from harness.store.store import Store
 
-TIMEOUT_S = 10.0
 REMEMBERED = "alerts.json"
 
 
-def fresh(store: Store) -> list[Item]:
+def fresh(store: Store) -> list[Need]:
     """What needs a human and was not sent yet. What went away may be sent again."""
     items = attention(store)
     sent = _sent(_memory(store))
-    return [item for item in items if _name(item) not in sent]
+    return [item for item in items if item.about not in sent]
 
 
 def remember(store: Store) -> None:
     """Note that everything that needs a human now has been sent."""
-    names = sorted({_name(item) for item in attention(store)})
+    names = sorted({item.about for item in attention(store)})
     write_atomic(_memory(store), json.dumps(names, ensure_ascii=False, indent=1) + "\n")
 
 
-def send(url: str, items: Sequence[Item]) -> None:
-    """POST `{text, items}` as JSON: `text` is what Slack, Mattermost and others show.
+def send(url: str, items: Sequence[Need]) -> None:
+    """POST what needs a human, in the form of the chat that the address belongs to.
 
-    Raises UserError where the address is not a web address or doesn't take it.
+    Any other address gets `{text, items}` as JSON. Raises UserError where the address is not a web
+    address or doesn't take it.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(
-            f"{url!r} is not a web address",
-            field="--webhook",
-            hint="a webhook begins with http:// or https://",
-        )
+    webhook.split(url)
     content = {
-        "text": "\n".join(f"• {item.sentence}" for item in items),
         "items": [
-            {"level": item.level, "page": item.page, "params": dict(item.params)}
-            | {"text": item.sentence}
+            {
+                "level": item.level,
+                "about": item.about,
+                "page": item.page,
+                "params": dict(item.params),
+                "text": item.sentence,
+            }
             for item in items
         ],
     }
-    request = urllib.request.Request(
-        url,
-        data=json.dumps(content, ensure_ascii=False).encode(),
-        headers={"Content-Type": "application/json; charset=utf-8"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            answer.read(1)
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
-        reason = getattr(error, "reason", None) or error
+    problem = webhook.call(url, content, "\n".join(_line(item) for item in items))
+    if problem is not None:
         raise UserError(
-            f"the webhook did not take it: {reason}",
+            f"the webhook did not take it: {problem}",
             field="--webhook",
             hint="nothing is marked as sent; the same command tries again",
-        ) from error
+        )
 
 
-def _name(item: Item) -> str:
-    # A count that moves by one is not news; the verdict or training it is about is.
-    about = item.params.get("verdict") or item.params.get("training") or item.values.get("id")
-    return f"{item.text}|{about or sorted(item.params.items())}|{item.values.get('metric', '')}"
+def _line(item: Need) -> str:
+    owner = f" ({item.answer.owner})" if item.answer.owner else ""
+    return f"• Ratchet: {item.sentence}{owner}"
 
 
 def _memory(store: Store) -> Path:

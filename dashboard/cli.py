@@ -148,7 +148,7 @@ def alerts(
     from harness.core.workspace import Workspace
     from harness.store.store import Store
 
-    with Store(Workspace.at().ensure()) as store:
+    with Store(Workspace.at().require()) as store:
         items = attention(store) if webhook is None else fresh(store)
         for item in items:
             typer.echo(f"{item.level}: {item.sentence}")

@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from dashboard.queries import history
 from dashboard.queries.change_points import Forecast, forecast, margin_left
+from harness.comparison.attention_log import answers
+from harness.comparison.line_reading import deciding, loose_trainings, states
+from harness.comparison.line_state import LineState
+from harness.comparison.line_words import Need, Sentence, needs, of_training, unanswered
 from harness.core.types import Row
 from harness.store.store import Store
 
-Level = Literal["act", "look"]
-
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to do.
+class Overview:
+    """Everything that the first page and the alerts say, read at one moment.
 
-    text    an English sentence with {places}; `values` fills them, also in translation
-    level   `act`: something stands still until a human decides; `look`: worth a look
-    page    the view that shows it, with its `params`
+    lines   the state of each line, the last active first
+    needs   what waits for somebody, `act` first; what was answered is left out
     """
 
-    text: str
-    level: Level
-    page: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[LineState, ...]
+    needs: tuple[Need, ...]
 
-    @property
-    def sentence(self) -> str:
-        return self.text.format(**self.values)
+
+def overview(store: Store, *, now: datetime | None = None) -> Overview:
+    """The state of every line, and everything that waits for somebody."""
+    now = now or datetime.now(UTC)
+    lines = states(store, now=now)
+    given = lines[0].answers if lines else answers(store)
+    found = [need for state in lines for need in needs(state)]
+    more = [need for stand in loose_trainings(store, now=now) for need in of_training(stand, now)]
+    for state in lines:
+        more += _slopes(store, state)
+    more += [_of_run(run) for run in history.troubles(store, now)]
+    found += unanswered(more, given, now)
+    return Overview(tuple(lines), tuple(sorted(found, key=lambda need: need.level)))
+
+
+def attention(store: Store) -> list[Need]:
+    """Everything that waits for somebody, the most urgent first."""
+    return list(overview(store).needs)
 
 
 def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
@@ -40,7 +54,8 @@ def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
     Only verdicts against what is promoted now: another anchor is another history.
     """
     rows = store.query(
-        "SELECT v.verdict_id, v.decided_at, v.detail -> '$.rows' AS found FROM verdicts v "
+        "SELECT v.verdict_id, v.decided_at, v.detail -> '$.rows' AS found, r.model "
+        "FROM verdicts v LEFT JOIN runs r ON r.run_id = v.candidate_run "
         "WHERE v.seq IN (SELECT seq FROM verdicts WHERE against = 'anchor' AND anchor_run = "
         "(SELECT run_id FROM checkpoints WHERE line = ? "
         "AND event IN ('promoted', 'rolled_back') ORDER BY seq DESC LIMIT 1) "
@@ -60,6 +75,7 @@ def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
                     "place": place,
                     "verdict_id": row["verdict_id"],
                     "at": row["decided_at"],
+                    "model": row["model"],
                     "left": at,
                     "low": ends[0] if ends else at,
                     "high": ends[1] if ends else at,
@@ -68,68 +84,44 @@ def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
     return left
 
 
+def best_of(left: Mapping[str, list[Row]]) -> Row | None:
+    """Of a line's last candidates the one that kept most of its tightest margin: {model, left}.
+
+    None where nothing was compared.
+    """
+    tightest: dict[str, Row] = {}
+    for rows in left.values():
+        for row in rows:
+            known = tightest.get(row["verdict_id"])
+            if known is None or row["left"] < known["left"]:
+                tightest[row["verdict_id"]] = row
+    return max(tightest.values(), key=lambda row: row["left"], default=None)
+
+
 def forecasts(left: Mapping[str, list[Row]]) -> dict[str, Forecast]:
     """Metric -> where its margin goes, for those with enough of a history."""
     found = {name: forecast([row["left"] for row in rows]) for name, rows in left.items()}
     return {name: seen for name, seen in found.items() if seen is not None}
 
 
-def attention(store: Store) -> list[Item]:
-    """Everything that waits for somebody, the most urgent first."""
-    items: list[Item] = []
-    for line in history.lines(store):
-        items += _of_line(line)
-        for metric, seen in forecasts(margins(store, line["line"])).items():
-            if seen.is_alarming:
-                items.append(
-                    Item(
-                        "{line}: at this slope the margin of {metric} is gone in {n} checkpoints.",
-                        "look",
-                        "drift",
-                        {"line": line["line"], "metric": metric, "n": seen.gone_in},
-                        {"line": line["line"]},
-                    )
-                )
-    for trouble in history.troubles(store):
-        items.append(_of_trouble(trouble))
-    return sorted(items, key=lambda item: item.level)
-
-
-def _of_line(line: Row) -> list[Item]:
+def _slopes(store: Store, state: LineState) -> list[Need]:
+    if state.promoted is None:
+        return []
     found = []
-    place = {"verdict": line["last_verdict"]} if line["last_verdict"] else {}
-    says = {
-        "fail": ("{line}: the last candidate failed. Find out why, or leave it.", "look"),
-        "inconclusive": (
-            "{line}: the last candidate is undecided. More samples would settle it.",
-            "act",
-        ),
-        "incomparable": (
-            "{line}: the last candidate could not be compared with the anchor.",
-            "act",
-        ),
-    }.get(line["last_outcome"] or "")
-    if says is not None:
-        level: Level = "act" if says[1] == "act" else "look"
-        found.append(Item(says[0], level, "verdict", {"line": line["line"]}, place))
-    if line["last_outcome"] == "pass" and not line["last_is_promoted"]:
-        text = "{line}: the last candidate passed and is not promoted yet."
-        found.append(Item(text, "act", "verdict", {"line": line["line"]}, place))
-    if line["overridden"]:
-        text = "{line}: the promoted version was promoted by override."
-        found.append(Item(text, "look", "overview", {"line": line["line"]}))
+    for metric, seen in forecasts(margins(store, state.line)).items():
+        if seen.is_alarming:
+            values = {"line": state.line, "metric": metric, "n": seen.gone_in}
+            text = "{line}: at this slope the margin of {metric} is gone in {n} checkpoints."
+            about = f"slope:{state.line}:{metric}"
+            place = {"line": state.line}
+            found.append(Need(Sentence(text, values), "look", about, state.line, "drift", place))
     return found
 
 
-def _of_trouble(trouble: Row) -> Item:
-    name = trouble["name"] or trouble["id"]
-    if trouble["kind"] == "run":
-        text = "Run {id} of {name} never finished ({status}). The same command goes on with it."
-        values = {"id": trouble["id"], "name": name, "status": trouble["detail"]}
-        return Item(text, "look", "trend", values)
-    text = "Training {id} has stopped ({status}) and waits for you."
-    values = {"id": trouble["id"], "status": trouble["detail"]}
-    return Item(text, "act", "trainings", values, {"training": trouble["id"]})
+def _of_run(run: Row) -> Need:
+    values = {"id": run["id"], "name": run["name"] or run["id"], "status": run["detail"]}
+    text = "Run {id} of {name} never finished ({status}). The same command goes on with it."
+    return Need(Sentence(text, values), "look", f"run:{run['id']}", None, "trend")
 
 
 def _held(found: Mapping[str, Any]) -> bool:
@@ -139,3 +131,62 @@ def _held(found: Mapping[str, Any]) -> bool:
         and found.get("allowed")
         and found.get("change") is not None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate's verdict that decides, with the metric that decided it.
+
+    metric   None for a verdict without rows; `anchor` and `candidate` are its values
+    """
+
+    name: str
+    verdict_id: str
+    outcome: str
+    headline: str
+    decided_at: datetime
+    metric: str | None
+    anchor: float | None
+    candidate: float | None
+
+
+def last_candidates(store: Store, limit: int) -> list[Judged]:
+    """The candidates that were judged last, one row each, the newest first."""
+    rows = store.query(
+        "SELECT v.seq, v.verdict_id, v.outcome, v.against, v.headline, v.decided_at, "
+        "v.candidate_run, r.model FROM verdicts v LEFT JOIN runs r ON r.run_id = v.candidate_run "
+        "ORDER BY v.seq DESC LIMIT ?",
+        [limit * 8],
+    )
+    by_run: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        # The newest of each comparison comes first.
+        by_run.setdefault(row["candidate_run"], {}).setdefault(row["against"] or "", row)
+    chosen = [deciding(list(found.values())) for found in by_run.values()][:limit]
+    metrics = _deciding_metrics(store, [row["verdict_id"] for row in chosen])
+    return [_judged(row, metrics.get(row["verdict_id"], {})) for row in chosen]
+
+
+def _judged(row: Row, metric: Row) -> Judged:
+    return Judged(
+        name=row["model"] or row["candidate_run"],
+        verdict_id=row["verdict_id"],
+        outcome=row["outcome"],
+        headline=row["headline"] or "",
+        decided_at=row["decided_at"],
+        metric=metric.get("metric"),
+        anchor=metric.get("anchor"),
+        candidate=metric.get("candidate"),
+    )
+
+
+def _deciding_metrics(store: Store, ids: list[str]) -> dict[str, Row]:
+    """Verdict -> its row that decided: of the verdict's own outcome, required, the worst."""
+    rows = store.query(
+        "SELECT m.verdict_id, m.metric, m.anchor, m.candidate FROM verdict_metrics m "
+        "JOIN verdicts v USING (verdict_id) WHERE list_contains(?, m.verdict_id) "
+        "QUALIFY row_number() OVER (PARTITION BY m.verdict_id ORDER BY m.outcome = v.outcome DESC, "
+        "m.required DESC, try_cast(m.detail ->> '$.mean_z' AS DOUBLE) DESC NULLS LAST) = 1",
+        [ids],
+    )
+    return {row["verdict_id"]: row for row in rows}

@@ -112,20 +112,14 @@ def versions(store: Store, line: str) -> list[Row]:
 
 
 def troubles(store: Store, now: datetime | None = None) -> list[Row]:
-    """Runs and trainings that stopped without an end: {kind, id, name, detail, since}."""
+    """Runs that stopped without an end: {id, name, detail, since}."""
     hour_ago = (now or datetime.now(UTC)) - timedelta(hours=1)
     return store.query(
         """
-        SELECT 'run' AS kind, run_id AS id, model AS name, status AS detail,
+        SELECT run_id AS id, model AS name, status AS detail,
             coalesce(happened_at, started_at) AS since
         FROM run_status
         WHERE status IN ('failed', 'interrupted') OR (status = 'unfinished' AND started_at < ?)
-        UNION ALL
-        SELECT 'training', training_id, recipe, event, happened_at FROM (
-            SELECT e.training_id, t.recipe, e.event, e.happened_at FROM training_events e
-            JOIN trainings t USING (training_id)
-            QUALIFY row_number() OVER (PARTITION BY e.training_id ORDER BY e.seq DESC) = 1
-        ) WHERE event IN ('stopped', 'interrupted', 'held')
         ORDER BY since DESC LIMIT 20
         """,
         [hour_ago],

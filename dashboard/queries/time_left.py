@@ -50,6 +50,15 @@ def time_left(
     return Left(max(whole - (now - since).total_seconds(), 0.0), len(segments), seconds)
 
 
+def duration_parts(seconds: float) -> tuple[str, str]:
+    """A number and the unit it is said in: `{n} s`, `{n} min` or `{n} h`."""
+    if seconds < 100:
+        return str(round(seconds)), "{n} s"
+    if seconds < 6_000:
+        return str(round(seconds / 60)), "{n} min"
+    return f"{seconds / 3_600:.1f}", "{n} h"
+
+
 def _segments(events: Sequence[Row]) -> list[tuple[int, float]]:
     """(steps, seconds) from each checkpoint to the next of the same attempt, without a stop."""
     found, before = [], None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from dashboard.receiver.cli_ingest import ingest, serve
+from harness.cli.watch_answer import answer
 from harness.cli.watch_canary import canary, ramp
 from harness.cli.watch_check import check, policy, status
 from harness.cli.watch_harvest import harvest, review
@@ -21,6 +22,7 @@ watch.command("ingest")(ingest)
 watch.command("serve")(serve)
 watch.command("check")(check)
 watch.command("status")(status)
+watch.command("answer")(answer)
 watch.command("policy")(policy)
 watch.command("canary")(canary)
 watch.command("ramp")(ramp)

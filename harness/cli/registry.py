@@ -211,7 +211,7 @@ def rollback(
     reason: ReasonOption = None,
 ) -> None:
     """Promote an earlier version of a line again, the one before by default."""
-    with open_workspace() as (_, registry, console):
+    with open_workspace(make=False) as (_, registry, console):
         _show(console, registry.rollback(line, to, reason=reason), "promoted again")
 
 
@@ -221,7 +221,7 @@ def history(
     """List a line's promotions and roll backs, with who and on which verdict; newest last."""
     from rich.table import Table
 
-    with open_workspace() as (_, registry, console):
+    with open_workspace(make=False) as (_, registry, console):
         names = [line] if line else registry.lines()
         if not names:
             console.print("nothing was ever promoted here")
@@ -249,7 +249,7 @@ def verify(
 
     Exits 1 where anything is wrong.
     """
-    with open_workspace() as (store, registry, console):
+    with open_workspace(make=False) as (store, registry, console):
         problems = registry.verify(line, baselines=_baselines(baselines)) + store.problems()
         for problem in problems:
             console.print(f"✗ {problem}", markup=False, highlight=False, soft_wrap=True)
@@ -270,7 +270,7 @@ def prune(
     """Show which checkpoints could be deleted to free space; with --yes, delete them."""
     from rich.table import Table
 
-    with open_workspace() as (_, registry, console):
+    with open_workspace(make=False) as (_, registry, console):
         found = registry.prune(keep=keep, dry_run=not yes, baselines=_baselines(baselines))
         table = Table("checkpoint", "MB", "")
         for digest, size in found.freed:

@@ -54,17 +54,40 @@ def report(
     with Store(Workspace.at()) as store:
         found = require_run(store, run.removeprefix("run:"))
         judged = _judged(store, found)
+        standing = _standing(store, found)
         if not html and output is None:
             show_run(found, store, console)
+            for said in standing:
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
             if judged is not None:
                 console.print()
                 console.print(verdict_view(judged.verdict, everything=everything, more=ALL_SHOWS))
             return
         moved = _moved(store, found, judged) if judged is not None else []
-        page = to_html(found, summarize(store, found), judged, moved, language=language_of(lang))
+        language = language_of(lang)
+        page = to_html(
+            found,
+            summarize(store, found),
+            judged,
+            moved,
+            standing if language == "en" else (),
+            language=language,
+        )
     place = output or Path(f"report-{found.id}.html")
     write_atomic(place, page)
     console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _standing(store: Store, run: Run) -> list[str]:
+    """What each line has to say of a run, in sentences that begin with the line's name."""
+    from harness.comparison.line_reading import states
+    from harness.comparison.line_words import of_run
+
+    return [
+        f"{state.line}: {said}"
+        for state in states(store)
+        for said in of_run(state, run.id, run.model_digest)
+    ]
 
 
 def _judged(store: Store, run: Run) -> Judged | None:

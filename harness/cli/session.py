@@ -19,8 +19,11 @@ def in_passing(console: Console) -> Callable[[str], None]:
 
 
 @contextmanager
-def open_workspace() -> Iterator[tuple[Store, Registry, Console]]:
-    """The workspace of --home with its store, its registry and a console; closed at the end."""
+def open_workspace(*, make: bool = True) -> Iterator[tuple[Store, Registry, Console]]:
+    """The workspace of --home with its store, its registry and a console; closed at the end.
+
+    With `make` false nothing is created, and UserError is raised where there is none.
+    """
     from rich.console import Console
 
     from harness.core.workspace import Workspace
@@ -29,6 +32,6 @@ def open_workspace() -> Iterator[tuple[Store, Registry, Console]]:
 
     console = Console()
     waiting = in_passing(console)
-    workspace = Workspace.at().ensure()
+    workspace = Workspace.at().ensure() if make else Workspace.at().require()
     with Store(workspace, on_wait=waiting) as store:
         yield store, Registry(workspace, store, on_wait=waiting), console

@@ -15,6 +15,7 @@ from harness.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.comparison.line_state import LineState
     from harness.registry.registry import Registry
     from harness.watch.monitor.verdict import SignalVerdict, WatchVerdict
 
@@ -84,26 +85,59 @@ def check(
 def status(
     line: LineArgument = None, everything: AllOption = False, as_json: JsonOption = False
 ) -> None:
-    """Show the last verdict on each line, without a new look."""
+    """Show the last verdict on each line, without a new look, and what was done about a FAIL.
+
+    Exits 0 where all pass, 1 where anything that is served fails, 2 where
+    something is not shown yet, 3 for bad input.
+    """
     from harness.cli.session import open_workspace
+    from harness.comparison.line_reading import state_of
     from harness.watch.monitor.look import latest
 
-    with open_workspace() as (store, registry, console):
+    codes = []
+    with open_workspace(make=False) as (store, registry, console):
         names = [_line(line, registry)] if line else registry.lines()
         if not names:
             raise UserError("nothing was ever promoted", hint="`ratchet promote` begins a line")
         for name in names:
+            state = state_of(store, name)
+            codes.append(_code(state))
             verdict, promoted = latest(store, name), registry.promoted(name)
-            if verdict is None and promoted is None:
-                raise UserError(
-                    f"nothing was ever promoted on {name}", hint="`ratchet promote` begins a line"
-                )
             if verdict is None:
                 _say_unseen(name, console, as_json=as_json)
                 continue
             show(verdict, console, as_json=as_json, everything=everything)
+            if not as_json:
+                _say_alarms(state, console)
             if promoted is not None and promoted.digest != verdict.model_digest and not as_json:
                 console.print(f"{name} serves {promoted.digest[:12]} by now: run `check`")
+    raise typer.Exit(max(codes, key=(0, 2, 1).index))
+
+
+def _code(state: LineState) -> int:
+    if state.alarm_on_served() is not None:
+        return 1
+    return 0 if state.serving.outcome == "pass" else 2
+
+
+def _say_alarms(state: LineState, console: Console) -> None:
+    """What was done about each alarm that nobody has answered, or that lasts."""
+    from rich.text import Text
+
+    from harness.comparison.line_words import alarm_sentence, said_of
+
+    unanswered = state.unanswered()
+    for alarm in state.alarms:
+        if alarm.present or alarm in unanswered:
+            style = "red" if alarm.present else "yellow"
+            said = " ".join(
+                filter(None, [str(alarm_sentence(state, alarm)), said_of(alarm.answer)])
+            )
+            console.print(Text(said, style), soft_wrap=True)
+            console.print(
+                Text(f"answer it: ratchet watch answer {state.line} {alarm.incident.id}", "dim"),
+                soft_wrap=True,
+            )
 
 
 def policy(
@@ -247,12 +281,13 @@ def _worth_showing(signal: SignalVerdict) -> bool:
 
 def _cells(signal: SignalVerdict) -> list[str]:
     sign = ("<", "≥") if signal.direction == "higher" else (">", "≤")
+    shown = signal.shown
     return [
-        _number(signal.value),
-        f"{_number(signal.low)} … {_number(signal.high)}" if signal.low is not None else "",
+        _number(shown.value),
+        f"{_number(shown.low)} … {_number(shown.high)}" if shown.low is not None else "",
         f"{sign[0]} {_number(signal.reference)}" if signal.reference is not None else "",
         f"{sign[1]} {_number(signal.pass_limit)}" if signal.pass_limit is not None else "",
-        f"{signal.n:,}",
+        f"{shown.n:,}",
     ]
 
 

@@ -51,6 +51,17 @@ class Workspace:
     def logs(self) -> Path:
         return self.home / "logs"
 
+    def require(self) -> Workspace:
+        """The workspace itself, for who only reads. Raises UserError where there is none."""
+        if not self.home.is_dir():
+            raise UserError(
+                "there is no workspace here",
+                file=self.home,
+                field="--home",
+                hint="name the folder that `ratchet score` or `ratchet train` wrote",
+            )
+        return self
+
     def ensure(self) -> Workspace:
         """Create the folders. Raises UserError where that is not permitted."""
         folders = (

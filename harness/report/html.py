@@ -82,15 +82,17 @@ def to_html(
     metrics: Sequence[MetricSummary],
     judged: Judged | None = None,
     moved: Sequence[Moved] = (),
+    standing: Sequence[str] = (),
     *,
     language: Language = "en",
 ) -> str:
-    """The whole page, in English or Chinese.
+    """The whole page, in English or Chinese. `standing` is what its lines have to say of it.
 
     Text of models and suites is escaped, and its invisible characters shown.
     """
     say = in_language(language)
     body = [f"<h1>{_text(run.model)}</h1>", *_facts(run, say)]
+    body += [f"<p>{_text(said)}</p>" for said in standing]
     if judged is not None:
         body += _verdict(judged, say, language)
     body += _metrics(metrics, say)

@@ -11,7 +11,7 @@ from harness.store import watch_tables
 from harness.store.schema import Table
 from harness.store.schema import column as _c
 
-VERSION = 6
+VERSION = 7
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
@@ -27,6 +27,11 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     6: (
         "CREATE TABLE IF NOT EXISTS run_notes (run_id VARCHAR NOT NULL, tags VARCHAR[], "
         "note VARCHAR, actor VARCHAR, noted_at TIMESTAMP, seq BIGINT NOT NULL)",
+    ),
+    7: (
+        "CREATE TABLE IF NOT EXISTS attention_events (about VARCHAR NOT NULL, "
+        "event VARCHAR NOT NULL, line VARCHAR, actor VARCHAR, owner VARCHAR, reason VARCHAR, "
+        "until TIMESTAMP, happened_at TIMESTAMP, seq BIGINT NOT NULL)",
     ),
 }
 """Statements that lead from version n - 1 to n, under the key n."""
@@ -372,6 +377,30 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     *watch_tables.TABLES,
+    Table(
+        "attention_events",
+        "What people said about what needs a human. The last of each event counts.",
+        (
+            _c(
+                "about",
+                "VARCHAR",
+                "what it is about: incident:WATCH_ID, verdict:ID, training:ID, ...",
+                required=True,
+            ),
+            _c(
+                "event",
+                "VARCHAR",
+                "acknowledged, false_alarm, snoozed, owner, note or reopened",
+                required=True,
+            ),
+            _c("line", "VARCHAR", "the line, where it is about one"),
+            _c("actor", "VARCHAR", "who said it"),
+            _c("owner", "VARCHAR", "who takes care of it from then on; for owner"),
+            _c("reason", "VARCHAR", "in their words"),
+            _c("until", "TIMESTAMP", "when it comes back, UTC; for snoozed"),
+            _c("happened_at", "TIMESTAMP", "UTC", now=True),
+        ),
+    ),
 )
 
 BY_NAME: Mapping[str, Table] = {table.name: table for table in TABLES}

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from dashboard import alerts
-from dashboard.queries.attention import Item
+from harness.comparison.line_words import Need, Sentence
 from harness.core.errors import UserError
 from harness.store.store import Store
 
@@ -41,9 +41,12 @@ def hook() -> Iterator[str]:
 
 
 def test_a_webhook_is_told_once(tmp_path: object, demo: Store, hook: str) -> None:
-    item = Item("{line}: x", "act", "verdict", {"line": "名"}, {"verdict": "v1"})
+    says = Sentence("{line}: x", {"line": "名"})
+    item = Need(says, "act", "verdict:v1", "名", "verdict", {"verdict": "v1"})
     alerts.send(hook, [item])
-    assert _Hook.taken[0]["text"] == "• 名: x"
+    assert _Hook.taken[0]["text"] == "• Ratchet: 名: x"
+    alerts.send(f"feishu+{hook}", [item])
+    assert _Hook.taken[1] == {"msg_type": "text", "content": {"text": "• Ratchet: 名: x"}}
     alerts.remember(demo)
     assert alerts.fresh(demo) == []
 
@@ -51,5 +54,5 @@ def test_a_webhook_is_told_once(tmp_path: object, demo: Store, hook: str) -> Non
 def test_a_webhook_that_is_down_says_so() -> None:
     with pytest.raises(UserError, match="did not take it"):
         alerts.send("http://127.0.0.1:9/hook", [])
-    with pytest.raises(UserError, match="http"):
+    with pytest.raises(UserError, match="not a web address"):
         alerts.send("file:///etc/passwd", [])
