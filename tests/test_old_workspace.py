@@ -203,7 +203,7 @@ def test_the_interrupted_training_goes_on(ratchet: Typed, store: Store) -> None:
 
 def test_the_line_its_watch_and_its_canary_go_on(ratchet: Typed, store: Store) -> None:
     code, said = ratchet("watch", "status")
-    assert code == 0
+    assert code == 2, "not everything is shown yet"
     assert "support-bot · 0a906e9334af" in said
     assert ratchet("watch", "check", "support-bot")[0] == 2
     code, said = ratchet("watch", "canary", "support-bot")

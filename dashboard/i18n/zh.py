@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dashboard.i18n.zh_line import LINE
 from dashboard.i18n.zh_pages import PAGES
 from dashboard.i18n.zh_watch import WATCH
 
@@ -26,7 +27,6 @@ SENTENCES: dict[str, str] = {
     "Length is over all answers; refusals, language and wording are read in {n} of each run, the "
     "same samples each time. Wording is the Jensen–Shannon distance of letter trigrams to the "
     "anchor's answers. Bars are 95% intervals.": "长度统计全部回答；拒答、语言与措辞在每次运行中读取 {n} 条，每次取相同样本。措辞指字符三元组与基准回答的 Jensen–Shannon 距离。竖条为 95% 置信区间。",
-    "Margin left: nothing was compared with the promoted version yet.": "剩余余量：还没有与已批准版本比较过。",
     "No answers are stored of these runs.": "这些运行没有存储回答。",
     "No model was scored here yet.": "这里还没有评测过模型。",
     "No run here has a value of this metric.": "这里没有运行含有此指标。",
@@ -70,7 +70,6 @@ SENTENCES: dict[str, str] = {
     "{line}: the promoted version was promoted by override.": "{line}：已批准版本是越过闸门批准的。",
     "{line}: the last candidate could not be compared with the anchor.": "{line}：最近的候选无法与基准比较。",
     "{line}: the last candidate failed. Find out why, or leave it.": "{line}：最近的候选未通过。查明原因，或不予理会。",
-    "{line}: the last candidate is undecided. More samples would settle it.": "{line}：最近的候选尚无定论，再加样本可能得出结论。",
     "{line}: the last candidate passed and is not promoted yet.": "{line}：最近的候选已通过，尚未批准。",
     # Questions under the titles.
     "How much margin is left, and are the answers changing?": "还剩多少余量？回答在变化吗？",
@@ -157,10 +156,6 @@ SENTENCES: dict[str, str] = {
     "training": "训练",
     "{n} runs": "{n} 次运行",
     # Verdicts.
-    "FAIL: don't ship it": "未通过：不可发布",
-    "INCOMPARABLE: nothing was shown": "不可比较：没有得出结论",
-    "INCONCLUSIVE: not yet": "尚无定论：再等等",
-    "PASS: it may ship": "通过：可以发布",
     "advisory": "参考",
     "against the {what}": "对照{what}",
     "anchor": "基准",
@@ -169,8 +164,6 @@ SENTENCES: dict[str, str] = {
     "fail": "未通过",
     "incomparable": "不可比较",
     "inconclusive": "尚无定论",
-    "last verdict": "最近判定",
-    "no verdict yet": "尚无判定",
     "none": "无",
     "pass": "通过",
     "required": "必需",
@@ -327,4 +320,5 @@ SENTENCES: dict[str, str] = {
     "← before": "← 前页",
     **PAGES,
     **WATCH,
+    **LINE,
 }

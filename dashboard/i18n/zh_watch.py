@@ -4,20 +4,34 @@
 
 from __future__ import annotations
 
+from dashboard.i18n.zh_reasons import chinese
+
 WATCH: dict[str, str] = {
-    "95% latency, seconds": "95% 延迟（秒）",
+    "Answers that tripped it": "触发告警的回答",
+    "Copy the report": "复制报告",
+    "Each point is an hour of {n}, in UTC; the red line is where it fails, a red rule an alarm, a grey one a promotion. The arrow shows which way is good.": "每个点是 {n} 小时中的一小时（UTC）；红色横线是未通过界限，红色竖线是告警，灰色竖线是批准。箭头指向好的方向。",
+    "Every look": "每次检查",
+    "No single answer can be named for this signal.": "这个信号无法指出单个回答。",
+    "Nothing was observed in these {n} hours.": "这 {n} 小时内没有观测数据。",
+    "Nothing.": "没有。",
+    "Runbook": "处置手册",
+    "Signals by the hour": "各信号逐小时",
+    "There is no look {id} on this line.": "这条发布线没有检查 {id}。",
+    "What failed, with the numbers at the alarm": "未通过的信号（告警时的数值）",
+    "What to do": "怎么办",
+    "alarm": "告警",
+    "done": "已执行",
+    "dry run: nothing was changed": "演练：没有任何改动",
+    "held": "未能处置",
+    "nothing could be done": "无法处置",
+    "since then": "此后",
+    "the bytes of v{n}": "与 v{n} 字节相同",
+    "{n} looks": "{n} 次检查",
     "A canary runs: {digest} has {share} of the traffic.": "金丝雀发布进行中：{digest} 承担 {share} 的流量。",
-    "Bars are 95% confidence sequences, which may be looked at any time. The red mark is the limit: "
-    "the reference's bound with the margin taken off.": "横条是 95% 置信序列，可随时查看。红色标记是界限：参照的置信界再扣除余量。",
-    "Bars are 95% intervals (Wilson) of the share of errors.": "竖条是错误比例的 95% 置信区间（Wilson）。",
-    "Day, UTC": "日期（UTC）",
     "Does what is served keep what the gate promised?": "线上模型是否兑现了闸门的承诺？",
     "Nobody has looked yet.": "还没有检查过。",
     "Nothing is served yet that could be watched.": "还没有上线的模型可供监控。",
-    "Nothing was observed yet.": "还没有观测数据。",
-    "Signals": "信号",
     "Taken back": "已撤回",
-    "Traffic": "流量",
     "Watch": "监控",
     "What was done": "已采取的措施",
     "breaker": "熔断",
@@ -30,15 +44,12 @@ WATCH: dict[str, str] = {
     "from": "原版本",
     "held to": "对照",
     "hour": "小时",
-    "hour, UTC": "小时（UTC）",
     "interval": "区间",
     "passes at": "通过界限",
     "policy": "策略",
     "quality": "质量",
     "ramped": "放量",
-    "requests per hour": "每小时请求数",
     "service": "服务",
-    "share of errors": "错误比例",
     "signal": "信号",
     "tier": "层级",
     "to": "新版本",
@@ -48,3 +59,8 @@ WATCH: dict[str, str] = {
     "yes": "已执行",
     "{n} observations": "{n} 条观测",
 }
+
+
+def reason(text: str, language: str) -> str:
+    """A reason of the watch, stored in English, in the reader's language."""
+    return chinese(text) if language == "zh" else text

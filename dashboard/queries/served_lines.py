@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import datetime
 
+from harness.comparison.line_reading import states
+from harness.comparison.line_state import LineState
 from harness.core.types import Row
 from harness.store.store import Store
-from harness.watch.monitor import daily
-from harness.watch.monitor.daily import Day
+from harness.watch.monitor import incidents
 from harness.watch.rollout import traffic_split as splits
 from harness.watch.rollout.traffic_split import Split
 
@@ -26,15 +27,41 @@ def lines(store: Store) -> list[str]:
     return [row["line"] for row in rows]
 
 
-def served(store: Store, line: str) -> Row | None:
-    """The promoted version, as the store was told of it."""
+def state(store: Store, line: str) -> LineState | None:
+    """The line's state now; None where nothing is known of it."""
+    found = states(store, line)
+    return found[0] if found else None
+
+
+def same_bytes(store: Store, line: str, digest: str) -> int | None:
+    """The number of the first version that had these bytes."""
     rows = store.query(
-        "SELECT digest, event, actor, reason, happened_at, run_id, "
-        "try_cast(detail ->> '$.version' AS INTEGER) AS version FROM checkpoints "
-        "WHERE line = ? AND event IN ('promoted', 'rolled_back') ORDER BY seq DESC LIMIT 1",
-        [line],
+        "SELECT min(try_cast(detail ->> '$.version' AS INTEGER)) AS version FROM checkpoints "
+        "WHERE line = ? AND digest = ? AND event IN ('promoted', 'rolled_back')",
+        [line, digest],
     )
-    return rows[0] if rows else None
+    return rows[0]["version"] if rows else None
+
+
+def events(store: Store, line: str, since: datetime) -> list[Row]:
+    """Promotions and roll backs since then, oldest first: {happened_at, version, event}."""
+    return store.query(
+        "SELECT happened_at, event, try_cast(detail ->> '$.version' AS INTEGER) AS version "
+        "FROM checkpoints WHERE line = ? AND event IN ('promoted', 'rolled_back') "
+        f"AND happened_at >= ? ORDER BY seq LIMIT {NEWEST}",
+        [line, since],
+    )
+
+
+def incident_of(store: Store, watch_id: str) -> str | None:
+    """The incident that a FAIL belongs to; None for another verdict, and where there is none."""
+    return incidents.incident_of(store, watch_id)
+
+
+def look_exists(store: Store, line: str, watch_id: str) -> bool:
+    """Whether a line has a look of that id."""
+    asked = "SELECT 1 FROM watch_verdicts WHERE line = ? AND watch_id = ? LIMIT 1"
+    return bool(store.query(asked, [line, watch_id]))
 
 
 def verdicts(store: Store, line: str) -> list[Row]:
@@ -55,21 +82,6 @@ def actions(store: Store, line: str) -> list[Row]:
         f"ORDER BY seq DESC LIMIT {NEWEST}",
         [line],
     )
-
-
-def days(store: Store, line: str) -> list[date]:
-    """Days in UTC on which the line was seen, the newest first."""
-    rows = store.query(
-        "SELECT DISTINCT observed_at::DATE AS day FROM observations "
-        f"WHERE line = ? AND observed_at IS NOT NULL ORDER BY day DESC LIMIT {NEWEST}",
-        [line],
-    )
-    return [row["day"] for row in rows]
-
-
-def day(store: Store, when: date, line: str) -> Day:
-    """A line's traffic on one day in UTC, hour by hour: counts, and latencies in seconds."""
-    return daily.summarize(store, when, line=line)
 
 
 def split(store: Store, line: str) -> Split | None:

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from harness.cli.app import main
 from tests.harness.suite_builders import suite_yaml, write_jsonl
-from tests.harness.watch.watch_builders import LINE, Line
+from tests.harness.watch.watch_builders import LINE, Line, verdict_on
 from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +218,8 @@ def expected(command: str) -> tuple[int, ...]:
     verb = " ".join(command.split()[1:3])
     if verb in ("watch check", "watch status", "watch canary", "watch ramp", "rate status"):
         return (0, 1, 2)
-    return (0, 1, 2) if command.startswith("ratchet gate") else (0,)
+    verdicts = ("ratchet gate", "ratchet status")
+    return (0, 1, 2) if command.startswith(verdicts) else (0,)
 
 
 def world_of(
@@ -246,6 +248,9 @@ def world_of(
         for row in reader.line.store.query("SELECT item_id FROM harvested"):
             yes = f"ratchet watch review {row['item_id']} --yes --target fine --by ann"
             assert typed(reader, yes, capsys)[0] == 0
+    if "watch answer" in command:
+        alarm = verdict_on(reader.line.digests["good"], watch_id=uuid.uuid4().hex[:16])
+        reader.line.store.append("watch_verdicts", [alarm.row()])
     if "watch canary" in command:
         if len(shlex.split(command)) > 4:  # it begins one: end what another page began
             typed(reader, f"ratchet watch ramp {LINE} --abort --act", capsys)

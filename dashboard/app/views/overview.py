@@ -1,10 +1,13 @@
-"""The first page: each line's last verdict, what needs a decision, and the newest runs."""
+"""The first page: each line in three sentences, what needs a human, and the last verdicts."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 import streamlit as st
 
 from dashboard.app import verdict_text
+from dashboard.app.answers import answer_box, said, sentence
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -14,81 +17,140 @@ from dashboard.app.page import (
     mark,
     may_act,
     provenance,
+    recent,
     require_history,
     title,
     when,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history
-from dashboard.queries.attention import attention, forecasts, margins
+from dashboard.queries.attention import (
+    Judged,
+    Overview,
+    best_of,
+    forecasts,
+    last_candidates,
+    margins,
+    overview,
+)
+from dashboard.queries.time_left import duration_parts, time_left
 from dashboard.web.escape import plain
-from harness.core.types import Row
+from harness.comparison.line_state import LineState, TrainingStand
+from harness.comparison.line_words import Need, canary, serving, ship
+
+EVERY_S = 30.0
 
 
 def show() -> None:
     title("Today", "Is it still getting better, and may we ship?")
-    if not require_history():
-        return
-    lines = cached(history.lines)
-    if not lines:
+    if not cached(overview).lines:
+        if not require_history():
+            return
         empty(
             "Nothing was ever promoted, so no line has a promoted checkpoint.",
             "ratchet promote MODEL --line support-bot",
         )
-    for line in lines:
+    st.fragment(_live, run_every=EVERY_S)()
+    _sources(cached(overview))
+
+
+def _live() -> None:
+    """Everything that may change while somebody looks, anew every half minute."""
+    seen = recent(overview)
+    for state in seen.lines:
+        _strip(state)
+    for state in seen.lines:
         with st.container(border=True):
-            _line(line)
+            _line(state)
     st.subheader(tr("What needs a human"), anchor=False)
-    _needs()
+    _needs(seen)
     _recent()
-    _sources(lines)
 
 
-def _line(line: Row) -> None:
-    name, verdict, margin = st.columns([1.1, 1.6, 1.3], gap="medium")
-    with name:
-        st.markdown(f"#### {plain(line['line'])}")
-        version = line["version"] if line["version"] is not None else "?"
-        said = tr("rolled back to") if line["event"] == "rolled_back" else tr("promoted")
-        st.markdown(f"{said} **v{version}** · `{line['digest'][:12]}`")
-        origin = (plain(line["model"] or ""), when(line["happened_at"]), plain(line["actor"]))
-        st.caption(" · ".join(filter(None, origin)))
-        if may_act():
-            from dashboard.app.actions import roll_back
-
-            roll_back(line["line"])
-    with verdict:
-        _last_verdict(line)
-    with margin:
-        _margins(line)
+def _strip(state: LineState) -> None:
+    """Red for a failure of what is served, amber for an advisory one."""
+    if state.alarm_on_served() is not None:
+        st.error(f"**{plain(state.line)}** · {sentence(serving(state))}")
+    elif state.serving.advisory:
+        names = ", ".join(signal.signal for signal in state.serving.advisory)
+        said = tr("got worse in production, advisory: {signals}", signals=plain(names))
+        st.warning(f"**{plain(state.line)}** · {said}")
 
 
-def _last_verdict(line: Row) -> None:
-    if line["last_verdict"] is None:
-        st.markdown(tr("no verdict yet"))
-        st.code(f"ratchet gate MODEL --against line:{line['line']}", language=None, wrap_lines=True)
+# One line.
+
+
+def _line(state: LineState) -> None:
+    head, act = st.columns([4, 1], vertical_alignment="center")
+    version = state.promoted.version if state.promoted else None
+    head.markdown(f"#### {plain(state.line)}" + (f" · v{version}" if version is not None else ""))
+    if may_act() and state.promoted is not None:
+        from dashboard.app.actions import roll_back
+
+        with act:
+            roll_back(state.line)
+    _ship(state)
+    _better(state)
+    _serving(state)
+    for stand in state.trainings:
+        if stand.state == "running":
+            _training(stand)
+
+
+def _ship(state: LineState) -> None:
+    label, text, go = _row()
+    label.markdown(f"**{tr('Ship?')}**")
+    first, second = ship(state)
+    text.markdown(f"{sentence(first)}  \n{sentence(second)}")
+    found = state.candidate
+    if found is None:
+        text.code(f"ratchet gate MODEL --against line:{state.line}", language=None)
         return
-    outcome = line["last_outcome"]
-    color = {"pass": "green", "fail": "red", "inconclusive": "orange"}.get(outcome, "violet")
-    st.markdown(f"#### :{color}[{MARKS[outcome]} {tr(_ANSWERS[outcome])}]")
-    st.caption(f"{tr('last verdict')} · {when(line['last_at'])}")
-    headline, *more = verdict_text.stored(line["last_verdict"], line["last_headline"])
-    st.markdown(plain(headline))
-    for sentence in more or filter(None, [line["settle"]]):
-        st.caption(plain(sentence))
-    link("verdict", tr("the verdict →"), verdict=line["last_verdict"])
+    if found.holds not in ("promoted", "judged before"):
+        for line in verdict_text.stored(found.verdict_id, found.headline):
+            text.caption(plain(line))
+    with go:
+        link("verdict", tr("the verdict →"), verdict=found.verdict_id)
 
 
-def _margins(line: Row) -> None:
-    left = cached(margins, line["line"])
+def _better(state: LineState) -> None:
+    label, text, go = _row()
+    label.markdown(f"**{tr('Better?')}**")
+    if state.promoted is None:
+        text.markdown(tr("There is nothing to be better than yet."))
+        return
+    left = cached(margins, state.line)
     if not left:
-        st.caption(tr("Margin left: nothing was compared with the promoted version yet."))
+        text.markdown(tr("Nothing was compared with the promoted version yet."))
         return
+    last = {metric: rows[-1]["left"] for metric, rows in left.items()}
+    tightest = min(last, key=lambda metric: last[metric])
+    best = best_of(left)
+    text.markdown(
+        tr(
+            "{n} candidates since the promotion; the best is {name}, with {kept} of its tightest "
+            "margin left. The last one used {share} of the margin of {metric}.",
+            n=state.judged,
+            name=plain(best["model"] or best["verdict_id"]) if best else "–",
+            kept=f"{best['left']:.0%}" if best else "–",
+            share=f"{max(0.0, 1 - last[tightest]):.0%}",
+            metric=plain(tightest),
+        )
+    )
+    for metric, seen in forecasts(left).items():
+        if seen.is_alarming:
+            gone = tr("at this slope gone in {n} checkpoints", n=seen.gone_in)
+            text.caption(f":orange[{plain(metric)}: {gone}]")
+    with go:
+        link("drift", tr("drift →"), line=state.line)
+    _margins(state.line, left)
+
+
+def _margins(line: str, left: dict[str, list[dict[str, object]]]) -> None:
     import pandas as pd
 
     from dashboard.app.charts import margins as chart
 
-    st.caption(tr("margin left at the last verdicts, with 95% intervals; at 0% the gate trips"))
     points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
     frame = pd.DataFrame(points).drop(columns=["at"])
     frame["tip_metric"], frame["tip_margin left"] = (
@@ -96,78 +158,145 @@ def _margins(line: Row) -> None:
         [f"{row['left']:.0%} [{row['low']:.0%}, {row['high']:.0%}]" for row in points],
     )
     drawn = chart(frame, words=words())
-    st.altair_chart(drawn, width="stretch", key=f"margins.{line['line']}", alt=tr("Margin left"))
-    for metric, seen in forecasts(left).items():
-        if seen.is_alarming:
-            text = tr("at this slope gone in {n} checkpoints", n=seen.gone_in)
-            st.caption(f":orange[{plain(metric)}: {text}]")
-    link("drift", tr("drift →"), line=line["line"])
+    st.caption(tr("margin left at the last verdicts, with 95% intervals; at 0% the gate trips"))
+    st.altair_chart(drawn, width="stretch", key=f"margins.{line}", alt=tr("Margin left"))
     export(
-        f"margins-{line['line']}",
+        f"margins-{line}",
         frame[["metric", "place", "verdict_id", "left", "low", "high"]],
         chart=drawn,
     )
 
 
-def _needs() -> None:
-    items = cached(attention)
-    if not items:
-        st.success(tr("Nothing waits for you."))
-    for item in items:
-        text, go = st.columns([4, 1], vertical_alignment="center")
-        sign = f":red[**{tr('decide')}**]" if item.level == "act" else f":orange[**{tr('look')}**]"
-        values = {name: plain(value) for name, value in item.values.items()}
-        text.markdown(f"{sign} · {tr(item.text, **values)}")
+def _serving(state: LineState) -> None:
+    label, text, go = _row()
+    label.markdown(f"**{tr('Serving?')}**")
+    found = state.serving
+    color = {"pass": "green", "fail": "red"}.get(found.outcome or "", "")
+    said = sentence(serving(state))
+    sign = f":{color}[**{MARKS[found.outcome or 'none']}**] " if color else ""
+    text.markdown(f"{sign}{said}")
+    runs = canary(state)
+    if runs is not None:
+        text.markdown(sentence(runs))
+    if found.watched:
         with go:
-            link(item.page, tr("look →"), **item.params)
+            link("watch", tr("watch →"), line=state.line)
+    else:
+        text.code(f"ratchet watch serve --line {state.line}", language=None)
+
+
+def _training(stand: TrainingStand) -> None:
+    label, text, go = _row()
+    label.markdown(f"**{tr('Training')}**")
+    step = stand.step or 0
+    parts = [f"{tr('step')} {step:,}" + (f" / {stand.planned:,}" if stand.planned else "")]
+    if stand.planned:
+        steps = cached(history.training_steps, stand.training_id)
+        events = cached(history.training_events, stand.training_id)[::-1]
+        left = time_left(stand.planned, steps, events, datetime.now(UTC))
+        if left is not None:
+            number, unit = duration_parts(left.seconds)
+            parts.append(tr("about {time} left", time=tr(unit, n=number)))
+    parts.append(f"{tr('started')} {when(stand.started_at)}")
+    text.markdown(f"{plain(stand.training_id)} · {' · '.join(parts)}")
+    if stand.planned:
+        text.progress(min(step / stand.planned, 1.0))
+    with go:
+        link("trainings", tr("training →"), training=stand.training_id)
+
+
+def _row() -> tuple[st.delta_generator.DeltaGenerator, ...]:
+    return tuple(st.columns([0.8, 5, 1.2], vertical_alignment="top"))
+
+
+# What needs a human.
+
+
+def _needs(seen: Overview) -> None:
+    if not seen.needs:
+        st.success(tr("Nothing waits for you."))
+    for need in seen.needs:
+        _need(need)
+
+
+def _need(need: Need) -> None:
+    text, go, act = st.columns([4, 1.2, 1], vertical_alignment="center")
+    sign = f":red[**{tr('decide')}**]" if need.level == "act" else f":orange[**{tr('look')}**]"
+    text.markdown(f"{sign} · {sentence(need.says)}")
+    answered = said(need.answer)
+    if answered:
+        text.caption(plain(answered))
+    with go:
+        link(need.page, tr(_LINKS.get(need.page, "look →")), **need.params)
+    with act:
+        answer_box(need.about, need.line, key=f"need.{need.about}")
+
+
+_LINKS = {
+    "verdict": "the verdict →",
+    "watch": "watch →",
+    "trainings": "training →",
+    "drift": "drift →",
+}
+
+
+# Last verdicts.
 
 
 def _recent() -> None:
-    found = cached(history.verdicts, 8)
+    found = cached(last_candidates, 8)
     if not found:
         return
     st.subheader(tr("Last verdicts"), anchor=False)
     for row in found:
-        said, text, go = st.columns([1.4, 4, 1.2], vertical_alignment="center")
-        said.markdown(mark(row["outcome"]))
-        text.caption(f"{plain(row['model'] or row['candidate_run'])} · {when(row['decided_at'])}")
+        outcome, text, go = st.columns([1.4, 4, 1.2], vertical_alignment="center")
+        outcome.markdown(mark(row.outcome))
+        text.markdown(f"{plain(row.name)} · {when(row.decided_at)}")
+        text.caption(plain(_deciding(row)))
         with go:
-            link("verdict", tr("look →"), verdict=row["verdict_id"])
+            link("verdict", tr("the verdict →"), verdict=row.verdict_id)
 
 
-def _sources(lines: list[Row]) -> None:
+def _deciding(row: Judged) -> str:
+    if row.metric is None or row.candidate is None:
+        return row.headline
+    before = "–" if row.anchor is None else f"{row.anchor:.3g}"
+    return f"{row.metric}: {before} → {row.candidate:.3g}"
+
+
+def _sources(seen: Overview) -> None:
     """The table behind this page and its source: each line's promoted run, or the last."""
     import pandas as pd
 
-    if lines:
-        export("lines", pd.DataFrame([{name: row[name] for name in _EXPORTED} for row in lines]))
-        for row in lines:
-            promoted = cached(history.run, row["run_id"]) if row["run_id"] else None
-            provenance(promoted, role="Promoted", extra=[f"{tr('line')} {row['line']}"])
+    promoted = [state for state in seen.lines if state.promoted is not None]
+    if seen.lines:
+        export("lines", pd.DataFrame([_exported(state) for state in seen.lines]))
+    for state in promoted:
+        assert state.promoted is not None
+        run_id = state.promoted.run_id
+        found = cached(history.run, run_id) if run_id else None
+        provenance(found, role="Promoted", extra=[f"{tr('line')} {state.line}"])
+    if promoted:
+        return
+    if cached(history.is_empty):
         return
     newest = cached(history.runs_of, cached(history.suites)[0], None, 1)
     provenance(cached(history.run, newest[-1]["run_id"]) if newest else None, role="Last run")
 
 
-_EXPORTED = (
-    "line",
-    "version",
-    "digest",
-    "run_id",
-    "model",
-    "event",
-    "actor",
-    "reason",
-    "happened_at",
-    "last_verdict",
-    "last_outcome",
-    "last_headline",
-    "last_at",
-)
-
-_ANSWERS = {
-    "pass": "PASS: it may ship",
-    "fail": "FAIL: don't ship it",
-    "inconclusive": "INCONCLUSIVE: not yet",
-    "incomparable": "INCOMPARABLE: nothing was shown",
-}
+def _exported(state: LineState) -> dict[str, object]:
+    now, found = state.promoted, state.candidate
+    return {
+        "line": state.line,
+        "version": now.version if now else None,
+        "digest": now.digest if now else None,
+        "run_id": now.run_id if now else None,
+        "event": now.event if now else None,
+        "since": now.since if now else None,
+        "verdict_id": now.verdict_id if now else None,
+        "candidate": found.run_id if found else None,
+        "candidate_verdict": found.verdict_id if found else None,
+        "candidate_outcome": found.outcome if found else None,
+        "holds": found.holds if found else None,
+        "serving": state.serving.outcome,
+    }

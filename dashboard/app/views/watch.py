@@ -1,26 +1,29 @@
-"""The page of a served line: its last verdict, why it was rolled back, and its traffic."""
+"""The page of a served line: its alarm and what to do, each signal by the hour, and every look."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from dashboard.app import charts
-from dashboard.app.page import MARKS, cached, empty, export, mark, pick, title, when
-from dashboard.i18n.reader import tr, words
-from dashboard.queries import served_lines
+from dashboard.app import incident_card
+from dashboard.app.answers import sentence
+from dashboard.app.page import MARKS, cached, empty, export, mark, pick, recent, title, when
+from dashboard.app.signal_charts import small_multiples
+from dashboard.i18n import zh_watch
+from dashboard.i18n.reader import language, tr
+from dashboard.queries import served_lines, signal_hours
 from dashboard.web.escape import plain
+from harness.comparison.line_state import Alarm, LineState
+from harness.comparison.line_words import canary, serving
 from harness.core.escape import visible
 from harness.core.types import Row
-from harness.statistics.intervals import wilson
+from harness.watch.monitor.incidents import deed_of
+from harness.watch.monitor.verdict import WatchVerdict
 
-_SHOWN: dict[str, Callable[[float], str]] = {
-    "requests": "{:,.0f}".format,
-    "errors": "{:.1%}".format,
-    "p95": "{:.2f} s".format,
-}
+EVERY_S = 30.0
 _TIERS = ("service", "business", "quality")
+_DONE = {"done": "done", "proposed": "dry run", "impossible": "nothing could be done"}
 
 
 def show() -> None:
@@ -34,39 +37,129 @@ def show() -> None:
         )
         return
     line = pick(tr("Line"), lines, param="line")
-    _served(line)
-    found = cached(served_lines.verdicts, line)
-    if not found:
+    st.fragment(_live, run_every=EVERY_S)(line)
+    _looks(line)
+    _actions(line)
+
+
+def _live(line: str) -> None:
+    """The state and its charts, anew every half minute."""
+    state = recent(served_lines.state, line)
+    if state is None:
+        return
+    _served(state)
+    shown = _chosen(state)
+    for alarm in shown:
+        incident_card.show(state, alarm)
+    if state.serving.look is None and not shown:
         st.info(tr("Nobody has looked yet."))
         st.code(f"ratchet watch check {line}", language=None)
-    else:
-        _verdict(line, {row["watch_id"]: row for row in found})
-    _actions(line)
-    _traffic(line)
+    _signals(state, shown)
+    for alarm in shown[:1]:
+        _tripped(state, alarm)
 
 
-def _served(line: str) -> None:
-    row = cached(served_lines.served, line)
-    if row is not None:
-        said = tr("rolled back to") if row["event"] == "rolled_back" else tr("promoted")
-        version = row["version"] if row["version"] is not None else "?"
-        st.markdown(f"{said} **v{version}** · `{row['digest'][:12]}` · {when(row['happened_at'])}")
-        if row["event"] == "rolled_back" and row["reason"]:
-            st.warning(f"{tr('Taken back')}: {plain(row['reason'])}")
-    split = cached(served_lines.split, line)
-    if split is not None:
-        st.info(
-            tr(
-                "A canary runs: {digest} has {share} of the traffic.",
-                digest=split.candidate[:12],
-                share=f"{split.share:.2%}",
-            )
+def _served(state: LineState) -> None:
+    now = state.promoted
+    if now is not None:
+        said = tr("rolled back to") if now.event == "rolled_back" else tr("promoted")
+        version = now.version if now.version is not None else "?"
+        same = cached(served_lines.same_bytes, state.line, now.digest)
+        twin = f" · {tr('the bytes of v{n}', n=same)}" if same not in (None, now.version) else ""
+        st.markdown(f"{said} **v{version}** · `{now.digest[:12]}` · {when(now.since)}{twin}")
+        if now.event == "rolled_back" and now.reason:
+            st.warning(f"{tr('Taken back')}: {plain(zh_watch.reason(now.reason, language()))}")
+    color = {"pass": "green", "fail": "red"}.get(state.serving.outcome or "", "")
+    said = sentence(serving(state))
+    st.markdown(f":{color}[**{said}**]" if color else said)
+    runs = canary(state)
+    if runs is not None:
+        st.info(sentence(runs))
+
+
+def _chosen(state: LineState) -> list[Alarm]:
+    """Alarms that last or wait for an answer, the one that the address asks for first."""
+    asked = st.query_params.get("watch")
+    shown = [a for a in state.alarms if a.present or a in state.unanswered()]
+    if asked is None:
+        return shown
+    wanted = cached(served_lines.incident_of, asked)
+    named = [alarm for alarm in state.alarms if alarm.incident.id == wanted]
+    if not named and not cached(served_lines.look_exists, state.line, asked):
+        st.error(tr("There is no look {id} on this line.", id=plain(asked)))
+    return named + [alarm for alarm in shown if alarm not in named]
+
+
+# Signals by the hour.
+
+
+def _signals(state: LineState, alarms: list[Alarm]) -> None:
+    look = alarms[0].incident.first if alarms else state.serving.look
+    st.subheader(tr("Signals by the hour"), anchor=False)
+    names = [s.signal for s in look.signals] if look is not None else []
+    names = names or ["errors", "completion", "satisfaction", "retries"]
+    until = datetime.now(UTC)
+    if alarms and until - alarms[0].incident.began_at > timedelta(hours=signal_hours.HOURS - 6):
+        until = alarms[0].incident.began_at + timedelta(hours=6)
+    hour = until.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    inside = cached(signal_hours.inside_limits, look.watch_id) if look is not None else {}
+    found = cached(signal_hours.hours, state.line, tuple(names), inside, hour)
+    if not found:
+        st.info(tr("Nothing was observed in these {n} hours.", n=signal_hours.HOURS))
+        st.code(f"ratchet watch ingest observations.jsonl --line {state.line}", language=None)
+        return
+    events = cached(served_lines.events, state.line, hour - timedelta(hours=signal_hours.HOURS))
+    marks = [(row["happened_at"], f"v{row['version']}") for row in events]
+    small_multiples(state.line, found, look, marks, [a.incident.began_at for a in alarms])
+
+
+def _tripped(state: LineState, alarm: Alarm) -> None:
+    """Answers that made a failed signal bad, as they were before the alarm."""
+    incident = alarm.incident
+    st.subheader(tr("Answers that tripped it"), anchor=False)
+    for signal in incident.failed:
+        at = signal.at_alarm.at if signal.at_alarm else incident.began_at
+        until = at + timedelta(seconds=1)
+        rows = cached(signal_hours.tripped, state.line, incident.model_digest, signal.signal, until)
+        with st.expander(f"{signal.signal} · {len(rows)}", expanded=len(incident.failed) == 1):
+            if not rows:
+                st.caption(tr("No single answer can be named for this signal."))
+            for row in rows:
+                _answer(row)
+
+
+def _answer(row: Row) -> None:
+    facts = [row["observation_id"], f"{row['observed_at']:%Y-%m-%d %H:%M}"]
+    if row["latency_s"] is not None:
+        facts.append(f"{row['latency_s']:.2f} s")
+    facts += [str(row[name]) for name in ("outcome", "error", "comment") if row[name]]
+    if row["stars"] is not None:
+        facts.append(f"{row['stars']:g} ★")
+    st.caption(plain(" · ".join(facts)))
+    st.text(f"{visible(row['prompt'] or '', 500)}\n→ {visible(row['response'] or '–', 1_000)}")
+
+
+# Every look.
+
+
+def _looks(line: str) -> None:
+    found = {row["watch_id"]: row for row in cached(served_lines.verdicts, line)}
+    if not found:
+        return
+    with st.expander(tr("Every look")):
+        asked = st.query_params.get("watch")
+        first = asked if asked in found else next(iter(found))
+        chosen = st.selectbox(
+            tr("Verdict"),
+            list(found),
+            index=list(found).index(first),
+            format_func=lambda name: _label(found[name]),
+            key="watch.look",
         )
+        _verdict(line, found[chosen])
 
 
-def _verdict(line: str, found: dict[str, Row]) -> None:
-    chosen = pick(tr("Verdict"), list(found), param="watch", shown=lambda name: _label(found[name]))
-    row = found[chosen]
+def _verdict(line: str, row: Row) -> None:
     st.markdown(
         f"{mark(row['outcome'])} · {tr(row['kind'])} · "
         + tr("{n} observations", n=f"{row['observations'] or 0:,}")
@@ -74,11 +167,12 @@ def _verdict(line: str, found: dict[str, Row]) -> None:
     )
     problem = (row["detail"] or {}).get("problem")
     if problem:
-        st.warning(plain(problem))
-    _signals(line, row)
+        st.warning(plain(zh_watch.reason(problem, language())))
+    _table(line, row)
+    model = (row["model_digest"] or "")[:12]
     st.caption(
         plain(
-            f"{tr('verdict')} {chosen} · {tr('bytes')} {(row['model_digest'] or '')[:12]} · "
+            f"{tr('verdict')} {row['watch_id']} · {tr('bytes')} {model} · "
             f"{tr('held to')} {(row['reference_digest'] or '')[:12] or '–'} · "
             f"{tr('policy')} {(row['policy_digest'] or '')[:12] or '–'} · "
             f"{row['decided_at']:%Y-%m-%d %H:%M} UTC"
@@ -92,66 +186,20 @@ def _label(row: Row) -> str:
     return f"{MARKS[row['outcome']]} {tr(row['outcome'])} · {tr(row['kind'])} · {digest} · {moment}"
 
 
-def _signals(line: str, row: Row) -> None:
+def _table(line: str, row: Row) -> None:
     import pandas as pd
 
-    known = sorted((row["signals"] or {}).values(), key=lambda s: _TIERS.index(s["tier"]))
+    known = WatchVerdict.from_row({**row, "state": {}}).signals
     if not known:
         return
-    drawn = pd.DataFrame([_interval(s) for s in known if s["low"] is not None])
-    chart = None
-    if len(drawn):
-        chart = charts.intervals(drawn, title=tr("value"), words=words())
-        st.altair_chart(chart, width="stretch", alt=tr("Signals"))
-        st.caption(
-            tr(
-                "Bars are 95% confidence sequences, which may be looked at any time. The red mark "
-                "is the limit: the reference's bound with the margin taken off."
-            )
-        )
-    for signal in known:
-        if signal["outcome"] == "fail" and signal["reason"]:
-            st.text(
-                f"{MARKS['fail']} {visible(signal['signal'])}: {visible(signal['reason'], 500)}"
-            )
-    frame = pd.DataFrame([_cells(s) for s in known])
+    known = tuple(sorted(known, key=lambda s: _TIERS.index(s.tier)))
+    frame = pd.DataFrame([incident_card.cells(signal) for signal in known])
     st.dataframe(frame, hide_index=True, width="stretch", height="content")
-    export(f"watch-{line}-{row['watch_id']}", frame, chart=chart)
-
-
-def _interval(signal: Row) -> Row:
-    return {
-        "name": signal["signal"],
-        "value": signal["value"],
-        "low": signal["low"],
-        "high": signal["high"],
-        "limit": signal["reference"],
-        "outcome": signal["outcome"],
-        "tip_signal": signal["signal"],
-        "tip_value": _number(signal["value"]),
-        "tip_fails at": _number(signal["reference"]),
-        "tip_verdict": tr(signal["outcome"]),
-    }
-
-
-def _cells(signal: Row) -> Row:
-    low, high = _number(signal["low"]), _number(signal["high"])
-    return {
-        tr("signal"): signal["signal"],
-        tr("tier"): tr(signal["tier"]),
-        tr("verdict"): f"{MARKS[signal['outcome']]} {tr(signal['outcome'])}",
-        tr("role"): tr(signal.get("role") or "required"),
-        tr("value"): _number(signal["value"]),
-        tr("interval"): f"{low} … {high}" if signal["low"] is not None else "–",
-        tr("fails at"): _number(signal["reference"]),
-        tr("passes at"): _number(signal.get("pass_limit")),
-        tr("conversations"): f"{signal['n']:,}",
-        tr("why"): signal["reason"],
-    }
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.4f}"
+    for signal in known:
+        if signal.outcome == "fail" and signal.reason:
+            why = zh_watch.reason(signal.reason, language())
+            st.text(f"{MARKS['fail']} {visible(signal.signal)}: {visible(why, 500)}")
+    export(f"watch-{line}-{row['watch_id']}", frame)
 
 
 def _actions(line: str) -> None:
@@ -166,11 +214,11 @@ def _actions(line: str) -> None:
             {
                 tr("when"): f"{row['happened_at']:%Y-%m-%d %H:%M}",
                 tr("what"): tr(row["action"].replace("_", " ")),
-                tr("done"): tr("yes") if row["acted"] else tr("dry run"),
+                tr("done"): tr(_DONE[deed_of(row["action"], acted=row["acted"])]),
                 tr("from"): (row["from_digest"] or "")[:12],
                 tr("to"): (row["to_digest"] or "")[:12],
                 tr("by"): row["actor"],
-                tr("why"): row["reason"],
+                tr("why"): zh_watch.reason(row["reason"] or "", language()),
                 tr("verdict"): row["watch_id"] or "",
             }
             for row in found
@@ -178,62 +226,3 @@ def _actions(line: str) -> None:
     )
     st.dataframe(frame, hide_index=True, width="stretch")
     export(f"actions-{line}", frame)
-
-
-def _errors(errors: int, requests: int) -> Row:
-    """The share of requests that failed, with its interval."""
-    if not requests:
-        return {"errors": None, "low": None, "high": None}
-    share = wilson(errors, requests)
-    return {"errors": share.value, "low": share.low, "high": share.high}
-
-
-def _traffic(line: str) -> None:
-    import pandas as pd
-
-    days = cached(served_lines.days, line)
-    st.subheader(tr("Traffic"), anchor=False)
-    if not days:
-        st.info(tr("Nothing was observed yet."))
-        st.code(f"ratchet watch ingest observations.jsonl --line {line}", language=None)
-        return
-    day = pick(tr("Day, UTC"), days, param="day")
-    found = cached(served_lines.day, day, line)
-    frame = pd.DataFrame(
-        [
-            {
-                "hour": hour.hour.hour if hour.hour else 0,
-                "requests": hour.requests,
-                **_errors(hour.errors, hour.requests),
-                "p95": hour.p95_s,
-                "stars": hour.stars,
-                "thumbs_up": hour.thumbs_up,
-                "thumbs_down": hour.thumbs_down,
-                "completed": hour.completed,
-                "abandoned": hour.abandoned,
-                "corrected": hour.corrected,
-            }
-            for hour in found.hours
-        ]
-    )
-    shown = {
-        "requests": (tr("requests per hour"), ",.4~g"),
-        "errors": (tr("share of errors"), ".1%"),
-        "p95": (tr("95% latency, seconds"), ".3~g"),
-    }
-    columns = st.columns(3)
-    for column, (name, (label, form)) in zip(columns, shown.items(), strict=True):
-        ends = ["low", "high"] if name == "errors" else []
-        points = frame[["hour", name, *ends]].dropna()
-        if points.empty:
-            continue
-        points["tip_hour"] = points["hour"].map("{:02d}:00".format)
-        points["tip_value"] = points[name].map(_SHOWN[name])
-        chart = charts.series(
-            points, x="hour", y=name, x_title=tr("hour, UTC"), words=words(), form=form
-        )
-        with column:
-            st.markdown(f"**{label}**")
-            st.altair_chart(chart, width="stretch", key=f"traffic.{name}", alt=label)
-    st.caption(tr("Bars are 95% intervals (Wilson) of the share of errors."))
-    export(f"traffic-{line}-{day}", frame)
