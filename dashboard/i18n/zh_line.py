@@ -52,7 +52,7 @@ LINE: dict[str, str] = {
     "{line}: got worse in production, advisory: {signals}.": "{line}：线上变差的参考信号：{signals}。",
     "{line}: its files can't be read: {problem}": "{line}：文件无法读取：{problem}",
     "{line}: the last candidate is undecided.": "{line}：最近的候选尚无定论。",
-    "{line}: the last candidate passed against something else than what is promoted. Gate it again.": "{line}：最近的候选已通过，但比较的对象不是当前已批准版本。请重新判定。",
+    "{line}: the last candidate passed against something else than what is promoted. Gate it again.": "{line}：最近的候选已通过，但比较的对象不是当前已批准版本。请再过一次闸门。",
     "Nothing was heard of training {id} since {when} UTC. The same command goes on with it.": "自 {when} UTC 起没有训练 {id} 的消息。用同一条命令即可继续。",
     # What people answer.
     "Answer": "处理",

@@ -218,7 +218,7 @@ def _verdict(
         pass_limit=reference.pass_limit if reference else None,
         threshold=1 / alpha_of_each(policy),
         failed_at=_moment(track.failed_at),
-        at_alarm=_at_alarm(track),
+        at_alarm=_at_alarm(track) if outcome == "fail" else None,
     )
 
 

@@ -277,7 +277,7 @@ def test_the_verb_says_the_verdict_in_its_exit_code_and_as_json(
         registry.promote(LINE, digest, override="for the test")
         serve(store, digest, now - timedelta(hours=9), 350, seed=1)
     code, said = ratchet("watch", "status", "--json")
-    assert (code, json.loads(said)) == (0, {"line": LINE, "outcome": None})
+    assert (code, json.loads(said)) == (2, {"line": LINE, "outcome": None})
     check_it = ("watch", "check", "--policy", tmp_path / "watch.yaml")
     code, said = ratchet(*check_it)
     assert code == 2
@@ -289,5 +289,5 @@ def test_the_verb_says_the_verdict_in_its_exit_code_and_as_json(
     assert code == 1
     assert "completion shown to be worse than the margin allows" in said
     code, said = ratchet("watch", "status", LINE, "--json")
-    assert code == 0
+    assert code == 1
     assert json.loads(said)["outcome"] == "fail"

@@ -107,7 +107,7 @@ def test_nothing_to_watch_is_bad_input_and_no_verdict(ratchet: Ratchet) -> None:
     assert ratchet("watch", "status")[0] == 3
     code, said = ratchet("watch", "status", "no-such-line")
     assert code == 3
-    assert "nothing was ever promoted on no-such-line" in said
+    assert "there is no line 'no-such-line'" in said
 
 
 def test_refusals_are_known_in_both_languages() -> None:
