@@ -128,8 +128,9 @@ def _csv(path: Path) -> list[tuple[int, Row]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows = []
     try:
+        first = text.partition("\n")[0]
+        check_separator(path, first.split(","), first)
         header = reader.fieldnames or ()
-        check_separator(path, header, text.partition("\n")[0])
         check_columns(path, header)
         for row in reader:
             if None in row or None in row.values():

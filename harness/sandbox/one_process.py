@@ -56,13 +56,27 @@ def need_one_process(tests: str) -> bool:
     written = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     if (_CALLED - written) & calls or _seeds_the_program(nodes, imported):
         return True
-    return any(_needs(node, imported, own) for node in nodes)
+    # What is caught is an exception on either side of the wall.
+    caught = {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+    met = _met(nodes)
+    return any(_needs(node, imported, own, met) for node in nodes if not _asks_a(caught, node))
 
 
-def _needs(node: ast.AST, imported: dict[str, str], own: set[str]) -> bool:
+def _asks_a(caught: set[str], node: ast.AST) -> bool:
+    """Whether it is `error.__class__` or `type(error).__name__`, with such a name for `error`."""
+    match node:
+        case (
+            ast.Attribute(attr="__class__", value=ast.Name(id=name))
+            | ast.Attribute(attr="__name__", value=ast.Call(args=[ast.Name(id=name)]))
+        ):
+            return name in caught
+    return False
+
+
+def _needs(node: ast.AST, imported: dict[str, str], own: set[str], met: set[str]) -> bool:
     match node:
         case ast.Compare():
-            return _asks_for_identity(node, own)
+            return _asks_for_identity(node, own, met)
         case ast.Attribute(attr="__name__", value=ast.Call()):
             return True
         case ast.Attribute(attr=name, ctx=ast.Load()):
@@ -79,36 +93,50 @@ def _needs(node: ast.AST, imported: dict[str, str], own: set[str]) -> bool:
     return False
 
 
-def _asks_for_identity(node: ast.Compare, own: set[str]) -> bool:
+def _asks_for_identity(node: ast.Compare, own: set[str], met: set[str]) -> bool:
+    """`met` are the tests' names for what a call gave or was given: there, being one object and
+    being equal are two things. For True, None and numbers they are not.
+    """
+
     def named_by_the_program(side: ast.expr) -> bool:
         return isinstance(side, ast.Name) and side.id not in own
 
     def is_the_programs_type(left: ast.expr, right: ast.expr) -> bool:
         return _is_a_type(left) and named_by_the_program(right)
 
-    sides = [node.left, *node.comparators]
-    if any(map(is_the_programs_type, sides, sides[1:])) or any(
-        map(is_the_programs_type, sides[1:], sides)
+    def is_an_object(side: ast.expr) -> bool:
+        while isinstance(side, ast.Subscript):
+            side = side.value
+        match side:
+            case ast.Constant(value=value):
+                return value is ...
+            case ast.Name(id=name):
+                return name in met or name in dir(builtins) or name not in own
+        return isinstance(side, ast.Call) and not _is_a_type(side)
+
+    for how, left, right in zip(
+        node.ops, [node.left, *node.comparators], node.comparators, strict=False
     ):
-        return True
-    return any(
-        isinstance(how, ast.Is | ast.IsNot)
-        and not (_is_told(left) or _is_told(right))
-        and not (named_by_the_program(left) and named_by_the_program(right))
-        for how, left, right in zip(node.ops, sides, sides[1:], strict=False)
-    )
-
-
-def _is_told(side: ast.expr) -> bool:
-    """Whether identity with it means the same on both sides of the wall: None, True, a number; an
-    enumeration's member; the type of something.
-    """
-    match side:
-        case ast.Constant(value=value):
-            return value is not ...
-        case ast.Attribute():
+        if is_the_programs_type(left, right) or is_the_programs_type(right, left):
             return True
-    return _is_a_type(side)
+        if not isinstance(how, ast.Is | ast.IsNot):
+            continue
+        if named_by_the_program(left) and named_by_the_program(right):
+            continue
+        if is_an_object(left) and is_an_object(right):
+            return True
+    return False
+
+
+def _met(nodes: list[ast.AST]) -> set[str]:
+    """Names that are given to a call, or hold what one gave."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            found |= {arg.id for arg in node.args if isinstance(arg, ast.Name)}
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            found |= {to.id for to in node.targets if isinstance(to, ast.Name)}
+    return found
 
 
 def _is_a_type(side: ast.expr) -> bool:

@@ -88,8 +88,9 @@ def _lines(path: Path) -> Iterator[_Line]:
     csv.field_size_limit(MOST_IN_A_CELL)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        first = text.partition("\n")[0]
+        check_separator(path, first.split(","), first)
         header = reader.fieldnames or ()
-        check_separator(path, header, text.partition("\n")[0])
         check_columns(path, header)
         _check_header(path, header)
         for row in reader:
@@ -140,7 +141,7 @@ def _line(path: Path, number: int, row: dict[str, str]) -> _Line:
     value = _number(cells["value"])
     if value is not None and not math.isfinite(value):
         comma = re.fullmatch(r"-?\d+,\d+", cells["value"]) is not None
-        failed_hint = "leave the cell empty where an answer failed"
+        failed_hint = "write a number, such as 0.5; leave the cell empty where an answer failed"
         hint = "write a point before the decimals" if comma else failed_hint
         raise refused("value", f"{cells['value']!r} is not a finite number", hint)
     if value is not None and value < 0 and scale == "ratio":
@@ -177,7 +178,16 @@ def _check(path: Path, group: Sequence[_Line]) -> None:
     """One metric has one direction and one scale, and each answer one value."""
     first = group[0]
     seen: dict[tuple[str, int | None], int] = {}
+    numbered = {line.point.sample_id for line in group if line.point.index is not None}
     for line in group:
+        if line.point.index is None and line.point.sample_id in numbered:
+            raise UserError(
+                f"an answer to {line.point.sample_id!r} has no number, and others have",
+                file=path,
+                line=line.number,
+                field="response",
+                hint="number all answers to a sample, or none: count from 0",
+            )
         for name in ("direction", "scale"):
             if getattr(line, name) != getattr(first, name):
                 raise UserError(

@@ -207,6 +207,8 @@ def _series(
     label: str,
     rows: Sequence[Mapping[str, Any]],
 ) -> Series:
+    if metric == "bypass":
+        raise _LeftOutError("lm-eval only asked, and scored nothing (--predict_only)")
     reported = finite((results.of("results", task) or {}).get(f"{metric},{filter_name}"))
     if reported is None:
         raise _LeftOutError("lm-eval reported no value for it")

@@ -288,6 +288,22 @@ def test_a_log_of_early_versions_keeps_one_score(tmp_path: Path) -> None:
     assert [point.value for point in metric.points] == [1.0, 0.0, 1.0]
 
 
+def test_what_was_only_asked_is_no_score(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(LM_EVAL / "a", folder)
+    (results,) = folder.glob("results_*.json")
+    content = json.loads(results.read_text())
+    content["results"]["capitals_mc"]["bypass,none"] = 999
+    content["higher_is_better"]["capitals_mc"]["bypass"] = True
+    results.write_text(json.dumps(content))
+    (samples,) = folder.glob("samples_capitals_mc_*.jsonl")
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    samples.write_text(
+        "\n".join(json.dumps({**row, "metrics": ["bypass"], "bypass": 999}) for row in rows)
+    )
+    assert "predict_only" in read_lm_eval(folder).skipped["capitals_mc/bypass"]
+
+
 # CSV.
 
 
@@ -297,6 +313,8 @@ def test_a_log_of_early_versions_keeps_one_score(tmp_path: Path) -> None:
         (f"{HEADER},value", ["qa,em,higher,1,1,0"], "two columns are called 'value'"),
         ("task,task,metric,direction,sample_id,value", ["qa,qb,em,higher,1,1"], "called 'task'"),
         (HEADER.replace(",", ";"), ["qa;em;higher;1;1"], "separated by semicolons"),
+        ('"task";"metric"', ['"qa";"em"'], "separated by semicolons"),
+        (f"{HEADER},response", ["qa,em,higher,1,1,0", "qa,em,higher,1,0,"], "has no number, and"),
         (HEADER, ['qa,em,higher,"1,1', "qa,em,higher,2,1"], "unexpected end of data"),
         (HEADER.replace(",", "\t"), ["qa\tem\thigher\t1\t1"], "separated by tabs"),
         (f"sep=;\n{HEADER}", ["qa,em,higher,1,1"], "separated by semicolons"),

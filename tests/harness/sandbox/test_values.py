@@ -416,6 +416,10 @@ def test_what_only_the_programs_own_process_can_answer(
         "import unittest\nclass T(unittest.TestCase):\n    def test(self): assert f(1)\n",
         "import copy\nx = [1]\ny = copy.deepcopy(x)\nassert f(x) == y",
         "assert f.__name__ == 'f'",
+        "for given, wanted in [(True, True), (None, None)]: assert f(given) is wanted",
+        "import math\nassert f(math.inf) is not math.nan",
+        "try:\n    f()\nexcept TypeError as e:\n    assert type(e).__name__ == 'TypeError'",
+        "try:\n    f()\nexcept TypeError as e:\n    assert e.__class__.__name__ == 'TypeError'",
         "def patch(x): return x\nassert f(patch(1)) == 1",
     ],
 )
