@@ -45,7 +45,7 @@ class Result:
     """The outcome of one program over all its runs; the first failure among them decides.
 
     Times in seconds and memory in bytes, each the largest over the runs. `cooperative` says that a
-    run was judged within the program's own process.
+    run was judged within the program's own process; `counts`, that no run was lost to the machine.
     """
 
     label: str
@@ -54,6 +54,7 @@ class Result:
     wall_s: float
     peak_memory_bytes: int
     cooperative: bool
+    counts: bool
     chosen: int = 0
 
     @classmethod
@@ -70,6 +71,7 @@ class Result:
             max(o.wall_s for o in outcomes),
             max(o.peak_memory_bytes for o in outcomes),
             any(o.verdict == "cooperative" for o in outcomes),
+            lost is None,
             first.chosen,
         )
 
@@ -98,8 +100,9 @@ class CodeTests:
     the entry point (`support.code_extraction.programs` says in which order, and how many at most);
     the tests never choose. A score's reason says which it was, where it was not the first.
 
-    What the sandbox lost (`infra`) is an error, too. A scored answer that did not pass keeps its
-    label in the score's reason, and so does one that was judged in the program's own process.
+    What the machine lost (`infra`) or was too busy to run (`timeout:wall-busy`) is an error, too. A
+    scored answer that did not pass keeps its label in the score's reason, and so does one that was
+    judged in the program's own process.
     """
 
     solutions: str | None = None
@@ -193,7 +196,7 @@ class CodeTests:
                 outcomes = iter(sandbox.run_many([job for some in jobs.values() for job in some]))
             for key, some in jobs.items():
                 results[key] = Result.of([next(outcomes) for _ in some])
-                if results[key].label != "infra":
+                if results[key].counts:
                     _known[key] = results[key]
             while len(_known) > _REMEMBERED:
                 _known.popitem(last=False)
@@ -210,8 +213,8 @@ def _evidence(
     if isinstance(limit, str):
         return Evidence.error(None, limit)
     result = next(results)
-    if result.label == "infra":
-        return Evidence.lost(None, f"the sandbox went away: {result.said}")
+    if not result.counts:
+        return Evidence.lost(None, f"this machine could not run the program: {result.said}")
     stats = (
         result.cpu_s,
         result.wall_s,

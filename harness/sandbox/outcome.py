@@ -33,9 +33,13 @@ Label = Literal[
 `fail:protocol`      it tampered with the channel to its judge
 `timeout:cpu`        it (or the comparison of its answers) used up its CPU time: this one decides
 `timeout:wall-idle`  it waited without computing for `Limits.wall_s`
-`timeout:wall-busy`  the machine was too slow to tell, twice, the second time alone
+`timeout:wall-busy`  the machine was too slow to tell, twice, the second time alone. Never a failure
+                     of the program
 `infra`              the sandbox itself was lost. Never a failure of the program
 """
+
+MACHINES: frozenset[Label] = frozenset({"infra", "timeout:wall-busy"})
+"""The labels that say something of the machine, and nothing of the program."""
 
 LABELS: tuple[Label, ...] = get_args(Label)
 
@@ -59,9 +63,10 @@ class Limits:
 
     cpu_s         CPU seconds of the program with all its threads; the judge has as many again,
                   and at least 5
-    wall_s        seconds it may wait without computing. Time on the clock alone never decides:
-                  a program that computes is stopped by the clock only after 10 times as long,
-                  and then tried once more, alone
+    wall_s        seconds it may wait without computing; what it waits for a core doesn't count.
+                  Time on the clock alone never decides: a program that computes, or would if the
+                  machine let it, is stopped by the clock only after 10 times as long, and then
+                  tried once more, alone
     memory_bytes  address space on top of the bare interpreter's
     output_bytes  stdout and stderr together, and each file that it writes
 
@@ -179,5 +184,5 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
-        """Whether this is a result of the program. `infra` is not: the program was not tried."""
-        return self.label != "infra"
+        """Whether this is a result of the program; what the machine did (`MACHINES`) is none."""
+        return self.label not in MACHINES

@@ -16,9 +16,6 @@ from harness.sandbox.outcome import Job, Limits, ModeChoice, Outcome, Tier
 from harness.sandbox.tiers import best_worker, first_worker
 from harness.sandbox.worker import Gone, Unavailable, Worker
 
-AGAIN = ("infra", "timeout:wall-busy")
-"""Labels whose cause may be the machine: such a job is tried once more, alone."""
-
 
 class Sandbox:
     """Workers that run untrusted programs. Use it in a `with` block, from any thread.
@@ -114,7 +111,7 @@ class Sandbox:
             with ThreadPoolExecutor(self.workers, "sandbox") as threads:
                 outcomes = list(threads.map(self._run, waiting))
         for index, outcome in enumerate(outcomes):
-            if outcome.label in AGAIN:
+            if not outcome.counts:
                 second = self._run(waiting[index])
                 outcomes[index] = replace(second, attempts=outcome.attempts + 1)
         return outcomes

@@ -17,6 +17,7 @@ from typing import Any
 from . import syscalls
 from .channel import HEADER, Lost, receive, send_with
 from .judge import LOST, is_choice
+from .standing import Processes
 
 TICK_S = 0.1
 SHORTEST_TICK_S = 0.002
@@ -24,7 +25,8 @@ LONGEST_COUNTED_S = 0.5
 """The most seconds that a tick counts for: in a longer one the watch itself got no core."""
 
 IDLE_SHARE = 0.02
-"""A program that computed for less than this share of a tick counts as waiting in it."""
+"""A program that computed for less than this share of a tick counts as waiting in it, unless it was
+ready to go on and the machine gave it no core."""
 
 TURNS_SHARE = 0.2
 """Program and judge count as taking turns while each has at least this share of their CPU time."""
@@ -33,8 +35,8 @@ BUSY_FACTOR = 10
 """A program that computes is stopped by the clock after this many times `wall_s`."""
 
 GRACE_S = 2.0
-"""How many seconds a process that has closed its channel gets to end: on a busy machine it may have
-to wait for a core."""
+"""How many seconds a process that has closed its channel gets to end, beside what it waits for a
+core."""
 
 BROKEN = 70
 """The exit status of a process that failed while it served its judge (sysexits: software)."""
@@ -43,7 +45,7 @@ REPORT_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Finished:
     """How a program ended and what it took: seconds, and `peak` bytes of memory.
 
     `judged`: its judge gave a verdict, and sends the detail to the parent itself. `chosen`: which
@@ -88,7 +90,13 @@ class Watch:
     """One program from its fork to its end."""
 
     def __init__(
-        self, pid: int, job: dict[str, Any], parent: socket.socket, leads: bool, cores: set[int]
+        self,
+        pid: int,
+        job: dict[str, Any],
+        parent: socket.socket,
+        leads: bool,
+        cores: set[int],
+        processes: Processes,
     ) -> None:
         """Watch process `pid`. `leads`: it leads a process group, which is killed with it. `cores`:
         all that it may ever use; empty where they are not chosen.
@@ -96,12 +104,14 @@ class Watch:
         self.pid = pid
         self.leads = leads
         self.cores = cores
+        self.processes = processes
         self.parent = parent
         self.cpu_limit: float = job["cpu_s"]
         self.wall_limit: float = job["wall_s"]
         self.gone = os.pidfd_open(pid) if sys.platform == "linux" else -1
         self.started = self.last = time.monotonic()
         self.idle = 0.0
+        self.waited = 0.0
         self.seen = 0.0
         self.used = 0.0
         self.why: tuple[str, str] | None = None
@@ -110,7 +120,7 @@ class Watch:
         self.chosen = 0
         self.reaped: tuple[int, resource.struct_rusage] | None = None
 
-    def until_judged(self, judge: Judge) -> Measured:
+    def until_judged(self, judge: Judge) -> Finished:
         """Wait for the judge's verdict, and end the program."""
         verdict: tuple[str, str] = ("infra", "the judge was lost")
         if judge.alive:
@@ -127,7 +137,7 @@ class Watch:
                     self._tick(judge)
         return self._ended(verdict)
 
-    def until_reported(self, channel: socket.socket, nonce: str) -> Measured:
+    def until_reported(self, channel: socket.socket, nonce: str) -> Finished:
         """Wait until the process itself reports its verdict: the cooperative form.
 
         The report must begin with `nonce`, which is not given to the program.
@@ -148,7 +158,7 @@ class Watch:
                     self._tick(None)
         return self._ended(verdict)
 
-    def until_gone(self) -> Measured:
+    def until_gone(self) -> Finished:
         """Wait until the process leaves by itself."""
         with self._poll(self.gone) as poll:
             while self.why is None and not self._ready(poll, self.gone):
@@ -156,11 +166,20 @@ class Watch:
         return self._ended((LOST, ""), serving=False)
 
     def _leaves(self) -> bool:
-        """Whether a process that has closed its channel ends within `GRACE_S`, limits aside."""
-        until = time.monotonic() + GRACE_S
+        """Whether a process that has closed its channel ends by itself.
+
+        It gets `GRACE_S` in which it waits or computes: what it is kept from a core doesn't count.
+        """
+        grace, used, last = GRACE_S, _clock(self.pid), time.monotonic()
+        until = last + BUSY_FACTOR * self.wall_limit
         with self._poll(self.gone) as poll:
-            while not (left := self._ready(poll, self.gone)) and time.monotonic() < until:
-                pass
+            while not (left := self._ready(poll, self.gone)) and grace > 0 and last < until:
+                now, computed = time.monotonic(), _clock(self.pid)
+                kept = self.processes.is_ready(self.pid) and computed == used
+                grace -= 0 if kept else min(now - last, LONGEST_COUNTED_S)
+                used, last = computed, now
+        if not left and grace > 0:
+            self._stop(*self._too_long(last - self.started))
         return left
 
     @contextlib.contextmanager
@@ -190,14 +209,17 @@ class Watch:
         """Account for the time since the last tick, and stop the program at a limit.
 
         The clock counts only while the program waits, or at ten times its limit: a busy machine
-        must not fail a right program, and does not add to its CPU time.
+        must not fail a right program, and does not add to its CPU time. One that got no core did
+        not wait: it was ready, or its judge was.
         """
         now = time.monotonic()
         passed = min(now - self.last, LONGEST_COUNTED_S)
         self.used = _clock(self.pid)
         judging = _clock(judge.pid) - self.judge_started if judge else 0.0
-        if self.used + judging - self.seen < IDLE_SHARE * passed and self.gone >= 0:
-            self.idle += passed
+        computed = self.used + judging - self.seen
+        if self.gone >= 0 and not (ready := self._kept_from_a_core(judge)):
+            self.idle += passed if computed < IDLE_SHARE * passed else 0
+            self.waited += 0 if ready is None else max(0, passed - computed)
         if judge and self.cores and not self._take_turns(judging):
             self._spread(judge)
         self.last, self.seen = now, self.used + judging
@@ -209,7 +231,18 @@ class Watch:
         elif self.idle >= self.wall_limit:
             self._stop("timeout:wall-idle", f"waited for {self.wall_limit:g} s")
         elif now - self.started > BUSY_FACTOR * self.wall_limit:
-            self._stop("timeout:wall-busy", f"not done after {now - self.started:.0f} s")
+            self._stop(*self._too_long(now - self.started))
+
+    def _kept_from_a_core(self, judge: Judge | None) -> bool | None:
+        """Whether the program, or its judge, was ready to go on; None where nobody can tell."""
+        told = [self.processes.is_ready(pid) for pid in (self.pid, *([judge.pid] if judge else []))]
+        return True if True in told else None if None in told else False
+
+    def _too_long(self, passed: float) -> tuple[str, str]:
+        """What stops a program that the clock stops: its own waiting, in pieces, or the machine."""
+        if self.waited > passed / 2:
+            return "timeout:wall-idle", f"waited for {self.waited:.0f} of {passed:.0f} s"
+        return "timeout:wall-busy", f"not done after {passed:.0f} s"
 
     def _take_turns(self, judging: float) -> bool:
         """Whether both the program and its judge have computed for a fair part so far."""
@@ -241,7 +274,7 @@ class Watch:
             self.reaped = (status, usage) if pid else None
         return self.reaped
 
-    def _ended(self, verdict: tuple[str, str], serving: bool = True) -> Measured:
+    def _ended(self, verdict: tuple[str, str], serving: bool = True) -> Finished:
         """Kill the process, measure what it used, and decide on one label."""
         # It closed its channel and lives on, so its channel was not lost by dying.
         if verdict[0] == LOST and self.why is None and not self._leaves():
@@ -260,7 +293,7 @@ class Watch:
                 label, detail = "fail:protocol", "it broke the channel to its judge"
         if cpu > self.cpu_limit and label not in ("infra", "timeout:cpu"):
             label, detail = "timeout:cpu", f"more than {self.cpu_limit:g} s of CPU"
-        return Measured(
+        return Finished(
             label,
             detail,
             cpu,

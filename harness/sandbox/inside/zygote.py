@@ -22,7 +22,8 @@ from typing import Any
 from . import candidate, judge, namespaces, syscalls
 from .channel import Lost, receive, receive_with, scratch, send, send_with
 from .confine import Walls, confine
-from .watch import BROKEN, Judge, Measured, Watch
+from .standing import Processes
+from .watch import BROKEN, Finished, Judge, Watch
 
 WARM = (
     *("abc", "array", "ast", "bisect", "collections", "contextlib", "copy", "csv", "dataclasses"),
@@ -76,12 +77,13 @@ def main(control_fd: int) -> None:
         importlib.import_module(name)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
+        processes = Processes()  # before the host's files are left
         room = _furnish(control, order)
         # What is alive now is shared with every child: a collection there would touch, and so
         # copy, its pages.
         gc.collect()
         gc.freeze()
-        worker = Worker(room)
+        worker = Worker(room, processes)
     except OSError as error:
         send(control, {"failed": error.strerror or str(error)})
         return
@@ -133,8 +135,9 @@ def _address_space() -> int:
 class Worker:
     """Serves jobs one at a time: a fresh process for the program, one judge for many."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, processes: Processes) -> None:
         self.room = room
+        self.processes = processes
         self.ruleset = self._rules()
         self.cores = syscalls.cores()
         if room.tier != "C":
@@ -149,15 +152,15 @@ class Worker:
         while True:
             job, given = receive_with(self.room.control)
             play = {"split": self._split, "together": self._together, "stdio": self._stdio}
-            measured, outputs = play[job["kind"]](job, given)
+            finished, outputs = play[job["kind"]](job, given)
             answer = {
-                "label": measured.label,
-                "detail": measured.detail,
-                "cpu_s": measured.cpu_s,
-                "wall_s": measured.wall_s,
-                "peak_memory_bytes": measured.peak,
-                "chosen": measured.chosen,
-                "judged": measured.judged,
+                "label": finished.label,
+                "detail": finished.detail,
+                "cpu_s": finished.cpu_s,
+                "wall_s": finished.wall_s,
+                "peak_memory_bytes": finished.peak,
+                "chosen": finished.chosen,
+                "judged": finished.judged,
                 "new_judge": not self.judge.alive or self.judge.jobs >= JUDGE_JOBS,
             }
             if answer["new_judge"]:
@@ -169,7 +172,7 @@ class Worker:
                 os.close(descriptor)
             self._clean()
 
-    def _split(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
+    def _split(self, job: dict[str, Any], given: list[int]) -> tuple[Finished, list[int]]:
         ours, theirs = socket.socketpair()
         output = scratch()
 
@@ -187,7 +190,7 @@ class Worker:
             self.judge.take(ours)
         return watch.until_judged(self.judge), [output]
 
-    def _together(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
+    def _together(self, job: dict[str, Any], given: list[int]) -> tuple[Finished, list[int]]:
         ours, theirs = socket.socketpair()
         output = scratch()
         nonce = os.urandom(16).hex()
@@ -203,7 +206,7 @@ class Worker:
             theirs.close()
             return watch.until_reported(ours, nonce), [output]
 
-    def _stdio(self, job: dict[str, Any], given: list[int]) -> tuple[Measured, list[int]]:
+    def _stdio(self, job: dict[str, Any], given: list[int]) -> tuple[Finished, list[int]]:
         output, errors = scratch(), scratch()
 
         def play() -> None:
@@ -227,8 +230,14 @@ class Worker:
                 syscalls.keep_to(pid, here)
 
     def _watched(self, play: Callable[[], None], job: dict[str, Any]) -> Watch:
-        leads = self.room.tier == "C"
-        return Watch(self.spawn(play), job, self.room.control, leads=leads, cores=self.cores)
+        return Watch(
+            self.spawn(play),
+            job,
+            self.room.control,
+            leads=self.room.tier == "C",
+            cores=self.cores,
+            processes=self.processes,
+        )
 
     def _confine(self, job: dict[str, Any]) -> None:
         confine(

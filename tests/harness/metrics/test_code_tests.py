@@ -101,16 +101,22 @@ def test_a_reference_that_fails_here_is_no_failure_of_the_model():
     assert "own reference does not pass here: fail:tests" in evidence.reason
 
 
-def test_a_lost_sandbox_is_neither_pass_nor_failure(monkeypatch):
+@pytest.mark.parametrize(
+    "gone",
+    [Outcome("infra", "the worker went away"), Outcome("timeout:wall-busy", "not done after 9 s")],
+    ids=lambda gone: gone.label,
+)
+def test_what_the_machine_lost_is_neither_pass_nor_failure(monkeypatch, gone):
     def lost(self, jobs):
-        return [Outcome("infra", "the worker went away") for _ in jobs]
+        return [gone for _ in jobs]
 
+    code_tests.forget()
     answers = RIGHT.replace("b)", "c)").replace("+ b", "+ c"), "no program"
     monkeypatch.setattr(Sandbox, "run_many", lost)
     error, none = judged(*answers)
     assert error.outcome is ScoreOutcome.ERROR
     assert error.value is None
-    assert error.reason.startswith(f"{LOST}the sandbox went away")
+    assert error.reason.startswith(f"{LOST}this machine could not run the program: {gone.label}")
     assert none.value == 0.0
     (evidence,) = get_metric("pass_at_k", {"of": "code_tests"}).score([item(*answers)])[0]
     assert (evidence.outcome, evidence.value) == (ScoreOutcome.ERROR, None)

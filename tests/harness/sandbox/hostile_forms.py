@@ -16,8 +16,12 @@ class Hostile:
     tests: str = TESTS
 
     def expected(self, tier: str) -> list[str]:
-        """The labels that are right: one, or several where they depend on the interpreter."""
-        return (self.in_b if tier == "B" and self.in_b else self.label).split()
+        """The labels that are right: one, or several where they depend on the interpreter.
+
+        What takes much computing may be too much for a machine that is busy with other work.
+        """
+        labels = (self.in_b if tier == "B" and self.in_b else self.label).split()
+        return [*labels, "timeout:wall-busy"] if "timeout:cpu" in labels else labels
 
 
 def right(at_load: str) -> str:
