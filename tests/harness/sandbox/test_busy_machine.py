@@ -18,7 +18,7 @@ from harness.sandbox.pool import Sandbox
 from tests.harness.sandbox.run_builders import TIER
 
 SPIN = "while True: pass"
-SLEEP = "import time\ntime.sleep(600)"
+SLEEP = "import time\nprint(flush=True)\ntime.sleep(600)"
 SLEEP_BESIDE_A_SPINNER = (
     "import threading, time\n"
     "def spin():\n    while True: pass\n"
@@ -31,8 +31,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is read in L
 @contextmanager
 def running(program: str) -> Iterator[int]:
     """The number of a process that runs this, in a session of its own."""
-    with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE
+    ) as process:
         try:
+            if program == SLEEP:
+                assert process.stdout is not None
+                process.stdout.readline()  # it has started, and has nothing left to do but sleep
             yield process.pid
         finally:
             process.kill()
@@ -47,7 +52,7 @@ def test_a_process_that_computes_is_ready_whether_it_has_a_core_or_not(program: 
 def test_a_process_that_sleeps_is_not_ready() -> None:
     processes = Processes()
     with running(SLEEP) as pid:
-        while processes.is_ready(pid):  # until it has started
+        while processes.is_ready(pid):
             time.sleep(0.01)
         assert processes.is_ready(pid) is False
         os.kill(pid, signal.SIGSTOP)
