@@ -52,10 +52,12 @@ def test_a_process_that_computes_is_ready_whether_it_has_a_core_or_not(program: 
 def test_a_process_that_sleeps_is_not_ready() -> None:
     processes = Processes()
     with running(SLEEP) as pid:
-        while processes.is_ready(pid):
+        while processes.is_ready(pid):  # between its line and its sleep
             time.sleep(0.01)
         assert processes.is_ready(pid) is False
         os.kill(pid, signal.SIGSTOP)
+        while processes.is_ready(pid):  # it wakes to be stopped
+            time.sleep(0.01)
         assert processes.is_ready(pid) is False
 
 
