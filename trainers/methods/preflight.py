@@ -14,6 +14,7 @@ from harness.models.resolve import ModelFiles
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
 from trainers.methods.lengths import require_lengths
+from trainers.methods.reward_model import answer_end
 from trainers.methods.targets import require_mergeable, require_targets
 
 
@@ -34,12 +35,19 @@ def require_readable_rows(recipe: Recipe, base: ModelFiles) -> None:
     rows = getattr(config.get_text_config(), "vocab_size", None)
     for stage in recipe.stages:
         examples = (*stage.examples, *stage.validation)
-        room = stage.model.max_new_tokens if traits_of(stage.model.trainer).samples else 1
+        room = _room(stage, tokenizer)
         found = [_ids(recipe, stage, example, tokenizer) for example in examples]
         if rows is not None:
             _require_embeddings(recipe, stage, examples, found, rows)
         lengths = [max(map(len, each)) + room for each in found]
         require_lengths(recipe, stage, examples, lengths, reads=limit)
+
+
+def _room(stage: Stage, tokenizer: Any) -> int:
+    """How many tokens a stage puts behind what `_ids` gives."""
+    if traits_of(stage.model.trainer).samples:
+        return stage.model.max_new_tokens
+    return len(answer_end(tokenizer)) if stage.model.trainer == "reward" else 1
 
 
 def _require_whole(recipe: Recipe, base: ModelFiles) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.backends import tokenization as tokens
 from harness.backends.base import (
     Backend,
     Generation,
@@ -136,7 +137,7 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
     """`chosen_ids` and `rejected_ids`: the prompt as it is scored, the answer, the end."""
     from datasets import Dataset
 
-    end = answer_end(job.backend)
+    end = answer_end(job.tokenizer)
     rows = []
     for example in examples:
         prompt = list(job.backend.encode_chat(example.prompt))
@@ -152,12 +153,11 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
     return Dataset.from_list(rows)
 
 
-def answer_end(backend: Any) -> tuple[int, ...]:
+def answer_end(tokenizer: Any) -> tuple[int, ...]:
     """What stands after an answer: the rest of its turn as the chat template closes it, so that a
     reward is read where any reader of whole conversations reads it; else the end token. Raises
     UserError where the tokenizer has none.
     """
-    tokenizer = backend.tokenizer
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@"}]
         try:
@@ -166,8 +166,7 @@ def answer_end(backend: Any) -> tuple[int, ...]:
             written = ""
         _, said, end = written.rpartition("@")
         if said and end:
-            found: tuple[int, ...] = backend.encode(end)
-            return found
+            return tokens.encode(tokenizer, end)
     if tokenizer.eos_token_id is None:
         raise UserError(
             "the tokenizer has no end token, and its chat template closes no answer: a reward "
@@ -193,7 +192,7 @@ class RewardBackend:
         self.model = model
         self.tokenizer = tokenizer
         self._texts = TransformersBackend(model, tokenizer)
-        self._end = answer_end(self._texts)
+        self._end = answer_end(tokenizer)
 
     @property
     def subject(self) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.resolve import resolve
 from tests.tiny import CHAT_TEMPLATE, save_tiny_llama, tiny_tokenizer
-from tests.trainers.method_builders import TEMPLATES, write_method_world
+from tests.trainers.method_builders import TEMPLATES, job_of, write_method_world
 from trainers.config.load import load_recipe
 from trainers.methods.models import adapted
 from trainers.methods.preflight import require_readable_rows
@@ -240,3 +241,32 @@ def test_an_adapter_is_looked_at_before_a_weight_is_read(
     assert says in said
     assert "adapter.targets" in said
     assert "defect" not in said
+
+
+@pytest.mark.parametrize("trainer", sorted(TEMPLATES))
+def test_what_the_check_lets_through_the_trainer_takes(
+    tmp_path: Path, tiny_llama: Path, trainer: str
+) -> None:
+    """And no more: at the length that the check names, and at one token less."""
+
+    def tried(length: int, through: Callable[[Path], object]) -> bool:
+        path = world(tmp_path, trainer, rows, tiny_llama, max_length=length)
+        try:
+            through(path)
+        except UserError as error:
+            return "tokens" not in error.what
+        return True
+
+    def check(path: Path) -> None:
+        recipe = load_recipe(path)
+        require_readable_rows(
+            recipe, resolve(recipe.model.base, Workspace(tmp_path / "w").ensure())
+        )
+
+    def make(path: Path) -> None:
+        job, method = job_of(path, tmp_path / "w")
+        method.make(job)
+
+    rows = [{"ask": "table " * 9}, *({"ask": f"fox {n}?"} for n in range(7))]
+    shortest = min(length for length in range(8, 100) if tried(length, check))
+    assert [tried(shortest, make), tried(shortest - 1, make)] == [True, False]
