@@ -29,6 +29,12 @@ _MARK = re.compile(
     ),
     re.IGNORECASE,
 )
+_LONGEST = 120
+"""Characters that a mark with its attributes takes, at most."""
+
+PROMPT_TAIL = 64
+"""Tokens at the end of a prompt that hold the mark of a thought, also letter by letter."""
+
 _HINTS = ("think", "thought", "reasoning", "channel", "|im_start|")
 
 _CHANNEL = re.compile(
@@ -97,6 +103,31 @@ def after_thoughts(text: str, most: int = 8) -> Iterator[str]:
     """
     closing = (found for found in _MARK.finditer(text) if (found.lastgroup or "")[:1] == "c")
     return (text[found.end() :] for found in islice(closing, most))
+
+
+def opened_by(prompt: str) -> str:
+    """The mark with which a prompt ends that opens a thought, as some chat templates write it for
+    the model; "" where it ends otherwise.
+    """
+    rest = prompt.rstrip()
+    begin = max(0, len(rest) - _LONGEST)
+    for mark in _MARK.finditer(rest, begin):
+        if mark.end() == len(rest) and (mark.lastgroup or "")[:1] == "o":
+            return prompt[mark.start() :]
+    for channel in _CHANNEL.finditer(rest, begin):
+        if channel.end() == len(rest) and channel["name"] != "final":
+            return prompt[channel.start() :]
+    return ""
+
+
+def cut_in_thought(prompt: str, answer: str) -> str:
+    """An answer that was cut at its length, with the mark before it that opened the thought in
+    which it was cut. What holds a mark of its own, or answers a prompt that ends otherwise, comes
+    back as it is. The end of the prompt is enough.
+    """
+    opened = opened_by(prompt)
+    ended = _MARK.search(answer) or _CHANNEL_ENDS.search(answer)
+    return opened + answer if opened and not ended else answer
 
 
 def _final_channel(text: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.backends import tokenization
 from trainers.rewards.safety import Safety
 
 Tokens = list[int]
@@ -64,8 +65,9 @@ def with_safety_filter(trainer_class: type[Any], safety: Safety | None) -> type[
             return made
 
         def _accepted(self, tokens: Sequence[Tokens]) -> list[bool]:
-            texts = self.processing_class.batch_decode(tokens, skip_special_tokens=True)
-            return list(accepts(texts))
+            tokenizer = self.processing_class
+            frame = tokenization.frame_of(tokenizer, tokenization.end_tokens(tokenizer))
+            return list(accepts([tokenization.text_of(tokenizer, ids, frame) for ids in tokens]))
 
         def _unsafe(self) -> Any:
             """Of the completions of all processes, which ones are turned down."""

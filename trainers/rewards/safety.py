@@ -12,6 +12,7 @@ from pydantic import Field
 
 from harness.core.errors import UserError
 from harness.core.strict_model import FiniteModel
+from harness.core.thoughts import without_thoughts
 
 if TYPE_CHECKING:
     from harness.metrics.sensitive_words import WordList
@@ -45,7 +46,10 @@ class Safety:
         return self.model.tries
 
     def accepts(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each text is free of listed words and below the bound of toxicity."""
+        """Whether each text is free of listed words and below the bound of toxicity. What a model
+        only thought is no part of what it says.
+        """
+        texts = [without_thoughts(text) for text in texts]
         bad = {hit.text for hit in self._list.find(texts)} if self._list is not None else set()
         bad |= self._toxic(texts)
         return [index not in bad for index in range(len(texts))]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from harness.store.store import Store
 from harness.watch.monitor.policy import WatchPolicy
 from harness.watch.monitor.reference import Reference
-from harness.watch.monitor.signals import BY_NAME, Signal
+from harness.watch.monitor.signals import BY_NAME, Signal, measured
 from harness.watch.monitor.text import Text
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ class Reader:
     def answers(self, name: str, cursor: int, upto: int) -> list[str]:
         """The answers that a signal is measured on, in the order of their conversations."""
         table = self._texts(cursor, upto, self._policy.share_of(name))
-        return list(table["response"].to_pylist())
+        texts = [Text.of(None, said) for said in table["response"].to_pylist()]
+        return [text.response for text in texts if not text.unspoken]
 
     def _texts(self, cursor: int, upto: int, share: float) -> pyarrow.Table:
         """Questions and answers whose id's hash falls into the share.
@@ -255,11 +256,12 @@ class Reader:
         table = self._texts(cursor, upto, max(shares.values()))
         at, chance = table["unit_no"].to_numpy().astype(np.intp), _floats(table["chance"])
         ids, prompts = table["observation_id"].to_pylist(), table["prompt"].to_pylist()
-        answers = table["response"].to_pylist()
+        pairs = zip(prompts, table["response"].to_pylist(), strict=True)
+        asked = [Text.of(prompt, answer) for prompt, answer in pairs]
         found = {}
         for name, said in options.items():
             chosen = np.flatnonzero(chance < shares[name])
-            texts = [Text(prompts[i], answers[i]) for i in chosen]
+            texts = [asked[i] for i in chosen]
             values = self._measured(BY_NAME[name], said, [ids[i] for i in chosen], texts)
             found[name] = _means(values, at[chosen], units)
         return found
@@ -277,20 +279,21 @@ class Reader:
     def _measured(
         self, signal: Signal, options: dict[str, Any], ids: list[str], texts: list[Text]
     ) -> Array:
-        assert signal.measure is not None
         if not signal.kept:
-            return _nans(signal.measure(texts, options))
-        signature = signal.signature(options)
-        known = self._known(signal.name, signature, ids)
+            return _nans(measured(signal, texts, options))
+        # What was kept of an answer with thoughts, before they were left out, is another number.
+        plain = signal.signature(options)
+        signatures = [f"{plain}|spoken" if text.thought else plain for text in texts]
+        known = self._known(signal.name, dict(zip(ids, signatures, strict=True)))
         missing = [i for i, name in enumerate(ids) if name not in known]
-        fresh = signal.measure([texts[i] for i in missing], options) if missing else []
+        fresh = measured(signal, [texts[i] for i in missing], options) if missing else []
         self._store.append(
             "observation_signals",
             [
                 {
                     "observation_id": ids[i],
                     "signal": signal.name,
-                    "signature": signature,
+                    "signature": signatures[i],
                     "value": value,
                 }
                 for i, value in zip(missing, fresh, strict=True)
@@ -299,15 +302,20 @@ class Reader:
         known |= {ids[i]: value for i, value in zip(missing, fresh, strict=True)}
         return _nans([known[name] for name in ids])
 
-    def _known(self, name: str, signature: str, ids: list[str]) -> dict[str, float | None]:
-        if not ids:
+    def _known(self, name: str, signatures: Mapping[str, str]) -> dict[str, float | None]:
+        """The values that are kept of a signal: observation -> its value, by its signature."""
+        if not signatures:
             return {}
         rows = self._store.query(
-            """SELECT observation_id, value FROM observation_signals
-            WHERE signal = ? AND signature = ? AND observation_id IN (SELECT unnest(?))""",
-            [name, signature, ids],
+            """SELECT observation_id, signature, value FROM observation_signals
+            WHERE signal = ? AND observation_id IN (SELECT unnest(?))""",
+            [name, list(signatures)],
         )
-        return {row["observation_id"]: row["value"] for row in rows}
+        return {
+            row["observation_id"]: row["value"]
+            for row in rows
+            if signatures[row["observation_id"]] == row["signature"]
+        }
 
     def _parameters(self, *rest: Any) -> list[Any]:
         scope = self._scope

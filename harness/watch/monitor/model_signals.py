@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.backends.base import Backend, GenerationRequest, GenerationSettings
+from harness.core.thoughts import without_thoughts
 from harness.watch.monitor.text import Text
 
 RUBRIC = (
@@ -91,6 +92,7 @@ def ask(backend: Backend, texts: Sequence[Text], rubric: str) -> list[float | No
 
 def verdict_of(reply: str) -> float | None:
     """1 for yes, 0 for no; None where there is none, more than one, or words after it."""
+    reply = without_thoughts(reply)
     verdicts = list(_VERDICT.finditer(reply))
     if len(verdicts) != 1 or reply[verdicts[0].end() :].strip(" \n.*"):
         return None

@@ -237,7 +237,8 @@ SIGNALS: tuple[Signal, ...] = (
         "length",
         "quality",
         "higher",
-        "share of answers no longer and no shorter than 90% of the reference's, in characters",
+        "share of answers no longer and no shorter than 90% of the reference's, in characters, "
+        "thoughts counted in",
         inside=f"CASE WHEN {_ASKED} AND r.error IS NULL THEN length(r.response) END",
         low=0.05,
         high=0.05,
@@ -279,6 +280,17 @@ SIGNALS: tuple[Signal, ...] = (
 )
 
 BY_NAME: Mapping[str, Signal] = {signal.name: signal for signal in SIGNALS}
+
+
+def measured(
+    signal: Signal, texts: Sequence[Text], options: Mapping[str, Any]
+) -> list[float | None]:
+    """A signal's values of some texts. An answer that is nothing but a thought has the worst."""
+    assert signal.measure is not None
+    heard = [text for text in texts if not text.unspoken]
+    found = iter(signal.measure(heard, options) if heard else ())
+    worst = 0.0 if signal.direction == "higher" else 1.0
+    return [worst if text.unspoken else next(found) for text in texts]
 
 
 def check_options(signal: Signal, options: Mapping[str, Any]) -> None:

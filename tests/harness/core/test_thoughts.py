@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.thoughts import without_thoughts
+from harness.core.thoughts import cut_in_thought, opened_by, without_thoughts
 
 F = "```"
 FINAL = "<|start|>assistant<|channel|>final<|message|>"
@@ -94,3 +94,35 @@ def test_any_text_has_an_answer_that_is_part_of_it(text, marks):
         or any(mark in text for mark in "<[\u25c1")
         or text == "analysis"
     )
+
+
+OPENED = [
+    ("<|im_start|>assistant\n<think>\n", "<think>\n"),
+    ("<|im_start|>assistant\n<think>", "<think>"),
+    ("<|Assistant|><think>\n\n", "<think>\n\n"),
+    ("model\n<thinking type='x'>\n", "<thinking type='x'>\n"),
+    ("[/INST][THINK]", "[THINK]"),
+    ("assistant\u25c1think\u25b7\n", "\u25c1think\u25b7\n"),
+    ("<|CHATBOT_TOKEN|><|START_THINKING|>", "<|START_THINKING|>"),
+    ("<|im_start|>assistant\n<think>\n\n</think>\n\n", ""),
+    ("<|im_start|>assistant\n", ""),
+    ("What does <think> mean?<|im_start|>assistant\n", ""),
+    ("<|channel|>analysis<|message|>", "<|channel|>analysis<|message|>"),
+    ("<|channel|>final<|message|>", ""),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("prompt", "mark"), OPENED)
+def test_a_prompt_may_end_with_the_beginning_of_a_thought(prompt: str, mark: str) -> None:
+    assert opened_by(prompt) == mark
+    cut = cut_in_thought(prompt, "so, Paris is the")
+    assert without_thoughts(cut) == ("" if mark else "so, Paris is the")
+    for ended in ("so</think>Paris", "<think>so</think>Paris"):
+        assert cut_in_thought(prompt, ended) == ended
+
+
+@given(st.text(max_size=60), st.text(alphabet="ab <>/think\n", max_size=60))
+def test_what_answers_another_prompt_is_left_as_it_is(prompt: str, answer: str) -> None:
+    if not opened_by(prompt):
+        assert cut_in_thought(prompt, answer) == answer
