@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.comparison.asked import compare_asked
 from harness.core.escape import SHOWN_CHARACTERS
 from harness.core.protocol import MetricName, tasks_of
 from harness.core.types import Row
+from harness.store.runs import find_run
 from harness.store.store import Store
 
 KINDS = ("regressed", "fixed", "same")
@@ -213,3 +215,11 @@ def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
         """,
         [run_id, task, sample_id],
     )
+
+
+def asked_otherwise(store: Store, a: str, b: str) -> list[str]:
+    """Why the gate calls two runs incomparable whose models were asked in other tokens."""
+    sides = [find_run(store, run_id) for run_id in (a, b)]
+    if sides[0] is None or sides[1] is None:
+        return []
+    return list(compare_asked(store, sides[0], sides[1]).problems)

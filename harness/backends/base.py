@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Backend(Protocol):
     """A model that answers. Results come in the order in which they finish.
 
     What can't be answered is a result with an `error`, not an exception. A backend that can't give
-    every kind of answer also has `refuses(kind) -> str | None`: why it can't give that kind.
+    every kind of answer also has `refuses(kind) -> str | None`: why it can't give that kind. One
+    that knows in which tokens its model is asked also is `KnowsTokens`.
     """
 
     @property
@@ -111,6 +112,20 @@ class Backend(Protocol):
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
         """The log-probabilities of each request's targets."""
+        ...
+
+
+@runtime_checkable
+class KnowsTokens(Protocol):
+    """A backend whose token ids are what the model really reads: runs can be held to the same."""
+
+    @property
+    def vocabulary(self) -> str:
+        """A short name without a colon; ids of two backends mean the same where it is the same."""
+        ...
+
+    def as_read(self, ids: Sequence[int]) -> str:
+        """Token ids of a prompt as text, special tokens written out."""
         ...
 
 

@@ -64,6 +64,13 @@ class ScriptedBackend:
         lines = (f"{message['role']}: {message['content']}\n" for message in messages)
         return self.encode("".join(lines) + "assistant: ")
 
+    @property
+    def vocabulary(self) -> str:
+        return "bytes"
+
+    def as_read(self, ids: Sequence[int]) -> str:
+        return _text(ids)
+
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:

@@ -15,9 +15,13 @@ names (BOS, EOS, PAD, UNK, SEP, CLS, MASK) and the ends. A special token that me
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from harness.backends import chat_template
 
 # Tokens that end a turn in one chat format or another; one counts only where the model's own
 # template writes it.
@@ -26,6 +30,7 @@ _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|
 _HARMONY, _CLOSES_A_THOUGHT, _CALL = "<|return|>", "<|end|>", "<|call|>"
 _FRAME = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
 _WORD = "Wednesday"
+_VOCABULARIES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 # Names of special tokens that tell a thought or a call from an answer.
 _MEANS = re.compile(
     r"think|thought|reason|channel|message|tool|call|function|response|answer", re.I
@@ -51,9 +56,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[
 
 def _as_written(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
-        )
+        text = chat_template.render(tokenizer, messages, add_generation_prompt=True)
     else:
         text = "\n".join(message["content"] for message in messages) + "\n"
     return encode(tokenizer, text)
@@ -69,12 +72,19 @@ def beginning(tokenizer: Any) -> tuple[int, ...]:
     return ()
 
 
-def turn_end(tokenizer: Any) -> int | None:
-    """The special token that the chat template writes after the assistant's last words, else the
-    tokenizer's EOS; None where there is neither.
+def turn_end(tokenizer: Any, ends: frozenset[int] = frozenset()) -> int | None:
+    """What ends an answer to a prompt: the token that the chat template writes after the
+    assistant's last words, where it is special or one of `ends`; else what ends a text. `ends` are
+    the tokens at which the scorer stops.
     """
-    written = _written_end(tokenizer)
-    return tokenizer.eos_token_id if written is None else written
+    written = _written_end(tokenizer, ends)
+    return text_end(tokenizer, ends) if written is None else written
+
+
+def text_end(tokenizer: Any, ends: frozenset[int] = frozenset()) -> int | None:
+    """What ends a text: the tokenizer's EOS, else one of `ends`; None where there is neither."""
+    eos = tokenizer.eos_token_id
+    return min(ends, default=None) if eos is None else int(eos)
 
 
 def end_tokens(tokenizer: Any, *owners: Any) -> frozenset[int]:
@@ -97,12 +107,7 @@ def end_tokens(tokenizer: Any, *owners: Any) -> frozenset[int]:
 
 def text_of(tokenizer: Any, ids: Sequence[int], frame: frozenset[int]) -> str:
     """Tokens as text, without those of `frame`."""
-    text: str = tokenizer.decode(
-        [token for token in ids if token not in frame],
-        skip_special_tokens=False,
-        clean_up_tokenization_spaces=False,
-    )
-    return text
+    return as_read(tokenizer, [token for token in ids if token not in frame])
 
 
 def frame_of(tokenizer: Any, ends: frozenset[int]) -> frozenset[int]:
@@ -111,12 +116,39 @@ def frame_of(tokenizer: Any, ends: frozenset[int]) -> frozenset[int]:
     return ends | {token for token in named if token is not None}
 
 
+def vocabulary_of(tokenizer: Any) -> str:
+    """A short digest of the tokens that a tokenizer knows and their ids, without those that were
+    added to it later: a model that learned two tokens more than its base is asked in the same ones.
+    """
+    known = _VOCABULARIES.get(tokenizer)
+    if known is None:
+        added = set(getattr(tokenizer, "get_added_vocab", dict)())
+        pairs = sorted(pair for pair in tokenizer.get_vocab().items() if pair[0] not in added)
+        written = "\n".join(f"{token}\t{number}" for token, number in pairs)
+        known = hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        _VOCABULARIES[tokenizer] = known
+    return known
+
+
+def as_read(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Tokens as text, every special token written out."""
+    text: str = tokenizer.decode(
+        list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    return text
+
+
 def begins(tokenizer: Any) -> dict[str, str]:
-    """What a subject says of a beginning that the chat template doesn't write itself."""
+    """What a subject says of a beginning that the chat template doesn't write itself, and of a day
+    that it writes.
+    """
     begun = beginning(tokenizer)
-    if not begun or _writes(tokenizer, begun):
-        return {}
-    return {"begins": str(tokenizer.decode(list(begun)))}
+    found = {}
+    if begun and not _writes(tokenizer, begun):
+        found["begins"] = str(tokenizer.decode(list(begun)))
+    if chat_template.writes_date(tokenizer):
+        found["today"] = f"{chat_template.TODAY:%Y-%m-%d}"
+    return found
 
 
 def noted(tokenizer: Any) -> dict[str, str]:
@@ -158,17 +190,17 @@ def _template(tokenizer: Any) -> str:
     return str(tokenizer.chat_template or "")
 
 
-def _written_end(tokenizer: Any) -> int | None:
+def _written_end(tokenizer: Any, ends: frozenset[int] = frozenset()) -> int | None:
     if not tokenizer.chat_template:
         return None
     turns = [{"role": "user", "content": "Which day?"}, {"role": "assistant", "content": _WORD}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        text = chat_template.render(tokenizer, turns)
     except Exception:  # noqa: BLE001  a template is a program of its own, and may want other turns
         return None
-    _, said, rest = str(text).rpartition(_WORD)
+    _, said, rest = text.rpartition(_WORD)
     after = encode(tokenizer, rest.lstrip()) if said else ()
-    return int(after[0]) if after and after[0] in _special(tokenizer) else None
+    return int(after[0]) if after and after[0] in _special(tokenizer) | ends else None
 
 
 def _special(tokenizer: Any) -> set[int]:

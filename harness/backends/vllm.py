@@ -66,6 +66,13 @@ class VllmBackend:
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         return tokens.encode_chat(self.tokenizer, messages)
 
+    @property
+    def vocabulary(self) -> str:
+        return tokens.vocabulary_of(self.tokenizer)
+
+    def as_read(self, ids: Sequence[int]) -> str:
+        return tokens.as_read(self.tokenizer, ids)
+
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:

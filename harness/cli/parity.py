@@ -135,6 +135,8 @@ def _show(
     for decision, side in ((there, between[1]), (back, between[0])):
         console.print(Text(f"{side} compared with the other", "bold"))
         console.print(verdict_view(decision.verdict, everything=everything, more=ALL_SHOWS))
+    if "prompts" in there.verdict.notes:
+        console.print(Text(f"prompts: {there.verdict.notes['prompts']}", "yellow"))
     if found.compared:
         console.print(f"{found.same} of {found.compared} greedy answers are the same to the letter")
     if found.logprob_gap is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from harness.comparison.asked import SETTLE, compare_asked
 from harness.comparison.evidence import metric_scores, planned, planned_responses, slices_of
 from harness.comparison.verdict_log import Decision, keep
 from harness.core.fingerprint import protocol_differences
@@ -76,13 +77,22 @@ def compare(
     extents: Sequence[Extent],
     look: int,
     earlier: Verdict | None = None,
+    other_prompts: bool = False,
 ) -> Verdict:
-    """The verdict of one look (counted from 1) over two runs that are both scored that far."""
+    """The verdict of one look (counted from 1) over two runs that are both scored that far.
+
+    With `other_prompts` the models may have been asked in other tokens, which the verdict's note
+    then says: that is what is to be measured.
+    """
     problems = protocol_differences(anchor.fingerprint, candidate.fingerprint)
     if problems:
         return incomparable(problems, policy, (look, len(extents)))
+    asked = compare_asked(store, anchor, candidate)
+    if asked.problems and not other_prompts:
+        return incomparable(asked.problems, policy, (look, len(extents)), settle=SETTLE)
+    notes = {"prompts": asked.problems[0]} if asked.problems else asked.notes
     extent = extents[look - 1]
-    return decide(
+    verdict = decide(
         evidence_at(store, anchor, suite, policy, extent, whole=True),
         evidence_at(store, candidate, suite, policy, extent),
         policy,
@@ -90,10 +100,15 @@ def compare(
         earlier=earlier,
         today=runs.now().date(),
     )
+    return verdict.with_note(**notes)
 
 
 def incomparable(
-    reasons: Sequence[str], policy: GatePolicy = GatePolicy(), look: tuple[int, int] = (1, 1)
+    reasons: Sequence[str],
+    policy: GatePolicy = GatePolicy(),
+    look: tuple[int, int] = (1, 1),
+    *,
+    settle: str = "score both models on the same suite, data and settings",
 ) -> Verdict:
     """The verdict on two runs that can't be compared; each reason names a field that differs."""
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
@@ -102,7 +117,7 @@ def incomparable(
         rows=(),
         headline=f"These runs were not scored in the same way: {reasons[0]}{more}.",
         reasons=tuple(reasons),
-        settle="score both models on the same suite, data and settings",
+        settle=settle,
         rule=policy.rule,
         fail_rule=policy.fail_rule,
         policy_alpha=policy.alpha,
@@ -169,14 +184,21 @@ def decide_once(
     policy: GatePolicy,
     *,
     notes: Mapping[str, str] | None = None,
+    other_prompts: bool = False,
 ) -> Decision:
     """Compare two runs on all evidence that both have, and store the verdict.
 
-    The decision says what was shown to be better, where something was.
+    The decision says what was shown to be better, where something was. For `other_prompts` see
+    `compare`.
     """
     # More responses than any suite asks for, and the whole reserve: everything there is.
     whole = (Extent(responses=2**20, reserve=1.0),)
-    verdict = compare(store, anchor, candidate, suite, policy, extents=whole, look=1)
+    verdict = compare(
+        *(store, anchor, candidate, suite, policy),
+        extents=whole,
+        look=1,
+        other_prompts=other_prompts,
+    )
     proven = None
     if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
         sides = [evidence_at(store, run, suite, policy, whole[0]) for run in (anchor, candidate)]

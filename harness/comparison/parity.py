@@ -69,8 +69,9 @@ def parity(store: Store, first: Run, second: Run, suite: Suite, policy: GatePoli
     Two one-sided tests at the policy's alpha each, so a false `pass` has at most that probability
     (the intersection-union form of an equivalence test; Schuirmann 1987).
     """
-    there = decide_once(store, "parity", first, second, suite, policy)
-    back = decide_once(store, "parity", second, first, suite, policy)
+    # A server that asks in other tokens is what this is to find: the verdict's note says it.
+    there = decide_once(store, "parity", first, second, suite, policy, other_prompts=True)
+    back = decide_once(store, "parity", second, first, suite, policy, other_prompts=True)
     pairs = list(_pairs(store, first, second))
     greedy = [
         (a, b)

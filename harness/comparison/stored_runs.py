@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.comparison.asked import SETTLE, compare_asked
 from harness.comparison.evidence import metric_scores
 from harness.comparison.looks import incomparable
 from harness.comparison.verdict_log import Decision, keep
@@ -97,12 +98,17 @@ def decide_stored(
     if problems:
         verdict = incomparable(problems, policy).with_note(**(notes or {}))
         return keep(store, against, anchor, candidate, verdict)
+    asked = compare_asked(store, anchor, candidate)
+    notes = {**asked.notes, **(notes or {})}
+    if asked.problems:
+        verdict = incomparable(asked.problems, policy, settle=SETTLE).with_note(**notes)
+        return keep(store, against, anchor, candidate, verdict)
     samples = _samples(store, anchor)
     only = _asked(store, anchor, candidate, samples)
     slices = _slices(samples, policy)
     ours, theirs = (_scores(store, run, policy, only, slices) for run in (anchor, candidate))
     today = runs.now().date()
-    verdict = decide(ours, theirs, policy, today=today).with_note(**(notes or {}))
+    verdict = decide(ours, theirs, policy, today=today).with_note(**notes)
     proven = None
     if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
         claim = improved(ours, theirs, policy, today=today)

@@ -94,6 +94,9 @@ class Response:
     response is cached. `latency_s` is seconds from the request's start to its last token,
     `first_token_s` to its first; None where there is none, or the backend doesn't measure it.
     `error` says why there is no answer; the text is then empty.
+
+    `asked` names what the model really read (see `harness.evaluation.asked`), `prompt` is that as
+    text, kept with one answer of a task; both None where the backend doesn't know.
     """
 
     key: str
@@ -109,6 +112,8 @@ class Response:
     latency_s: float | None = None
     error: str | None = None
     first_token_s: float | None = None
+    asked: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from harness.backends.base import Backend, Candidate, GenerationRequest, LogprobRequest
 from harness.core.errors import UserError
 from harness.core.types import Response, ResponseKind, Sample
+from harness.evaluation.asked import Asking
 from harness.evaluation.plan import Wanted, seed_of
 from harness.metrics.perplexity import rolling_windows
 from harness.store import runs
@@ -52,7 +53,7 @@ def generate(
     if not missing:
         return known, Counter()
     backend = candidate.open()
-    groups = grouped(missing)
+    groups, asking = grouped(missing), Asking(backend, wanted)
     # All kinds first: nothing is paid for where a later task can't be answered at all.
     for kind in dict.fromkeys(kind for _, kind in groups):
         require(backend, kind)
@@ -60,9 +61,9 @@ def generate(
         stage = f"{'generate' if kind == 'generation' else 'read'} {name}"
         progress(stage, 0, len(group))
         answers = (
-            _generations(backend, group, seed)
+            _generations(backend, group, seed, asking)
             if kind == "generation"
-            else _likelihoods(backend, group)
+            else _likelihoods(backend, group, asking)
         )
         done = 0
         for batch in _in_flushes(answers):
@@ -170,14 +171,17 @@ def _empty(want: Wanted) -> Response:
     )
 
 
-def _generations(backend: Backend, group: Sequence[Wanted], seed: int) -> Iterator[Response]:
+def _generations(
+    backend: Backend, group: Sequence[Wanted], seed: int, asking: Asking
+) -> Iterator[Response]:
     by_sample = _by_sample(group)
     requests = generation_requests(backend, group, seed)
+    prompts = {request.id: request.prompt_ids for request in requests}
     for answer in backend.generate(requests, group[0].task.settings):
         want = by_sample[answer.request_id][answer.position]
         yield replace(
-            _empty(want),
-            text=answer.text,
+            asking.noted(_empty(want), prompts[answer.request_id]),
+            text=asking.text_of(answer, prompts[answer.request_id]),
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
@@ -203,19 +207,19 @@ def likelihood_requests(
     }
 
 
-def _likelihoods(backend: Backend, group: Sequence[Wanted]) -> Iterator[Response]:
+def _likelihoods(backend: Backend, group: Sequence[Wanted], asking: Asking) -> Iterator[Response]:
     """Log-probabilities of given texts, put together from their pieces."""
     wants = {want.key: want for want in group}
     pieces = likelihood_requests(backend, group)
     results: dict[str, dict[int, tuple[tuple[float, ...], float, str | None]]] = defaultdict(dict)
     # A text without tokens needs no model.
     for key in [key for key, parts in pieces.items() if not parts]:
-        yield _likelihood(wants[key], pieces[key], {})
+        yield _likelihood(wants[key], pieces[key], {}, asking)
     for part in backend.logprobs([part for parts in pieces.values() for part in parts]):
         key, _, number = part.request_id.rpartition("#")
         results[key][int(number)] = (part.logprobs, part.latency_s, part.error)
         if len(results[key]) == len(pieces[key]):
-            yield _likelihood(wants[key], pieces[key], results.pop(key))
+            yield _likelihood(wants[key], pieces[key], results.pop(key), asking)
 
 
 def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -231,13 +235,17 @@ def _likelihood(
     want: Wanted,
     parts: Sequence[LogprobRequest],
     results: Mapping[int, tuple[tuple[float, ...], float, str | None]],
+    asking: Asking,
 ) -> Response:
     given = want.sample.text if want.kind == "text" else want.sample.references[want.index]
     errors = [error for _, _, error in results.values() if error]
+    # How a long text is cut into pieces is the model's own affair; what all of it is, is not.
+    context = parts[0].context_ids if parts else ()
+    target = tuple(token for part in parts for token in part.target_ids)
     return replace(
-        _empty(want),
+        asking.noted(_empty(want), context, target),
         text=given or "",
-        token_ids=tuple(token for part in parts for token in part.target_ids),
+        token_ids=target,
         logprobs=tuple(value for number in sorted(results) for value in results[number][0]),
         latency_s=sum(latency for _, latency, _ in results.values()),
         error=errors[0] if errors else None,

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.backends.chat_template import render
 from harness.core.errors import UserError
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.encoders import (
@@ -51,7 +52,7 @@ def reward(prompts: Sequence[Messages], answers: Sequence[str], *, model: str) -
 def _conversation(tokenizer: Any, prompt: Messages, answer: str) -> str:
     messages = [*map(dict, prompt), {"role": "assistant", "content": answer}]
     if tokenizer.chat_template:
-        return readable_text(str(tokenizer.apply_chat_template(messages, tokenize=False)))
+        return readable_text(render(tokenizer, messages))
     return readable_text("\n".join(message["content"] for message in messages))
 
 

@@ -33,6 +33,7 @@ _TOKENIZER = (
     "merges.txt",
     "*.model",
     "*.tiktoken",
+    "tekken.json",
     "chat_template*",
 )
 _CONFIG = ("config.json", "generation_config.json", "*.py")
@@ -102,6 +103,15 @@ def quantisation_of(files: ModelFiles) -> str | None:
     kind = kind.get("_type") if isinstance(kind, dict) else kind
     bits = f"{settings['bits']} bits" if "bits" in settings else None
     return " ".join(str(w) for w in (settings.get("quant_method"), kind, bits) if w)
+
+
+def tokenizer_digest(folder: Path, workspace: Workspace) -> str:
+    """The SHA-256, in hex, over a folder's tokenizer and chat template alone."""
+    from harness.models.digest import digest_of_parts
+
+    parts = [("tokenizer", path) for path in _matching(folder, _TOKENIZER)]
+    workspace.ensure()
+    return digest_of_parts(parts, workspace.cache / "digests")
 
 
 def load(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import UserError
 from harness.core.files import fsync, sha256_of_file, staged
 from harness.core.protocol import tasks_of
-from harness.store.schema import utc
+from harness.store.schema import Table, utc
 from harness.store.store import Store
 from harness.store.tables import BY_NAME
 
@@ -94,7 +94,7 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
             files = {}
             for name, query in _QUERIES.items():
                 params = [tasks, run_id] if name == "samples" else [run_id]
-                data = store.query_arrow(query, params).cast(BY_NAME[name].arrow)
+                data = _in_order(BY_NAME[name], store.query_arrow(query, params))
                 path = staging / f"{name}.parquet"
                 parquet.write_table(data, path, compression="zstd")
                 files[path.name] = {"rows": data.num_rows, "sha256": sha256_of_file(path)}
@@ -227,9 +227,23 @@ def _read_table(folder: Path, name: str, files: Mapping[str, Any]) -> pyarrow.Ta
     if sha256_of_file(path) != expected["sha256"]:
         raise _refused(path, "was torn, or changed after it was written")
     try:
-        return parquet.read_table(path).cast(BY_NAME[name].arrow)
-    except (pyarrow.ArrowException, ValueError) as error:
+        return _in_order(BY_NAME[name], parquet.read_table(path))
+    except (pyarrow.ArrowException, KeyError, ValueError) as error:
         raise _refused(path, "can't be read") from error
+
+
+def _in_order(table: Table, data: pyarrow.Table) -> pyarrow.Table:
+    """The data in the table's order: a column that was added later stands last in a file that was
+    migrated, and a bundle of before has none of it. Raises what pyarrow does for other columns.
+    """
+    import pyarrow
+
+    for column in table.columns:
+        if column.name not in data.column_names and not column.required:
+            data = data.append_column(column.name, pyarrow.nulls(data.num_rows))
+    if data.num_columns != len(table.columns):
+        raise ValueError(f"other columns than those of {table.name}")
+    return data.select([column.name for column in table.columns]).cast(table.arrow)
 
 
 def _require_replaceable(folder: Path) -> None:

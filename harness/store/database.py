@@ -17,6 +17,8 @@ from harness.store.views import VIEWS
 if TYPE_CHECKING:
     import duckdb
 
+# DuckDB's files have a checksum first, and then this.
+_MAGIC_AT, _MAGIC = 8, b"DUCK"
 _HOLDER = re.compile(r"Conflicting lock is held in .*?\(PID (\d+)\)")
 
 
@@ -54,6 +56,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, *, write: bool) ->
 
     if write and not path.exists():
         create(path)
+    _require_ours(path)
     mode = "" if write else " (READ_ONLY)"
     try:
         connection.execute(f"ATTACH {_quoted(path)} AS ratchet{mode}")
@@ -74,6 +77,21 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, *, write: bool) ->
         detach(connection)
         raise
     return None
+
+
+def _require_ours(path: Path) -> None:
+    """Raise UserError for a file that is another program's: DuckDB would go to the network for what
+    could read it.
+    """
+    try:
+        with path.open("rb") as file:
+            begins = file.read(_MAGIC_AT + len(_MAGIC))
+    except IsADirectoryError:
+        raise _foreign(path, "a folder stands in the database's place") from None
+    except OSError:
+        return  # DuckDB says what is wrong
+    if begins[_MAGIC_AT:] != _MAGIC:
+        raise _foreign(path, "this file is not a DuckDB database")
 
 
 def detach(connection: duckdb.DuckDBPyConnection) -> bool:

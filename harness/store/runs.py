@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,7 +126,7 @@ def save_samples(store: Store, task_digest: str, samples: Sequence[Sample]) -> N
             "cluster": sample.cluster,
             "language": sample.language,
             "reserve": sample.reserve,
-            "fields": dict(sample.fields),
+            "fields": {str(key): _storable(value) for key, value in sample.fields.items()},
             "prompt": [dict(message) for message in sample.prompt],
             "text": sample.text,
             "reference_texts": list(sample.references),
@@ -176,6 +177,8 @@ def save_responses(store: Store, responses: Iterable[Response], *, model_digest:
             "first_token_s": response.first_token_s,
             "error": response.error,
             "created_at": at,
+            "asked": response.asked,
+            "prompt": response.prompt,
         }
         for response in responses
     ]
@@ -296,7 +299,28 @@ def _response(row: dict[str, Any]) -> Response:
         latency_s=row["latency_s"],
         first_token_s=row["first_token_s"],
         error=row["error"],
+        asked=row["asked"],
+        prompt=row["prompt"],
     )
+
+
+def _storable(value: Any) -> Any:
+    """A value of a row of data in JSON types: what Parquet and Python have beyond those is written
+    as a reader would write it, and NaN, which stands for a missing value, is null.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_storable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return _storable(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def _json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from harness.store import watch_tables
 from harness.store.schema import Table
 from harness.store.schema import column as _c
 
-VERSION = 7
+VERSION = 8
 """Of the schema. Raised with an entry in MIGRATIONS whenever a table or view changes."""
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
@@ -32,6 +32,10 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE TABLE IF NOT EXISTS attention_events (about VARCHAR NOT NULL, "
         "event VARCHAR NOT NULL, line VARCHAR, actor VARCHAR, owner VARCHAR, reason VARCHAR, "
         "until TIMESTAMP, happened_at TIMESTAMP, seq BIGINT NOT NULL)",
+    ),
+    8: (
+        "ALTER TABLE responses ADD COLUMN asked VARCHAR",
+        "ALTER TABLE responses ADD COLUMN prompt VARCHAR",
     ),
 }
 """Statements that lead from version n - 1 to n, under the key n."""
@@ -89,6 +93,13 @@ TABLES: tuple[Table, ...] = (
             _c("first_token_s", "DOUBLE", "seconds to its first token; NULL where not measured"),
             _c("error", "VARCHAR", "why there is no answer; NULL where there is one"),
             _c("created_at", "TIMESTAMP", "when it was generated, UTC", now=True),
+            _c(
+                "asked",
+                "VARCHAR",
+                "what the model read: digest of its vocabulary, a colon, digest of the token ids; "
+                "NULL where it isn't known",
+            ),
+            _c("prompt", "VARCHAR", "what it read, as text; of one sample per task, else NULL"),
         ),
         key=("key",),
         failure="error",

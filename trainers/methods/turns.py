@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from harness.backends import tokenization
 from harness.core.errors import UserError
 from trainers.methods.base import Job
 
-_SAID = "Wednesday"
-
 
 def turn_end(job: Job) -> int:
-    """What ends an answer to a prompt: the token that the chat template writes after the
-    assistant's words, where the scorer stops at it; else the tokenizer's EOS; else any token that
-    the scorer stops at. Raises UserError where there is none.
+    """What ends an answer to a prompt (`tokenization.turn_end`). Raises UserError where nothing
+    does.
     """
-    written = _written_end(job.backend)
-    return text_end(job) if written is None else written
+    return _required(tokenization.turn_end(job.tokenizer, job.backend.ends), job)
 
 
 def text_end(job: Job) -> int:
-    """What ends a text: the tokenizer's EOS, else a token that the scorer stops at. Raises
-    UserError where there is none: nothing that is learned would ever end.
-    """
-    eos = job.tokenizer.eos_token_id
-    if eos is not None:
-        return int(eos)
-    if job.backend.ends:
-        return int(min(job.backend.ends))
-    raise UserError(
-        f"the base model {job.recipe.model.base} has no end token: no answer would ever end",
-        file=job.recipe.path,
-        field="base",
-        hint="set `eos_token` in its tokenizer_config.json, or `eos_token_id` in its "
-        "generation_config.json",
-    )
+    """What ends a text (`tokenization.text_end`). Raises UserError where nothing does."""
+    return _required(tokenization.text_end(job.tokenizer, job.backend.ends), job)
 
 
-def _written_end(backend: Any) -> int | None:
-    if not backend.tokenizer.chat_template:
-        return None
-    turns = [{"role": "user", "content": "Which day?"}, {"role": "assistant", "content": _SAID}]
-    try:
-        text: str = backend.tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception:  # noqa: BLE001  a template is a program, and may want other turns
-        return None
-    after = backend.encode(text.rpartition(_SAID)[2].lstrip())
-    return int(after[0]) if after and after[0] in backend.ends else None
+def _required(end: int | None, job: Job) -> int:
+    if end is None:
+        raise UserError(
+            f"the base model {job.recipe.model.base} has no end token: no answer would ever end",
+            file=job.recipe.path,
+            field="base",
+            hint="set `eos_token` in its tokenizer_config.json, or `eos_token_id` in its "
+            "generation_config.json",
+        )
+    return end

@@ -98,7 +98,10 @@ def _settings(a: Row, b: Row) -> None:
         Fingerprint(run["protocol"], run["subject"] or {}, run["provenance"] or {})
         for run in (a, b)
     )
-    problems = protocol_differences(ours, theirs)
+    problems = [
+        *protocol_differences(ours, theirs),
+        *cached(sample_diff.asked_otherwise, a["run_id"], b["run_id"]),
+    ]
     if problems:
         st.warning(
             tr("Another protocol: the gate would not compare these two.")

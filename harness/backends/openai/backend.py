@@ -107,6 +107,18 @@ class OpenAIBackend:
             return self.encode(json.dumps([dict(m) for m in messages], ensure_ascii=True))
         return tokens.encode_chat(self.tokenizer, messages)
 
+    @property
+    def vocabulary(self) -> str:
+        """Without a tokenizer the server's own template writes the prompt: only the messages are
+        known.
+        """
+        return "messages" if self.tokenizer is None else tokens.vocabulary_of(self.tokenizer)
+
+    def as_read(self, ids: Sequence[int]) -> str:
+        if self.tokenizer is None:
+            return bytes(ids).decode("utf-8", "replace")
+        return tokens.as_read(self.tokenizer, ids)
+
     def refuses(self, kind: ResponseKind) -> str | None:
         """Why this server can't give answers of that kind; None where it can."""
         if kind == "generation" or self.abilities.no_logprobs is None:

@@ -28,6 +28,7 @@ from harness.backends.openers import Opening
 from harness.core.digests import digest_of
 from harness.core.errors import UnfinishedError, UserError
 from harness.core.strict_model import StrictModel
+from harness.core.text_file import is_whole
 from harness.core.workspace import Workspace
 from harness.core.yaml_file import load_yaml, validate
 
@@ -91,6 +92,9 @@ def read_served(name: str) -> ServedModel:
     rest = name.removeprefix(SCHEME)
     if rest.startswith(("http://", "https://")):
         url, _, model = rest.partition("#")
+        _require_address(url)
+        if not is_whole(model):
+            raise UserError(f"{model!r} can't be the name of a model", field=SCHEME)
         return ServedModel(url=url, model=model or None)
     if not rest.endswith((".yaml", ".yml")):
         raise UserError(
@@ -99,6 +103,10 @@ def read_served(name: str) -> ServedModel:
         )
     document = load_yaml(Path(rest), what="served model")
     served = validate(ServedModel, document)
+    try:
+        _require_address(served.url)
+    except UserError as error:
+        raise document.error(error.what, ("url",), hint=error.hint) from None
     if served.budget.usd is not None and served.prices == PricesModel():
         raise document.error(
             "a budget in money needs prices",
@@ -115,6 +123,23 @@ def read_served(name: str) -> ServedModel:
         adapter = served.adapter.model_copy(update={"folder": folder})
         return served.model_copy(update={**beside, "adapter": adapter})
     return served.model_copy(update=beside)
+
+
+def _require_address(url: str) -> None:
+    """Raise UserError for what no server can have as its address."""
+    import httpx2
+
+    try:
+        parsed = httpx2.URL(url)
+        named = bool(parsed.host) and (parsed.port is None or 0 < parsed.port < 2**16)
+        named = named and urlsplit(url).hostname is not None and is_whole(url)
+    except (ValueError, httpx2.InvalidURL):
+        named = False
+    if not named or any(mark.isspace() for mark in url):
+        raise UserError(
+            f"{url!r} is not the address of a server",
+            hint="write http://HOST:PORT/v1, such as http://127.0.0.1:8000/v1",
+        )
 
 
 def open_candidate(asked: Opening) -> Candidate:
@@ -164,17 +189,18 @@ def _opened(name: str, served: ServedModel, workspace: Workspace, say: Say) -> C
     listed = _listed(wire)
     model = _adapter(served, wire, files, say) if served.adapter else _chosen(served, listed, wire)
     entry = listed.get(model) or {}
+    folder = _tokenizer_folder(served, files, workspace, say)
     backend = OpenAIBackend(
         wire,
         model,
-        _tokenizer(served, files, workspace, say),
+        None if folder is None else _tokenizer(folder),
         context=served.context or int(entry.get("max_model_len") or 2048),
         budget=Budget(
             served.budget.tokens,
             served.budget.usd,
             Prices(served.prices.input, served.prices.output),
         ),
-        subject=_declared(served, entry),
+        subject={**_declared(served, entry), **_named_tokenizer(served, folder, workspace)},
         say=say,
     )
     digest = files.digest if files else _observed(backend, served, workspace, say)
@@ -242,21 +268,36 @@ def _files(served: ServedModel, workspace: Workspace, say: Say) -> Any | None:
     return None if served.weights is None else resolve(served.weights, workspace, say=say)
 
 
-def _tokenizer(
+def _tokenizer_folder(
     served: ServedModel, files: Any | None, workspace: Workspace, say: Say
-) -> Any | None:
-    from harness.core.quiet import quiet_libraries
+) -> Path | None:
     from harness.models.resolve import resolve
 
-    if served.tokenizer is not None:
-        folder = Path(served.tokenizer)
-        if not (folder / "tokenizer_config.json").is_file():
-            folder = resolve(served.tokenizer, workspace, say=say).tokenizer
-    elif files is not None:
-        folder = files.tokenizer
-    else:
-        return None
+    if served.tokenizer is None:
+        return None if files is None else Path(files.tokenizer)
+    folder = Path(served.tokenizer)
+    if (folder / "tokenizer_config.json").is_file():
+        return folder
+    return resolve(served.tokenizer, workspace, say=say).tokenizer
+
+
+def _named_tokenizer(
+    served: ServedModel, folder: Path | None, workspace: Workspace
+) -> dict[str, str]:
+    """What the subject says of a tokenizer that the description names by itself: it is no part of
+    the digest, and with another chat template the server would be asked something else.
+    """
+    from harness.models.resolve import tokenizer_digest
+
+    if served.tokenizer is None or folder is None:
+        return {}
+    return {"tokenizer": tokenizer_digest(folder, workspace)[:8]}
+
+
+def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
+
+    from harness.core.quiet import quiet_libraries
 
     with quiet_libraries():
         return AutoTokenizer.from_pretrained(folder)

@@ -183,6 +183,13 @@ class RayPool:
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         return tokens.encode_chat(self._tokenizer, messages)
 
+    @property
+    def vocabulary(self) -> str:
+        return tokens.vocabulary_of(self._tokenizer)
+
+    def as_read(self, ids: Sequence[int]) -> str:
+        return tokens.as_read(self._tokenizer, ids)
+
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:

@@ -110,6 +110,13 @@ class TransformersBackend:
         """Token ids of chat messages (see `tokenization.encode_chat`)."""
         return tokens.encode_chat(self.tokenizer, messages)
 
+    @property
+    def vocabulary(self) -> str:
+        return tokens.vocabulary_of(self.tokenizer)
+
+    def as_read(self, ids: Sequence[int]) -> str:
+        return tokens.as_read(self.tokenizer, ids)
+
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:

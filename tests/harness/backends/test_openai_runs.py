@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from harness.backends.openai.open import open_served, read_served, unload_adapter
 from harness.backends.openai.rate_limit import Budget, Pace, Prices, fan_out
+from harness.comparison.asked import compare_asked
 from harness.core.errors import UnfinishedError, UserError
 from harness.core.workspace import Workspace
 from harness.evaluation.runner import score
 from harness.store.store import Store
 from harness.suite.load import load_suite
 from tests.harness.backends.openai_builders import GREEDY, backend_of, requests_of, wire_to
-from tests.harness.suite_builders import Ratchet, suite_yaml
+from tests.harness.suite_builders import Ratchet, suite_yaml, write_jsonl
 from tests.openai_server import ModelServer, serving
 
 
@@ -261,3 +262,88 @@ def test_an_error_waits_for_what_is_running_and_begins_nothing_new() -> None:
     with pytest.raises(ValueError, match="broken"):
         list(outcomes)
     assert len(begun) < 50
+
+
+def test_what_only_changes_how_a_request_is_sent_changes_nothing(
+    server: ModelServer,
+    tiny_llama: Path,
+    workspace: Workspace,
+    store: Store,
+    suite_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suite = load_suite(suite_file)
+    plain = _described(server, suite_file.parent, weights=str(tiny_llama))
+    first = score(open_served(plain, workspace), suite, store)
+    assert first.fresh > 0
+    monkeypatch.setenv("OTHER_KEY", "secret")
+    for knob in (
+        {"concurrency": 3},
+        {"timeout_s": 7.5},
+        {"tries": 5},
+        {"prices": {"input": 1.0, "output": 2.0}},
+        {"budget": {"tokens": 10**9}},
+        {"key": "OTHER_KEY"},
+    ):
+        described = _described(server, suite_file.parent, weights=str(tiny_llama), **knob)
+        again = score(open_served(described, workspace), suite, store)
+        assert (again.fresh, again.run.id) == (0, first.run.id), knob
+        assert again.run.fingerprint.protocol == first.run.fingerprint.protocol, knob
+
+
+def test_what_changes_the_question_or_the_answer_is_asked_again(
+    server: ModelServer, tiny_llama: Path, workspace: Workspace, store: Store, suite_file: Path
+) -> None:
+    suite = load_suite(suite_file)
+    plain = _described(server, suite_file.parent, weights=str(tiny_llama))
+    score(open_served(plain, workspace), suite, store)
+    # What must be asked again: how long an answer may be, how prompts are written.
+    server.takes_ids = False
+    for knob in ({"context": 200}, {}, {"dtype": "fp8"}, {"quantisation": "awq"}):
+        described = _described(server, suite_file.parent, weights=str(tiny_llama), **knob)
+        assert score(open_served(described, workspace), suite, store).reused == 0, knob
+    asked = store.query("SELECT count(DISTINCT asked) AS n, count(asked) AS of FROM responses")[0]
+    kinds = store.query("SELECT count(DISTINCT (task, sample_id, kind)) AS n FROM responses")[0]
+    assert asked["n"] == kinds["n"]
+    assert asked["of"] > asked["n"]
+
+
+def test_a_tokenizer_with_another_template_never_finds_cached_answers(
+    server: ModelServer, tiny_llama: Path, workspace: Workspace, store: Store, suite_file: Path
+) -> None:
+    suite = load_suite(suite_file)
+    folder = suite_file.parent / "tokenizer"
+    tokenizer: Any = server.backend.tokenizer
+    tokenizer.save_pretrained(folder)
+    described = _described(server, suite_file.parent, tokenizer="tokenizer")
+    first = score(open_served(described, workspace), suite, store)
+    assert score(open_served(described, workspace), suite, store).fresh == 0
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8") + "Well, ", encoding="utf-8")
+    again = score(open_served(described, workspace), suite, store)
+    assert again.reused == 0
+    asked = compare_asked(store, first.run, again.run)
+    assert "ask: 5 of 5 samples were asked in other tokens" in asked.problems[0]
+    assert "candidate 'Well, '" in asked.problems[0]
+
+
+def test_a_server_that_is_sent_messages_is_compared_with_a_note(
+    server: ModelServer, tiny_llama: Path, workspace: Workspace, store: Store, tmp_path: Path
+) -> None:
+    rows = [{"id": str(n), "q": f"number {n}?"} for n in range(3)]
+    write_jsonl(tmp_path / "q.jsonl", rows)
+    task = {
+        "data": "q.jsonl",
+        "prompt": {"user": "{{ q }}"},
+        "generate": {"max_new_tokens": 4},
+        "metrics": ["length"],
+    }
+    suite = load_suite(suite_yaml(tmp_path, tasks={"ask": task}, gate={}))
+    runs = [
+        score(open_served(_described(server, tmp_path, **given), workspace), suite, store).run
+        for given in ({"weights": str(tiny_llama)}, {})
+    ]
+    asked = compare_asked(store, *runs)
+    assert (asked.problems, "its own template" in str(asked.note)) == ((), True)
+    # Two servers that got the same messages: no more is known, and no less.
+    assert compare_asked(store, runs[1], runs[1]).note is None

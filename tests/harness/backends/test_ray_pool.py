@@ -102,6 +102,10 @@ def _scores(store: Store) -> dict[tuple[Any, ...], tuple[float | None, list[floa
     }
 
 
+def _asked(store: Store) -> dict[str, str | None]:
+    return {row["key"]: row["asked"] for row in store.query("SELECT key, asked FROM responses")}
+
+
 def _as_documented(folder: Path, suite: Path) -> list[str]:
     """The page's own command, with this model and suite in the place of the page's."""
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
@@ -126,7 +130,7 @@ def test_two_nodes_give_the_numbers_of_one_process(
     assert code == 0, said
     assert "Opening 2 replicas on Ray" in said
     with Store(Workspace.at()) as store:
-        spread = _scores(store)
+        spread, asked = _scores(store), _asked(store)
     code, said = ratchet(*words, "--device", "cpu")
     assert code == 0
     assert "Nothing was generated" in said
@@ -136,6 +140,8 @@ def test_two_nodes_give_the_numbers_of_one_process(
     assert code == 0, said
     with Store(Workspace.at()) as store:
         alone = _scores(store)
+        assert asked == _asked(store)
+    assert None not in asked.values()
     assert spread.keys() == alone.keys()
     assert len(alone) >= 20
     for place, (value, stats) in alone.items():

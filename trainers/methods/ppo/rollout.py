@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.backends.base import GenerationRequest, GenerationSettings
+from harness.backends.tokenization import as_read
 from harness.core.errors import UserError
+from harness.core.thoughts import PROMPT_TAIL, cut_in_thought
 from trainers.methods.drawing import prompt_ids
 from trainers.rewards.safety import rejection_sampled
 
@@ -128,7 +130,10 @@ def _drawn(
         # Where the answer ended is part of what the policy chose: the very token that it drew.
         stopped = () if made.end_id is None else (made.end_id,)
         index = int(made.request_id)
-        drawn[index] = Answer(prompts[index], (*made.token_ids, *stopped), made.text)
+        said = made.text
+        if made.finish_reason == "length":
+            said = cut_in_thought(as_read(backend.tokenizer, prompts[index][-PROMPT_TAIL:]), said)
+        drawn[index] = Answer(prompts[index], (*made.token_ids, *stopped), said)
     return [drawn[index] for index in prompts]
 
 
