@@ -89,6 +89,8 @@ def _show_task(task: Task, encode: Any, console: Console) -> None:
     console.print(Text(f" ({reserve} in reserve)" if reserve else "", "dim"))
     for metric in task.metrics:
         console.print(Text(f"  {metric.spec.signature}", style="dim"))
+        for line in _told_apart(metric):
+            console.print(Text(f"    {line}", style="dim"))
     sample = task.samples[0]
     for message in sample.prompt:
         console.print(Text(f"  {message['role']}: {_shown(message['content'])}"))
@@ -106,6 +108,25 @@ def _show_task(task: Task, encode: Any, console: Console) -> None:
                 style="dim",
             )
         )
+
+
+def _told_apart(metric: Metric) -> list[str]:
+    """Where an answer must be written as its label is, since another label reads almost the same:
+    one line, none for most suites.
+    """
+    from harness.core.labels import Labels
+
+    known = getattr(metric, "known", None)
+    groups = known.told_apart() if isinstance(known, Labels) else []
+    if not groups:
+        return []
+    shown = "; ".join(" and ".join(map(repr, group[:_LABELS])) for group in groups[:_LABELS])
+    more = f" (and {len(groups) - _LABELS} more groups)" if len(groups) > _LABELS else ""
+    return [f"case, articles or the exact text tell labels apart: {shown}{more}"]
+
+
+_LABELS = 3
+"""How many groups of labels, and labels of a group, are shown."""
 
 
 def _shown(text: str, limit: int = 160) -> str:

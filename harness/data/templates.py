@@ -16,8 +16,10 @@ from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-Meant = Literal["text", "object", "json"]
-"""What a rendered value may be."""
+from harness.core.text_file import is_whole
+
+Meant = Literal["text", "object", "json", "turn"]
+"""What a rendered value may be; a `turn` is a text that a row may lack."""
 
 _HAVE_A_TEXT = (str, Number, date, time, timedelta, UUID, Undefined)
 """Values whose own spelling is what a template writes out; `Undefined` says itself what it is."""
@@ -33,6 +35,10 @@ _SHOWN = 160
 
 class TemplateError(ValueError):
     """A template that can't be read, or can't be filled from a row."""
+
+
+class _NullError(TemplateError):
+    """A null where a text is meant."""
 
 
 class _NotTextError(TemplateError):
@@ -86,10 +92,12 @@ def _finalizer(meant: Meant) -> Any:
 
     def finalize(value: Any) -> Any:
         if value is None or (isinstance(value, float) and value != value):
-            raise TemplateError("a value is null; write `{{ FIELD or '' }}` where that is meant")
+            if meant == "turn":
+                return ""
+            raise _NullError("a value is null; write `{{ FIELD or '' }}` where that is meant")
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             raise TemplateError("a value is infinite; write a number, or take the row out")
-        if isinstance(value, dict) and meant != "text":
+        if isinstance(value, dict) and meant in ("object", "json"):
             return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr)
         if isinstance(value, list | tuple) and meant == "json":
             return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=repr)
@@ -148,6 +156,7 @@ _ENVIRONMENTS: Mapping[Meant, ImmutableSandboxedEnvironment] = {
     "text": _environment("text"),
     "object": _environment("object"),
     "json": _environment("json"),
+    "turn": _environment("turn"),
 }
 
 
@@ -180,7 +189,10 @@ def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> 
     values = {name: _silent(value) for name, value in fields.items()}
     _require_no_other_marks(source, fields)
     try:
-        return _compiled(source, meant).render(values)
+        text = _compiled(source, meant).render(values)
+        if not is_whole(text):
+            raise TemplateError("it writes half a character (a lone surrogate)")
+        return text
     except _NotTextError as error:
         shown = _as_it_would_read(source, fields)
         raise TemplateError(
@@ -209,6 +221,19 @@ def _require_no_other_marks(source: str, fields: Mapping[str, Any]) -> None:
         name = next(filter(None, mark.groups()))
         if name in fields:
             raise TemplateError(f"`{mark[0]}` is not filled in: write `{{{{ {name} }}}}`")
+
+
+def system_turn(source: str, fields: Mapping[str, Any]) -> str:
+    """The text of a system turn filled from one row; "" where the row has null for all of it.
+    Raises TemplateError as `render` does.
+    """
+    try:
+        return render(source, fields)
+    except _NullError:
+        # A null beside words of the template is a hole in them, and an error as anywhere.
+        if render(source, fields, meant="turn").strip():
+            raise
+        return ""
 
 
 def _as_it_would_read(source: str, fields: Mapping[str, Any]) -> str:

@@ -151,6 +151,10 @@ class F1Macro:
             raise UserError("a label is empty", field="labels", hint="every label is a text")
 
     @property
+    def known(self) -> Labels:
+        return Labels(tuple(self.labels), articles=True)
+
+    @property
     def spec(self) -> MetricSpec:
         return MetricSpec(
             "f1_macro",
@@ -163,7 +167,7 @@ class F1Macro:
         )
 
     def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        known = Labels(tuple(self.labels), articles=True)
+        known = self.known
 
         def label_of(text: str) -> str | None:
             return next((x for x in self.labels if known.is_one_of(text, (x,))), None)

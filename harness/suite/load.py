@@ -262,6 +262,8 @@ def _sample(
 
     def fill(source: str, *field: str) -> str:
         try:
+            if field == ("prompt", "system"):
+                return templates.system_turn(source, row)
             return templates.render(
                 source, row, meant=answer if field[0] == "reference" else "text"
             )

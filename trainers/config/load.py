@@ -211,7 +211,8 @@ def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) 
         return Example(index, row, text=filled(source.text), columns=fields)
     # SourceModel has seen to it.
     assert source.prompt is not None
-    prompt = source.prompt.messages(lambda _, template: templates.render(template, fields))
+    fill = {"system": templates.system_turn, "user": templates.render}
+    prompt = source.prompt.messages(lambda key, template: fill[key](template, fields))
     return Example(
         index,
         row,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.templates import TemplateError, render
+from harness.data.templates import TemplateError, render, system_turn
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
@@ -155,3 +155,40 @@ def test_values_with_a_text_of_their_own_are_written_out() -> None:
         "3 0.5 1 False"
     )
     assert render("{% set c = cycler('x', 'y') %}{{ c.next() }}{{ c.next() }}", row) == "xy"
+
+
+@pytest.mark.parametrize("escape", ["\\ud83d", "\\udc00x"])
+def test_a_template_writes_no_half_character(escape: str) -> None:
+    with pytest.raises(TemplateError, match="half a character"):
+        render("{{ '" + escape + "' }}", {})
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "turn"),
+    [
+        ("{{ s }}", {"s": "Be brief."}, "Be brief."),
+        ("{{ s }}", {"s": None}, ""),
+        ("{{ s }}", {"s": float("nan")}, ""),
+        ("{{ s }}", {"s": ""}, ""),
+        ("{{ s or '' }}", {"s": None}, ""),
+        ("{% if s %}{{ s }}{% endif %}", {"s": None}, ""),
+        ("{{ s }}{{ r }}", {"s": None, "r": None}, ""),
+        ("You are {{ s }}.", {"s": "a bot"}, "You are a bot."),
+    ],
+)
+def test_a_row_may_lack_a_system_turn(source: str, row: dict[str, object], turn: str) -> None:
+    assert system_turn(source, row) == turn
+
+
+@pytest.mark.parametrize(
+    ("source", "row"),
+    [
+        ("You are {{ s }}.", {"s": None}),
+        ("{{ nowhere }}", {}),
+        ("{{ s }}", {"s": ["a"]}),
+        ("{{ s }}{{ r }}", {"s": None, "r": "x"}),
+    ],
+)
+def test_a_hole_in_a_system_turn_is_an_error(source: str, row: dict[str, object]) -> None:
+    with pytest.raises(TemplateError):
+        system_turn(source, row)
