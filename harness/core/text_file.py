@@ -21,6 +21,14 @@ _HIGH = re.compile(rb"[\x80-\xff]+")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path leads to something; a name that is longer than any file's leads nowhere."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def read_text(path: Path, *, what: str) -> str:
     """A UTF-8 file's text. Raises UserError where it can't be read; `what` names its kind."""
     try:

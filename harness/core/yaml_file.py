@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import UserError
 from harness.core.strict_model import fault
-from harness.core.text_file import read_text
+from harness.core.text_file import is_whole, read_text
 
 Place = tuple[str | int, ...]
 """The keys and list positions that lead to a field, from the outermost on."""
@@ -90,6 +90,19 @@ def _unreadable(error: yaml.YAMLError, path: Path) -> UserError:
     )
 
 
+def _check_characters(node: yaml.ScalarNode, place: Place, path: Path) -> None:
+    """Raise UserError for what an escape can write, and no file, path or prompt can hold."""
+    what = "half a character" if not is_whole(node.value) else "a NUL" * ("\0" in node.value)
+    if what:
+        raise UserError(
+            f"{what} stands here",
+            file=path,
+            line=node.start_mark.line + 1,
+            field=".".join(map(str, place)) or None,
+            hint="correct the text where it was escaped with a backslash",
+        )
+
+
 def _collect_lines(
     node: yaml.Node,
     place: Place,
@@ -105,7 +118,9 @@ def _collect_lines(
             hint="write the value out",
         )
     within = (*within, node)
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.ScalarNode):
+        _check_characters(node, place, path)
+    elif isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(
@@ -114,6 +129,7 @@ def _collect_lines(
                     line=key_node.start_mark.line + 1,
                     hint="check the indentation and the quotes near that line",
                 )
+            _check_characters(key_node, place, path)
             child = (*place, key_node.value)
             if child in lines:
                 raise UserError(

@@ -13,6 +13,7 @@ from typing import Any
 from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
+from harness.core.text_file import is_there
 from harness.core.types import Row, Sample
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
@@ -152,7 +153,7 @@ def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
     if data.startswith("hub:") or is_code_source(data) or is_lm_eval(data):
         return Path(data)
     path = (document.path.parent / data).resolve()
-    if not path.exists():
+    if not is_there(path):
         raise document.error(
             f"the data file is not there: {data}",
             (*place, "data"),

@@ -25,6 +25,7 @@ WRONG: dict[str, bytes] = {
     "a deep list": b"[" * 3000,
     "an alias in itself": b"a: &a [*a]\n",
     "a date that is none": b"name: 2026-02-31\n",
+    "half a character": b'name: "\\ud800"\n',
 }
 
 VERBS: dict[str, Callable[[Path], list[str]]] = {
