@@ -34,8 +34,8 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "until TIMESTAMP, happened_at TIMESTAMP, seq BIGINT NOT NULL)",
     ),
     8: (
-        "ALTER TABLE responses ADD COLUMN asked VARCHAR",
-        "ALTER TABLE responses ADD COLUMN prompt VARCHAR",
+        "ALTER TABLE responses ADD COLUMN IF NOT EXISTS asked VARCHAR",
+        "ALTER TABLE responses ADD COLUMN IF NOT EXISTS prompt VARCHAR",
     ),
 }
 """Statements that lead from version n - 1 to n, under the key n."""

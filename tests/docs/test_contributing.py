@@ -171,7 +171,7 @@ def test_a_table(house: Place) -> None:
         "    {}\n"
     )
     old = "store.append('runs', []); print(store.query('SELECT version FROM schema_version'))"
-    assert "'version': 7" in house.python("-c", program.format(old))
+    assert "'version': 8" in house.python("-c", program.format(old))
     write(section("A table"), house.folder)
     new = (
         "store.append('notes', [{'run_id': 'r', 'text': 'odd'}]); "
