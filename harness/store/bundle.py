@@ -105,7 +105,7 @@ def export_run(store: Store, run_id: str, folder: Path) -> Path:
                 "summary": summary,
                 "files": files,
             }
-            (staging / RUN).write_text(_sealed(content), encoding="utf-8")
+            (staging / RUN).write_text(sealed(content), encoding="utf-8")
             # A folder can't be renamed over another: the old bundle steps aside just before the
             # new one takes its place, and comes back if that fails.
             replaced = _make_way(folder)
@@ -269,7 +269,8 @@ def _make_way(folder: Path) -> Path | None:
     return aside
 
 
-def _sealed(content: Mapping[str, Any]) -> str:
+def sealed(content: Mapping[str, Any]) -> str:
+    """The text of `run.json`: the content, and the digest over it by which damage is found."""
     plain = json.loads(_text(content))
     return _text({**plain, "sha256": _seal(plain)}) + "\n"
 

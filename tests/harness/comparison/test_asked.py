@@ -172,13 +172,13 @@ def _forget(bundle: Path) -> None:
 
     import pyarrow.parquet as parquet
 
-    from harness.store.bundle import _sealed
+    from harness.store.bundle import sealed
 
     path = bundle / "responses.parquet"
     parquet.write_table(parquet.read_table(path).drop_columns(["asked", "prompt"]), path)
     content = json.loads((bundle / "run.json").read_text(encoding="utf-8"))
     content["files"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (bundle / "run.json").write_text(_sealed(content), encoding="utf-8")
+    (bundle / "run.json").write_text(sealed(content), encoding="utf-8")
 
 
 def test_a_store_of_before_is_migrated_and_exports(tmp_path: Path, workspace: Workspace) -> None:
