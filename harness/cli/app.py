@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from harness.core.errors import UnfinishedError, UserError
 from harness.core.plugins import PluginTable
 from harness.core.quiet import TALKATIVE
+from harness.core.text_file import without_halves
 from harness.core.threads import wait_briefly
 from harness.core.workspace import HOME_VARIABLE, Workspace
 
@@ -182,7 +183,8 @@ def _say(error: UserError) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True)
-    first, *rest = error.render().splitlines()
+    # A name may hold bytes that are no text, and the message about it must be one all the same.
+    first, *rest = without_halves(error.render()).splitlines()
     console.print(Text.assemble(("error: ", "bold red"), (first, "bold")))
     for line in rest:
         console.print(Text(line))

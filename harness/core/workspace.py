@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UserError
+from harness.core.text_file import is_whole
 
 HOME_VARIABLE = "RATCHET_HOME"
 
@@ -19,8 +20,17 @@ class Workspace:
 
     @classmethod
     def at(cls, home: str | Path | None = None) -> Workspace:
-        """The workspace named by `home`, else by RATCHET_HOME, else `./.ratchet`."""
-        return cls(Path(home or os.environ.get(HOME_VARIABLE) or ".ratchet").absolute())
+        """The workspace named by `home`, else by RATCHET_HOME, else `./.ratchet`. Raises UserError
+        for a name that no program can be told.
+        """
+        place = Path(home or os.environ.get(HOME_VARIABLE) or ".ratchet").absolute()
+        if not is_whole(str(place)):
+            raise UserError(
+                "the workspace's path is not UTF-8, and the database can't be given it",
+                file=place,
+                hint="choose another folder with --home DIR, or rename the one that holds it",
+            )
+        return cls(place)
 
     @property
     def database(self) -> Path:

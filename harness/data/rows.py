@@ -192,6 +192,8 @@ def read_hub(name: str) -> list[tuple[int, Row]]:
 
 def _hub_parts(name: str) -> tuple[str, str | None, str]:
     place, *rest = name.removeprefix("hub:").split(":")
+    if not place or len(rest) > 2:
+        raise UserError(f"{name!r} names no dataset", hint="write hub:OWNER/NAME[:CONFIG][:SPLIT]")
     config = rest[0] if len(rest) == 2 else None
     return place, config or None, rest[-1] if rest else "test"
 

@@ -5,6 +5,7 @@ Whatever is wrong with a suite is found here, before any weights are loaded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
 def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
     if data.startswith("hub:") or is_code_source(data) or is_lm_eval(data):
         return Path(data)
-    path = (document.path.parent / data).resolve()
+    path = Path(os.path.realpath(document.path.parent / data))
     if not is_there(path):
         raise document.error(
             f"the data file is not there: {data}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -103,8 +104,12 @@ class SuiteModel(StrictModel):
 
     @field_validator("tasks")
     @classmethod
-    def _no_slash_in_names(cls, tasks: dict[str, TaskModel]) -> dict[str, TaskModel]:
+    def _names(cls, tasks: dict[str, TaskModel]) -> dict[str, TaskModel]:
         for name in tasks:
-            if not name or "/" in name:
+            if not name.strip() or "/" in name:
                 raise ValueError(f"a task's name can't be empty or hold a slash: {name!r}")
+            if name.startswith("@"):
+                raise ValueError(f"a task's name can't begin with @: {name!r}")
+            if any(unicodedata.category(mark) in ("Cc", "Zl", "Zp") for mark in name):
+                raise ValueError(f"a task's name is one line that can be read: {name!r}")
         return tasks

@@ -302,10 +302,11 @@ def test_what_changes_the_question_or_the_answer_is_asked_again(
     for knob in ({"context": 200}, {}, {"dtype": "fp8"}, {"quantisation": "awq"}):
         described = _described(server, suite_file.parent, weights=str(tiny_llama), **knob)
         assert score(open_served(described, workspace), suite, store).reused == 0, knob
-    asked = store.query("SELECT count(DISTINCT asked) AS n, count(asked) AS of FROM responses")[0]
-    kinds = store.query("SELECT count(DISTINCT (task, sample_id, kind)) AS n FROM responses")[0]
-    assert asked["n"] == kinds["n"]
-    assert asked["of"] > asked["n"]
+    # The question itself is the same for all of them.
+    kinds = store.query(
+        "SELECT count(DISTINCT asked) AS n FROM responses GROUP BY task, sample_id, kind"
+    )
+    assert {row["n"] for row in kinds} == {1}
 
 
 def test_a_tokenizer_with_another_template_never_finds_cached_answers(

@@ -120,3 +120,152 @@ def test_a_foreign_database_is_named(home: Workspace, ratchet: Ratchet) -> None:
         connection.execute("CREATE TABLE mine (x INTEGER)")
     code, said = ratchet("runs")
     assert (code, "is not a store of Ratchet" in said, "--home" in said) == (3, True, True)
+
+
+TYPED: dict[str, tuple[str, str]] = {
+    "a half": ('max_new_tokens: 4\n      stop: ["\\ud83d"]', "half a character"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_what_yaml_reads_as_something_else_is_explained(
+    kind: str, home: Workspace, tmp_path: Path, ratchet: Ratchet
+) -> None:
+    written, message = TYPED[kind]
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": "1", "q": "a"}])
+    file = tmp_path / "suite.yaml"
+    file.write_text(
+        "name: s\ntasks:\n  t:\n    data: rows.jsonl\n    prompt: {user: '{{ q }}'}\n"
+        f"    generate:\n      {written}\n    metrics: [length]\n",
+        encoding="utf-8",
+    )
+    code, said = ratchet("suites", "check", file)
+    assert (code, message in said) == (3, True), said
+    assert "suite.yaml:" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["@sampling", "a/b", "", " ", "two\nlines", "bell\x07", "half\ud800"]
+)
+def test_a_task_has_a_name_that_can_be_written(
+    name: str, home: Workspace, tmp_path: Path, ratchet: Ratchet
+) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": "1", "q": "a"}])
+    task = {"data": "rows.jsonl", "prompt": {"user": "{{ q }}"}, "metrics": ["length"]}
+    code, said = ratchet("suites", "check", suite_yaml(tmp_path, tasks={name: task}))
+    assert code == 3, said
+    assert "defect" not in said
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows.csv"])
+@pytest.mark.parametrize("kind", ["a folder", "a link to itself"])
+def test_data_that_is_no_file_is_named(
+    kind: str, name: str, home: Workspace, tmp_path: Path, ratchet: Ratchet
+) -> None:
+    place = tmp_path / name
+    if kind == "a folder":
+        place.mkdir()
+    else:
+        place.symlink_to(name)
+    task = {"data": name, "prompt": {"user": "{{ q }}"}, "metrics": ["length"]}
+    code, said = ratchet("suites", "check", suite_yaml(tmp_path, tasks={"t": task}))
+    assert code == 3, said
+    assert ("not a folder" in said) == (kind == "a folder")
+
+
+@pytest.mark.parametrize("data", ["hub:", "hub::", "hub:a/b:c:d:e"])
+def test_what_names_no_dataset_is_said(
+    data: str, home: Workspace, tmp_path: Path, ratchet: Ratchet
+) -> None:
+    task = {"data": data, "prompt": {"user": "{{ q }}"}, "metrics": ["length"]}
+    code, said = ratchet("suites", "check", suite_yaml(tmp_path, tasks={"t": task}))
+    assert (code, "names no dataset" in said) == (3, True), said
+
+
+ADDRESSES = ["http://[::1/v1", "http://", "http://a b/v1", "http://x:99999999/v1", "http://x/v\n1"]
+
+
+@pytest.mark.parametrize("address", [*ADDRESSES, "http://\udc80x/v1"])
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_what_is_no_address_is_said(
+    address: str, in_a_file: bool, home: Workspace, tmp_path: Path, ratchet: Ratchet
+) -> None:
+    import json
+
+    name = f"openai:{address}#m"
+    if in_a_file:
+        described = tmp_path / "served.yaml"
+        described.write_text(json.dumps({"url": address, "model": "m"}))
+        name = f"openai:{described}"
+    code, said = ratchet("score", name, "--suite", suite_yaml(tmp_path))
+    assert code == 3, said
+    assert "defect" not in said
+
+
+@pytest.mark.parametrize("begins", [b"SQLite format 3\x00", b"PAR1", b"\x00" * 16, b""])
+def test_a_database_of_another_kind_is_never_opened(
+    begins: bytes, home: Workspace, ratchet: Ratchet
+) -> None:
+    home.ensure()
+    home.database.write_bytes(begins + b"\x00" * 4096 * bool(begins))
+    code, said = ratchet("runs")
+    assert (code, "is not a DuckDB database" in said) == (3, True), said
+
+
+def test_a_folder_in_the_databases_place_is_said(home: Workspace, ratchet: Ratchet) -> None:
+    home.ensure()
+    home.database.mkdir()
+    code, said = ratchet("runs")
+    assert (code, "a folder stands in the database's place" in said) == (3, True), said
+
+
+def test_a_workspace_that_no_database_can_be_told_of(tmp_path: Path, ratchet: Ratchet) -> None:
+    code, said = ratchet("--home", tmp_path / "\udc80", "runs")
+    assert (code, "not UTF-8" in said) == (3, True), said
+
+
+def test_columns_that_json_does_not_know_are_stored_as_they_read(
+    home: Workspace, tmp_path: Path
+) -> None:
+    """A suite that `suites check` passes is scored: what lies beside the prompt is no obstacle."""
+    from datetime import date, datetime, time, timedelta
+    from decimal import Decimal
+
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    from harness.evaluation.runner import score
+    from harness.store.runs import load_samples
+    from harness.store.store import Store
+    from harness.suite.load import load_suite
+    from tests.harness.suite_builders import scripted
+
+    columns = {
+        "id": ["1", "2"],
+        "q": pyarrow.array(["a", "b"]).dictionary_encode(),
+        "price": [Decimal("1.20"), None],
+        "day": [date(2026, 1, 2), None],
+        "at": [datetime(2026, 1, 2, 3), None],
+        "clock": [time(3, 4), None],
+        "took": [timedelta(1), None],
+        "raw": [b"\xff\x00", None],
+        "share": [float("nan"), float("inf")],
+        "parts": [[{"x": float("nan")}], None],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    task = {
+        "data": "rows.parquet",
+        "prompt": {"user": "{{ q }}: {{ price or '' }} {{ day or '' }}"},
+        "metrics": ["length"],
+    }
+    suite = load_suite(suite_yaml(tmp_path, tasks={"t": task}, gate={}))
+    assert suite.tasks[0].samples[0].prompt[0]["content"] == "a: 1.20 2026-01-02"
+    with Store(home) as store:
+        assert score(scripted()[0], suite, store).generated == 2
+        kept = load_samples(store, suite.tasks[0].digest)
+    assert kept["1"].fields == {
+        **{"id": "1", "q": "a", "price": "1.20", "day": "2026-01-02", "share": None},
+        **{"at": "2026-01-02T03:00:00", "clock": "03:04:00", "took": "1 day, 0:00:00"},
+        **{"raw": "(2 bytes)", "parts": [{"x": None}]},
+    }
+    assert kept["2"].fields["share"] == "inf"

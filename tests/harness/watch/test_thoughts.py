@@ -56,6 +56,7 @@ def test_a_judge_that_thinks_aloud_gives_one_verdict() -> None:
     assert verdict_of("<think>[[YES]]") is None
 
 
+@pytest.mark.long
 def test_what_was_kept_of_thoughts_before_is_measured_again(
     store: Store, registry: Registry, promote: Promote
 ) -> None:
@@ -66,18 +67,20 @@ def test_what_was_kept_of_thoughts_before_is_measured_again(
     def answer(i: int) -> str:
         return f"<think>{RUDE}</think>It is noon." if i % 2 else "It is noon."
 
-    end = serve(store, digest, START, 12, seed=1, response=answer)
+    count = 310
+    end = serve(store, digest, START, count, seed=1, response=answer)
     old = BY_NAME["toxicity"].signature({})
     store.append(
         "observation_signals",
         [
             {"observation_id": f"1-{i}", "signal": "toxicity", "signature": old, "value": 0.9}
-            for i in range(12)
+            for i in range(count)
         ],
     )
     check(store, registry, LINE, policy, now=later(end))
     rows = store.query("SELECT * FROM observation_signals WHERE value < 0.5")
-    assert {row["observation_id"] for row in rows} == {f"1-{i}" for i in range(1, 12, 2)}
+    again = {row["observation_id"] for row in rows}
+    assert again == {f"1-{i}" for i in range(1, count, 2)}
 
 
 def test_thoughts_move_no_signal(store: Store, registry: Registry, promote: Promote) -> None:
