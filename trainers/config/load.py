@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,19 @@ from trainers.config.validate import (
 
 def load_recipe(path: str | Path) -> Recipe:
     """Read and validate a recipe, its data and its suites. Raises UserError."""
+    try:
+        return _loaded(path)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError(
+            f"a path is longer than the file system takes: {str(error.filename)[:60]}…",
+            file=path,
+            hint="shorten the path, or look for a text that stands in its place",
+        ) from None
+
+
+def _loaded(path: str | Path) -> Recipe:
     document = load_yaml(Path(path), what="recipe")
     refuse_other_files(document, frozenset(RecipeModel.model_fields))
     try:

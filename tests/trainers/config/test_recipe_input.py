@@ -451,5 +451,7 @@ def test_a_path_that_no_file_system_takes_is_no_crash(
     path = edit(
         write_method_world(tmp_path, NOWHERE, "sft"), "data", "mix", 0, "source", value="x" * 5000
     )
+    with pytest.raises(UserError, match="longer than the file system takes"):
+        load_recipe(path)
     assert main(["recipes", "check", str(path)]) == 3
     assert "shorten the path" in capsys.readouterr().err
