@@ -72,11 +72,13 @@ def answered(
 SAMPLED = GenerationSettings(max_new_tokens=20, temperature=1.0, top_p=0.95, logprobs=True)
 
 
-@pytest.mark.parametrize("name", [name for name in BESIDE if name not in EXPERTS])
+@pytest.mark.parametrize("name", ["three", *(name for name in BESIDE if name not in EXPERTS)])
 def test_rows_order_subset_and_refills_change_no_token_and_no_log_probability(
     name: str, tokenizer: Any, threads: int
 ) -> None:
-    backend = TransformersBackend(tiny_family(name), tokenizer)
+    # Three heads a key head: an odd number of queries has kernels of its own.
+    model = tiny_model(len(tokenizer)) if name == "three" else tiny_family(name)
+    backend = TransformersBackend(model, tokenizer)
     requests = asked(14, seed=3)
     together = answered(backend, requests, SAMPLED)
     assert backend._beside
