@@ -17,7 +17,8 @@ Moolgavkar 1988). Four things are added, each for a reason that a simulation sho
   the information). Raters and prompts together: φ = φ₁ + φ₂ − 1 (Cameron, Gelbach and Miller 2011).
 - *Few clusters.* Votes of one cluster can't agree more than wholly; then φ is the ratio of
   (Σ|a|σ)² to Σa²σ² over the clusters' votes, and q is normal. The shorter of the two
-  intervals is given. One rater's hundred votes count as one vote by this: the interval is wide.
+  intervals is given; this one alone where t has fewer than `FEWEST_FREE` degrees of freedom. One
+  rater's hundred votes count as one vote by this: the interval is wide.
 - *Ties as halves* vary less than wins and losses: φ starts at the share of the variance that
   they leave, counted as if four votes more had been no ties.
 
@@ -39,6 +40,12 @@ from harness.statistics.bradley_terry import POINTS, WEAK, Counted, Fit, Floats,
 
 FARTHEST = 2000.0
 """Elo points from the estimate to an end that no vote bounds: odds of 100,000 to one."""
+
+FEWEST_FREE = 4
+"""Degrees of freedom from which clusters tell how far they agree. With fewer, the factor is itself
+so uncertain that the shorter of two intervals is too short too often: .900 of 1,000 worlds with
+three raters whose opinion of a pair never varies.
+"""
 
 _MOST_EXACT = 500
 # So many of the largest clusters are left out one by one; the others weigh so little that a
@@ -110,7 +117,7 @@ def _looks(votes: Votes, found: Fit, contrasts: Sequence[Floats], confidence: fl
         most = sum(share.most for share in shares) - (len(shares) - 1)
         choices = [_Look(max(most, least), normal)]
         freedom = min(share.effective for share in shares) - 1
-        if freedom >= 1:
+        if freedom >= FEWEST_FREE:
             seen = [max(g.variance(contrast) / plain, least) for g in groupings]
             inflation = max(sum(seen) - (len(seen) - 1) * least, *seen)
             choices.append(_Look(inflation, float(stdtrit(freedom, tail))))

@@ -56,6 +56,7 @@ WORLDS = {
     "plain": World(4, 1.0, 120),
     "many near-separable": World(4, 2.5, 40),
     "two raters": World(2, 0.7, 40, raters=2, alike=0.5),
+    "three raters of one mind each": World(3, 1.0, 90, raters=3, alike=1.0),
     "five raters": World(3, 1.0, 120, raters=5, alike=0.5),
     "twenty raters": World(4, 1.0, 200, raters=20, alike=0.6),
     "near-separable raters": World(4, 2.5, 100, raters=8, alike=0.6),
