@@ -74,15 +74,15 @@ def answer(
 
 
 def _chosen(state: LineState, wanted: str | None) -> Alarm:
-    """The alarm of that id, or the newest that nobody has answered."""
+    """The alarm of that id, else the newest that nobody has answered, else the newest."""
     if wanted is None:
-        open_ = state.unanswered()
-        if not open_:
+        waiting = state.unanswered() or state.alarms
+        if not waiting:
             raise UserError(
-                f"no alarm on {state.line} waits for an answer",
-                hint="name one by its id; `ratchet status --json` lists all",
+                f"there was no alarm on {state.line}",
+                hint="`ratchet watch check` looks, `ratchet status` says how all lines do",
             )
-        return open_[0]
+        return waiting[0]
     found = [a for a in state.alarms if a.incident.id.startswith(wanted)]
     if len(found) != 1:
         known = ", ".join(a.incident.id for a in state.alarms) or "none yet"
