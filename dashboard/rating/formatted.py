@@ -44,12 +44,9 @@ _NAMES = {
     "softbreak": "br",
     "hardbreak": "br",
 }
-_FORMULA = re.compile(
-    r"\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]|\$\$(?P<two>[^$]+)\$\$"
-    # A price is no formula: no space inside the dollars, and no digit after the second.
-    r"|\$(?P<one>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)",
-    re.DOTALL,
-)
+_CLOSES = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
+# A price is no formula: no space inside the dollars, and no digit after the second.
+_IN_DOLLARS = re.compile(r"\$([^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)")
 
 
 @functools.lru_cache(maxsize=2048)
@@ -75,15 +72,29 @@ def _markdown() -> MarkdownIt:
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    found = _FORMULA.match(state.src, state.pos, state.posMax)
-    if found is None or found.end() - found.start() > LONGEST_FORMULA:
+    found = _formula_at(state.src, state.pos, state.posMax)
+    if found is None:
         return False
+    formula, end = found
     if not silent:
         token = state.push("formula", "", 0)
-        token.content = found.group()
-        token.info = found[found.lastgroup or 0]
-    state.pos = found.end()
+        token.content, token.info = state.src[state.pos : end], formula
+    state.pos = end
     return True
+
+
+def _formula_at(text: str, at: int, end: int) -> tuple[str, int] | None:
+    """The formula that begins there, and where it ends; None where none does.
+
+    The end is sought no farther than a formula may be long: a text of beginnings alone, each
+    looking through all that follows, would hold up every rater of the session.
+    """
+    end = min(end, at + LONGEST_FORMULA)
+    if closes := _CLOSES.get(text[at : at + 2]):
+        last = text.find(closes, at + 3, end)
+        return None if last < 0 else (text[at + 2 : last], last + 2)
+    found = _IN_DOLLARS.match(text, at, end)
+    return None if found is None else (found[1], found.end())
 
 
 def _node(node: SyntaxTreeNode) -> Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.backends.transformers.backend import TransformersBackend
 from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import Causal
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import tiny_model
 from tests.tiny_families import tiny_family
 
 BESIDE = (
@@ -24,20 +24,6 @@ EXPERTS = ("gpt_oss", "llama4_text", "deepseek_v3")
 
 # A state of fixed size a row, in place of attention or beside it.
 STATES = ("qwen3_5_text", "lfm2", "jamba", "granitemoehybrid")
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return tiny_tokenizer()
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """How many threads torch has meanwhile: products are cut up among them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def asked(count: int, seed: int, responses: int = 2) -> list[GenerationRequest]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from harness.backends.base import LogprobRequest
 from harness.backends.transformers.backend import TransformersBackend
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import tiny_model
 from tests.tiny_families import VOCABULARY, tiny_family
 
 # Grouped heads, a window, a window beside full layers, sinks, soft caps, chunks, compressed keys.
@@ -20,20 +20,6 @@ CUT = ("llama", "mistral", "gemma3_text", "gpt_oss", "gemma2", "llama4_text", "d
 EXPERTS = ("gpt_oss", "llama4_text", "deepseek_v3")
 # A state beside or in place of attention, a cache of its own: each text is read whole.
 WHOLE = ("mamba2", "qwen3_5_text", "jamba", "rwkv")
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return tiny_tokenizer()
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """How many threads torch has meanwhile: products are cut up among them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 
 from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
 from harness.backends.transformers.backend import TransformersBackend
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import tiny_model
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -21,11 +21,6 @@ TEXTS = (
     "Please book a table for two at seven, under the name of Li, and tell me the capital.",
     "hello there",
 )
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return tiny_tokenizer()
 
 
 @pytest.fixture
