@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.app.answers import answer_box, said, sentence
 from dashboard.app.page import MARKS, when
+from dashboard.app.runbook import means
 from dashboard.i18n import zh_watch
 from dashboard.i18n.reader import language, tr
 from dashboard.web.escape import plain
@@ -14,8 +15,6 @@ from harness.comparison.line_words import alarm_sentence
 from harness.core.types import Row
 from harness.watch.monitor.incidents import Deed
 from harness.watch.monitor.verdict import SignalVerdict
-
-RUNBOOK = "docs/oncall.md"
 
 _SIGNS = {"done": "✓", "proposed": "◇", "impossible": "✗"}
 _WORDS = {
@@ -64,8 +63,11 @@ def show(state: LineState, alarm: Alarm) -> None:
             st.code(report(state, alarm), language=None, wrap_lines=True)
         st.markdown(f"**{tr('What to do')}**")
         st.code("\n".join(commands(state, alarm)), language=None, wrap_lines=True)
-        places = ", ".join(f"{RUNBOOK}#{_anchor(s.signal)}" for s in incident.failed)
-        st.caption(f"{tr('Runbook')}: {plain(places or RUNBOOK)}")
+        for signal in incident.failed:
+            known = means(signal.signal)
+            if known is not None:
+                st.markdown(f"- **{plain(signal.signal)}** · {plain(tr(known))}")
+        st.caption(f"{tr('Runbook')}: docs/oncall.md")
 
 
 def cells(signal: SignalVerdict) -> Row:
@@ -135,10 +137,6 @@ def _since(signal: SignalVerdict) -> str:
     if signal.at_alarm is None or not signal.n:
         return ""
     return f"{_number(signal.value)} ({signal.n:,})"
-
-
-def _anchor(signal: str) -> str:
-    return signal.replace("_", "-") if not signal.startswith("latency") else "latency"
 
 
 def _number(value: float | None) -> str:

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from dashboard.i18n.zh_line import LINE
 from dashboard.i18n.zh_pages import PAGES
+from dashboard.i18n.zh_today import TODAY
 from dashboard.i18n.zh_watch import WATCH
+from harness.report.zh_line import STATE
 
 SENTENCES: dict[str, str] = {
     "1 is full, 0 is chance.": "1 为完全一致，0 为随机水平。",
@@ -63,14 +64,9 @@ SENTENCES: dict[str, str] = {
     "The two runs have no sample in common.": "两次运行没有共同样本。",
     "There is only one run of this suite, and nothing to compare it with.": "此评测集只有一次运行，没有可比较的对象。",
     "This run's model is not in the registry, so it can't be promoted.": "此运行的模型不在登记库中，无法批准。",
-    "Training {id} has stopped ({status}) and waits for you.": "训练 {id} 已停止（{status}），等待处理。",
     "Type {line} to confirm": "输入 {line} 以确认",
     "Without a promoted checkpoint there is no margin to use up.": "没有已批准的检查点，也就没有余量可用。",
     "{line}: at this slope the margin of {metric} is gone in {n} checkpoints.": "{line}：照此趋势，{metric} 的余量将在 {n} 个检查点后用尽。",
-    "{line}: the promoted version was promoted by override.": "{line}：已批准版本是越过闸门批准的。",
-    "{line}: the last candidate could not be compared with the anchor.": "{line}：最近的候选无法与基准比较。",
-    "{line}: the last candidate failed. Find out why, or leave it.": "{line}：最近的候选未通过。查明原因，或不予理会。",
-    "{line}: the last candidate passed and is not promoted yet.": "{line}：最近的候选已通过，尚未批准。",
     # Questions under the titles.
     "How much margin is left, and are the answers changing?": "还剩多少余量？回答在变化吗？",
     "Is it learning, and did the gate step in?": "它在学习吗？闸门介入过吗？",
@@ -320,5 +316,6 @@ SENTENCES: dict[str, str] = {
     "← before": "← 前页",
     **PAGES,
     **WATCH,
-    **LINE,
+    **TODAY,
+    **STATE,
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.gate.verdict import MetricVerdict
     from harness.gate.verdict import Moved as MovedMost
     from harness.report.html import Judged, Moved
+    from harness.report.zh_report import Language
     from harness.store.store import Store
 
 SAMPLES = 10
@@ -50,27 +51,26 @@ def report(
     from harness.store.runs import require_run
     from harness.store.store import Store
 
+    language = language_of(lang)
     console = Console()
     with Store(Workspace.at()) as store:
         found = require_run(store, run.removeprefix("run:"))
         judged = _judged(store, found)
-        standing = _standing(store, found)
         if not html and output is None:
             show_run(found, store, console)
-            for said in standing:
+            for said in _standing(store, found, "en"):
                 console.print(said, markup=False, highlight=False, soft_wrap=True)
             if judged is not None:
                 console.print()
                 console.print(verdict_view(judged.verdict, everything=everything, more=ALL_SHOWS))
             return
         moved = _moved(store, found, judged) if judged is not None else []
-        language = language_of(lang)
         page = to_html(
             found,
             summarize(store, found),
             judged,
             moved,
-            standing if language == "en" else (),
+            _standing(store, found, language),
             language=language,
         )
     place = output or Path(f"report-{found.id}.html")
@@ -78,13 +78,15 @@ def report(
     console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _standing(store: Store, run: Run) -> list[str]:
+def _standing(store: Store, run: Run, language: Language) -> list[str]:
     """What each line has to say of a run, in sentences that begin with the line's name."""
     from harness.comparison.line_reading import states
     from harness.comparison.line_words import of_run
+    from harness.report.zh_line import in_words
 
+    colon = "：" if language == "zh" else ": "
     return [
-        f"{state.line}: {said}"
+        f"{state.line}{colon}{in_words(said, language)}"
         for state in states(store)
         for said in of_run(state, run.id, run.model_digest)
     ]

@@ -52,7 +52,9 @@ def _print(state: LineState, console: Console) -> None:
     console.print(Text(state.line, "bold"))
     rows = [("ship?", sentence) for sentence in words.ship(state)]
     rows.append(("serving?", words.serving(state)))
-    rows += [("", said) for said in [words.canary(state)] if said is not None]
+    rows += [
+        ("", said) for said in [words.settling(state), words.canary(state)] if said is not None
+    ]
     before = ""
     for label, sentence in rows:
         shown = "" if label == before else label
@@ -97,6 +99,7 @@ def as_plain(state: LineState) -> dict[str, Any]:
             "advisory": [signal.signal for signal in serving.advisory],
             "canary": serving.canary,
             "share": serving.share,
+            "uncounted": serving.uncounted,
         },
         "alarms": [
             {

@@ -57,6 +57,7 @@ def check(
 
     from harness.cli.session import open_workspace
     from harness.cli.watch_act import check_webhook, respond
+    from harness.comparison.line_facts import uncounted
     from harness.watch.monitor.look import check as look
     from harness.watch.monitor.policy import load_policy
     from harness.watch.rollout.circuit_breaker import check_breaker
@@ -71,7 +72,8 @@ def check(
             tripped = check_breaker(store, registry, name, rules.breaker or None, now=now)
             verdict = tripped or look(store, registry, name, rules, now=now)
             if not follow or verdict.watch_id != shown:
-                show(verdict, console, as_json=as_json, everything=everything)
+                fresh = uncounted(store).get(name, 0)
+                show(verdict, console, as_json=as_json, everything=everything, settling=fresh)
                 if verdict.outcome == "fail":
                     respond(
                         verdict, registry, store, console, act=act, webhook=webhook, as_json=as_json
@@ -106,7 +108,8 @@ def status(
             if verdict is None:
                 _say_unseen(name, console, as_json=as_json)
                 continue
-            show(verdict, console, as_json=as_json, everything=everything)
+            fresh = state.serving.uncounted
+            show(verdict, console, as_json=as_json, everything=everything, settling=fresh)
             if not as_json:
                 _say_alarms(state, console)
             if promoted is not None and promoted.digest != verdict.model_digest and not as_json:
@@ -177,18 +180,26 @@ def policy(
 
 
 def show(
-    verdict: WatchVerdict, console: Console, *, as_json: bool = False, everything: bool = False
+    verdict: WatchVerdict,
+    console: Console,
+    *,
+    as_json: bool = False,
+    everything: bool = False,
+    settling: int = 0,
 ) -> None:
-    """Print a verdict for people, or as one line of JSON."""
+    """Print a verdict for people, or as one line of JSON.
+
+    `settling` conversations came in that it could not count yet.
+    """
     if as_json:
         import json
 
-        row = verdict.row() | {"exit_code": verdict.exit_code}
+        row = verdict.row() | {"exit_code": verdict.exit_code, "uncounted": settling}
         del row["state"]
         console.file.write(json.dumps(row, ensure_ascii=False, default=_iso) + "\n")
         console.file.flush()
         return
-    _headline(verdict, console)
+    _headline(verdict, console, settling)
     _table(verdict, console, everything=everything)
 
 
@@ -202,7 +213,7 @@ def _say_unseen(line: str, console: Console, *, as_json: bool) -> None:
         console.print(f"{line}: not judged yet; run `ratchet watch check {line}`")
 
 
-def _headline(verdict: WatchVerdict, console: Console) -> None:
+def _headline(verdict: WatchVerdict, console: Console, settling: int) -> None:
     from rich.text import Text
 
     detail = verdict.detail
@@ -213,8 +224,9 @@ def _headline(verdict: WatchVerdict, console: Console) -> None:
     # The breaker counts requests, and knows of no conversations.
     talks = f"{detail['conversations']:,} conversations, " if "conversations" in detail else ""
     late = f", {detail['late']:,} came late" if detail.get("late") else ""
+    more = f"; {settling:,} more conversations still settle" if settling else ""
     console.print(
-        f"{talks}{verdict.observations:,} observations{late}; "
+        f"{talks}{verdict.observations:,} observations{late}{more}; "
         f"looked at {verdict.decided_at:%Y-%m-%d %H:%M} UTC",
         style="dim",
         highlight=False,

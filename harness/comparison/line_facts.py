@@ -11,6 +11,9 @@ from harness.store.store import Store
 MOST = 100
 """Lines that are shown at most."""
 
+_GOES_ON = 100_000
+"""Observations in which the beginning of a conversation is looked for: all could be millions."""
+
 # Which line a verdict is about: the training's, the one that it was decided for, the one whose
 # promotion stands on it, or else each line whose promoted run it was compared with.
 _ABOUT = """
@@ -188,6 +191,41 @@ def looks(store: Store) -> dict[str, list[Row]]:
         """
     )
     return _by_line(rows)
+
+
+def uncounted(store: Store) -> dict[str, int]:
+    """Line -> conversations that came in after all that the newest look at it has counted.
+
+    They count once they have settled, which a look waits for.
+    """
+    rows = store.query(
+        f"""
+        WITH newest AS (
+            SELECT max(seq) AS seq FROM watch_verdicts
+            WHERE kind = 'watch' AND line IS NOT NULL GROUP BY line
+        ),
+        looked AS (
+            SELECT line, model_digest, try_cast(state ->> '$.cursor' AS BIGINT) AS place
+            FROM watch_verdicts SEMI JOIN newest USING (seq)
+        ),
+        fresh AS (
+            SELECT DISTINCT o.line, o.conversation_id, l.place,
+                CASE WHEN o.conversation_id IS NULL THEN o.observation_id END AS alone
+            FROM observations o JOIN looked l USING (line)
+            WHERE o.seq > (SELECT min(place) FROM looked) AND o.seq > l.place AND o.about IS NULL
+                AND coalesce(o.model_digest = l.model_digest, true)
+        ),
+        begun AS (
+            SELECT DISTINCT f.line, f.conversation_id
+            FROM observations o JOIN fresh f USING (line, conversation_id)
+            WHERE o.seq <= f.place
+                AND o.seq > (SELECT min(place) FROM looked) - {_GOES_ON}
+        )
+        SELECT line, count(*) AS n FROM fresh ANTI JOIN begun USING (line, conversation_id)
+        GROUP BY line
+        """
+    )
+    return {row["line"]: row["n"] for row in rows}
 
 
 def _by_line(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:

@@ -89,6 +89,7 @@ class _Known:
         for row in facts.trainings(store):
             self._trainings.setdefault(row["line"], []).append(training_stand(row, now))
         self._looks = facts.looks(store)
+        self._uncounted = facts.uncounted(store)
         self._observed = names
         self._answers = answers(store)
         self._incidents: dict[str, list[Incident]] = {}
@@ -264,7 +265,7 @@ class _Known:
         rows = self._looks.get(line, [])
         watched = bool(rows or alarms) or self._observed[line]
         split = self._split(line)
-        canary = (split.share, split.candidate) if split else (0.0, None)
+        share, canary = (split.share, split.candidate) if split else (0.0, None)
         mine = [
             row
             for row in rows
@@ -279,7 +280,8 @@ class _Known:
             outcome = "inconclusive" if false else "fail"
         signals = look.signals if look else ()
         advisory = tuple(s for s in signals if not s.required and s.outcome == "fail")
-        return Serving(watched, outcome, false, look, advisory, *canary)
+        uncounted = self._uncounted.get(line, 0) if look else 0
+        return Serving(watched, outcome, false, look, advisory, share, canary, uncounted)
 
 
 def deciding(rows: Sequence[Row]) -> Row:

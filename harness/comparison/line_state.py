@@ -118,6 +118,7 @@ class Serving:
     advisory     advisory signals that failed there
     share        of the traffic that a canary has, 0 to 1; 0 without one
     canary       digest of the canary's checkpoint
+    uncounted    conversations that came in and that the newest look hasn't counted: they settle
     """
 
     watched: bool
@@ -127,6 +128,7 @@ class Serving:
     advisory: tuple[SignalVerdict, ...]
     share: float = 0.0
     canary: str | None = None
+    uncounted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

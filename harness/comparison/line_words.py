@@ -144,7 +144,21 @@ def serving(state: LineState) -> Sentence:
         return Sentence(
             "PASS: within the margins on {n} conversations, looked at {when} UTC.", values
         )
+    if not _conversations(found.look):
+        return Sentence("No conversation is counted yet, looked at {when} UTC.", values)
     return Sentence("Nothing failed so far on {n} conversations, looked at {when} UTC.", values)
+
+
+def settling(state: LineState) -> Sentence | None:
+    """How many conversations came in that don't count yet; None where all do."""
+    if not state.serving.uncounted:
+        return None
+    values = {"n": f"{state.serving.uncounted:,}"}
+    return Sentence(
+        "{n} conversations are not counted yet: each settles first (settle in the policy, 10 min "
+        "by default).",
+        values,
+    )
 
 
 def canary(state: LineState) -> Sentence | None:

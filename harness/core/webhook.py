@@ -2,21 +2,30 @@
 
 Chat services each want a text in a body of their own, and drop or refuse anything else. Which one
 an address belongs to is known by its host, or is said before it: `slack+https://…`. Any other
-address gets the whole message as JSON, with the text under `text`.
+address gets the whole message as JSON, with the text under `text`. Robots of DingTalk and Feishu
+that ask for signed requests get them where their secret is in the environment.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from harness.core.errors import UserError
 
 TIMEOUT_S = 5.0
+
+SECRET_VARIABLE = "RATCHET_WEBHOOK_SECRET"
+"""The secret with which requests to DingTalk and Feishu are signed; unset, they are not."""
 
 HOSTS: Mapping[str, tuple[str, ...]] = {
     "slack": ("hooks.slack.com",),
@@ -85,6 +94,9 @@ def call(url: str, message: Mapping[str, Any], text: str = "") -> str | None:
     except UserError as error:
         return error.what
     content = body(service, text or _text_of(message), message)
+    secret = os.environ.get(SECRET_VARIABLE, "").strip()
+    if secret:
+        address, content = signed(service, address, content, secret, time.time())
     request = urllib.request.Request(
         address,
         data=json.dumps(content, ensure_ascii=False).encode(),
@@ -98,6 +110,29 @@ def call(url: str, message: Mapping[str, Any], text: str = "") -> str | None:
         return f"it answered {error.code}"
     except (OSError, ValueError) as error:
         return f"{getattr(error, 'reason', error)}"
+
+
+def signed(
+    service: str, address: str, content: Mapping[str, Any], secret: str, now_s: float
+) -> tuple[str, dict[str, Any]]:
+    """(address, body) as a robot with a secret wants them; a service that signs nothing gets what
+    it was given. DingTalk reads milliseconds and the signature in the address, Feishu seconds and
+    the signature in the body, and each makes another part of it the key.
+    """
+    if service == "dingtalk":
+        stamp = str(round(now_s * 1000))
+        sign = _hmac(secret, f"{stamp}\n{secret}")
+        parts = urlsplit(address)
+        query = "&".join(filter(None, [parts.query, urlencode({"timestamp": stamp, "sign": sign})]))
+        return urlunsplit(parts._replace(query=query)), dict(content)
+    if service == "feishu":
+        stamp = str(int(now_s))
+        return address, {"timestamp": stamp, "sign": _hmac(f"{stamp}\n{secret}", ""), **content}
+    return address, dict(content)
+
+
+def _hmac(key: str, text: str) -> str:
+    return base64.b64encode(hmac.digest(key.encode(), text.encode(), hashlib.sha256)).decode()
 
 
 def _service_of(host: str) -> str:

@@ -147,7 +147,8 @@ def _verdict(judged: Judged, say: Say, language: Language) -> Iterator[str]:
             for row in verdict.rows
         ],
     )
-    source = f"{say('verdict')} {judged.id} {say('against')} {judged.against}"
+    against = judged.against.replace("run", say("run"), 1)
+    source = f"{say('verdict')} {judged.id} {say('against')} {against}"
     yield f'<p class="quiet">{_text(source)}</p>'
 
 

@@ -36,7 +36,7 @@ from dashboard.queries.attention import (
 from dashboard.queries.time_left import duration_parts, time_left
 from dashboard.web.escape import plain
 from harness.comparison.line_state import LineState, TrainingStand
-from harness.comparison.line_words import Need, canary, serving, ship
+from harness.comparison.line_words import Need, canary, serving, settling, ship
 
 EVERY_S = 30.0
 
@@ -175,6 +175,9 @@ def _serving(state: LineState) -> None:
     said = sentence(serving(state))
     sign = f":{color}[**{MARKS[found.outcome or 'none']}**] " if color else ""
     text.markdown(f"{sign}{said}")
+    waiting = settling(state)
+    if waiting is not None:
+        text.caption(sentence(waiting))
     runs = canary(state)
     if runs is not None:
         text.markdown(sentence(runs))

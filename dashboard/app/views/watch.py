@@ -15,7 +15,7 @@ from dashboard.i18n.reader import language, tr
 from dashboard.queries import served_lines, signal_hours
 from dashboard.web.escape import plain
 from harness.comparison.line_state import Alarm, LineState
-from harness.comparison.line_words import canary, serving
+from harness.comparison.line_words import canary, serving, settling
 from harness.core.escape import visible
 from harness.core.types import Row
 from harness.watch.monitor.incidents import deed_of
@@ -72,6 +72,9 @@ def _served(state: LineState) -> None:
     color = {"pass": "green", "fail": "red"}.get(state.serving.outcome or "", "")
     said = sentence(serving(state))
     st.markdown(f":{color}[**{said}**]" if color else said)
+    waiting = settling(state)
+    if waiting is not None:
+        st.caption(sentence(waiting))
     runs = canary(state)
     if runs is not None:
         st.info(sentence(runs))

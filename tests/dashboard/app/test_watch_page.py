@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,13 +11,18 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.app.runbook import MEANS, means
+from dashboard.i18n.zh import SENTENCES
 from harness.core.workspace import HOME_VARIABLE
+from harness.watch.monitor.signals import BY_NAME
 from harness.watch.monitor.verdict import AtAlarm
 from harness.watch.rollout import ramp as ramps
 from harness.watch.rollout.actions import act
+from harness.watch.rollout.circuit_breaker import SIGNAL
 from tests.harness.line_stories import Story
 from tests.harness.watch.watch_builders import LINE, Line, verdict_on
 
+ROOT = Path(__file__).parents[3]
 SLY = "<script>alert(1)</script> [click](http://evil.example) :red[**PASS**]"
 
 
@@ -117,7 +123,7 @@ def test_a_held_act_is_no_dry_run(story: Story, monkeypatch: pytest.MonkeyPatch)
     done = app.dataframe[-1].value
     assert done["done"].tolist() == ["nothing could be done"]
     assert "ratchet rollback support-bot --to" in said
-    assert "docs/oncall.md#thumbs-up" in said
+    assert "docs/oncall.md" in said
 
 
 def test_a_dry_run_says_how_to_do_it(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +195,21 @@ def _read(story: Story, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTe
 
     st.cache_data.clear()
     return _open(story.store.workspace.home, monkeypatch, errors=True, line=LINE, **params)
+
+
+def test_the_runbook_of_the_pages_is_that_of_the_docs() -> None:
+    """Every signal has its paragraph in docs/oncall.md, on the card and in Chinese."""
+    page = (ROOT / "docs" / "oncall.md").read_text(encoding="utf-8")
+    signals = page.partition("## Signal by signal")[2].partition("\n## ")[0]
+    found = dict(re.findall(r"### ([a-z-]+)\n(.*?)(?=\n### |\Z)", signals, re.DOTALL))
+    bare = {name.replace("-", "_"): _bare(text) for name, text in found.items()}
+    assert {name: _bare(text) for name, text in MEANS.items()} == bare
+    assert all(means(name) for name in (*BY_NAME, SIGNAL))
+    assert set(MEANS.values()) <= set(SENTENCES)
+
+
+def _bare(text: str) -> str:
+    """Without marks of Markdown, and without the names of what the heading stands for."""
+    text = " ".join(text.replace("`", "").split())
+    text = text.removeprefix("latency_p50, latency_p95, latency_p99: ")
+    return text[0].upper() + text[1:]

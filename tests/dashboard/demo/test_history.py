@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dashboard.i18n.zh import SENTENCES
 from harness.cli.app import main
+from harness.comparison.line_reading import states
 from harness.report.zh_report import REPORT
 from harness.store.store import Store
 
@@ -48,3 +49,14 @@ def test_samples_that_moved_are_not_all_of_one_kind(demo: Store, tmp_path: Path)
     shown = re.findall(r"<summary>(\S+) · (\S+)", place.read_text(encoding="utf-8"))
     assert len({metric for metric, _ in shown}) > 1
     assert len({sample for _, sample in shown}) == len(shown) == 10
+
+
+def test_the_report_says_in_chinese_what_the_line_says(demo: Store, tmp_path: Path) -> None:
+    run = next(s.promoted.run_id for s in states(demo) if s.promoted and s.promoted.run_id)
+    pages = {}
+    for language in ("en", "zh"):
+        place = tmp_path / f"{language}.html"
+        assert main(["report", run, "--html", "--lang", language, "-o", str(place)]) == 0
+        pages[language] = place.read_text(encoding="utf-8")
+    assert re.search(r"<p>[\w-]+: v\d+ \([0-9a-f]{12}\) is promoted since ", pages["en"])
+    assert re.search(r"<p>[\w-]+：v\d+（[0-9a-f]{12}）自 [\d-]+ 起为已批准版本", pages["zh"])

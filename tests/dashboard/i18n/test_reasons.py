@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dashboard.i18n.zh_reasons import chinese
+from harness.report.zh_reasons import chinese
 
 REASONS = [
     "its reference is not complete yet",

@@ -10,6 +10,8 @@ import pytest
 
 from dashboard.i18n.zh import SENTENCES
 from dashboard.i18n.zh_errors import ERRORS, chinese
+from harness.comparison.line_words import Sentence
+from harness.report.zh_line import STATE, in_words
 from tests.docs.test_glossary import MEANINGS
 
 ROOT = Path(__file__).parents[3]
@@ -88,3 +90,14 @@ def test_an_error_is_said_in_chinese_with_its_values() -> None:
     english = "the store is held by another program (PID 12); waited 5 s"
     assert chinese(english) == "存储被 another program (PID 12) 占用，已等待 5 秒"
     assert chinese("no such sentence") == "no such sentence"
+
+
+def test_every_sentence_on_a_lines_state_has_its_chinese_with_the_watchs_reason_in_it() -> None:
+    said = in_words(Sentence("Its files can't be read: {problem}", {"problem": "x"}), "zh")
+    assert said == "文件无法读取：x"
+    values = {"signals": "refusals", "when": "2030-01-02 03:04", "n": "9"}
+    text = next(text for text in STATE if text.startswith("FAIL") and "{reason}" in text)
+    reason = "0a906e9334af has no version before it to go back to"
+    said = in_words(Sentence(text, {**values, "reason": reason}), "zh")
+    assert "0a906e9334af 之前没有可以退回的版本" in said
+    assert in_words(Sentence(text, {**values, "reason": "by hand"}), "en").endswith("by hand")

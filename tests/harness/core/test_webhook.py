@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -58,8 +63,10 @@ ADDRESSES = {
 class _Chat(BaseHTTPRequestHandler):
     said = b"{}"
     taken: list[dict[str, Any]]
+    asked: list[str]
 
     def do_POST(self) -> None:
+        type(self).asked.append(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         type(self).taken.append(json.loads(body))
         self.send_response(200)
@@ -72,7 +79,7 @@ class _Chat(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def chat() -> Iterator[str]:
-    _Chat.taken, _Chat.said = [], b"{}"
+    _Chat.taken, _Chat.asked, _Chat.said = [], [], b"{}"
     server = HTTPServer(("127.0.0.1", 0), _Chat)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -145,3 +152,55 @@ def test_a_card_has_a_block_for_each_line(chat: str) -> None:
 def test_a_message_without_a_text_is_put_into_words(chat: str) -> None:
     webhook.call(f"slack+{chat}", {"event": "rolled_back", "training": "t1", "why": "it fell"})
     assert _Chat.taken == [{"text": "Ratchet: t1 rolled back: it fell"}]
+
+
+SECRET = "SECgolden"
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(webhook.SECRET_VARIABLE, f" {SECRET}\n")
+
+
+def test_dingtalks_signature_is_in_the_address(chat: str, secret: None) -> None:
+    assert webhook.call(f"dingtalk+{chat}?access_token=t", {}, "x") is None
+    query = parse_qs(urlsplit(_Chat.asked[0]).query)
+    (stamp,), (sign,) = query["timestamp"], query["sign"]
+    assert abs(int(stamp) / 1000 - time.time()) < 60, "milliseconds"
+    assert query["access_token"] == ["t"]
+    told = hmac.new(SECRET.encode(), f"{stamp}\n{SECRET}".encode(), hashlib.sha256).digest()
+    assert base64.b64decode(sign) == told
+    assert _Chat.taken == [{"msgtype": "text", "text": {"content": "x"}}]
+
+
+def test_feishus_signature_is_in_the_body(chat: str, secret: None) -> None:
+    assert webhook.call(f"feishu+{chat}", {}, "x") is None
+    (taken,) = _Chat.taken
+    stamp = taken.pop("timestamp")
+    assert abs(int(stamp) - time.time()) < 60, "seconds"
+    told = hmac.new(f"{stamp}\n{SECRET}".encode(), b"", hashlib.sha256).digest()
+    assert base64.b64decode(taken.pop("sign")) == told
+    assert taken == {"msg_type": "text", "content": {"text": "x"}}
+    assert _Chat.asked == ["/hook"]
+
+
+def test_signatures_of_a_fixed_moment() -> None:
+    """Golden: `openssl dgst -sha256 -hmac` on the strings of both services' documentation."""
+    address, _ = webhook.signed("dingtalk", "https://d/send?access_token=t", {}, SECRET, 1.6e9)
+    assert address == (
+        "https://d/send?access_token=t&timestamp=1600000000000"
+        "&sign=TyK91%2FpdpW90ielQFcIe38EksUd5OmUwM974DdMmrkg%3D"
+    )
+    _, body = webhook.signed("feishu", "https://f/hook", {}, SECRET, 1_600_000_000.9)
+    assert body == {
+        "timestamp": "1600000000",
+        "sign": "/K0X1Puo4I6WgfQIKkwvXRByYoxi7/SOG1SASYhO0ko=",
+    }
+
+
+@pytest.mark.parametrize("service", ["slack", "wecom", "teams", "json"])
+def test_who_signs_nothing_gets_what_it_got(service: str, chat: str, secret: None) -> None:
+    message = {"event": "watch_held", "line": "bot"}
+    assert webhook.call(f"{service}+{chat}", message, "bot fails") is None
+    assert _Chat.taken == [GOLDEN[service]]
+    assert _Chat.asked == ["/hook"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.backends.scripted import ScriptedBackend
+from harness.comparison.line_facts import uncounted
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.registry.registry import Registry
@@ -291,3 +292,34 @@ def test_the_verb_says_the_verdict_in_its_exit_code_and_as_json(
     code, said = ratchet("watch", "status", LINE, "--json")
     assert code == 1
     assert json.loads(said)["outcome"] == "fail"
+
+
+def test_what_came_in_and_still_settles_is_said(
+    ratchet: Ratchet, home: Workspace, tmp_path: Path
+) -> None:
+    """Right after the intake nothing counts yet, and a conversation that goes on is no new one."""
+    now = datetime.now(UTC)
+    (tmp_path / "adapter_model.safetensors").write_text("word")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with Store(home.ensure()) as store:
+        registry = Registry(home, store)
+        digest = registry.add(tmp_path)
+        registry.promote(LINE, digest, override="for the test")
+        serve(store, digest, now - timedelta(seconds=30), 20, seed=1, every_s=1)
+    code, said = ratchet("watch", "check")
+    assert code == 2
+    assert "0 conversations, 0 observations; 20 more conversations still settle;" in said
+    _, said = ratchet("status", LINE)
+    assert "No conversation is counted yet" in said
+    assert "20 conversations are not counted yet" in said
+    with Store(home) as store:
+        old = now - timedelta(hours=2)
+        serve(store, digest, old, 5, seed=2, conversation_id=lambda i: f"old-{i}")
+        check(store, Registry(home, store), LINE, now=now + timedelta(hours=1))
+        assert uncounted(store) == {}
+        serve(store, digest, now, 3, seed=3, conversation_id=lambda i: f"old-{i}")
+        serve(store, digest, now, 4, seed=4, conversation_id="one talk")
+        serve(store, "d" * 64, now, 6, seed=5)
+        assert uncounted(store) == {LINE: 1}, "what goes on, and another version, are none"
+    _, said = ratchet("watch", "status", LINE, "--json")
+    assert json.loads(said)["uncounted"] == 1
