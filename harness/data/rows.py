@@ -1,4 +1,4 @@
-"""Reads rows from JSONL, CSV and Parquet; errors name the file and the line."""
+"""Reads the rows of one file: JSON, CSV, Parquet or Arrow, packed or not; errors name the line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,84 +15,185 @@ from harness.core.text_file import (
     MOST_IN_A_CELL,
     check_columns,
     check_separator,
+    decode,
     is_whole,
     read_text,
 )
 from harness.core.types import Row
+from harness.data.packed import PACKED, unpacked
+
+Numbered = list[tuple[int, Row]]
+"""(line or number from 1, row) of each row."""
 
 _CONVERTED = {
-    ".json": "; a list of objects becomes one with `jq -c '.[]' FILE > NEW.jsonl`",
-    ".gz": "; unpack it with `gunzip -k FILE`",
-    ".zst": "; unpack it with `unzstd FILE`",
     ".tsv": "; in pandas: `pd.read_csv(FILE, sep='\\t').to_csv(NEW, index=False)`",
     ".xlsx": "; in pandas: `pd.read_excel(FILE).to_csv(NEW, index=False)`",
-    ".arrow": "; with datasets: `Dataset.from_file(FILE).to_parquet(NEW)`",
     ".txt": "; a text a line becomes one with `jq -R '{text: .}' -c FILE > NEW.jsonl`",
 }
 """How data of other kinds is brought into one of ours, as the end of a hint."""
 
 
-def read_rows(path: Path) -> list[tuple[int, Row]]:
-    """(line, row) of every row. Lines count from 1, a CSV's header included; Parquet counts rows.
+def kind_of(path: Path) -> str | None:
+    """The suffix that says how a file's rows are written, without that of its packing; None for a
+    file that can't be read here.
+    """
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    kind = name.suffix.lower()
+    packed = name is not path
+    return kind if kind in _TEXTS or (kind in _TABLES and not packed) else None
+
+
+def read_rows(path: Path) -> Numbered:
+    """(line, row) of every row of one file. Lines count from 1, a CSV's header included; an object
+    of a JSON list stands on the line that it begins on; Parquet and Arrow count rows.
 
     Raises UserError for a missing, empty or malformed file.
     """
-    suffix = path.suffix.lower()
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.is_dir():
         raise UserError(
-            "a data file was expected here, not a folder",
-            file=path,
-            hint="name one file of it; what datasets saved (`save_to_disk`) becomes one with "
-            "`load_from_disk(DIR).to_parquet(FILE)`",
+            "a data file was expected here, not a folder", file=path, hint="name one file of it"
         )
-    if suffix not in readers:
-        kind = repr(suffix) if suffix else "without a suffix"
+    kind = kind_of(path)
+    if kind is None:
+        suffix = "".join(
+            path.suffixes[-2:] if path.suffix.lower() in PACKED else path.suffixes[-1:]
+        )
         raise UserError(
-            f"data of the kind {kind} can't be read",
+            f"data of the kind {suffix!r} can't be read"
+            if suffix
+            else "data of the kind without a suffix can't be read",
             file=path,
-            hint=f"use one of {', '.join(readers)}" + _CONVERTED.get(suffix, ""),
+            hint=f"use one of {', '.join((*_TEXTS, *_TABLES))} (texts also as {', '.join(PACKED)})"
+            + _CONVERTED.get(suffix.lower(), ""),
         )
-    rows = readers[suffix](path)
+    rows = _TABLES[kind](path) if kind in _TABLES else _TEXTS[kind](_text_of(path), path)
     if not rows:
         raise UserError("the data file has no rows", file=path, hint="give at least one row")
     return rows
 
 
-def _jsonl(path: Path) -> list[tuple[int, Row]]:
+def _text_of(path: Path) -> str:
+    if path.suffix.lower() not in PACKED:
+        return read_text(path, what="data file")
+    return decode(unpacked(path), path, what="data file")
+
+
+def _jsonl(text: str, path: Path) -> Numbered:
     rows = []
-    for number, line in enumerate(read_text(path, what="data file").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_once)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"this line is not JSON: {error.msg} at column {error.colno}",
-                file=path,
-                line=number,
-                hint="one JSON object per line",
-            ) from None
-        except (RecursionError, ValueError) as error:
-            raise UserError(f"this line can't be read: {error}", file=path, line=number) from None
-        except _TwiceError as error:
-            raise UserError(
-                f"the key {error.args[0]!r} is written twice",
-                file=path,
-                line=number,
-                hint="keep one of them",
-            ) from None
-        if not isinstance(row, dict):
-            raise UserError(
-                f"a row is a JSON object, not {type(row).__name__}",
-                file=path,
-                line=number,
-                hint='write it as {"field": value}',
-            )
-        if "\\ud" in line.lower():
-            _check_whole(row, path, number)
-        rows.append((number, row))
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            rows.append((number, _parsed(line, path, number)))
     return rows
+
+
+def _parsed(line: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line, object_pairs_hook=_once)
+    except (ValueError, RecursionError, _TwiceError) as error:
+        raise _unreadable(error, path, number, "one JSON object per line") from None
+    return _as_row(row, line, path, number)
+
+
+def _unreadable(error: Exception, path: Path, number: int, hint: str) -> UserError:
+    if isinstance(error, _TwiceError):
+        what = f"the key {error.args[0]!r} is written twice"
+        return UserError(what, file=path, line=number, hint="keep one of them")
+    if isinstance(error, json.JSONDecodeError):
+        what = f"this line is not JSON: {error.msg} at column {error.colno}"
+        return UserError(what, file=path, line=number, hint=hint)
+    return UserError(f"this line can't be read: {error}", file=path, line=number)
+
+
+def _as_row(row: Any, source: str, path: Path, number: int) -> Row:
+    if not isinstance(row, dict):
+        raise UserError(
+            f"a row is a JSON object, not {type(row).__name__}",
+            file=path,
+            line=number,
+            hint='write it as {"field": value}',
+        )
+    if "\\ud" in source.lower():
+        _check_whole(row, path, number)
+    return row
+
+
+def _json(text: str, path: Path) -> Numbered:
+    """A list of objects; or, as many files of that name are, one object a line."""
+    begins = text.lstrip()
+    if begins.startswith("["):
+        return list(_listed(text, path))
+    first = begins.partition("\n")[0].strip()
+    if first.startswith("{") and (first.endswith("}") or begins.rstrip().count("\n") == 0):
+        rows = _jsonl(text, path)
+        _require_no_table(rows, path)
+        return rows
+    raise UserError(
+        "this JSON is no list of objects",
+        file=path,
+        line=1,
+        hint='write `[{"field": value}, ...]`, or one object a line; of a list under a key: '
+        "`jq -c '.KEY[]' FILE > NEW.jsonl`",
+    )
+
+
+def _require_no_table(rows: Numbered, path: Path) -> None:
+    """One object whose values are all lists of objects is a file of several lists, and no row."""
+    if len(rows) != 1 or not rows[0][1]:
+        return
+    for name, value in rows[0][1].items():
+        if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+            return
+        if name in ("messages", "conversations"):
+            return
+    raise UserError(
+        f"the rows are a list under a key here: {', '.join(rows[0][1])}",
+        file=path,
+        line=1,
+        hint=f"`jq -c '.{next(iter(rows[0][1]))}[]' {path.name} > NEW.jsonl` takes one out",
+    )
+
+
+def _listed(text: str, path: Path) -> Iterator[tuple[int, Row]]:
+    """The objects of a JSON list, each with the line that it begins on."""
+    decoder = json.JSONDecoder(object_pairs_hook=_once)
+    place, line, counted = text.index("[") + 1, 1, 0
+    while True:
+        place = _past_space(text, place)
+        if text[place : place + 1] == "]":
+            break
+        line, counted = line + text.count("\n", counted, place), place
+        try:
+            row, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError, _TwiceError) as error:
+            wrong = error.lineno if isinstance(error, json.JSONDecodeError) else line
+            raise _unreadable(error, path, wrong, "a list of JSON objects") from None
+        yield line, _as_row(row, text[place:end], path, line)
+        place = _past_space(text, end)
+        mark = text[place : place + 1]
+        if mark not in (",", "]") or not mark:
+            here = 1 + text.count("\n", 0, place)
+            found = repr(mark) if mark else "the file's end"
+            raise UserError(
+                f"after an object of the list a comma or `]` is expected, not {found}",
+                file=path,
+                line=here,
+                hint="check the commas and brackets near that line; a file that was cut short "
+                "ends so too",
+            )
+        place += mark == ","
+    if text[place + 1 :].strip():
+        raise UserError(
+            "something stands after the list's end",
+            file=path,
+            line=1 + text.count("\n", 0, place),
+            hint="one list is a file",
+        )
+
+
+def _past_space(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place
 
 
 def _check_whole(row: Row, path: Path, number: int) -> None:
@@ -121,8 +223,7 @@ def _once(pairs: list[tuple[str, Any]]) -> Row:
     return row
 
 
-def _csv(path: Path) -> list[tuple[int, Row]]:
-    text = read_text(path, what="data file")
+def _csv(text: str, path: Path) -> Numbered:
     # Not strict, a quote that is never closed would take all rows after it for one cell.
     csv.field_size_limit(MOST_IN_A_CELL)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -151,12 +252,11 @@ def _csv(path: Path) -> list[tuple[int, Row]]:
     return rows
 
 
-def _parquet(path: Path) -> list[tuple[int, Row]]:
+def _parquet(path: Path) -> Numbered:
     import pyarrow
     import pyarrow.parquet as parquet
 
-    if not path.is_file():
-        raise UserError(f"no such data file: {path.name}", file=path, hint="check its spelling")
+    _require_file(path)
     try:
         check_columns(path, parquet.read_schema(path).names, line=None)
         table = parquet.read_table(path)
@@ -165,37 +265,31 @@ def _parquet(path: Path) -> list[tuple[int, Row]]:
     return list(enumerate(table.to_pylist(), start=1))
 
 
-def read_hub(name: str) -> list[tuple[int, Row]]:
-    """(number from 1, row) of a hub dataset, `hub:owner/name[:config][:split]`; `test` by default.
+def _arrow(path: Path) -> Numbered:
+    """An Arrow stream, as datasets writes it, or an Arrow file (Feather)."""
+    import pyarrow
 
-    A folder may stand in the name's place. Raises UserError where it can't be loaded, such as
-    offline.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-
-    place, config, split = _hub_parts(name)
+    _require_file(path)
     try:
-        dataset = load_dataset(place, config, split=split)
-    except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"the dataset {place!r} (split {split!r}) can't be loaded: {reason}",
-            hint="check its name, config and split, go online once, or give a JSONL file",
-        ) from None
-    rows = [(number, dict(row)) for number, row in enumerate(dataset, start=1)]
-    if not rows:
-        raise UserError(f"the dataset {place!r} (split {split!r}) has no rows")
-    return rows
+        with pyarrow.memory_map(str(path)) as source:
+            is_file = source.read(6) == b"ARROW1"
+            source.seek(0)
+            open_it = pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream
+            table = open_it(source).read_all()
+            check_columns(path, table.schema.names, line=None)
+            rows = table.to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise UserError(f"this is not a readable Arrow file: {error}", file=path) from None
+    return list(enumerate(rows, start=1))
 
 
-def _hub_parts(name: str) -> tuple[str, str | None, str]:
-    place, *rest = name.removeprefix("hub:").split(":")
-    if not place or len(rest) > 2:
-        raise UserError(f"{name!r} names no dataset", hint="write hub:OWNER/NAME[:CONFIG][:SPLIT]")
-    config = rest[0] if len(rest) == 2 else None
-    return place, config or None, rest[-1] if rest else "test"
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"no such data file: {path.name}", file=path, hint="check its spelling")
+
+
+_TEXTS = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv}
+_TABLES = {".parquet": _parquet, ".arrow": _arrow, ".feather": _arrow}
 
 
 def row_id(row: Row) -> str:

@@ -20,7 +20,8 @@ from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
 from harness.data.code_benchmarks import is_code_source, read_code_tasks
 from harness.data.lm_eval import is_lm_eval, read_lm_eval
-from harness.data.rows import read_hub, read_rows, row_id, texts_in
+from harness.data.rows import row_id, texts_in
+from harness.data.sources import SourceRow, is_hub, is_pattern, read_source
 from harness.metrics import get_metric
 from harness.metrics.base import Fitted, Metric
 from harness.suite.schema import SuiteModel, TaskModel
@@ -151,10 +152,10 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
 
 
 def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
-    if data.startswith("hub:") or is_code_source(data) or is_lm_eval(data):
+    if is_hub(data) or is_code_source(data) or is_lm_eval(data):
         return Path(data)
     path = Path(os.path.realpath(document.path.parent / data))
-    if not is_there(path):
+    if not is_there(path) and not is_pattern(data):
         raise document.error(
             f"the data file is not there: {data}",
             (*place, "data"),
@@ -216,21 +217,24 @@ def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str,
 def _samples(
     name: str, model: TaskModel, data_path: Path, document: YamlDocument
 ) -> tuple[Sample, ...]:
-    rows = _rows(model.data, data_path, document)
-    lines: dict[str, int] = {}
+    rows = _rows(name, model.data, data_path, document)
+    first: dict[str, SourceRow] = {}
     samples = []
-    for line, row in rows:
+    for found in rows:
+        row = found.row
         sample_id = str(row.get(model.id) or row_id(row))
-        if sample_id in lines:
+        if sample_id in first:
+            before = first[sample_id]
+            of = "" if before.file == found.file else f" of {before.file.name}"
             raise UserError(
-                f"the id {sample_id!r} is used twice (first on line {lines[sample_id]})",
-                file=data_path,
-                line=line,
+                f"the id {sample_id!r} is used twice (first on line {before.line}{of})",
+                file=found.file,
+                line=found.line,
                 field=model.id,
                 hint="ids must be unique within a task; without an id a row's content is its id",
             )
-        lines[sample_id] = line
-        samples.append(_sample(name, sample_id, row, line, model, data_path, document))
+        first[sample_id] = found
+        samples.append(_sample(name, sample_id, row, found.line, model, found.file, document))
     reserved = _reserved(name, [sample.id for sample in samples], model.reserve)
     if reserved and len(reserved) == len(samples):
         raise document.error(
@@ -241,12 +245,18 @@ def _samples(
     return tuple(replace(sample, reserve=sample.id in reserved) for sample in samples)
 
 
-def _rows(data: str, data_path: Path, document: YamlDocument) -> list[tuple[int, Row]]:
-    if is_code_source(data):
-        return read_code_tasks(data, document.path.parent)
-    if is_lm_eval(data):
-        return read_lm_eval(data, document.path.parent)
-    return read_hub(data) if data.startswith("hub:") else read_rows(data_path)
+def _rows(task: str, data: str, data_path: Path, document: YamlDocument) -> list[SourceRow]:
+    folder = document.path.parent
+    if is_code_source(data) or is_lm_eval(data):
+        read = read_code_tasks if is_code_source(data) else read_lm_eval
+        return [SourceRow(data_path, number, row) for number, row in read(data, folder)]
+    try:
+        name = str(data_path) if is_there(data_path) else data
+        return read_source(name, folder, split="test")
+    except UserError as error:
+        if error.file is not None:
+            raise
+        raise document.error(error.what, ("tasks", task, "data"), hint=error.hint) from None
 
 
 def _sample(

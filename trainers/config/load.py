@@ -12,7 +12,8 @@ from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
-from harness.data.rows import read_rows, row_id
+from harness.data.rows import row_id
+from harness.data.sources import SourceRow, read_source
 from harness.suite.load import load_suite
 from harness.suite.suite import Suite
 from trainers.config.data_schema import DataModel, SourceModel
@@ -120,7 +121,7 @@ def _stage(
         )
     check_order_and_loss(model, data, examples, document, here, data_at)
     if method.samples:
-        check_columns(data, examples, document)
+        check_columns(examples)
     check_labels(examples, document, (*data_at, "mix"))
     check_rewards(recipe, index, examples, document, here)
     learned, validation = _split(examples, data, document, data_at)
@@ -157,31 +158,26 @@ def _suite(name: str, document: YamlDocument, place: Place, known: dict[str, Sui
 def _examples(
     index: int, source: SourceModel, seed: int, document: YamlDocument, place: Place
 ) -> list[Example]:
-    here: Place = (*place, "source")
-    path = document.path.parent / source.source
-    if not path.exists():
-        raise document.error(
-            f"the data file is not there: {source.source}",
-            here,
-            hint=_where_data_is(source.source, path),
-        )
     examples = []
-    for line, row in read_rows(path):
+    for found in _rows(source.source, document, (*place, "source")):
         try:
-            if not _wanted(row, source.where):
+            if not _wanted(found.row, source.where):
                 continue
-            example = _example(index, source, str(row.get("id") or row_id(row)), row)
+            named = str(found.row.get("id") or row_id(found.row))
+            example = _example(index, source, named, found.row)
         except templates.TemplateError as error:
             raise UserError(
-                f"the template of {document.path.name}:{document.line_of(here)} "
+                f"the template of {document.path.name}:{document.line_of((*place, 'source'))} "
                 f"can't be filled: {error}",
-                file=path,
-                line=line,
+                file=found.file,
+                line=found.line,
                 hint="correct the recipe's template, or add the field to this row",
             ) from None
         if problem := unlearnable(example):
-            raise UserError(problem, file=path, line=line, hint="correct the row, or take it out")
-        examples.append(replace(example, line=line))
+            raise UserError(
+                problem, file=found.file, line=found.line, hint="correct the row, or take it out"
+            )
+        examples.append(replace(example, file=found.file, line=found.line))
     if not examples:
         raise document.error(
             f"no row of {source.source} is left by `where`",
@@ -196,14 +192,13 @@ def _examples(
         raise document.error(error.what, (*place, "instruct"), hint=error.hint) from None
 
 
-def _where_data_is(source: str, path: Path) -> str:
-    if source.startswith("hub:") or "://" in source:
-        return "a recipe learns from files: save it first, such as with datasets' `to_parquet`"
-    if source.startswith("~"):
-        return f"`~` is not filled in here: write {Path(source).expanduser()}"
-    if any(mark in source for mark in "*?["):
-        return "name one file, and give each further one a source of its own"
-    return f"paths are relative to the recipe: looked for {path}"
+def _rows(source: str, document: YamlDocument, place: Place) -> list[SourceRow]:
+    try:
+        return read_source(source, document.path.parent, split="train")
+    except UserError as error:
+        if error.file is not None:
+            raise
+        raise document.error(error.what, place, hint=error.hint) from None
 
 
 def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ Message = dict[str, str]
 class Example:
     """One training example; which fields it has is its source's `shape`.
 
-    `source` indexes the mix; `line` is where it stands in its file; `columns` are the row as it was
+    `source` indexes the mix; `file` and `line` say where it stands; `columns` are the row as it was
     read, for rewards to look at.
     """
 
@@ -40,6 +40,7 @@ class Example:
     label: bool | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
+    file: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,13 +84,13 @@ TAKEN = frozenset({"prompts", "completion", "completions", "completion_ids", "tr
 """Names that trainers give to what they draw: a column of the data may not shadow them."""
 
 
-def check_columns(data: DataModel, examples: Sequence[Example], document: YamlDocument) -> None:
+def check_columns(examples: Sequence[Example]) -> None:
     """Raises UserError for a column that rewards could not tell from what the trainer draws."""
     for example in examples:
         if taken := TAKEN & example.columns.keys():
             raise UserError(
                 f"the column {min(taken)!r} bears a name that the trainer gives to its own",
-                file=document.path.parent / data.mix[example.source].source,
+                file=example.file,
                 line=example.line,
                 hint="rename it",
             )

@@ -28,7 +28,7 @@ def require_lengths(
         return
 
     def place(example: Example) -> str:
-        return f"{stage.data.mix[example.source].source}:{example.line}"
+        return f"{example.file.name}:{example.line}"
 
     named = ", ".join(f"{place(e)} ({n})" for e, n in long[:NAMED])
     more = f", and {len(long) - NAMED} more" if len(long) > NAMED else ""
@@ -41,7 +41,7 @@ def require_lengths(
     longest = max(n for _, n in long)
     raise UserError(
         what + (", which is all that the model reads" if reads < allowed else ""),
-        file=recipe.path.parent / stage.data.mix[first.source].source,
+        file=first.file,
         line=first.line or None,
         hint="shorten them, or take them out"
         if longest > reads

@@ -136,7 +136,7 @@ def _ids(recipe: Recipe, stage: Stage, example: Example, tokenizer: Any) -> list
         raise UserError(
             f"the chat template of {recipe.model.base} can't be filled with the turns of row "
             f"{example.row!r} ({roles}): {(what or type(error).__name__).splitlines()[0]}",
-            file=recipe.path.parent / stage.data.mix[example.source].source,
+            file=example.file,
             line=example.line,
             hint="leave out the turn that it refuses (for some models `system`: put its text into "
             "`user`), or mend the base's chat template",
@@ -163,7 +163,7 @@ def _require_embeddings(
         raise UserError(
             f"{len(strange)} of {len(examples)} rows have tokens that the model has no embedding "
             f"for: it has {rows}, and row {example.row!r} has number {token}",
-            file=recipe.path.parent / stage.data.mix[example.source].source,
+            file=example.file,
             line=example.line,
             hint="its tokenizer knows more tokens than the model: resize the model's embeddings "
             "(resize_token_embeddings) and save both, or take those tokens out of the rows",

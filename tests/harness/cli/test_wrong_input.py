@@ -170,7 +170,7 @@ def test_data_that_is_no_file_is_named(
     task = {"data": name, "prompt": {"user": "{{ q }}"}, "metrics": ["length"]}
     code, said = ratchet("suites", "check", suite_yaml(tmp_path, tasks={"t": task}))
     assert code == 3, said
-    assert ("not a folder" in said) == (kind == "a folder")
+    assert ("this folder has no file of rows" in said) == (kind == "a folder")
 
 
 @pytest.mark.parametrize("data", ["hub:", "hub::", "hub:a/b:c:d:e"])

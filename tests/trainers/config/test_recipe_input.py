@@ -378,24 +378,27 @@ def test_another_tools_key_is_answered_with_ours(
 @pytest.mark.parametrize(
     ("source", "says", "hint"),
     [
-        ("d.json", "can't be read", "jq"),
-        ("d.jsonl.gz", "can't be read", "gunzip"),
+        ("d.json", "no list of objects", "jq"),
+        ("d.jsonl.gz", "can't be unpacked as .gz", "fetch it again"),
         ("d.tsv", "can't be read", "read_csv"),
-        (".", "not a folder", "load_from_disk"),
-        ("hub:imdb:train", "is not there", "to_parquet"),
-        ("https://x/d.jsonl", "is not there", "to_parquet"),
+        (".", "files of several kinds: .json, .jsonl", "/*.json"),
+        ("empty", "has no file of rows", "name a file"),
+        ("hub:nobody/nothing-of-the-kind", "can't be loaded", "check its name"),
+        ("https://x/d.jsonl", "is not there", "fetch it first"),
         ("~/d.jsonl", "is not there", str(Path("~/d.jsonl").expanduser())),
-        ("*.jsonl", "is not there", "a source of its own"),
+        ("nothing-*.jsonl", "no file matches", "looked in"),
         ("no.jsonl", "is not there", "looked for"),
+        ("owner/name", "is not there", "`hub:owner/name`"),
         ("", "at least 1 character", ""),
     ],
 )
-def test_data_of_another_form_is_refused_with_a_way_to_ours(
+def test_data_that_cant_be_read_is_refused_with_a_way(
     tmp_path: Path, source: str, says: str, hint: str
 ) -> None:
     path = write_method_world(tmp_path, NOWHERE, "sft")
     for name in ("d.json", "d.jsonl.gz", "d.tsv"):
         (tmp_path / name).write_text("x", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=says) as caught:
         load_recipe(edit(path, "data", "mix", 0, "source", value=source))
     assert hint in str(caught.value.hint)
