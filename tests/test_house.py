@@ -22,22 +22,6 @@ THEIRS = frozenset(
 )
 """Private names of others' that have no public door."""
 
-LEFT = frozenset(
-    {
-        ("dashboard/app/test_truths.py", "_columns"),
-        ("dashboard/app/test_truths.py", "_judged"),
-        ("harness/backends/test_rows.py", "_beside"),
-        ("harness/backends/test_rows.py", "_causal"),
-        ("harness/backends/test_rows.py", "_kept"),
-        ("harness/backends/test_sampling.py", "_largest"),
-        ("harness/backends/test_shared_reading.py", "_causal"),
-        ("harness/backends/test_shared_reading.py", "_shares"),
-        ("trainers/methods/test_turns.py", "_answers"),
-        ("trainers/methods/test_turns.py", "_rows"),
-    }
-)
-"""Still to be given a public door; none is to be added."""
-
 NAMED_TUPLES = frozenset({"_asdict", "_fields", "_make", "_replace"})
 
 
@@ -97,4 +81,4 @@ def test_tests_go_through_public_doors() -> None:
         for line, name in private_names(path.read_text(encoding="utf-8"))
         if name not in THEIRS | NAMED_TUPLES
     ]
-    assert [one for one in used if (one[0], one[2]) not in LEFT] == []
+    assert used == []

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.sandbox.filter import compiled
 from harness.sandbox.inside.channel import Lost, receive, receive_with, scratch, send, send_with
-from harness.sandbox.inside.judge import UNSPLITTABLE
+from harness.sandbox.inside.stand_in import UNSPLITTABLE
 from harness.sandbox.one_process import need_one_process
 from harness.sandbox.outcome import Job, Limits, Outcome, Tier
 from harness.sandbox.printed import difference

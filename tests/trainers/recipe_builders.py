@@ -23,6 +23,17 @@ def rows(texts: list[str], times: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
+def edit(path: Path, *place: str | int, value: Any) -> Path:
+    """Write `value` at `place`, a way of keys and indices, into a YAML file; returns its path."""
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    node = raw
+    for part in place[:-1]:
+        node = node[part]
+    node[place[-1]] = value
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
 def write_world(
     folder: Path,
     base: Path,

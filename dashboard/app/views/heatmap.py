@@ -53,7 +53,7 @@ def show() -> None:
     declared = history.declared(anchor)
     allowed = cached(history.allowances, runs)
     found = cached(measures.changes_from, references, declared)
-    names = _columns(runs, by_step=scope != history.OUTSIDE)
+    names = column_names(runs, by_step=scope != history.OUTSIDE)
     cells = [
         _cell(
             row,
@@ -74,7 +74,7 @@ def show() -> None:
     provenance(anchor, role="Anchor")
 
 
-def _columns(runs: list[Row], *, by_step: bool) -> dict[str, str]:
+def column_names(runs: list[Row], *, by_step: bool) -> dict[str, str]:
     """Run -> the name of its column, which no other has: `30`, and `30 (2)` for a second attempt;
     with a sign where it failed.
     """

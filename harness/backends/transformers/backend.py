@@ -91,6 +91,11 @@ class TransformersBackend:
         }
 
     @property
+    def tokens_read(self) -> int:
+        """How many tokens the model has read so far; one that texts share counts once."""
+        return self._causal.tokens_read
+
+    @property
     def max_length(self) -> int:
         return self._max_length
 

@@ -26,7 +26,7 @@ class Beginnings:
     ) -> None:
         self.causal = causal
         self._at_once = at_once
-        self._kept: dict[Tokens, Chain | None] = dict.fromkeys(_chosen(prompts, tokens))
+        self._kept: dict[Tokens, Chain | None] = dict.fromkeys(worth_keeping(prompts, tokens))
 
     def tree(self, prompts: Sequence[Tokens]) -> list[Node]:
         """The roots of a tree of prompts, whose nodes go on from the beginnings that are kept."""
@@ -69,7 +69,7 @@ class Beginnings:
         return chain
 
 
-def _chosen(prompts: Sequence[Tokens], tokens: int) -> list[Tokens]:
+def worth_keeping(prompts: Sequence[Tokens], tokens: int) -> list[Tokens]:
     """The beginnings that save at least a quarter of the tokens of the prompts that have them."""
     nodes = list(walk(tree_of(prompts, worth=WORTH))) if len(prompts) > 1 else []
     # Of each node: how many prompts have it, their tokens in all, and one of them.

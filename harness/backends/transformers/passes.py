@@ -121,7 +121,7 @@ class TreeReader:
     def __init__(self, causal: Causal, roots: Sequence[Node]) -> None:
         self.causal = causal
         self.course = Course(roots)
-        self._kept = Chain()
+        self.kept = Chain()
         self._next = Chain()
 
     def read(
@@ -134,15 +134,15 @@ class TreeReader:
         node, end = self.course.goes_on_from
         ends = [(piece.node, piece.end) for piece in pieces]
         keep = ends.index((node, end)) if node is not None and (node, end) in ends else None
-        lookup = PieceLookup(pieces, self._kept, keep, wanted, put)
+        lookup = PieceLookup(pieces, self.kept, keep, wanted, put)
         tokens = [token for piece in pieces for token in piece.tokens]
         places = [piece.start + n for piece in pieces for n in range(len(piece.tokens))]
         states = read(self.causal, tokens, places, lookup)
         # Without a piece of this pass to go on from, it is the beginning of what is kept.
-        self._next = lookup.found if keep is not None else Chain() if node is None else self._kept
+        self._next = lookup.found if keep is not None else Chain() if node is None else self.kept
         return states
 
     def passed(self) -> None:
         """Go on behind the pieces that were read; else they are read again."""
         self.course.passed()
-        self._kept = self._next
+        self.kept = self._next

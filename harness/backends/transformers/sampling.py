@@ -41,7 +41,7 @@ def choose(
         return best
     scaled = logits.float() / settings.temperature
     if 0 < settings.top_k < scaled.shape[-1]:
-        least = _largest(scaled, settings.top_k)[:, -1:]
+        least = largest_of(scaled, settings.top_k)[:, -1:]
         scaled.masked_fill_(scaled < least, float("-inf"))
     # Dividing keeps the order, and what is filtered out is never the largest.
     largest = logits.amax(dim=-1) if top is None else top
@@ -66,7 +66,7 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     mass = weights.sum(dim=-1, keepdim=True) * top_p
     count = min(_NUCLEUS, size)
     while True:
-        ranked = _largest(weights, count)
+        ranked = largest_of(weights, count)
         below = ranked.cumsum(dim=-1) - ranked < mass
         # The whole set is among the ranked tokens once the last of them is outside it.
         if count == size or not bool(below[:, -1].any()):
@@ -77,7 +77,7 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     return kept
 
 
-def _largest(table: Tensor, count: int) -> Tensor:
+def largest_of(table: Tensor, count: int) -> Tensor:
     """The `count` largest of each row of `table` (rows, size), in descending order.
 
     They are among the `count` groups whose own largest are the largest, so that only those groups

@@ -73,13 +73,11 @@ def test_sessions_are_not_mixed(store: Store) -> None:
     assert "ana" in text_of(opened("humans", session="spring"))
 
 
-def test_a_metric_that_was_nothing_before_is_drawn(store: Store) -> None:
+def test_a_metric_that_was_nothing_before_is_drawn(store: Store, tmp_path: Path) -> None:
     """From 0 to 1 with an allowance of 5% of 0: the row is there, at the edge."""
     from dashboard.app.views.verdict import forest_rows
     from dashboard.queries import history
-    from harness.cli.report import _judged
-    from harness.report.html import to_html
-    from harness.store.runs import require_run
+    from harness.cli.app import main
 
     scored(store, "before", {"match": WRONG, "length": [10.0 + n for n in range(60)]})
     scored(store, "after", {"match": RIGHT, "length": [10.0 + n for n in range(60)]})
@@ -93,8 +91,8 @@ def test_a_metric_that_was_nothing_before_is_drawn(store: Store) -> None:
     assert forest_rows(back.verdict).set_index("metric").loc["ask/match", "at"] == pytest.approx(
         -20
     )
-    run = require_run(store, "after")
-    page = to_html(run, [], _judged(store, run))
+    assert main(["report", "after", "--html", "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
     assert ">ask/match</text>" in page
     assert "→</text>" in page
 
@@ -131,7 +129,7 @@ def _collapse(store: Store) -> None:
 
 
 def test_the_heat_map_shows_a_collapse_to_where_it_began(store: Store) -> None:
-    from dashboard.app.views.heatmap import _columns
+    from dashboard.app.views.heatmap import column_names
     from dashboard.queries import history
 
     _collapse(store)
@@ -140,7 +138,7 @@ def test_the_heat_map_shows_a_collapse_to_where_it_began(store: Store) -> None:
     margins = table.set_index("run")["margins"]
     assert margins["spoiled"] == pytest.approx(-20)
     assert margins["s20"] == 0
-    names = _columns(history.runs_of(store, "story", "t"), by_step=True)
+    names = column_names(history.runs_of(store, "story", "t"), by_step=True)
     assert list(names.values()) == ["0", "10", "20 ✗", "20 (2)"]
     (table,) = [frame.value for frame in opened("heatmap", scope="t", held="anchor").dataframe]
     assert table.set_index("run")["margins"]["spoiled"] == 0, "checkpoint-0 knew nothing either"

@@ -11,8 +11,9 @@ import torch
 
 from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.backends.transformers.backend import TransformersBackend
-from harness.backends.transformers.beginnings import Beginnings
+from harness.backends.transformers.beginnings import worth_keeping
 from harness.backends.transformers.causal import Causal
+from harness.backends.transformers.trial import side_by_side
 from tests.tiny import tiny_model
 from tests.tiny_families import tiny_family
 
@@ -67,7 +68,8 @@ def test_rows_order_subset_and_refills_change_no_token_and_no_log_probability(
     backend = TransformersBackend(model, tokenizer)
     requests = asked(14, seed=3)
     together = answered(backend, requests, SAMPLED)
-    assert backend._beside
+    with torch.inference_mode():
+        assert side_by_side(Causal(model))
     assert len({tokens for tokens, _ in together.values()}) > 20
     for rows, budget in ((1, 10_000), (3, 10_000), (7, 900), (64, 400)):
         narrow = TransformersBackend(backend.model, tokenizer, rows=rows, token_budget=budget)
@@ -128,19 +130,17 @@ def test_what_prompts_begin_with_is_read_once_however_many_fit(rows: int, tokeni
     backend = TransformersBackend(tiny_model(len(tokenizer)), tokenizer, rows=rows)
     settings = GenerationSettings(max_new_tokens=1)
     list(backend.generate(few_shot(1), settings))
-    before = backend._causal.tokens_read
+    before = backend.tokens_read
     list(backend.generate(few_shot(32), settings))
     # Whole they were 32 x 140 = 4,480 tokens.
-    assert backend._causal.tokens_read - before <= 128 + 32 * 20 + 16 * 16
+    assert backend.tokens_read - before <= 128 + 32 * 20 + 16 * 16
 
 
-def test_what_is_kept_fits_its_budget_and_saves_a_quarter(tokenizer: Any) -> None:
-    backend = TransformersBackend(tiny_model(len(tokenizer)), tokenizer)
+def test_what_is_kept_fits_its_budget_and_saves_a_quarter() -> None:
     prompts = [request.prompt_ids for request in few_shot(32)]
 
     def kept(prompts: Sequence[tuple[int, ...]], tokens: int) -> list[int]:
-        chosen = Beginnings(backend._causal, prompts, tokens=tokens, at_once=64)
-        return sorted(map(len, chosen._kept))
+        return sorted(map(len, worth_keeping(prompts, tokens)))
 
     assert kept(prompts, 4096) == [120]
     assert kept(prompts, 119) == []

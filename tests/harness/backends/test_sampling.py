@@ -86,12 +86,12 @@ def test_token_logprobs_are_those_of_the_softmax() -> None:
 
 
 @pytest.mark.parametrize("size", [320, 4096, 49152, 50_001])
-def test_the_largest_are_found_without_sorting_all(size: int) -> None:
-    from harness.backends.transformers.sampling import _largest
+def test_thelargest_of_are_found_without_sorting_all(size: int) -> None:
+    from harness.backends.transformers.sampling import largest_of
 
     chance = torch.Generator().manual_seed(size)
     # Rounded, so that many are equal; and one row whose largest stand beside each other.
     table = (torch.randn(6, size, generator=chance) * 50).round() / 50
     table[0, 40:300] += 9
     for count in (1, 5, 256):
-        assert torch.equal(_largest(table, count), table.topk(count, dim=-1).values)
+        assert torch.equal(largest_of(table, count), table.topk(count, dim=-1).values)

@@ -11,6 +11,7 @@ import torch
 
 from harness.backends.base import LogprobRequest
 from harness.backends.transformers.backend import TransformersBackend
+from harness.backends.transformers.causal import Causal
 from tests.tiny import tiny_model
 from tests.tiny_families import VOCABULARY, tiny_family
 
@@ -69,7 +70,8 @@ def test_each_value_is_that_of_reading_the_text_whole(name: str, tokenizer: Any)
     backend = family(name, tokenizer)
     requests = forest(1)
     found = asked(backend, requests)
-    assert backend._shares is (name in CUT)
+    whole = sum(len(r.context_ids) + len(r.target_ids) - 1 for r in requests)
+    assert (read_by(backend, requests) < whole) is (name in CUT)
     for request in requests:
         assert found[request.id] == pytest.approx(by_hand(backend.model, request), abs=1e-4)
 
@@ -106,9 +108,9 @@ def few_shot(questions: int, choice: int) -> list[LogprobRequest]:
 
 def read_by(backend: TransformersBackend, requests: Sequence[LogprobRequest]) -> int:
     list(backend.logprobs(requests[:1]))  # what is tried once is not counted
-    before = backend._causal.tokens_read
+    before = backend.tokens_read
     list(backend.logprobs(requests))
-    return backend._causal.tokens_read - before
+    return backend.tokens_read - before
 
 
 def test_shots_are_read_once_and_choices_of_one_token_not_at_all(
@@ -139,7 +141,7 @@ def test_little_is_kept_of_what_was_read(backend: TransformersBackend) -> None:
 
     def watched(self: TreeReader) -> None:
         passed(self)
-        held.append(len(self._kept[0][0]) if self._kept else 0)
+        held.append(len(self.kept[0][0]) if self.kept else 0)
 
     narrow = TransformersBackend(backend.model, backend.tokenizer, token_budget=128)
     with pytest.MonkeyPatch.context() as patch:
@@ -176,8 +178,6 @@ def test_samples_with_one_token_in_common(backend: TransformersBackend) -> None:
 def test_running_out_of_memory_halves_the_passes(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.backends.transformers.causal import Causal
-
     requests = forest(4)
     expected = asked(backend, requests)
     states = Causal.states
