@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,11 @@ from harness.backends.transformers.attention import Query, looking_up, read, wei
 from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import ROWS, Causal
 from harness.backends.transformers.rows import Rows
+
+Label = tuple[Hashable, ...]
+"""Which state of a model, the same in every cache that it makes."""
+Place = tuple[Any, Any]
+"""Where it lies: a table or list, and the key there."""
 
 
 class StateRows(Rows):
@@ -29,9 +34,11 @@ class StateRows(Rows):
             tokens=0,
             beginnings=Beginnings(causal, [], tokens=0, at_once=1),
         )
-        # transformers' cache, of which each step is given the states of the rows being written.
-        self._cache: Any = None
-        self._states: dict[tuple[int, str, int], Tensor] = {}
+        # The first cache that the model handed out, by the name under which it takes it back. Each
+        # step puts the states of the rows being written where the model looks for them.
+        self._kept: dict[str, Any] = {}
+        self._places: dict[Label, Place] = {}
+        self._states: dict[Label, Tensor] = {}
 
     def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
         places: dict[int, list[int]] = {}
@@ -50,10 +57,16 @@ class StateRows(Rows):
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         count = -(-len(tokens) // ROWS) * ROWS
-        for (layer, name, number), buffer in self._states.items():
-            getattr(self._cache.layers[layer], name)[number] = buffer[:count]
-        kept = {"past_key_values": self._cache, "use_cache": True}
+        given = {label: buffer[:count] for label, buffer in self._states.items()}
+        for label, state in given.items():
+            holder, key = self._places[label]
+            holder[key] = state
+        kept = {**self._kept, "use_cache": True}
         states = read(self.causal, tokens, self.lengths, self._lookup(), **kept)
+        for label, state in given.items():
+            holder, key = self._places[label]
+            if holder[key] is not state:
+                state.copy_(holder[key])
         self.lengths = [length + 1 for length in self.lengths]
         return states
 
@@ -62,14 +75,16 @@ class StateRows(Rows):
             if target != origin:
                 for buffer in self._states.values():
                     buffer[target] = buffer[origin]
+        if not order:
+            # Nothing is left in the model's own parts, which make their states anew.
+            for label, (holder, key) in self._places.items():
+                if label[0] == "module":
+                    holder[key] = None
         super().keep(order)
 
     def _read(self, texts: Sequence[Sequence[int]], rows: Sequence[Sequence[int]]) -> Tensor:
         """The states at the last token of texts of one length, which are put into their rows."""
-        from transformers.cache_utils import DynamicCache
-
         device = self.causal.device
-        cache = DynamicCache(config=self.causal.model.config)
         ids = torch.tensor([list(text) for text in texts], device=device)
         positions = torch.arange(ids.shape[1], device=device).expand(len(ids), -1)
 
@@ -77,27 +92,74 @@ class StateRows(Rows):
             for some, *chain in zip(rows, keys, values, strict=True):
                 self._put(layer, some, [part.transpose(0, 1) for part in chain])
 
+        before = {label: holder[key] for label, (holder, key) in _of_modules(self.causal)}
         with looking_up(self.causal, _TextLookup(put)):
-            states = self.causal.states(
-                ids, position_ids=positions, past_key_values=cache, use_cache=True
-            )
-        for layer, held in enumerate(cache.layers):
-            for name in ("conv_states", "recurrent_states"):
-                for number, state in getattr(held, name, {}).items():
-                    if state is not None:
-                        self._hold((layer, name, number), state, rows)
-            _forget(held)
-        if self._cache is None:
-            self._cache = cache
-        return states[:, -1]
+            # Without a cache to begin with: some forget the texts before only then.
+            reading = self.causal.read(ids, position_ids=positions, use_cache=True)
+        kept = _handed_out(self.causal, reading.output)
+        (cache,) = kept.values()
+        found = dict(_of_cache(cache))
+        for label, (holder, key) in _of_modules(self.causal):
+            if holder[key] is not before.get(label):
+                found[label] = holder, key
+        for label, (holder, key) in found.items():
+            state = holder[key]
+            if state.dim() > 1 and len(state) == len(texts):
+                self._hold(label, state, rows)
+        for layer in getattr(cache, "layers", ()):
+            _forget(layer)
+        if not self._kept:
+            self._kept, self._places = kept, found
+        return reading.states[:, -1]
 
-    def _hold(
-        self, key: tuple[int, str, int], state: Tensor, rows: Sequence[Sequence[int]]
-    ) -> None:
-        if key not in self._states:
-            self._states[key] = state.new_zeros((self.rows, *state.shape[1:]))
+    def _hold(self, label: Label, state: Tensor, rows: Sequence[Sequence[int]]) -> None:
+        if label not in self._states:
+            self._states[label] = state.new_zeros((self.rows, *state.shape[1:]))
         for some, own in zip(rows, state, strict=True):
-            self._states[key][list(some)] = own
+            self._states[label][list(some)] = own
+
+
+def _handed_out(causal: Causal, output: Any) -> dict[str, Any]:
+    """What the model remembers, by the name under which it takes that back. One that hands out none
+    takes a cache all the same.
+    """
+    from transformers.cache_utils import DynamicCache
+
+    for name in ("cache", "past_key_values", "cache_params"):
+        carried = getattr(output, name, None)
+        if carried is not None:
+            return {name: carried}
+    return {"past_key_values": DynamicCache(config=causal.model.config)}
+
+
+def _of_cache(cache: Any) -> Iterator[tuple[Label, Place]]:
+    """The states of the last reading in a cache that was handed out, and in its layers."""
+    yield from _tensors(("cache",), vars(cache))
+    for number, layer in enumerate(getattr(cache, "layers", ())):
+        yield from _tensors(("layer", number), vars(layer))
+
+
+def _of_modules(causal: Causal) -> Iterator[tuple[Label, Place]]:
+    """What the model's own parts hold beside weights: some keep states there."""
+    for number, module in enumerate(causal.base.modules()):
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                yield ("module", number, name), (vars(module), name)
+
+
+def _tensors(label: Label, table: dict[str, Any]) -> Iterator[tuple[Label, Place]]:
+    """Tensors in a table, and in its lists and tables; those that rows hold themselves left out."""
+    for name, value in table.items():
+        if name in ("keys", "values"):
+            continue
+        if isinstance(value, Tensor):
+            yield (*label, name), (table, name)
+        parts = value if isinstance(value, dict) else {}
+        if isinstance(value, list):
+            parts = dict(enumerate(value))
+        for key, part in parts.items():
+            if isinstance(part, Tensor):
+                yield (*label, name, key), (value, key)
 
 
 class _TextLookup:

@@ -186,7 +186,9 @@ class Trial:
         # The rows of the second text end here; as in a batch, the last ones take their places.
         memory.keep([0, 3, 4] if not memory.refillable else [0, 4, 3])
         memory.step([self.texts[k][-2] for k in (0, 2, 2)])
-        return self.causal.logits(memory.step([self.texts[k][-1] for k in (0, 2, 2)]))
+        logits = self.causal.logits(memory.step([self.texts[k][-1] for k in (0, 2, 2)]))
+        memory.keep([])
+        return logits
 
     def _whole(self, texts: Sequence[Sequence[int]]) -> Tensor:
         states = self.causal.whole(padded(texts, self.causal.device))[:, -1]
