@@ -76,11 +76,13 @@ class VllmBackend:
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:
-        """Answers, batch by batch. A prompt that does not fit the model is an error."""
+        """Answers, batch by batch, those whose prompts begin alike in one: the engine keeps what it
+        has read. A prompt that does not fit the model is an error.
+        """
         from vllm import SamplingParams
 
         asked: list[tuple[GenerationRequest, int, Any]] = []
-        for request in requests:
+        for request in sorted(requests, key=lambda request: request.prompt_ids):
             for position, seed in enumerate(request.seeds):
                 problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
                 if problem is not None:
@@ -110,7 +112,7 @@ class VllmBackend:
         from vllm import SamplingParams
 
         possible = []
-        for request in requests:
+        for request in sorted(requests, key=lambda r: (*r.context_ids, *r.target_ids)):
             known = known_unread(request, self.max_length)
             if known is not None:
                 yield known

@@ -128,7 +128,11 @@ class OpenAIBackend:
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings
     ) -> Iterator[Generation]:
-        """Answers as they come. Raises UserError for settings that the server does not take."""
+        """Answers as they come. Raises UserError for settings that the server does not take.
+
+        What begins alike is asked one after the other, so that a server that keeps what it has read
+        finds it.
+        """
         if settings.top_k and "top_k" not in self.abilities.extras:
             raise UserError(
                 f"the server at {self.wire.url} takes no top_k",
@@ -136,7 +140,7 @@ class OpenAIBackend:
                 hint="leave top_k out of the suite's `generate:`, or use top_p",
             )
         jobs: list[Callable[[], list[Generation]]] = []
-        for request in requests:
+        for request in sorted(requests, key=lambda request: request.prompt_ids):
             problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
             if problem is not None:
                 yield from (_failed(request, n, problem) for n in range(len(request.seeds)))
@@ -157,7 +161,7 @@ class OpenAIBackend:
         if problem is not None and requests:
             raise UserError(problem, hint="leave out perplexity and reference_nll on this server")
         jobs = []
-        for request in requests:
+        for request in sorted(requests, key=lambda r: (*r.context_ids, *r.target_ids)):
             known = known_unread(request, self.max_length)
             if known is not None:
                 yield known
