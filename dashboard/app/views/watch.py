@@ -124,7 +124,9 @@ def _tripped(state: LineState, alarm: Alarm) -> None:
         at = signal.at_alarm.at if signal.at_alarm else incident.began_at
         until = at + timedelta(seconds=1)
         rows = cached(signal_hours.tripped, state.line, incident.model_digest, signal.signal, until)
-        with st.expander(f"{signal.signal} · {len(rows)}", expanded=len(incident.failed) == 1):
+        with st.expander(
+            f"{plain(signal.signal)} · {len(rows)}", expanded=len(incident.failed) == 1
+        ):
             if not rows:
                 st.caption(tr("No single answer can be named for this signal."))
             for row in rows:
