@@ -47,7 +47,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
     items: dict[str, Any] = {
         "choices": {what: questions for what, (questions, _) in sets.items()},
         "prompts": [context for context, _ in _letters(QUESTIONS // part)],
-        "responses": 1, "new_tokens": NEW_TOKENS, "temperature": 0.0, "stop": "Question:",
+        "responses": 1, "new_tokens": NEW_TOKENS, "temperature": 0.0, "stop": peer.STOP,
     }  # fmt: skip
     rows = []
     with (
