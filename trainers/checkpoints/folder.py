@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,6 +105,23 @@ class CheckpointFolder:
         artifacts.fsync(self.kept)
         artifacts.fsync(self.rejected)
         return target
+
+    def rotate(self, most: int, keep: Collection[int]) -> None:
+        """Delete the oldest checkpoints but `most` of them and those of the steps `keep`, and of
+        the rejected ones all but the newest `most`.
+        """
+        kept = sorted(self.kept.glob("step-*"))
+        protected = {self.path(step) for step in keep}
+        # What must stay counts too, as far as there is room for more.
+        room = max(0, most - len(protected.intersection(kept)))
+        others = [folder for folder in kept if folder not in protected]
+        rejected = sorted(self.rejected.iterdir(), key=lambda path: path.stat().st_mtime)
+        for folder in (*others[: len(others) - room], *rejected[: max(0, len(rejected) - most)]):
+            # Under a name that nobody looks for, so that a kill leaves no half of a checkpoint.
+            leaving = self.home / f".leaving-{folder.name}"
+            shutil.rmtree(leaving, ignore_errors=True)
+            folder.rename(leaving)
+            shutil.rmtree(leaving)
 
     def require(self, step: int) -> Path:
         """The folder to resume from. Raises UserError where it is gone or broken."""

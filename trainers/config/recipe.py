@@ -60,7 +60,7 @@ class Stage:
     @property
     def segments(self) -> int:
         """Checkpoints after checkpoint-0."""
-        return self.model.steps // self.model.checkpoint_every
+        return -(-self.model.steps // self.model.checkpoint_every)
 
     @property
     def checkpoints(self) -> int:

@@ -29,7 +29,6 @@ from trainers.loop.judge import Judging
 from trainers.loop.opinion import Opinion
 from trainers.loop.reporter import Reporter
 from trainers.loop.stage_run import StageRun
-from trainers.methods.base import method_of
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -247,7 +246,7 @@ class _Opened:
     """The model of the checkpoint that was asked about last."""
 
     def __init__(self, process: _Process) -> None:
-        self._method = method_of(process.run.stage.model.trainer)
+        self._method = process.run.method
         self._device = process.device
         self._held: tuple[str, Backend] | None = None
 

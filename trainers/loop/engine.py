@@ -47,6 +47,35 @@ class Watcher(Protocol):
     def logged(self, step: int, logs: Mapping[str, Any]) -> bool: ...
 
 
+class TrainerEngine(Protocol):
+    """What the loop asks of a Trainer, be it made here or given."""
+
+    @property
+    def step(self) -> int:
+        """How far the model that stands in memory is trained."""
+        ...
+
+    def backend(self, step: int, files: ModelFiles) -> Backend:
+        """What the checkpoint of `step` is scored through."""
+        ...
+
+    def run(self, segment: Segment) -> None:
+        """Train until the end, or until the watcher stops it."""
+        ...
+
+    def save(self) -> None:
+        """Write the present state into staging, as the Trainer does by itself at later steps."""
+        ...
+
+    def validation_loss(self) -> float:
+        """Mean loss on rows that are held out."""
+        ...
+
+    def set_learning_rate(self) -> None:
+        """Apply the segment's scale; called where a segment begins, after what it resumed."""
+        ...
+
+
 class Engine:
     """Model, tokenizer and Trainer of one stage in this process."""
 
@@ -80,7 +109,7 @@ class Engine:
             run.workspace,
             self._output,
             order=lambda: self._segment.order,
-            callbacks=[_callback(self._watcher)],
+            callbacks=[callback_for(self._watcher)],
             sharding=self._sharding,
         )
         with _tensorboard_in(self._output.parent / "tensorboard"):
@@ -116,13 +145,8 @@ class Engine:
             self._make_anew()
         self._used = True
         self.method.forget(self.trainer)
-        # The Trainer collects garbage as it is entered. Looking through all that torch and
-        # transformers have ever made would take as long as the whole way back.
-        gc.freeze()
-        try:
+        with entering():
             self.trainer.train(resume_from_checkpoint=segment.resume)
-        finally:
-            gc.unfreeze()
 
     def _make_anew(self) -> None:
         """DeepSpeed and FSDP can't enter one Trainer twice: the model and all are made again."""
@@ -171,7 +195,20 @@ def _tensorboard_in(folder: Path) -> Iterator[None]:
         del os.environ[TENSORBOARD]
 
 
-def _callback(watcher: Watcher) -> Any:
+@contextmanager
+def entering() -> Iterator[None]:
+    """Around `train()`. The Trainer collects garbage as it is entered; looking through all that
+    torch and transformers have ever made would take as long as the whole way back.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def callback_for(watcher: Watcher) -> Any:
+    """The Trainer's callback that tells a watcher, and stops where it says so."""
     from transformers import TrainerCallback
 
     class Judge(TrainerCallback):  # type: ignore[misc]

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.distributed.ranks import Ranks
-from trainers.loop.engine import Engine
+from trainers.loop.engine import Engine, TrainerEngine, Watcher
 from trainers.loop.health import LOSS_GAP, Health
 from trainers.loop.stage_run import StageRun
 
 
 class Follower:
-    """Mirrors `GatedTraining` call by call: wherever that one shares, this one receives."""
+    """Mirrors `GatedLoop` call by call: wherever that one shares, this one receives. `open_` makes
+    its engine where that is not the recipe's.
+    """
 
-    def __init__(self, run: StageRun, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        run: StageRun,
+        ranks: Ranks,
+        open_: Callable[[Watcher], TrainerEngine] | None = None,
+    ) -> None:
         self.stage_run = run
         self.ranks = ranks
+        self._open = open_
         self.health = Health({})
         # As rank 0 makes it: both write their part of a checkpoint into one staging folder.
         self.staging = CheckpointFolder(run.home).staging
@@ -25,7 +33,9 @@ class Follower:
     def run(self) -> None:
         if not self.ranks.share():
             return
-        self._engine = Engine(self.stage_run, self.staging, self)
+        self._engine: TrainerEngine = (
+            self._open(self) if self._open else Engine(self.stage_run, self.staging, self)
+        )
         while (segment := self.ranks.share()) is not None:
             self._lost = False
             self._engine.run(segment)

@@ -7,6 +7,7 @@ bit-exact (docs/training.md says what that took).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from trainers.config.difficulty import difficulty_of
 from trainers.config.recipe import Recipe, Stage
 from trainers.config.run_options import ALL_HERE, RunOptions
 from trainers.distributed.ranks import ALONE, Ranks
-from trainers.loop.engine import Engine, Segment
+from trainers.loop.engine import Engine, Segment, TrainerEngine
 from trainers.loop.event_log import of_rewards
 from trainers.loop.flat_rewards import FlatRewards
 from trainers.loop.health import LOSS_GAP, Health
@@ -37,42 +38,43 @@ from trainers.loop.stage_run import StageRun
 from trainers.loop.verdict_queue import VerdictQueue
 
 
-class GatedTraining:
-    """One execution of a recipe's stage. `run` begins it, or goes on where it was stopped.
+class GatedLoop(ABC):
+    """One training under its gate. `run` begins it, or goes on where it was stopped.
 
-    `start` is the checkpoint that it begins from in place of the bare base.
+    What is trained, and how, is a subclass's: a recipe's stage here, somebody's own Trainer in
+    `trainers.wrap`.
     """
+
+    engine: TrainerEngine
 
     def __init__(
         self,
-        recipe: Recipe,
-        workspace: Workspace,
+        run: StageRun,
         store: Store,
         reporter: Reporter,
-        stage: Stage | None = None,
-        start: Path | None = None,
         ranks: Ranks = ALONE,
-        options: RunOptions = ALL_HERE,
+        folder: CheckpointFolder | None = None,
     ) -> None:
-        self.stage = stage or recipe.stages[0]
-        self.stage_run = StageRun.of(
-            recipe,
-            self.stage,
-            workspace.ensure(),
-            start=start,
-            options=options,
-            say=reporter.say,
-        )
+        self.stage_run = run
+        self.stage = run.stage
         self.reporter = reporter
         self.ranks = ranks
-        self.folder = CheckpointFolder(self.stage_run.home)
-        self.record = TrainingRecord(self.stage_run, self.folder, self._plan_of, store)
+        self.folder = folder or CheckpointFolder(run.home)
+        self.record = TrainingRecord(run, self.folder, self.plan_of, store)
         self.health = Health(self.stage.health)
-        self.flat = FlatRewards(recipe, self.stage)
-        self.judging = Judging(self.stage_run, self.folder, store, reporter)
+        self.flat = FlatRewards(run.recipe, self.stage)
+        self.judging = Judging(run, self.folder, store, reporter)
         self.judge: Judge = JudgeInProcess(self.judging, self.live_backend)
         self.verdicts = VerdictQueue(self.record, self.health, reporter)
         self.rollback = Rollback(self.record, reporter)
+
+    @abstractmethod
+    def plan_of(self, version: int) -> DataPlan:
+        """Which data is learned from in which segment, in that version of making plans."""
+
+    @abstractmethod
+    def open_engine(self) -> TrainerEngine:
+        """The Trainer, ready to be entered."""
 
     @property
     def training_id(self) -> str:
@@ -81,15 +83,6 @@ class GatedTraining:
     @property
     def plan(self) -> DataPlan:
         return self.record.plan
-
-    def _plan_of(self, version: int) -> DataPlan:
-        run = self.stage_run
-        return make_plan(
-            self.stage,
-            spare=self.stage.gate.max_rollbacks,
-            difficulty=difficulty_of(self.stage, run.base, run.start, run.home),
-            version=version,
-        )
 
     @property
     def state(self) -> TrainingState:
@@ -131,17 +124,6 @@ class GatedTraining:
             self.record.end("finished", step=self.stage.model.steps, detail=best)
         else:
             self.record.end("stopped", step=failure.step, detail={"remedies": "used up"})
-
-    def open_engine(self) -> Engine:
-        """The judge's process, where there is one, then the model: both load at the same time."""
-        device = self.stage_run.options.background_device
-        if device is not None:
-            from trainers.loop.background_judge import BackgroundJudge
-
-            self.judge = BackgroundJudge(self.stage_run, device, self.reporter)
-        self.ranks.share(True)
-        self.reporter.say(f"Loading {self.stage_run.recipe.model.base}")
-        return Engine(self.stage_run, self.folder.staging, self)
 
     def _attempt(self, resume: int | None) -> Failure | None:
         """Train from the checkpoint `resume` (None: from the start) to the end, each checkpoint
@@ -251,3 +233,51 @@ class GatedTraining:
             state.rollbacks,
             line,
         )
+
+
+class GatedTraining(GatedLoop):
+    """One execution of a recipe's stage.
+
+    `start` is the checkpoint that it begins from in place of the bare base.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        workspace: Workspace,
+        store: Store,
+        reporter: Reporter,
+        stage: Stage | None = None,
+        start: Path | None = None,
+        ranks: Ranks = ALONE,
+        options: RunOptions = ALL_HERE,
+    ) -> None:
+        run = StageRun.of(
+            recipe,
+            stage or recipe.stages[0],
+            workspace.ensure(),
+            start=start,
+            options=options,
+            say=reporter.say,
+        )
+        super().__init__(run, store, reporter, ranks)
+
+    def plan_of(self, version: int) -> DataPlan:
+        run = self.stage_run
+        return make_plan(
+            self.stage,
+            spare=self.stage.gate.max_rollbacks,
+            difficulty=difficulty_of(self.stage, run.base, run.start, run.home),
+            version=version,
+        )
+
+    def open_engine(self) -> Engine:
+        """The judge's process, where there is one, then the model: both load at the same time."""
+        device = self.stage_run.options.background_device
+        if device is not None:
+            from trainers.loop.background_judge import BackgroundJudge
+
+            self.judge = BackgroundJudge(self.stage_run, device, self.reporter)
+        self.ranks.share(True)
+        self.reporter.say(f"Loading {self.stage_run.recipe.model.base}")
+        return Engine(self.stage_run, self.folder.staging, self)

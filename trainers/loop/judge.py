@@ -15,7 +15,6 @@ from harness.comparison.looks import decide_by_looks, schedule
 from harness.comparison.verdict_log import Decision
 from harness.core.errors import UserError
 from harness.core.types import Run, VerdictOutcome
-from harness.core.workspace import Workspace
 from harness.evaluation.plan import Extent
 from harness.evaluation.runner import score
 from harness.models.resolve import ModelFiles, resolve
@@ -24,12 +23,10 @@ from harness.store import runs
 from harness.store.store import Store
 from trainers.checkpoints.folder import CheckpointFolder, untouched_randomness
 from trainers.checkpoints.state import Judged, TrainingState
-from trainers.config.recipe import Recipe, Stage
 from trainers.loop.best_checkpoint import BestCheckpointRule
 from trainers.loop.opinion import Opinion, Work
 from trainers.loop.reporter import Reporter
 from trainers.loop.stage_run import StageRun
-from trainers.methods.base import method_of
 
 Open = Callable[[ModelFiles], Backend]
 """How the model of a checkpoint is had."""
@@ -59,7 +56,7 @@ class Judging:
         reporter: Reporter,
     ) -> None:
         recipe, stage = run.recipe, run.stage
-        self.recipe, self.stage = recipe, stage
+        self.run, self.recipe, self.stage = run, recipe, stage
         self.training_id = run.training_id
         self.options = run.options
         self.folder = folder
@@ -100,16 +97,9 @@ class Judging:
         """A checkpoint to be scored, by the live model or by the server that the command names."""
         folder = self.folder.path(step)
         name = f"{self.recipe.model.name} {self.stage.name}".strip() + f" step {step}"
-        if self.options.scored_on is None or not method_of(self.stage.model.trainer).continues:
+        if self.options.scored_on is None or not self.run.method.continues:
             files = resolve(str(folder), self.workspace)
-            yield candidate_of(
-                self.recipe,
-                self.stage,
-                files,
-                self.workspace,
-                name=name,
-                open_=lambda: open_(files),
-            )
+            yield candidate_of(self.run, files, name=name, open_=lambda: open_(files))
             return
         say = self.reporter.say
         with served_adapter(self.options.scored_on, folder, self.workspace, say=say) as candidate:
@@ -215,19 +205,13 @@ def judged_by(decisions: list[Decision], step: int, attempt: int) -> Judged:
 
 
 def candidate_of(
-    recipe: Recipe,
-    stage: Stage,
-    files: ModelFiles,
-    workspace: Workspace,
-    *,
-    name: str,
-    open_: Callable[[], Any],
+    run: StageRun, files: ModelFiles, *, name: str, open_: Callable[[], Any]
 ) -> Candidate:
-    """A model in fp32 on this machine's transformers, live or not: both share cached answers."""
+    """A model on this machine's transformers, live or not: both share cached answers."""
     subject = {
-        "backend": method_of(stage.model.trainer).backend_name,
-        "dtype": "float32",
-        "quantisation": recipe.model.quantize,
-        **asking(files, workspace),
+        "backend": run.method.backend_name,
+        "dtype": run.dtype,
+        "quantisation": run.recipe.model.quantize,
+        **asking(files, run.workspace),
     }
     return Candidate(name, files.digest, subject, open_)

@@ -12,7 +12,6 @@ from harness.models.resolve import resolve
 from harness.registry.registry import Registry
 from trainers.checkpoints.state import TrainingState
 from trainers.loop.judge import Judging, candidate_of
-from trainers.methods.base import method_of
 
 
 def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool, bool]:
@@ -71,15 +70,13 @@ def _first(judging: Judging, state: TrainingState) -> tuple[str, str]:
 
 def _later(judging: Judging, registry: Registry, digest: str, line: str) -> tuple[str, str]:
     """Decided once more on fresh answers, against what is promoted and the first version."""
-    method = method_of(judging.stage.model.trainer)
+    method = judging.run.method
 
     def opened(of: str) -> Candidate:
         files = resolve(str(registry.path(of)), judging.workspace)
         return candidate_of(
-            judging.recipe,
-            judging.stage,
+            judging.run,
             files,
-            judging.workspace,
             name=f"{line} {of[:12]}",
             open_=cache(lambda: method.backend(*method.load(files))),
         )

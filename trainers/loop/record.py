@@ -125,7 +125,9 @@ class TrainingRecord:
 
     def _plan_as_json(self) -> str:
         examples = self.run.stage.examples
-        rows = [[examples[i].row for i in segment] for segment in self.plan.segments]
+        rows = [
+            [examples[i].row if examples else i for i in segment] for segment in self.plan.segments
+        ]
         body = {"digest": self.plan.digest, "planned": self.plan.planned, "segments": rows}
         return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 

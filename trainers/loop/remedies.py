@@ -84,7 +84,7 @@ def rolled_back(
     every = stage.model.checkpoint_every
     if remedy == "skip_data":
         consumed = plan.consumed(state.dropped)
-        return replace(state, dropped=(*state.dropped, consumed[failure.step // every - 1]))
+        return replace(state, dropped=(*state.dropped, consumed[-(-failure.step // every) - 1]))
     if remedy == "reshuffle":
         # Counted in the stream, where segments that were dropped before have their place.
         past = plan.consumed(state.dropped)[: target // every]

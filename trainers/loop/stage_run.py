@@ -11,11 +11,15 @@ from harness.models.resolve import ModelFiles, resolve
 from trainers.checkpoints.lookup import training_id
 from trainers.config.recipe import Recipe, Stage
 from trainers.config.run_options import ALL_HERE, RunOptions
+from trainers.methods.base import Method, method_of
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """`start` is the checkpoint that the stage begins from in place of the bare base."""
+    """`start` is the checkpoint that the stage begins from in place of the bare base; `given` how
+    its model is loaded and asked where that is not for the stage's trainer to say; `dtype` the one
+    in which it answers, by torch's name.
+    """
 
     recipe: Recipe
     stage: Stage
@@ -24,6 +28,12 @@ class StageRun:
     options: RunOptions
     workspace: Workspace
     training_id: str
+    given: Method | None = None
+    dtype: str = "float32"
+
+    @property
+    def method(self) -> Method:
+        return self.given or method_of(self.stage.model.trainer)
 
     @classmethod
     def of(
