@@ -1,4 +1,4 @@
-"""How fast observations come in and are summarized, each against a named peer in the same run.
+"""How fast observations come in, against a named peer in the same run.
 
 `ratio` is ours over the peer's, in the unit of the row.
 """
@@ -41,7 +41,6 @@ def run(quick: bool = False) -> list[dict[str, object]]:
             for batch in (1, 50):
                 rows.append(acknowledged(Path(folder), peer, batch, 2.0 if quick else 6.0,
                                          rounds=1 if quick else 3))  # fmt: skip
-        rows.append(day(Path(folder), 1_000_000 if quick else 10_000_000, 3))
     if quick:
         rows = [row | {"note": f"{row['note']}; quick: a tenth of the data"} for row in rows]
     return rows
@@ -203,89 +202,6 @@ def _all_there(home: Path, count: int) -> None:
         kept = store.query("SELECT count(*) AS n FROM observations")[0]["n"]
     if kept != count:
         raise AssertionError(f"{count} observations acknowledged, {kept} kept")
-
-
-# A day.
-
-
-def day(folder: Path, rows: int, rounds: int) -> dict[str, object]:
-    """The figures of a day against pandas over the same columns in Parquet."""
-    import datetime
-
-    import duckdb
-
-    from harness.core.workspace import Workspace
-    from harness.store.store import Store
-    from harness.watch.monitor.daily import summarize
-
-    workspace = Workspace.at(folder / "day")
-    with Store(workspace) as store:
-        store.drain()
-    columns = folder / "day.parquet"
-    with duckdb.connect(str(workspace.database)) as connection:
-        connection.execute(f"INSERT INTO observations BY NAME {_history(rows)}")
-        connection.execute(
-            "COPY (SELECT line, model_digest, observed_at, latency_s, first_token_s, error, "
-            "input_tokens, output_tokens, stars, outcome, thumb FROM observations) "
-            f"TO '{columns}' (FORMAT parquet)"
-        )
-    ours, peer = [], []
-    store = Store(workspace)
-    for _ in range(rounds):
-        began = time.perf_counter()
-        found = summarize(store, datetime.date(2026, 11, 21))
-        ours.append(time.perf_counter() - began)
-        if sum(model.requests for model in found.models) != rows:
-            raise AssertionError("the day does not add up")
-        said = subprocess.run(
-            [sys.executable, "-c", _PANDAS, str(columns)],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        peer.append(float(said))
-    store.close()
-    return _row(
-        f"a day of {rows:,} observations in figures, by hour and by model",
-        f"{statistics.median(ours):.2f} s",
-        f"{statistics.median(peer):.1f} s (pandas over the same columns in Parquet)",
-        statistics.median(ours) / statistics.median(peer),
-        "below 2 s",
-        "computed from the rows each time; quantiles within 1%, pandas' exact",
-    )
-
-
-_PANDAS = """
-import sys, time
-import pandas
-began = time.perf_counter()
-seen = pandas.read_parquet(sys.argv[1], dtype_backend="pyarrow")
-seen["hour"] = seen["observed_at"].dt.floor("h")
-figures = {"latency_s": ["count", "sum"], "error": "count", "input_tokens": "sum",
-           "output_tokens": "sum", "stars": ["count", "mean"], "outcome": "count"}
-for keys in (["hour"], ["line", "model_digest"]):
-    groups = seen.groupby(keys)
-    groups.agg(figures)
-    groups[["latency_s", "first_token_s"]].quantile([0.5, 0.95, 0.99])
-print(time.perf_counter() - began)
-"""
-
-
-def _history(rows: int) -> str:
-    """A day of two models, with texts of some hundred characters."""
-    return f"""
-        SELECT md5(i::VARCHAR) AS observation_id, 'support-bot' AS line,
-            repeat(md5((i % 2)::VARCHAR), 2) AS model_digest, 'c' || i // 3 AS conversation_id,
-            'What is the state of order number ' || i || '? It was to come last week.' AS prompt,
-            repeat('Your order is on its way. ', 4 + (hash(i) % 6)::INTEGER) || i AS response,
-            0.2 + (hash(i * 3) % 10000) / 5000.0 AS latency_s,
-            0.05 + (hash(i * 5) % 1000) / 5000.0 AS first_token_s,
-            20 AS input_tokens, 40 + (hash(i) % 200)::BIGINT AS output_tokens,
-            CASE WHEN hash(i * 11) % 100 = 0 THEN 'timeout' END AS error,
-            CASE WHEN hash(i * 13) % 20 = 0 THEN 1 + (hash(i * 17) % 5)::DOUBLE END AS stars,
-            CASE WHEN hash(i * 19) % 4 = 0 THEN 'completed' END AS outcome, 'plain' AS source,
-            TIMESTAMP '2026-11-21' + to_microseconds((i * 86400000000.0 / {rows})::BIGINT)
-                AS observed_at, observed_at AS received_at, i + 1 AS seq
-        FROM range({rows}) t(i)
-    """
 
 
 def _row(what: str, ours: str, peer: str, ratio: float, goal: str, note: str) -> dict[str, Any]:

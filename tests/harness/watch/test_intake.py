@@ -1,9 +1,8 @@
 """Observations: what is taken, what is refused and why, and what of it is in the store."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from harness.core.workspace import Workspace
 from harness.store.store import Store
 from harness.watch.intake.intake import Intake, parse_json, parse_line, parse_lines
 from harness.watch.intake.observation import Refused, read
-from harness.watch.monitor.daily import summarize
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DIGEST = "ab" * 32
@@ -173,37 +171,3 @@ def test_nothing_personal_reaches_the_disk(store):
     assert b"13812345678" not in journals
     (row,) = store.query("SELECT prompt, comment, masked, source FROM observations")
     assert row == {"prompt": "I am [EMAIL]", "comment": "[PHONE]", "masked": 2, "source": "plain"}
-
-
-def test_a_day_adds_up_and_its_quantiles_are_right_within_one_per_cent(store):
-    chance = np.random.default_rng(7)
-    begin = datetime(2026, 11, 21, tzinfo=UTC)
-    latencies = chance.lognormal(0, 1, 3000)
-    rows = [
-        GOOD | {
-            "observation_id": f"o{i}", "latency_s": float(latency), "output_tokens": 50,
-            "observed_at": begin + timedelta(seconds=25 * i),
-            **({"error": "timeout"} if i % 100 == 0 else {}),
-            **({"stars": 4} if i % 10 == 0 else {}),
-            **({"outcome": "completed"} if i % 4 == 0 else {}),
-        }
-        for i, latency in enumerate(latencies)
-    ]  # fmt: skip
-    later = {"observed_at": begin + timedelta(days=1), "observation_id": "next"}
-    feedback = {"observation_id": "f", "line": "bot", "about": "o1", "thumb": -1,
-                "observed_at": begin}  # fmt: skip
-    other = GOOD | {"observation_id": "else", "line": "other", "observed_at": begin}
-    intake = Intake(store)
-    intake.keep([intake.take([*rows, GOOD | later, feedback, other])])
-    day = summarize(store, date(2026, 11, 21), line="bot")
-    (whole,) = day.models
-    assert (whole.requests, whole.errors, whole.rated, whole.completed) == (3000, 30, 300, 750)
-    assert (whole.stars, whole.thumbs_down, whole.output_tokens) == (4.0, 1, 150_000)
-    assert whole.tokens_per_s == pytest.approx(150_000 / latencies.sum())
-    exact = np.quantile(latencies, [0.5, 0.95, 0.99], method="inverted_cdf")
-    assert [whole.p50_s, whole.p95_s, whole.p99_s] == pytest.approx(exact, rel=0.0101)
-    assert whole.first_token_p50_s is None
-    assert sum(hour.requests for hour in day.hours) == 3000
-    assert [hour.hour.hour for hour in day.hours] == list(range(21))
-    assert len(summarize(store, date(2026, 11, 21)).models) == 2
-    assert summarize(store, date(2020, 1, 1)).hours == []
