@@ -51,9 +51,14 @@ def clickable(layer: Any, frame: pd.DataFrame) -> Any:
     """The layer with marks that lead on to the address in their row's `href`, where it has one.
 
     A link and no selection: Streamlit takes two entries of the browser's history for a page that
-    a selection switches to, and Back would need two presses.
+    a selection switches to, and Back would need two presses. Only these marks are told to a reader
+    of the screen, and reached by keyboard (`chart_keys`).
     """
-    return layer.encode(href="href:N") if "href" in frame else layer
+    if "href" not in frame:
+        return layer
+    linked = layer.encode(href="href:N")
+    linked.mark.aria = True
+    return linked
 
 
 def svg(chart: Any) -> bytes:

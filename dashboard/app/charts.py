@@ -221,11 +221,14 @@ def _margin(anchor: float, bound: float | None, words: Words) -> list[Any]:
     return layers
 
 
-def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
+def margins(
+    points: pd.DataFrame, *, words: Words, flags: Sequence[tuple[float, str]] = ()
+) -> alt.LayerChart:
     """The margin that was left at each verdict: `points` has place, left, low, high, metric,
-    and href.
+    and href, and `anchor_run` where lines end with their anchor; `flags` are (place, name).
     """
     import altair as alt
+    import pandas as pd
 
     base = alt.Chart(points)
     x = alt.X(
@@ -247,13 +250,22 @@ def margins(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     shape = alt.Shape("metric:N", title=None, scale=alt.Scale(range=list(SERIES_SHAPES)))
     rule = base.mark_rule(color=RED, strokeDash=[5, 4]).encode(y=alt.datum(0))
     line = base.mark_line(strokeWidth=1.5, opacity=0.8).encode(x=x, y=y, color=color)
+    if "anchor_run" in points:
+        line = line.encode(detail="anchor_run:N")
+    named = alt.Chart(pd.DataFrame(flags, columns=["place", "name"])).encode(x=x)
+    raised = [
+        named.mark_rule(color=GREY, strokeWidth=2),
+        named.mark_text(align="left", dx=4, fontSize=12, color=GREY).encode(
+            y=alt.value(8), text="name:N"
+        ),
+    ]
     marks = base.mark_point(filled=True, size=36, opacity=1).encode(
         x=x, y=y, color=color, shape=shape, tooltip=tooltip(points, words)
     )
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
         x=x, y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=color
     )
-    drawn = alt.layer(rule, bars, line, clickable(marks, points))
+    drawn = alt.layer(rule, *raised[: 2 * len(flags)], bars, line, clickable(marks, points))
     return styled(drawn, height=190 + 18 * points["metric"].nunique())
 
 

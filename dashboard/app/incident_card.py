@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.app.answers import answer_box, said, sentence
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import MARKS, when
 from dashboard.app.runbook import means
 from dashboard.i18n import zh_watch
@@ -15,6 +16,9 @@ from harness.comparison.line_words import alarm_sentence
 from harness.core.types import Row
 from harness.watch.monitor.incidents import Deed
 from harness.watch.monitor.verdict import SignalVerdict
+
+_SAME = ("tier", "verdict", "role", "passes at")
+"""Columns of a look that say nothing where every row has failed."""
 
 _SIGNS = {"done": "✓", "proposed": "◇", "impossible": "✗"}
 _WORDS = {
@@ -29,6 +33,7 @@ def show(state: LineState, alarm: Alarm) -> None:
     import pandas as pd
 
     incident = alarm.incident
+    one = incident.looks == 1
     with st.container(border=True):
         box = st.error if alarm.present else st.warning
         box(f"**{sentence(alarm_sentence(state, alarm))}**")
@@ -39,7 +44,7 @@ def show(state: LineState, alarm: Alarm) -> None:
                         f"{tr('alarm')} {incident.id}",
                         tr(incident.kind),
                         f"{incident.began_at:%Y-%m-%d %H:%M} UTC ({when(incident.began_at)})",
-                        tr("{n} looks", n=incident.looks),
+                        tr("1 look") if one else tr("{n} looks", n=incident.looks),
                     ]
                 )
             )
@@ -47,7 +52,8 @@ def show(state: LineState, alarm: Alarm) -> None:
         rows = [cells(signal) for signal in incident.failed]
         if rows:
             st.markdown(f"**{tr('What failed, with the numbers at the alarm')}**")
-            st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+            told = pd.DataFrame(rows).drop(columns=[tr(name) for name in _SAME])
+            linked_table(told, [None] * len(rows), name=tr("alarm"))
         st.markdown(f"**{tr('What was done')}**")
         if not incident.deeds:
             st.markdown(tr("Nothing."))

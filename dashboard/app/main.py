@@ -6,6 +6,7 @@ import os
 
 import streamlit as st
 
+from dashboard.app import chart_keys
 from dashboard.app.filters import address, arrive, leave, tab_title, workspace_name
 from dashboard.app.navigation import FIRST, navigation
 from dashboard.app.page import cached, show_error
@@ -29,6 +30,7 @@ def run(first: str = FIRST) -> None:
         st.markdown(f"**{plain(workspace_name())}**", help=str(Workspace.at().home))
         _choose_language()
         _say_language()
+        chart_keys.listen()
     try:
         if cached(history.is_synthetic):
             said = tr("Synthetic data, by ratchet demo-data: no model was asked")

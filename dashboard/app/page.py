@@ -15,6 +15,7 @@ from dashboard.app.settings import ACTIONS_VARIABLE
 from dashboard.i18n.reader import language, problem, tr
 from dashboard.i18n.translate import LANGUAGES
 from dashboard.queries import history
+from dashboard.queries.time_left import Spent, duration_parts
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
 from harness.core.types import Row
@@ -105,6 +106,24 @@ def when(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
+def duration(seconds: float) -> str:
+    """`90 s`, `35 min` or `2.3 h`."""
+    number, unit = duration_parts(seconds)
+    return tr(unit, n=number)
+
+
+def took(found: Spent | None) -> str:
+    """What a training cost so far: its time, and how much of that was no training."""
+    if found is None or found.seconds <= 0:
+        return ""
+    share = f"{1 - found.training_s / found.seconds:.0%}"
+    return tr(
+        "took {time} so far, {share} of it scoring, saving and loading",
+        time=duration(found.seconds),
+        share=share,
+    )
+
+
 # Links and steps.
 
 
@@ -156,7 +175,7 @@ def title(text: str, question: str) -> None:
 def empty(what: str, *commands: str) -> None:
     """Nothing to show yet: why, and what to type."""
     st.info(tr(what))
-    st.code("\n".join(commands), language=None)
+    st.code("\n".join(commands), language=None, wrap_lines=True)
 
 
 def require_history() -> bool:

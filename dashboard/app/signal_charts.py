@@ -34,9 +34,10 @@ def small_multiples(
 
     known = {s.signal: s for s in look.signals} if look is not None else {}
     order = sorted(found, key=lambda name: _rank(known.get(name)))
-    columns = st.columns(3)
-    tables = []
+    tables, columns = [], st.columns(3)
     for place, name in enumerate(order):
+        # A row is begun anew, so that charts beside each other stay level.
+        columns = st.columns(3) if place and place % 3 == 0 else columns
         signal = known.get(name)
         frame = _frame(found[name])
         tables.append(frame.assign(signal=name)[["signal", "at", "value", "n"]])

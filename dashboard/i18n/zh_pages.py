@@ -35,7 +35,11 @@ PAGES: dict[str, str] = {
     "{n} votes on {pairs} pairs": "{n} 票，{pairs} 对回答",
     "{what}: {said}": "{what}：{said}",
     # Samples.
-    "A line for the file of ratchet rate create --gold; swap the two if A is better.": "供 ratchet rate create --gold 使用的一行；若 A 更好，请交换两者。",
+    "Pairs that you gather here become the file of ratchet rate create --gold. A suite's samples are not for training: a model must not learn what it is tested on.": "在这里收集的配对可作为 ratchet rate create --gold 的文件。评测集的样本不能用于训练：模型不应学习用来测试它的内容。",
+    "the models know different tokens: each was asked through its own template": "两个模型的词表不同：各自按自己的模板提问",
+    "which tokens were asked isn't known of both runs, so that their templates may differ": "并非两次运行都记录了提问的词元，模板可能不同",
+    "Which answer is better?": "哪个回答更好？",
+    "Add to the known pairs": "加入已知答案对",
     "As a known pair for raters": "作为评价者的已知答案对",
     "Both say the same.": "双方回答相同。",
     "Sample": "样本",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from harness.report.zh_reasons import chinese
 
 WATCH: dict[str, str] = {
+    "What users rated low or corrected becomes new data, once somebody reviewed it:": "用户给出低分或改写过的回答，经人工审核后可成为新数据：",
     "Answers that tripped it": "触发告警的回答",
     "Copy the report": "复制报告",
     "Each point is an hour of {n}, in UTC; the red line is where it fails, a red rule an alarm, a grey one a promotion. The arrow shows which way is good.": "每个点是 {n} 小时中的一小时（UTC）；红色横线是未通过界限，红色竖线是告警，灰色竖线是批准。箭头指向好的方向。",
@@ -26,6 +27,7 @@ WATCH: dict[str, str] = {
     "nothing could be done": "无法处置",
     "since then": "此后",
     "the bytes of v{n}": "与 v{n} 字节相同",
+    "1 look": "1 次检验",
     "{n} looks": "{n} 次检验",
     "Does what is served keep what the gate promised?": "线上模型是否兑现了闸门的承诺？",
     "Nobody has looked yet.": "还没有检查过。",
@@ -58,7 +60,7 @@ WATCH: dict[str, str] = {
     "yes": "已执行",
     "{n} observations": "{n} 条观测",
     # The runbook.
-    "Requests end in errors. Nearly always the server: out of memory, a wrong template, a time limit. Read the answers that tripped it: the error says which. A roll back helps only where the new model is what the server can't load or answers too long.": "请求失败。几乎总是服务器的问题：内存不足、模板错误、超时。请看触发告警的回答：错误信息会说明是哪一种。只有新模型无法被服务器加载或回答过长时，退回才有用。",
+    "Requests end in errors. Nearly always the server: out of memory, a wrong template, a time limit. Read the answers that tripped it: the error says which. A roll back helps only where the new model is what the server can't load or answers too long.": "请求失败。几乎总是服务器的问题：内存不足、模板错误、超时。请看触发告警的回答：错误信息会说明是哪一种。只有新模型无法被服务器加载或回答过长时，回退才有用。",
     "The circuit breaker: at least half of the requests of a minute failed. As errors, and at once. It speaks once an hour while it lasts, and is over when a look an hour later finds it so.": "熔断：一分钟内至少一半的请求失败。处置同 errors，且要立即。持续期间每小时告警一次；一小时后的检验确认恢复，即告结束。",
     "Answers are slower than the reference's. Load and neighbors on the machine move them as much as the model: begin with the requests, then see the length of answers.": "回答比参照慢。机器负载和同机的其他任务的影响不亚于模型：先看请求，再看回答长度。",
     "Answers come slower per token: another dtype, another card, or no batching. Rarely the weights.": "每个词元更慢：换了精度、换了显卡或没有批处理。很少是权重的问题。",
@@ -71,7 +73,7 @@ WATCH: dict[str, str] = {
     "It declines more often. A system prompt that changed does the same as a model that did.": "拒答增多。系统提示词改动与模型改动的表现相同。",
     "It answers in another script than it was asked in. Often the chat template, or a prompt in two languages.": "回答的文字与提问不同。常见原因是对话模板，或提示词里有两种语言。",
     "Answers became longer or shorter: the end token, the time limit, or the style of the training data.": "回答变长或变短：结束符、超时，或训练数据的文风。",
-    "Answers are no longer one JSON object. Whoever reads them by program is broken now: roll back first.": "回答不再是一个 JSON 对象。用程序读取它的下游现在已经出错：先退回。",
+    "Answers are no longer one JSON object. Whoever reads them by program is broken now: roll back first.": "回答不再是一个 JSON 对象。用程序读取它的下游现在已经出错：先回退。",
     "Answers mean something else than the reference's. New topics move it as well as a new model.": "回答的含义与参照不同。新话题和新模型都会引起变化。",
     "The judge likes the answers less. Make sure that the judge is still the same one.": "裁判对回答的评价变低。请确认裁判仍是同一个。",
 }

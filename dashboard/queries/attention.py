@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from dashboard.queries import history
-from dashboard.queries.change_points import Forecast, forecast, margin_left
+from dashboard.queries.margin_history import Course, course, forecasts
 from harness.comparison.attention_log import answers
 from harness.comparison.line_reading import deciding, loose_trainings, states
 from harness.comparison.line_state import LineState
@@ -23,10 +22,12 @@ class Overview:
 
     lines   the state of each line, the last active first
     needs   what waits for somebody, `act` first; what was answered is left out
+    courses what is left of the margins of each line with a promoted version
     """
 
     lines: tuple[LineState, ...]
     needs: tuple[Need, ...]
+    courses: Mapping[str, Course]
 
 
 def overview(store: Store, *, now: datetime | None = None) -> Overview:
@@ -36,11 +37,13 @@ def overview(store: Store, *, now: datetime | None = None) -> Overview:
     given = lines[0].answers if lines else answers(store)
     found = [need for state in lines for need in needs(state)]
     more = [need for stand in loose_trainings(store, now=now) for need in of_training(stand, now)]
-    for state in lines:
-        more += _slopes(store, state)
+    courses = {state.line: course(store, state.line) for state in lines if state.promoted}
+    for line, seen in courses.items():
+        more += _slopes(line, seen)
     more += [_of_run(run) for run in history.troubles(store, now)]
     found += unanswered(more, given, now)
-    return Overview(tuple(lines), tuple(sorted(found, key=lambda need: need.level)))
+    waiting = sorted(found, key=lambda need: need.level)
+    return Overview(tuple(lines), tuple(waiting), courses)
 
 
 def attention(store: Store) -> list[Need]:
@@ -48,73 +51,15 @@ def attention(store: Store) -> list[Need]:
     return list(overview(store).needs)
 
 
-def margins(store: Store, line: str, limit: int = 30) -> dict[str, list[Row]]:
-    """Required metric -> the margin that was left at the line's last verdicts, oldest first.
-
-    Only verdicts against what is promoted now: another anchor is another history.
-    """
-    rows = store.query(
-        "SELECT v.verdict_id, v.decided_at, v.detail -> '$.rows' AS found, r.model "
-        "FROM verdicts v LEFT JOIN runs r ON r.run_id = v.candidate_run "
-        "WHERE v.seq IN (SELECT seq FROM verdicts WHERE against = 'anchor' AND anchor_run = "
-        "(SELECT run_id FROM checkpoints WHERE line = ? "
-        "AND event IN ('promoted', 'rolled_back') ORDER BY seq DESC LIMIT 1) "
-        "ORDER BY seq DESC LIMIT ?) ORDER BY v.seq DESC",
-        [line, limit],
-    )
-    left: dict[str, list[Row]] = {}
-    for place, row in enumerate(reversed(rows), start=1):
-        for found in row["found"] or ():
-            if not _held(found):
-                continue
-            room = found["allowed"]
-            ends = sorted(margin_left(end, room) for end in found["interval"] or ())
-            at = margin_left(found["change"], room)
-            left.setdefault(found["name"], []).append(
-                {
-                    "place": place,
-                    "verdict_id": row["verdict_id"],
-                    "at": row["decided_at"],
-                    "model": row["model"],
-                    "left": at,
-                    "low": ends[0] if ends else at,
-                    "high": ends[1] if ends else at,
-                }
-            )
-    return left
-
-
-def best_of(left: Mapping[str, list[Row]]) -> Row | None:
-    """Of a line's last candidates the one that kept most of its tightest margin: {model, left}.
-
-    None where nothing was compared.
-    """
-    tightest: dict[str, Row] = {}
-    for rows in left.values():
-        for row in rows:
-            known = tightest.get(row["verdict_id"])
-            if known is None or row["left"] < known["left"]:
-                tightest[row["verdict_id"]] = row
-    return max(tightest.values(), key=lambda row: row["left"], default=None)
-
-
-def forecasts(left: Mapping[str, list[Row]]) -> dict[str, Forecast]:
-    """Metric -> where its margin goes, for those with enough of a history."""
-    found = {name: forecast([row["left"] for row in rows]) for name, rows in left.items()}
-    return {name: seen for name, seen in found.items() if seen is not None}
-
-
-def _slopes(store: Store, state: LineState) -> list[Need]:
-    if state.promoted is None:
-        return []
+def _slopes(line: str, of: Course) -> list[Need]:
     found = []
-    for metric, seen in forecasts(margins(store, state.line)).items():
+    for metric, seen in forecasts(of.now).items():
         if seen.is_alarming:
-            values = {"line": state.line, "metric": metric, "n": seen.gone_in}
+            values = {"line": line, "metric": metric, "n": seen.gone_in}
             text = "{line}: at this slope the margin of {metric} is gone in {n} checkpoints."
-            about = f"slope:{state.line}:{metric}"
-            place = {"line": state.line}
-            found.append(Need(Sentence(text, values), "look", about, state.line, "drift", place))
+            about = f"slope:{line}:{metric}"
+            place = {"line": line}
+            found.append(Need(Sentence(text, values), "look", about, line, "drift", place))
     return found
 
 
@@ -122,15 +67,6 @@ def _of_run(run: Row) -> Need:
     values = {"id": run["id"], "name": run["name"] or run["id"], "status": run["detail"]}
     text = "Run {id} of {name} never finished ({status}). The same command goes on with it."
     return Need(Sentence(text, values), "look", f"run:{run['id']}", None, "trend")
-
-
-def _held(found: Mapping[str, Any]) -> bool:
-    return bool(
-        found.get("required")
-        and found.get("requirement") is None
-        and found.get("allowed")
-        and found.get("change") is not None
-    )
 
 
 @dataclass(frozen=True, slots=True)

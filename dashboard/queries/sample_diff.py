@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.comparison.asked import compare_asked
+from harness.comparison.asked import Asked, compare_asked
 from harness.core.escape import SHOWN_CHARACTERS
 from harness.core.protocol import MetricName, tasks_of
 from harness.core.types import Row
@@ -17,6 +17,7 @@ KINDS = ("regressed", "fixed", "same")
 NOISE = 1e-9
 """Differences in the last digits are rounding."""
 
+PARTS = ("language", "cluster")
 SLICES = 50
 SEARCHED = 4_000
 """Characters of a question or an answer that a search looks at."""
@@ -90,8 +91,7 @@ def pairs(
         where.append("kind = ?")
         params.append(filters.kind)
     if filters.slice:
-        column = {"language": "language", "cluster": "cluster"}[filters.slice[0]]
-        where.append(f"{column} = ?")
+        where.append(f"{PARTS[PARTS.index(filters.slice[0])]} = ?")
         params.append(filters.slice[1])
     if filters.text:
         where.append("contains(lower(concat_ws(' ', sample_id, asked, said_a, said_b)), lower(?))")
@@ -158,6 +158,15 @@ def slices(store: Store, digest: str) -> list[Row]:
     )
 
 
+def slice_of(store: Store, digest: str, part: str, value: str) -> Row | None:
+    """One slice as in `slices`, also of a part with more of them than can be chosen among."""
+    if part not in PARTS:
+        return None
+    counted = f"SELECT count(*) AS samples FROM samples WHERE task_digest = ? AND {part} = ?"
+    (row,) = store.query(counted, [digest, value])
+    return {"part": part, "value": value, **row} if row["samples"] else None
+
+
 def tallies(store: Store, a: str, b: str) -> list[Row]:
     """For every metric that both have: samples with a higher, a lower and about the same value."""
     return store.query(
@@ -217,9 +226,9 @@ def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
     )
 
 
-def asked_otherwise(store: Store, a: str, b: str) -> list[str]:
-    """Why the gate calls two runs incomparable whose models were asked in other tokens."""
+def asked(store: Store, a: str, b: str) -> Asked:
+    """Whether both models read the same: why the gate calls them incomparable, or its note."""
     sides = [find_run(store, run_id) for run_id in (a, b)]
     if sides[0] is None or sides[1] is None:
-        return []
-    return list(compare_asked(store, sides[0], sides[1]).problems)
+        return Asked((), None)
+    return compare_asked(store, sides[0], sides[1])

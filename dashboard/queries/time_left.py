@@ -1,4 +1,4 @@
-"""How long a running training still takes, estimated from its own segments."""
+"""How long a training took so far, and still takes, estimated from its own segments."""
 
 from __future__ import annotations
 
@@ -48,6 +48,37 @@ def time_left(
     scoring = max(seconds - length * pace, 0.0) if pace is not None else 0.0
     whole = (planned - at) / length * seconds + scoring
     return Left(max(whole - (now - since).total_seconds(), 0.0), len(segments), seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds by the wall that a training took, stops left out.
+
+    training_s   of them between one step and the next; the rest went into scoring, saving, loading
+    """
+
+    seconds: float
+    training_s: float
+
+
+def spent(steps: Sequence[Row], events: Sequence[Row]) -> Spent | None:
+    """What a training took, from the moments of its steps and events, both oldest first.
+
+    What lies before it was resumed is a stop. None before its second moment.
+    """
+    told = [(row["happened_at"], "step") for row in steps]
+    told += [(row["happened_at"], str(row["event"])) for row in events]
+    # Of the same moment the step is first: a checkpoint is made of it.
+    told.sort(key=lambda one: (one[0], one[1] != "step"))
+    if len(told) < 2:
+        return None
+    seconds = training = 0.0
+    for (before, first), (after, second) in pairwise(told):
+        passed = (after - before).total_seconds()
+        if second != "resumed":
+            seconds += passed
+            training += passed if first == second == "step" else 0.0
+    return Spent(seconds, training)
 
 
 def duration_parts(seconds: float) -> tuple[str, str]:

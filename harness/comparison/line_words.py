@@ -322,7 +322,8 @@ def _of_gate(state: LineState) -> list[Need]:
     if state.promoted is not None and state.promoted.overridden:
         says = Sentence("{line}: the promoted version was promoted by override.", values)
         about = f"promotion:{state.line}:{state.promoted.version}"
-        found.append(Need(says, "look", about, state.line, "overview"))
+        place = {"line": state.line}
+        found.append(Need(says, "look", about, state.line, "promotions", place))
     return found
 
 

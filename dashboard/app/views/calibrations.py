@@ -9,7 +9,8 @@ import streamlit as st
 
 from dashboard.app import charts
 from dashboard.app.filters import pick
-from dashboard.app.page import cached, empty, export, require_history, title, when
+from dashboard.app.linked_table import linked_table
+from dashboard.app.page import cached, empty, export, require_history, title, url, when
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history
 from dashboard.web.escape import plain
@@ -88,7 +89,8 @@ def _show(row: Row) -> None:
         st.markdown(f"**{tr('chance of FAIL')}**")
         st.altair_chart(chart, width="stretch", alt=tr("chance of FAIL"))
     frame = pd.DataFrame([_metric(metric) for metric in detail["metrics"]])
-    st.dataframe(frame, hide_index=True, width="stretch")
+    leads = [url("trend", suite=row["suite"], metric=m["metric"]) for m in detail["metrics"]]
+    linked_table(frame, leads, name=tr("Calibrations"))
     export(f"calibration-{row['calibration_id']}", frame, chart=chart)
     for name, why in (detail.get("skipped") or {}).items():
         st.caption(plain(f"{name}: {why}"))

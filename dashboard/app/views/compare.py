@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.app import margin_charts
 from dashboard.app.filters import about, is_gone, just_chose, pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import cached, export, link, provenance, require_history, title, url
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, measures, run_table, sample_diff
@@ -42,7 +43,7 @@ def two_runs() -> tuple[Row, Row] | None:
             runs = [{**run, "outcome": "none", "anchor_run": None, "against": None}, *runs]
     if len(runs) < 2:
         st.info(tr("There is only one run of this suite, and nothing to compare it with."))
-        st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None)
+        st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None, wrap_lines=True)
         return None
     by_id = {row["run_id"]: row for row in reversed(runs)}
     outside = [row for row in runs if row["training_id"] is None] or runs
@@ -98,16 +99,16 @@ def _settings(a: Row, b: Row) -> None:
         Fingerprint(run["protocol"], run["subject"] or {}, run["provenance"] or {})
         for run in (a, b)
     )
-    problems = [
-        *protocol_differences(ours, theirs),
-        *cached(sample_diff.asked_otherwise, a["run_id"], b["run_id"]),
-    ]
+    asked = cached(sample_diff.asked, a["run_id"], b["run_id"])
+    problems = [*protocol_differences(ours, theirs), *asked.problems]
     if problems:
         st.warning(
             tr("Another protocol: the gate would not compare these two.")
             + "\n"
             + "\n".join(f"- {plain(problem)}" for problem in problems[:10])
         )
+    elif asked.note is not None:
+        st.caption(tr(asked.note))
     differs = [
         *part_differences(ours.subject, theirs.subject),
         *part_differences(ours.provenance, theirs.provenance),
@@ -128,7 +129,7 @@ def _metrics(a: Row, b: Row) -> None:
     declared = history.declared(b)
     tallies = cached(sample_diff.tallies, a["run_id"], b["run_id"])
     changes = cached(measures.changes, a["run_id"], [b["run_id"]], declared)
-    rows, forest = [], []
+    rows, forest, leads = [], [], []
     for tally in tallies:
         name = tally["metric"]
         change = changes.get((b["run_id"], name, ""))
@@ -149,9 +150,9 @@ def _metrics(a: Row, b: Row) -> None:
                 tr("unit"): tr(says["unit"]),
             }
         )
-        leads = url("samples", a=a["run_id"], b=b["run_id"], metric=name)
+        leads.append(url("samples", a=a["run_id"], b=b["run_id"], metric=name))
         seen = measures.in_margins(change, says["direction"])
-        forest.append(_interval(name, seen, text) | {"href": leads})
+        forest.append(_interval(name, seen, text) | {"href": leads[-1]})
     if not rows:
         st.info(tr("The two runs have no sample in common."))
         return
@@ -170,7 +171,7 @@ def _metrics(a: Row, b: Row) -> None:
             )
         )
     frame = pd.DataFrame(rows)
-    st.dataframe(frame, hide_index=True, width="stretch")
+    linked_table(frame, leads, name=tr("Compare"))
     left, right = st.columns([1, 3])
     with left:
         export("compare", frame, chart=chart)

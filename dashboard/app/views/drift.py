@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.app import charts
 from dashboard.app.filters import pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     cached,
     export,
@@ -20,8 +21,8 @@ from dashboard.app.page import (
 from dashboard.app.views.heatmap import COLUMNS
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import answers, history
-from dashboard.queries.attention import forecasts, margins
 from dashboard.queries.change_points import Forecast, change_points
+from dashboard.queries.margin_history import forecasts, margins
 from dashboard.queries.measures import with_interval
 from harness.core.protocol import tasks_of
 from harness.core.types import Row
@@ -43,13 +44,13 @@ def _margin() -> None:
     lines = [row["line"] for row in cached(history.lines)]
     if not lines:
         st.info(tr("Without a promoted checkpoint there is no margin to use up."))
-        st.code("ratchet promote MODEL --line support-bot", language=None)
+        st.code("ratchet promote MODEL --line support-bot", language=None, wrap_lines=True)
         return
     line = pick(tr("Line"), lines, param="line")
     left = cached(margins, line)
     if not left:
         st.info(tr("Nothing was compared with the promoted version yet."))
-        st.code(f"ratchet gate MODEL --against line:{line}", language=None)
+        st.code(f"ratchet gate MODEL --against line:{line}", language=None, wrap_lines=True)
         return
     points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
     frame = pd.DataFrame(points)
@@ -61,7 +62,8 @@ def _margin() -> None:
     st.altair_chart(chart, width="stretch", alt=tr("Margin left"))
     seen = forecasts(left)
     table = pd.DataFrame([_outlook(name, rows, seen.get(name)) for name, rows in left.items()])
-    st.dataframe(table, hide_index=True, width="stretch")
+    leads = [url("verdict", verdict=rows[-1]["verdict_id"]) for rows in left.values()]
+    linked_table(table, leads, name=tr("Margin left"))
     st.caption(
         tr(
             "100% is the promoted version's own level, 0% is where the gate trips. The slope is "
@@ -192,7 +194,11 @@ def _measured(runs: list[Row], anchor: Row, task: str) -> None:
     found = cached(answers.measured, anchor["run_id"], ids, task)
     if not found:
         st.info(tr("Perplexity under the anchor and distance in meaning were not measured yet."))
-        st.code(f"ratchet drift run:{ids[-1]} --against run:{anchor['run_id']}", language=None)
+        st.code(
+            f"ratchet drift run:{ids[-1]} --against run:{anchor['run_id']}",
+            language=None,
+            wrap_lines=True,
+        )
         return
     by_run = {row["run_id"]: row for row in runs}
     points = pd.DataFrame([_measure(by_run[row["run_id"]], row) for row in found])

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.app import margin_charts
 from dashboard.app.filters import pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     cached,
     export,
@@ -38,7 +39,7 @@ def show() -> None:
     anchor = cached(history.anchor_of, runs)
     if anchor is None or len(runs) < 2:
         st.info(tr("One run has nothing behind it that it could forget."))
-        st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None)
+        st.code("ratchet score ANOTHER-MODEL --suite SUITE", language=None, wrap_lines=True)
         return
     by = pick(tr("Slices by"), BY, param="by", shown=lambda name: tr(name))
     declared = history.declared(anchor)
@@ -47,7 +48,7 @@ def show() -> None:
     ids = [row["run_id"] for row in runs]
     found = cached(measures.changes, anchor["run_id"], ids, declared, by, digests)
     allowed = cached(history.allowances, runs)
-    rows = _rows(runs, declared, found, allowed)
+    rows = _rows(runs, declared, found, allowed, by)
     if not rows:
         st.info(tr("No run here shares a sample with the anchor."))
         return
@@ -61,6 +62,7 @@ def _rows(
     declared: dict[str, Any],
     found: dict[tuple[str, str, str], Estimate],
     allowed: dict[str, Allowance],
+    by: str,
 ) -> list[Row]:
     """Per metric and slice: now with its interval, and the best so far, in units of the margin."""
     last = runs[-1]["run_id"]
@@ -81,6 +83,7 @@ def _rows(
             {
                 "name": f"{name} · {part}" if part else name,
                 "metric": name,
+                "slice": f"{by}:{part}" if part else None,
                 "text": with_interval(now, signed=True),
                 "best": best,
                 "best_model": model,
@@ -102,7 +105,9 @@ def _draw(rows: list[Row], anchor: str, last: str) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    leads = [url("samples", a=anchor, b=last, metric=name) for name in frame["metric"]]
+    leads = [
+        url("samples", a=anchor, b=last, metric=row["metric"], slice=row["slice"]) for row in rows
+    ]
     shown = frame.assign(href=leads).head(40)
     chart = margin_charts.dumbbell(shown, words=words())
     st.altair_chart(chart, width="stretch", alt=tr("Forgetting"))
@@ -116,5 +121,5 @@ def _draw(rows: list[Row], anchor: str, last: str) -> None:
     table = frame[["name", "best", "best_model", "at", "low", "high", "lost", "samples"]]
     table = table.rename(columns={"at": "now"})
     with st.expander(tr("The numbers")):
-        st.dataframe(table, hide_index=True, width="stretch")
+        linked_table(table, leads, name=tr("Forgetting"))
     export("forgetting", table, chart=chart)

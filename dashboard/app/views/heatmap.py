@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.app import margin_charts
 from dashboard.app.filters import about, pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -136,5 +137,5 @@ def _draw(cells: list[Row], references: dict[str, str]) -> None:
     )
     table = frame[["place", "model", "run", "name", "change", "low", "high", "margins"]]
     with st.expander(tr("The numbers")):
-        st.dataframe(table, hide_index=True, width="stretch")
+        linked_table(table, frame["href"].tolist(), name=tr("Heat map"), at="name")
     export("heatmap", table, chart=chart)

@@ -11,6 +11,7 @@ from dashboard.app.answers import answer_box, said, sentence
 from dashboard.app.page import (
     MARKS,
     cached,
+    duration,
     empty,
     export,
     link,
@@ -20,6 +21,8 @@ from dashboard.app.page import (
     recent,
     require_history,
     title,
+    took,
+    url,
     when,
 )
 from dashboard.i18n.reader import tr, words
@@ -27,13 +30,11 @@ from dashboard.queries import history
 from dashboard.queries.attention import (
     Judged,
     Overview,
-    best_of,
-    forecasts,
     last_candidates,
-    margins,
     overview,
 )
-from dashboard.queries.time_left import duration_parts, time_left
+from dashboard.queries.margin_history import Course, best_of, forecasts
+from dashboard.queries.time_left import spent, time_left
 from dashboard.web.escape import plain
 from harness.comparison.line_state import LineState, TrainingStand
 from harness.comparison.line_words import Need, canary, serving, settling, ship
@@ -43,7 +44,7 @@ EVERY_S = 30.0
 
 def show() -> None:
     title("Today", "Is it still getting better, and may we ship?")
-    if not cached(overview).lines:
+    if not recent(overview).lines:
         if not require_history():
             return
         empty(
@@ -51,7 +52,7 @@ def show() -> None:
             "ratchet promote MODEL --line support-bot",
         )
     st.fragment(_live, run_every=EVERY_S)()
-    _sources(cached(overview))
+    _sources(recent(overview))
 
 
 def _live() -> None:
@@ -61,7 +62,7 @@ def _live() -> None:
         _strip(state)
     for state in seen.lines:
         with st.container(border=True):
-            _line(state)
+            _line(state, seen.courses.get(state.line))
     st.subheader(tr("What needs a human"), anchor=False)
     _needs(seen)
     _recent()
@@ -80,7 +81,7 @@ def _strip(state: LineState) -> None:
 # One line.
 
 
-def _line(state: LineState) -> None:
+def _line(state: LineState, of: Course | None) -> None:
     head, act = st.columns([4, 1], vertical_alignment="center")
     version = state.promoted.version if state.promoted else None
     head.markdown(f"#### {plain(state.line)}" + (f" · v{version}" if version is not None else ""))
@@ -90,7 +91,7 @@ def _line(state: LineState) -> None:
         with act:
             roll_back(state.line)
     _ship(state)
-    _better(state)
+    _better(state, of)
     _serving(state)
     for stand in state.trainings:
         if stand.state == "running":
@@ -104,7 +105,7 @@ def _ship(state: LineState) -> None:
     text.markdown(f"{sentence(first)}  \n{sentence(second)}")
     found = state.candidate
     if found is None:
-        text.code(f"ratchet gate MODEL --against line:{state.line}", language=None)
+        text.code(f"ratchet gate MODEL --against line:{state.line}", language=None, wrap_lines=True)
         return
     if found.holds not in ("promoted", "judged before"):
         for line in verdict_text.stored(found.verdict_id, found.headline):
@@ -113,13 +114,13 @@ def _ship(state: LineState) -> None:
         link("verdict", tr("the verdict →"), verdict=found.verdict_id)
 
 
-def _better(state: LineState) -> None:
+def _better(state: LineState, of: Course | None) -> None:
     label, text, go = _row()
     label.markdown(f"**{tr('Better?')}**")
-    if state.promoted is None:
+    if of is None:
         text.markdown(tr("There is nothing to be better than yet."))
         return
-    left = cached(margins, state.line)
+    left = of.now
     if not left:
         text.markdown(tr("Nothing was compared with the promoted version yet."))
         return
@@ -143,22 +144,30 @@ def _better(state: LineState) -> None:
             text.caption(f":orange[{plain(metric)}: {gone}]")
     with go:
         link("drift", tr("drift →"), line=state.line)
-    _margins(state.line, left)
+    _course(state.line, of)
 
 
-def _margins(line: str, left: dict[str, list[dict[str, object]]]) -> None:
+def _course(line: str, of: Course) -> None:
+    """The margins left at the last verdicts, with the promotions between them as flags."""
     import pandas as pd
 
     from dashboard.app.charts import margins as chart
 
-    points = [row | {"metric": metric} for metric, rows in left.items() for row in rows]
+    points, flags = of.points, of.flags
     frame = pd.DataFrame(points).drop(columns=["at"])
+    frame["href"] = [url("verdict", verdict=name) for name in frame["verdict_id"]]
     frame["tip_metric"], frame["tip_margin left"] = (
         frame["metric"],
         [f"{row['left']:.0%} [{row['low']:.0%}, {row['high']:.0%}]" for row in points],
     )
-    drawn = chart(frame, words=words())
-    st.caption(tr("margin left at the last verdicts, with 95% intervals; at 0% the gate trips"))
+    marks = [
+        (flag.place, f"{'↩ ' * (flag.event == 'rolled_back')}v{flag.version}") for flag in flags
+    ]
+    drawn = chart(frame, words=words(), flags=marks)
+    said = tr("margin left at the last verdicts, with 95% intervals; at 0% the gate trips")
+    if flags:
+        said += tr("; a grey rule is a promotion or a roll back")
+    st.caption(said)
     st.altair_chart(drawn, width="stretch", key=f"margins.{line}", alt=tr("Margin left"))
     export(
         f"margins-{line}",
@@ -185,7 +194,7 @@ def _serving(state: LineState) -> None:
         with go:
             link("watch", tr("watch →"), line=state.line)
     else:
-        text.code(f"ratchet watch serve --line {state.line}", language=None)
+        text.code(f"ratchet watch serve --line {state.line}", language=None, wrap_lines=True)
 
 
 def _training(stand: TrainingStand) -> None:
@@ -193,14 +202,12 @@ def _training(stand: TrainingStand) -> None:
     label.markdown(f"**{tr('Training')}**")
     step = stand.step or 0
     parts = [f"{tr('step')} {step:,}" + (f" / {stand.planned:,}" if stand.planned else "")]
-    if stand.planned:
-        steps = cached(history.training_steps, stand.training_id)
-        events = cached(history.training_events, stand.training_id)[::-1]
-        left = time_left(stand.planned, steps, events, datetime.now(UTC))
-        if left is not None:
-            number, unit = duration_parts(left.seconds)
-            parts.append(tr("about {time} left", time=tr(unit, n=number)))
-    parts.append(f"{tr('started')} {when(stand.started_at)}")
+    steps = cached(history.training_steps, stand.training_id)
+    events = cached(history.training_events, stand.training_id)[::-1]
+    left = time_left(stand.planned, steps, events, datetime.now(UTC)) if stand.planned else None
+    if left is not None:
+        parts.append(tr("about {time} left", time=duration(left.seconds)))
+    parts.append(took(spent(steps, events)) or f"{tr('started')} {when(stand.started_at)}")
     text.markdown(f"{plain(stand.training_id)} · {' · '.join(parts)}")
     if stand.planned:
         text.progress(min(step / stand.planned, 1.0))
@@ -240,6 +247,7 @@ _LINKS = {
     "watch": "watch →",
     "trainings": "training →",
     "drift": "drift →",
+    "promotions": "promotions →",
 }
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.app import charts
 from dashboard.app.filters import about, pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -87,5 +88,5 @@ def _draw(versions: list[Row]) -> None:
             for row in versions
         ]
     )
-    st.dataframe(table, hide_index=True, width="stretch")
+    linked_table(table, points["href"].tolist(), name=tr("Promotions"), at=tr("model"))
     export("promotions", table, chart=chart)

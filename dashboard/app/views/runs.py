@@ -199,4 +199,4 @@ def _one(row: Row) -> None:
         note(row["run_id"], list(row["tags"]), row["note"])
     else:
         st.caption(tr("A note or a tag is written on the command line, or here with --actions:"))
-        st.code(f'ratchet note {row["run_id"]} "…" --tag keep', language=None)
+        st.code(f'ratchet note {row["run_id"]} "…" --tag keep', language=None, wrap_lines=True)

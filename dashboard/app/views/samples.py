@@ -28,7 +28,7 @@ from dashboard.queries import history, sample_diff
 from dashboard.queries.sample_diff import Filters
 from dashboard.queries.text_diff import Part, diff
 from dashboard.web.escape import plain
-from harness.core.escape import visible
+from harness.core.escape import SHOWN_CHARACTERS, visible
 from harness.core.format import number
 from harness.core.protocol import MetricName
 from harness.core.types import Row
@@ -78,6 +78,11 @@ def _filters(a: Row, b: Row, declared: Mapping[str, Any]) -> tuple[str, Filters]
         )
     digest = sample_diff.task_digest(b, MetricName.parse(metric).task)
     parts = {f"{row['part']}:{row['value']}": row for row in cached(sample_diff.slices, digest)}
+    named = st.query_params.get("slice", "")
+    if ":" in named and named not in parts:
+        by, _, value = named.partition(":")
+        one = cached(sample_diff.slice_of, digest, by, value)
+        parts |= {named: one} if one is not None else {}
     with third:
         part = pick(
             tr("Slice"),
@@ -200,7 +205,7 @@ def _one(
     ours = cached(sample_diff.answers, a["run_id"], metric.task, sample_id)
     theirs = cached(sample_diff.answers, b["run_id"], metric.task, sample_id)
     _answers(a, b, ours, theirs)
-    if asked is not None and ours and theirs:
+    if asked is not None and ours and theirs and _is_pair(asked, ours[0], theirs[0]):
         _as_gold(asked, ours[0], theirs[0])
 
 
@@ -277,15 +282,46 @@ def _marked(parts: Sequence[Part], more: str) -> None:
     st.html(f'<pre tabindex="0" style="{_BOX}">{"".join(pieces)}{html.escape(more)}</pre>')
 
 
+def _is_pair(sample: Row, ours: Row, theirs: Row) -> bool:
+    """Whether raters can tell the answers apart, and nothing of them or the question is cut off."""
+    texts = [message["content"] or "" for message in sample["prompt"] or ()]
+    whole = all(len(text) < SHOWN_CHARACTERS for text in texts)
+    whole &= all(len(side["text"] or "") == side["characters"] for side in (ours, theirs))
+    failed = ours["error"] or theirs["error"]
+    return whole and not failed and ours["text"] != theirs["text"]
+
+
 def _as_gold(sample: Row, ours: Row, theirs: Row) -> None:
-    """The pair as a line of a file of known pairs, to be copied: this server writes nothing."""
-    with st.popover(tr("As a known pair for raters")):
+    """The pair as a line of a file of known pairs, to be copied or gathered and downloaded.
+
+    This server writes nothing.
+    """
+    kept: dict[str, str] = st.session_state.setdefault("gold", {})
+    with st.popover(tr("As a known pair for raters") + (f" · {len(kept)}" if kept else "")):
         st.caption(
-            tr("A line for the file of ratchet rate create --gold; swap the two if A is better.")
+            tr(
+                "Pairs that you gather here become the file of ratchet rate create --gold. A "
+                "suite's samples are not for training: a model must not learn what it is tested on."
+            )
         )
+        better = st.segmented_control(
+            tr("Which answer is better?"), ("A", "B"), key="gold.better", default="B", required=True
+        )
+        good, bad = (ours, theirs) if better == "A" else (theirs, ours)
         prompt = "\n".join(message["content"] or "" for message in sample["prompt"] or ())
-        line = {"prompt": prompt, "better": theirs["text"], "worse": ours["text"]}
+        line = {"prompt": prompt, "better": good["text"], "worse": bad["text"]}
         st.code(json.dumps(line, ensure_ascii=False), language=None, wrap_lines=True)
+        if st.button(tr("Add to the known pairs"), key="gold.add", type="primary"):
+            kept[sample["sample_id"]] = json.dumps(line, ensure_ascii=False)
+        if kept:
+            st.download_button(
+                f"gold.jsonl · {len(kept)}",
+                "".join(f"{one}\n" for one in kept.values()),
+                "gold.jsonl",
+                "application/jsonl",
+                key="gold.file",
+                on_click="ignore",
+            )
 
 
 def said(text: str) -> None:

@@ -10,12 +10,24 @@ import streamlit as st
 
 from dashboard.app import charts, machine, verdict_text
 from dashboard.app.filters import about, pick
-from dashboard.app.page import MARKS, cached, empty, export, link, recent, title, url, when
+from dashboard.app.page import (
+    MARKS,
+    cached,
+    duration,
+    empty,
+    export,
+    link,
+    recent,
+    title,
+    took,
+    url,
+    when,
+)
 from dashboard.app.tree_chart import checkpoint_tree as checkpoint_tree_chart
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import checkpoint_tree, history, measures
 from dashboard.queries.checkpoint_tree import Checkpoint, Tree
-from dashboard.queries.time_left import Left, time_left
+from dashboard.queries.time_left import Left, spent, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import in_todays_words
@@ -93,6 +105,9 @@ def _head(row: Row, steps: list[Row], events: list[Row]) -> None:
     second.metric(tr("step"), f"{step:,} / {planned:,}" if planned else f"{step:,}")
     third.metric(tr("loss, nats per token"), _digits(last.get("loss")))
     fourth.metric(tr("rolled back"), f"{row['rollbacks']} ×")
+    cost = took(spent(steps, events[::-1]))
+    if cost:
+        st.caption(cost)
     if planned and state == "running":
         left = time_left(planned, steps, events[::-1], datetime.now(UTC))
         st.progress(min(step / planned, 1.0), text=f"{step / planned:.0%}{_left(left)}")
@@ -131,23 +146,15 @@ def _left(left: Left | None) -> str:
     """How long it takes from here, and by what that is said."""
     if left is None:
         return ""
-    about = tr("about {time} left", time=_duration(left.seconds))
+    about = tr("about {time} left", time=duration(left.seconds))
     by = tr("by its steps, scoring left out")
     if left.segment_s is not None:
         by = tr(
             "by its last {n} segments, scoring included ({time} each)",
             n=left.segments,
-            time=_duration(left.segment_s),
+            time=duration(left.segment_s),
         )
     return f" · {about}, {by}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return tr("{n} s", n=round(seconds))
-    if seconds < 6_000:
-        return tr("{n} min", n=round(seconds / 60))
-    return tr("{n} h", n=f"{seconds / 3_600:.1f}")
 
 
 def _machine() -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.app import charts
 from dashboard.app.filters import about, pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     cached,
     export,
@@ -111,7 +112,7 @@ def _draw(
     _numbers(frame.iloc[-1], best, held, says)
     table = frame[["x", "model", "run", "value", "low", "high", "samples", "outcome", "at"]]
     with st.expander(tr("The numbers")):
-        st.dataframe(table, hide_index=True, width="stretch")
+        linked_table(table, frame["href"].tolist(), name=metric, at="model")
     export(f"trend-{metric.replace('/', '-')}", table, chart=chart)
 
 

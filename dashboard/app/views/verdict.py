@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.app import margin_charts, verdict_text
 from dashboard.app.filters import about, pick
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -22,9 +23,10 @@ from dashboard.app.page import (
     when,
 )
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history
+from dashboard.queries import history, sample_diff
 from dashboard.web.escape import plain
 from harness.core.format import number, opponent_name
+from harness.core.protocol import MetricName
 from harness.core.types import Row
 from harness.gate.explain import allowed_of, change_of, interval_of, row_in_margins
 from harness.gate.verdict import MetricVerdict, Verdict
@@ -84,9 +86,9 @@ def _body(shown: history.Shown) -> None:
     verdict = shown.verdict
     chart = None
     rows = forest_rows(verdict)
+    leads = _leads(shown)
     if len(rows):
-        sides = _sides(shown)
-        rows["href"] = [url("samples", **{**sides, "metric": name}) for name in rows["metric"]]
+        rows["href"] = [leads[place] for place in rows["place"]]
         chart = margin_charts.forest(rows, words=words())
         st.altair_chart(chart, width="stretch", alt=verdict.headline)
         st.caption(
@@ -98,7 +100,7 @@ def _body(shown: history.Shown) -> None:
             )
         )
     frame = table(verdict)
-    st.dataframe(frame, hide_index=True, width="stretch")
+    linked_table(frame, leads, name=tr("Verdict"))
     with st.expander(tr("Every metric in words")):
         for row in _ordered(verdict):
             st.text(f"{MARKS[row.outcome.value]} {verdict_text.why(row)}")
@@ -128,6 +130,25 @@ def _sides(shown: history.Shown) -> dict[str, str | None]:
     return {"a": shown.anchor_run, "b": shown.candidate_run, "metric": metric}
 
 
+def _leads(shown: history.Shown) -> list[str]:
+    """For each row of the table its samples, of its slice where it speaks of one."""
+    run = cached(history.run, shown.candidate_run)
+    sides, found = _sides(shown), []
+    for row in _ordered(shown.verdict):
+        part = _part(run, row) if run is not None and row.slice is not None else None
+        found.append(url("samples", **{**sides, "metric": row.metric, "slice": part}))
+    return found
+
+
+def _part(run: Row, row: MetricVerdict) -> str | None:
+    """A verdict's slice as the page of samples has it; None for one by a field of the suite's own,
+    of which the store keeps no column.
+    """
+    digest = sample_diff.task_digest(run, MetricName.parse(row.metric).task)
+    parts = cached(sample_diff.slices, digest)
+    return next((f"{p['part']}:{p['value']}" for p in parts if p["value"] == row.slice), None)
+
+
 def _ordered(verdict: Verdict) -> list[MetricVerdict]:
     return sorted(verdict.rows, key=lambda row: _ORDER[row.role])
 
@@ -139,7 +160,7 @@ def forest_rows(verdict: Verdict) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for row in _ordered(verdict):
+    for place, row in enumerate(_ordered(verdict)):
         found = row_in_margins(row)
         if found is None:
             continue
@@ -148,6 +169,7 @@ def forest_rows(verdict: Verdict) -> pd.DataFrame:
             {
                 "name": row.name if row.required else f"({row.name})",
                 "metric": row.metric,
+                "place": place,
                 "text": change_of(row),
                 "at": at,
                 "low": low,

@@ -8,7 +8,19 @@ import streamlit as st
 
 from dashboard.app import incident_card
 from dashboard.app.answers import sentence
-from dashboard.app.page import MARKS, cached, empty, export, mark, pick, recent, title, when
+from dashboard.app.linked_table import linked_table
+from dashboard.app.page import (
+    MARKS,
+    cached,
+    empty,
+    export,
+    mark,
+    pick,
+    recent,
+    title,
+    url,
+    when,
+)
 from dashboard.app.signal_charts import small_multiples
 from dashboard.i18n import zh_watch
 from dashboard.i18n.reader import language, tr
@@ -53,7 +65,7 @@ def _live(line: str) -> None:
         incident_card.show(state, alarm)
     if state.serving.look is None and not shown:
         st.info(tr("Nobody has looked yet."))
-        st.code(f"ratchet watch check {line}", language=None)
+        st.code(f"ratchet watch check {line}", language=None, wrap_lines=True)
     _signals(state, shown)
     for alarm in shown[:1]:
         _tripped(state, alarm)
@@ -109,7 +121,11 @@ def _signals(state: LineState, alarms: list[Alarm]) -> None:
     found = cached(signal_hours.hours, state.line, tuple(names), inside, hour)
     if not found:
         st.info(tr("Nothing was observed in these {n} hours.", n=signal_hours.HOURS))
-        st.code(f"ratchet watch ingest observations.jsonl --line {state.line}", language=None)
+        st.code(
+            f"ratchet watch ingest observations.jsonl --line {state.line}",
+            language=None,
+            wrap_lines=True,
+        )
         return
     events = cached(served_lines.events, state.line, hour - timedelta(hours=signal_hours.HOURS))
     marks = [(row["happened_at"], f"v{row['version']}") for row in events]
@@ -131,6 +147,8 @@ def _tripped(state: LineState, alarm: Alarm) -> None:
                 st.caption(tr("No single answer can be named for this signal."))
             for row in rows:
                 _answer(row)
+    st.caption(tr("What users rated low or corrected becomes new data, once somebody reviewed it:"))
+    st.code(f"ratchet watch harvest {state.line}", language=None, wrap_lines=True)
 
 
 def _answer(row: Row) -> None:
@@ -229,5 +247,8 @@ def _actions(line: str) -> None:
             for row in found
         ]
     )
-    st.dataframe(frame, hide_index=True, width="stretch")
+    leads = [
+        url("watch", line=line, watch=row["watch_id"]) if row["watch_id"] else None for row in found
+    ]
+    linked_table(frame, leads, name=tr("What was done"))
     export(f"actions-{line}", frame)

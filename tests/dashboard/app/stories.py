@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from typing import Any
 
+import pandas as pd
 from streamlit.testing.v1 import AppTest
 
 from harness.comparison.evidence import metric_scores
@@ -130,10 +132,44 @@ def opened(view: str, **params: str) -> AppTest:
     return app
 
 
+class _Table(HTMLParser):
+    """The cells of a linked table, with the address that each row leads to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.leads: list[str | None] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+            self.leads.append(None)
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        elif tag == "a":
+            self.leads[-1] = dict(attrs)["href"]
+
+    def handle_data(self, data: str) -> None:
+        self.rows[-1][-1] += data
+
+
+def tables(app: AppTest) -> list[pd.DataFrame]:
+    """The page's tables whose rows lead on, as they are read; the addresses are in `leads`."""
+    found = []
+    for block in app.get("html"):
+        if 'class="leads"' in block.proto.body:
+            read = _Table()
+            read.feed(block.proto.body)
+            head, *rows = read.rows
+            found.append(pd.DataFrame(rows, columns=head).assign(leads=read.leads[1:]))
+    return found
+
+
 def text_of(app: AppTest) -> str:
     """All words of a page's main part, Markdown escapes left out."""
     kinds = (app.title, app.markdown, app.caption, app.info, app.warning, app.success, app.error)
     parts = [str(part.value) for kind in kinds for part in kind]
     parts += [f"{metric.label} {metric.value}" for metric in app.metric]
     parts += [frame.value.to_string() for frame in app.dataframe]
+    parts += [table.to_string() for table in tables(app)]
     return "\n".join(parts).replace("\\", "")

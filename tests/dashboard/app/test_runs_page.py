@@ -13,7 +13,7 @@ from harness.core.errors import UserError
 from harness.core.workspace import HOME_VARIABLE, Workspace
 from harness.store.notes import note_of, write_note
 from harness.store.store import Store
-from tests.dashboard.app.stories import SUITE, judged, opened, scored, text_of
+from tests.dashboard.app.stories import SUITE, judged, opened, scored, tables, text_of
 
 
 @pytest.fixture
@@ -89,8 +89,9 @@ def test_a_note_is_written_from_the_page(store: Store, monkeypatch: pytest.Monke
 
 def test_the_versions_of_a_line_over_time(demo: Store) -> None:
     app = opened("promotions")
-    (table,) = [frame.value for frame in app.dataframe]
-    assert table["version"].tolist() == [2, 1]
+    (table,) = tables(app)
+    assert table["version"].tolist() == ["2", "1"]
+    assert all("verdict?verdict=" in lead for lead in table["leads"])
     assert set(table["verdict"]) == {"✓ pass"}
     assert "proven better than version 1" in table["why"].tolist()
     assert "demo-support-bot" in text_of(app) or app.selectbox[0].value == "demo-support-bot"

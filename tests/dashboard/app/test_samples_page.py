@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.queries.sample_diff import Filters, pairs, slices, task_digest
+from dashboard.queries import history
+from dashboard.queries.sample_diff import Filters, pairs, slice_of, slices, task_digest
 from dashboard.queries.text_diff import diff
 from harness.store.store import Store
 from tests.dashboard.app.stories import opened, text_of
@@ -38,8 +39,6 @@ def test_the_spoiled_step_is_seen_sample_by_sample(demo: Store) -> None:
 
 
 def test_filters_narrow_the_list(demo: Store) -> None:
-    from dashboard.queries import history
-
     a, b = _two(demo)
     run = history.run(demo, b)
     assert run is not None
@@ -114,3 +113,17 @@ def test_long_hostile_texts_are_compared_soon_enough() -> None:
     one, other = "<img src=x>\n\n" * 3_000, "a b " * 20_000
     for parts, text in zip(diff(one, other), (one, other), strict=True):
         assert "".join(part for part, _ in parts) == text
+
+
+def test_a_slice_that_no_list_offers_is_still_an_address(demo: Store) -> None:
+    a, b = _two(demo)
+    run = history.run(demo, b)
+    assert run is not None
+    digest = task_digest(run, "intents")
+    assert slice_of(demo, digest, "language", "zh") == {
+        "part": "language", "value": "zh", "samples": 100
+    }  # fmt: skip
+    assert slice_of(demo, digest, "language", "xx") is None
+    assert slice_of(demo, digest, "1=1 --", "zh") is None
+    gone = opened("samples", a=a, b=b, metric=METRIC, slice="language:xx")
+    assert "language:xx" in str(gone.warning[0].value).replace("\\", "")

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from harness.comparison.evidence import metric_scores
+from harness.comparison.verdict_log import keep_verdict
+from harness.core.digests import digest_of
 from harness.core.workspace import HOME_VARIABLE, Workspace
+from harness.gate.decision import decide
+from harness.gate.policy import GatePolicy, MetricPolicy
+from harness.store.runs import require_run
 from harness.store.store import Store
-from tests.dashboard.app.stories import happened, judged, opened, scored, text_of
+from tests.dashboard.app.stories import happened, judged, opened, scored, tables, text_of
 
 RIGHT, WRONG = [1.0] * 60, [0.0] * 60
 
@@ -134,14 +143,16 @@ def test_the_heat_map_shows_a_collapse_to_where_it_began(store: Store) -> None:
 
     _collapse(store)
     app = opened("heatmap", scope="t")
-    (table,) = [frame.value for frame in app.dataframe]
+    (table,) = tables(app)
     margins = table.set_index("run")["margins"]
-    assert margins["spoiled"] == pytest.approx(-20)
-    assert margins["s20"] == 0
+    assert margins["spoiled"] == "\N{MINUS SIGN}20.00"
+    assert margins["s20"] == "0.000"
+    assert all("samples?a=" in lead for lead in table["leads"])
     names = column_names(history.runs_of(store, "story", "t"), by_step=True)
     assert list(names.values()) == ["0", "10", "20 ✗", "20 (2)"]
-    (table,) = [frame.value for frame in opened("heatmap", scope="t", held="anchor").dataframe]
-    assert table.set_index("run")["margins"]["spoiled"] == 0, "checkpoint-0 knew nothing either"
+    (table,) = tables(opened("heatmap", scope="t", held="anchor"))
+    margins = table.set_index("run")["margins"]
+    assert margins["spoiled"] == "0.000", "checkpoint-0 knew nothing either"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +176,7 @@ def test_a_dead_link_names_what_is_gone(store: Store, view: str, params: dict[st
     (warning,) = app.warning
     assert gone in str(warning.value).replace("\\", "")
     assert not app.dataframe, "something else is shown in its place"
+    assert not tables(app)
     assert not app.metric
 
 
@@ -173,7 +185,24 @@ def test_runs_of_two_suites_are_not_compared(store: Store) -> None:
     scored(store, "there", {"match": RIGHT}, suite="another")
     app = opened("compare", a="here", b="there")
     assert "nothing to compare" in str(app.warning[0].value)
-    assert not app.dataframe
+    assert not tables(app)
+
+
+def test_compare_says_that_two_were_asked_in_other_tokens(store: Store) -> None:
+    for run, asked in (("base", "bytes:1"), ("tuned", "bytes:2"), ("other", "words:1")):
+        scored(store, run, {"match": RIGHT})
+        key = {"key": f"key-{run}", "kind": "generation", "text": "x"}
+        store.append("responses", [{**key, "asked": asked, "prompt": f"Hello, {run}"}])
+        link = {"run_id": run, "task": "ask", "sample_id": "s000", "kind": "generation"}
+        store.append("run_responses", [{**link, "response_index": 0, "key": key["key"]}])
+    app = opened("compare", a="base", b="tuned")
+    (warning,) = [str(box.value).replace("\\", "") for box in app.warning]
+    assert "the gate would not compare these two" in warning
+    assert "1 of 1 samples were asked in other tokens" in warning
+    assert "anchor 'base', candidate 'tuned'" in warning
+    app = opened("compare", a="base", b="other", lang="zh")
+    assert not app.warning
+    assert "两个模型的词表不同" in text_of(app)
 
 
 def test_compare_says_what_both_are_and_what_differs(store: Store) -> None:
@@ -193,12 +222,12 @@ def test_compare_says_what_both_are_and_what_differs(store: Store) -> None:
     said = text_of(app)
     assert "training.stages.1.learning_rate: None -> 0.001" in said
     assert "step: None -> 8" in said
-    (table,) = [frame.value.set_index("metric") for frame in app.dataframe]
+    (table,) = [table.set_index("metric") for table in tables(app)]
     assert (table.loc["ask/match", "A"], table.loc["ask/match", "B"]) == ("0.000", "1.000")
-    assert table.loc["ask/match", "fixed"] == 60
+    assert table.loc["ask/match", "fixed"] == "60"
     # A hundredth of a character more is not worse by anything that the gate would look at.
-    assert table.loc["ask/length", "regressed"] == 0
-    assert table.loc["ask/length", "same"] == 60
+    assert table.loc["ask/length", "regressed"] == "0"
+    assert table.loc["ask/length", "same"] == "60"
 
 
 def test_the_tab_and_the_page_name_the_workspace(store: Store) -> None:
@@ -238,3 +267,49 @@ def test_a_locked_store_says_so_in_the_readers_language(
     (again,) = [button for button in app.button if button.label == "重试"]
     again.click().run()
     assert not app.error
+
+
+def test_a_slice_of_a_verdict_leads_to_the_samples_of_that_slice(store: Store) -> None:
+    runs = [scored(store, name, {"match": values}) for name, values in (("a", RIGHT), ("b", WRONG))]
+    languages = {f"s{place:03}": "zh" if place % 3 else "en" for place in range(len(RIGHT))}
+    sample = {"task_digest": digest_of({"data": "d"}), "task": "ask", "prompt": []}
+    store.append(
+        "samples",
+        [{**sample, "sample_id": name, "language": own} for name, own in languages.items()],
+    )
+    policy = GatePolicy(metrics={"ask/match": MetricPolicy(required=True, by="language")})
+    sides = [
+        metric_scores(store, require_run(store, run), policy=policy, slices={"language": languages})
+        for run in runs
+    ]
+    verdict = keep_verdict(store, "anchor", "a", "b", decide(sides[0], sides[1], policy))
+    (table,) = tables(opened("verdict", verdict=verdict))
+    leads = dict(zip(table["metric"], table["leads"], strict=True))
+    assert set(leads) >= {"ask/match[en]", "ask/match[zh]"}
+    for language in ("en", "zh"):
+        asked = dict(parse_qsl(urlsplit(leads[f"ask/match[{language}]"]).query))
+        assert asked["slice"] == f"language:{language}"
+        (listed,) = [frame.value for frame in opened("samples", **asked).dataframe]
+        assert set(listed["slice"]) == {language}
+        assert len(listed) == list(languages.values()).count(language)
+
+
+def test_pairs_are_gathered_into_a_file_for_raters(demo: Store) -> None:
+    rows = demo.query("SELECT anchor_run, candidate_run FROM verdicts WHERE outcome = 'fail'")
+    asked = {"a": rows[0]["anchor_run"], "b": rows[0]["candidate_run"]}
+    app = opened("samples", **asked, metric="intents/json_match")
+    first = json.loads(_gold(app))
+    app.segmented_control(key="gold.better").set_value("A").run()
+    second = json.loads(_gold(app))
+    assert (second["better"], second["worse"]) == (first["worse"], first["better"])
+    app.button(key="gold.add").click().run()
+    app.button(key="step.j").click().run()
+    app.button(key="gold.add").click().run()
+    kept = [json.loads(line) for line in app.session_state["gold"].values()]
+    assert kept[0] == second
+    assert len(kept) == 2
+    assert all(set(line) == {"prompt", "better", "worse"} for line in kept)
+
+
+def _gold(app: AppTest) -> str:
+    return next(str(block.value) for block in app.code if '"better"' in str(block.value))

@@ -19,6 +19,7 @@ from harness.watch.monitor.verdict import AtAlarm
 from harness.watch.rollout import ramp as ramps
 from harness.watch.rollout.actions import act
 from harness.watch.rollout.circuit_breaker import SIGNAL
+from tests.dashboard.app.stories import tables
 from tests.harness.line_stories import Story
 from tests.harness.watch.watch_builders import LINE, Line, verdict_on
 
@@ -87,7 +88,8 @@ def test_what_happened_and_why(watched: Line, monkeypatch: pytest.MonkeyPatch) -
         assert "[click](" not in text
         assert "<script>" not in text
     assert any("1.0%" in str(box.value).replace("\\", "") for box in app.info)
-    failed, looked, done = (frame.value for frame in app.dataframe)
+    (looked,) = (frame.value for frame in app.dataframe)
+    failed, done = tables(app)
     assert failed["signal"].tolist() == looked["signal"].tolist() == ["thumbs_up ↑"]
     assert done["what"].tolist() == ["ramped", "rolled back"]
     assert done["done"].tolist() == ["done", "done"]
@@ -120,7 +122,7 @@ def test_a_held_act_is_no_dry_run(story: Story, monkeypatch: pytest.MonkeyPatch)
     said = _said(app)
     assert "nothing could be done: held" in said
     assert "dry run" not in said
-    done = app.dataframe[-1].value
+    done = tables(app)[-1]
     assert done["done"].tolist() == ["nothing could be done"]
     assert "ratchet rollback support-bot --to" in said
     assert "docs/oncall.md" in said
@@ -143,7 +145,7 @@ def test_the_numbers_are_those_of_the_alarm(story: Story, monkeypatch: pytest.Mo
     row = replace(first, watch_id="w-frozen", signals=(later,)).row()
     story.store.append("watch_verdicts", [row])
     app = _read(story, monkeypatch, watch="w-frozen")
-    looked = app.dataframe[1].value
+    (looked,) = (frame.value for frame in app.dataframe)
     assert looked["value"].tolist() == ["0.153"]
     assert looked["conversations"].tolist() == ["3,474"]
     assert looked["since then"].tolist() == ["0.375 (24)"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.queries.time_left import Left, time_left
+from dashboard.queries.time_left import Left, Spent, spent, time_left
 from harness.core.types import Row
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -81,3 +81,17 @@ def test_a_night_in_between_and_a_roll_back_are_no_segments() -> None:
     left = _left(40, steps, events, morning)
     assert left.segment_s == 60.0
     assert left.seconds == 3 * 60 + 40
+
+
+def test_what_it_took_leaves_out_stops_and_tells_training_from_the_rest() -> None:
+    steps, events, now = _run(3, every=10, step_s=2.0, scoring_s=40.0)
+    took = spent(steps, events)
+    assert took is not None
+    assert took.seconds == (now - START).total_seconds()
+    # Between checkpoints 9 of 10 steps follow a step; each tenth is behind the scoring.
+    assert took.training_s == 3 * 9 * 2.0
+    stopped = now + timedelta(hours=5)
+    again = [*events, _event("interrupted", 30, now), _event("resumed", 30, stopped)]
+    more = [{"step": 31, "attempt": 1, "happened_at": stopped + timedelta(seconds=2)}]
+    assert spent([*steps, *more], again) == Spent(took.seconds + 2.0, took.training_s)
+    assert spent([], events[:1]) is None
