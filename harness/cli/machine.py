@@ -36,6 +36,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
     yield from _workspace(workspace)
     yield from _libraries()
     yield from _accelerator()
+    yield from _memory()
     yield from _models(workspace)
     yield from _tools()
     yield from _sandbox()
@@ -123,6 +124,23 @@ def _accelerator() -> Iterator[Finding]:
         yield Finding("accelerator", "GPU", "missing", said, hint)
     else:
         yield Finding("accelerator", "GPU", "missing", "none; models run on the processor")
+
+
+def _memory() -> Iterator[Finding]:
+    """What each device has for the answers that are written side by side."""
+    import torch
+
+    from harness.backends.transformers.budget import ROWS, ROWS_ON_GPU, SHARE, TOKENS, free_bytes
+
+    gpus = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    for name in ("cpu", *gpus):
+        free = free_bytes(torch.device(name))
+        most = f"{ROWS} answers, {TOKENS:,} tokens" if name == "cpu" else f"{ROWS_ON_GPU:,} answers"
+        said = "its free memory is not known"
+        if free is not None:
+            share = f"{free * SHARE / 2**30:.1f} of it for keys and values"
+            said = f"{free / 2**30:.1f} GiB free, {share}, at most {most}"
+        yield Finding("memory", name, "ok", said)
 
 
 def _models(workspace: Workspace) -> Iterator[Finding]:

@@ -41,6 +41,9 @@ class Causal:
         # Whether a long text's logits hang on how long it is: some choose which parts they look at
         # among all there are. A cache then gives others than reading the text whole does.
         self.leaks = False
+        # Bytes that the keys and values of one token take, and other states of one row, once seen.
+        self.token_bytes: int | None = None
+        self.row_bytes = 0
         # How many tokens went through the layers, those that only fill up included.
         self.tokens_read = 0
         # Some models have no word for it, since they never keep anything.

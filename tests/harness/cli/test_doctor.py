@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from importlib import metadata
 from itertools import dropwhile, takewhile
@@ -86,3 +87,12 @@ def test_the_shell_completes_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
         timeout=120,
     )
     assert done.stdout.split() == ["parity"]
+
+
+def test_memory_for_answers_is_shown() -> None:
+    (cpu, *_) = found("memory")
+    assert (cpu.name, cpu.state) == ("cpu", "ok")
+    assert re.fullmatch(
+        r"[\d.]+ GiB free, [\d.]+ of it for keys and values, at most 64 answers, 16,384 tokens",
+        cpu.said,
+    )
