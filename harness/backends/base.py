@@ -129,6 +129,20 @@ class KnowsTokens(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAnswered(Protocol):
+    """A backend that reads a prompt once where it is answered and begins given texts as well."""
+
+    def answer(
+        self,
+        requests: Sequence[GenerationRequest],
+        settings: GenerationSettings,
+        given: Sequence[LogprobRequest],
+    ) -> Iterator[Generation | Logprobs]:
+        """What `generate` gives for the requests, and `logprobs` for the given texts."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model to be scored: its name, the digest of its bytes, and how to open it.

@@ -9,7 +9,15 @@ from dataclasses import replace
 
 from jinja2 import TemplateError
 
-from harness.backends.base import Backend, Candidate, GenerationRequest, LogprobRequest
+from harness.backends.base import (
+    Backend,
+    Candidate,
+    Generation,
+    GenerationRequest,
+    LogprobRequest,
+    Logprobs,
+    ReadsAnswered,
+)
 from harness.core.errors import UserError
 from harness.core.types import Response, ResponseKind, Sample
 from harness.evaluation.asked import Asking
@@ -57,21 +65,41 @@ def generate(
     # All kinds first: nothing is paid for where a later task can't be answered at all.
     for kind in dict.fromkeys(kind for _, kind in groups):
         require(backend, kind)
-    for (name, kind), group in groups.items():
-        stage = f"{'generate' if kind == 'generation' else 'read'} {name}"
-        progress(stage, 0, len(group))
-        answers = (
-            _generations(backend, group, seed, asking)
-            if kind == "generation"
-            else _likelihoods(backend, group, asking)
-        )
+    for stage, count, answers in _stages(backend, groups, seed, asking):
+        progress(stage, 0, count)
         done = 0
         for batch in _in_flushes(answers):
             runs.save_responses(store, batch, model_digest=candidate.digest)
             known.update((response.key, response) for response in batch)
             done += len(batch)
-            progress(stage, done, len(group))
+            progress(stage, done, count)
     return known, Counter(want.kind for want in missing)
+
+
+def _stages(
+    backend: Backend,
+    groups: Mapping[tuple[str, ResponseKind], list[Wanted]],
+    seed: int,
+    asking: Asking,
+) -> Iterator[tuple[str, int, Iterator[Response]]]:
+    """The calls of the backend: a name, how many answers it gives, and these.
+
+    A task's references are read in the call that answers its prompts, where the backend then reads
+    what they share once.
+    """
+    for (name, kind), group in groups.items():
+        if kind == "generation":
+            given = groups.get((name, "reference"), [])
+            if given and isinstance(backend, ReadsAnswered):
+                written = _Written(backend, group, seed, asking)
+                answers = _both(backend, written, _Given(backend, given, asking))
+                yield f"generate and read {name}", len(group) + len(given), answers
+            else:
+                yield f"generate {name}", len(group), _generations(backend, group, seed, asking)
+        elif kind == "text" or not (
+            isinstance(backend, ReadsAnswered) and (name, "generation") in groups
+        ):
+            yield f"read {name}", len(group), _likelihoods(backend, group, asking)
 
 
 def grouped(wanted: Iterable[Wanted]) -> dict[tuple[str, ResponseKind], list[Wanted]]:
@@ -171,17 +199,24 @@ def _empty(want: Wanted) -> Response:
     )
 
 
-def _generations(
-    backend: Backend, group: Sequence[Wanted], seed: int, asking: Asking
-) -> Iterator[Response]:
-    by_sample = _by_sample(group)
-    requests = generation_requests(backend, group, seed)
-    prompts = {request.id: request.prompt_ids for request in requests}
-    for answer in backend.generate(requests, group[0].task.settings):
-        want = by_sample[answer.request_id][answer.position]
-        yield replace(
-            asking.noted(_empty(want), prompts[answer.request_id]),
-            text=asking.text_of(answer, prompts[answer.request_id]),
+class _Written:
+    """The answers of one task that are to be written."""
+
+    def __init__(
+        self, backend: Backend, group: Sequence[Wanted], seed: int, asking: Asking
+    ) -> None:
+        self.settings = group[0].task.settings
+        self.requests = generation_requests(backend, group, seed)
+        self._asking = asking
+        self._by_sample = _by_sample(group)
+        self._prompts = {request.id: request.prompt_ids for request in self.requests}
+
+    def response(self, answer: Generation) -> Response:
+        want = self._by_sample[answer.request_id][answer.position]
+        prompt = self._prompts[answer.request_id]
+        return replace(
+            self._asking.noted(_empty(want), prompt),
+            text=self._asking.text_of(answer, prompt),
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
@@ -189,6 +224,53 @@ def _generations(
             first_token_s=answer.first_token_s,
             error=answer.error,
         )
+
+
+class _Given:
+    """The given texts of one task whose log-probabilities are to be read, put together from their
+    pieces.
+    """
+
+    def __init__(self, backend: Backend, group: Sequence[Wanted], asking: Asking) -> None:
+        self._asking = asking
+        self._wants = {want.key: want for want in group}
+        self._pieces = likelihood_requests(backend, group)
+        self._results: dict[str, dict[int, Logprobs]] = defaultdict(dict)
+
+    @property
+    def requests(self) -> list[LogprobRequest]:
+        return [part for parts in self._pieces.values() for part in parts]
+
+    def empty(self) -> Iterator[Response]:
+        """The texts without tokens, which need no model."""
+        for key, parts in self._pieces.items():
+            if not parts:
+                yield _likelihood(self._wants[key], parts, {}, self._asking)
+
+    def response(self, part: Logprobs) -> Iterator[Response]:
+        """That of the text whose last piece this is; none where pieces are missing."""
+        key, _, number = part.request_id.rpartition("#")
+        self._results[key][int(number)] = part
+        if len(self._results[key]) == len(self._pieces[key]):
+            results = self._results.pop(key)
+            yield _likelihood(self._wants[key], self._pieces[key], results, self._asking)
+
+
+def _generations(
+    backend: Backend, group: Sequence[Wanted], seed: int, asking: Asking
+) -> Iterator[Response]:
+    written = _Written(backend, group, seed, asking)
+    for answer in backend.generate(written.requests, written.settings):
+        yield written.response(answer)
+
+
+def _both(backend: ReadsAnswered, written: _Written, given: _Given) -> Iterator[Response]:
+    yield from given.empty()
+    for found in backend.answer(written.requests, written.settings, given.requests):
+        if isinstance(found, Generation):
+            yield written.response(found)
+        else:
+            yield from given.response(found)
 
 
 def likelihood_requests(
@@ -208,18 +290,10 @@ def likelihood_requests(
 
 
 def _likelihoods(backend: Backend, group: Sequence[Wanted], asking: Asking) -> Iterator[Response]:
-    """Log-probabilities of given texts, put together from their pieces."""
-    wants = {want.key: want for want in group}
-    pieces = likelihood_requests(backend, group)
-    results: dict[str, dict[int, tuple[tuple[float, ...], float, str | None]]] = defaultdict(dict)
-    # A text without tokens needs no model.
-    for key in [key for key, parts in pieces.items() if not parts]:
-        yield _likelihood(wants[key], pieces[key], {}, asking)
-    for part in backend.logprobs([part for parts in pieces.values() for part in parts]):
-        key, _, number = part.request_id.rpartition("#")
-        results[key][int(number)] = (part.logprobs, part.latency_s, part.error)
-        if len(results[key]) == len(pieces[key]):
-            yield _likelihood(wants[key], pieces[key], results.pop(key), asking)
+    given = _Given(backend, group, asking)
+    yield from given.empty()
+    for part in backend.logprobs(given.requests):
+        yield from given.response(part)
 
 
 def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -234,11 +308,11 @@ def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tupl
 def _likelihood(
     want: Wanted,
     parts: Sequence[LogprobRequest],
-    results: Mapping[int, tuple[tuple[float, ...], float, str | None]],
+    results: Mapping[int, Logprobs],
     asking: Asking,
 ) -> Response:
     given = want.sample.text if want.kind == "text" else want.sample.references[want.index]
-    errors = [error for _, _, error in results.values() if error]
+    errors = [part.error for part in results.values() if part.error]
     # How a long text is cut into pieces is the model's own affair; what all of it is, is not.
     context = parts[0].context_ids if parts else ()
     target = tuple(token for part in parts for token in part.target_ids)
@@ -246,8 +320,8 @@ def _likelihood(
         asking.noted(_empty(want), context, target),
         text=given or "",
         token_ids=target,
-        logprobs=tuple(value for number in sorted(results) for value in results[number][0]),
-        latency_s=sum(latency for _, latency, _ in results.values()),
+        logprobs=tuple(value for number in sorted(results) for value in results[number].logprobs),
+        latency_s=sum(part.latency_s for part in results.values()),
         error=errors[0] if errors else None,
         finish_reason="error" if errors else "stop",
     )

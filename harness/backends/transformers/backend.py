@@ -16,6 +16,7 @@ from harness.backends.base import (
 )
 from harness.backends.limits import known_unread, why_unwritten
 from harness.backends.transformers.beginnings import Beginnings
+from harness.backends.transformers.budget import TOKENS, Budget, budget_for
 from harness.backends.transformers.causal import Causal, evaluating
 from harness.backends.transformers.decoding import Ending, Room, Writer
 from harness.backends.transformers.kv_cache import Memory
@@ -48,7 +49,8 @@ class TransformersBackend:
     A prompt that does not fit is answered with an error, never with an exception.
 
     `token_budget` bounds the tokens held at once (in generation with their keys and values),
-    `rows` the answers written side by side. `max_length` in tokens replaces the model's own limit.
+    `rows` the answers written side by side; what is not given comes from the memory that is free
+    when answers are asked for. `max_length` in tokens replaces the model's own limit.
     """
 
     def __init__(
@@ -56,8 +58,8 @@ class TransformersBackend:
         model: Any,
         tokenizer: Any,
         *,
-        token_budget: int = 16384,
-        rows: int = 64,
+        token_budget: int | None = None,
+        rows: int | None = None,
         max_length: int | None = None,
     ) -> None:
         self.model = model
@@ -128,6 +130,26 @@ class TransformersBackend:
         """Answers as they finish. The model is in eval mode until the iterator is exhausted or
         closed.
         """
+        for answer in self.answer(requests, settings, []):
+            assert isinstance(answer, Generation)
+            yield answer
+
+    def answer(
+        self,
+        requests: Sequence[GenerationRequest],
+        settings: GenerationSettings,
+        given: Sequence[LogprobRequest],
+    ) -> Iterator[Generation | Logprobs]:
+        """Answers, and log-probabilities of given texts, as they are ready: a prompt that is
+        answered and begins such texts is read once, where the model's texts can be cut.
+        """
+        texts = []
+        for text in given:
+            known = known_unread(text, self.max_length)
+            if known is not None:
+                yield known
+            else:
+                texts.append(text)
         possible = []
         for request in requests:
             problem = why_unwritten(len(request.prompt_ids), settings, self.max_length)
@@ -135,37 +157,41 @@ class TransformersBackend:
                 possible.append(request)
             else:
                 yield from _refused(request, problem)
-        if not possible:
+        if not possible and not texts:
             return
         with evaluating(self.model):
-            self._try()
+            self._try(writing=bool(possible))
             ending = Ending(self._ends, self._text)
-            room = Room(self.rows, self.token_budget, self.max_length)
-            writer = Writer(self._causal, ending, room, settings, self._memory(possible))
+            budget = self._budget()
+            room = Room(budget.rows, budget.tokens, self.max_length)
+            memory, longest = self._memory(possible, budget.tokens), self._causal.cut_up_to
+            cut = [text for text in texts if len(text_of(text)) <= longest]
+            writer = Writer(self._causal, ending, room, settings, memory, cut)
             if settings.temperature > 0:
                 yield from writer.write(possible)
             else:
                 yield from _once_each(writer, possible)
+            rest = [text for text in texts if len(text_of(text)) > longest] + writer.left
+            if rest:
+                yield from self._read(rest)
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
         """Log-probabilities as they are ready. A text that does not fit the model is an error."""
-        possible = []
-        for request in requests:
-            known = known_unread(request, self.max_length)
-            if known is not None:
-                yield known
-            else:
-                possible.append(request)
-        if possible:
-            with evaluating(self.model):
-                self._try(writing=False)
-                yield from self._read(possible)
+        for result in self.answer([], GenerationSettings(), requests):
+            assert isinstance(result, Logprobs)
+            yield result
 
     @property
     def _at_once(self) -> int:
         """How many tokens are read in one pass."""
-        on_cpu = self._causal.device.type == "cpu"
-        return min(self.token_budget, _CPU_READ) if on_cpu else self.token_budget
+        most = _CPU_READ if self._causal.device.type == "cpu" else TOKENS
+        return min(self.token_budget or most, most)
+
+    def _budget(self) -> Budget:
+        """How much is written at once: as was said, else as the device's free memory allows."""
+        causal = self._causal
+        found = budget_for(causal.device, causal.token_bytes, causal.row_bytes)
+        return Budget(self.rows or found.rows, self.token_budget or found.tokens)
 
     def _read(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
         """Log-probabilities of requests that fit, what they share read once where that pays."""
@@ -182,7 +208,7 @@ class TransformersBackend:
         if whole:
             yield from read_whole(self._causal, whole, tokens=most)
 
-    def _memory(self, requests: Sequence[GenerationRequest]) -> Remember:
+    def _memory(self, requests: Sequence[GenerationRequest], tokens: int) -> Remember:
         """What makes the memories in which these requests are answered."""
         # What gives no numbers ends with its first token, however it is read.
         other = self._remember or (lambda rows, length: Reread(self._causal))
@@ -190,7 +216,7 @@ class TransformersBackend:
             return other
         causal, most = self._causal, self._at_once
         prompts = [request.prompt_ids for request in requests]
-        kept = Beginnings(causal, prompts, tokens=self.token_budget // 4, at_once=most)
+        kept = Beginnings(causal, prompts, tokens=tokens // 4, at_once=most)
 
         def remember(rows: int, length: int) -> Memory:
             if length > causal.cut_up_to:
@@ -222,10 +248,15 @@ class TransformersBackend:
         return not self._beside or self._causal.cut_up_to < self.max_length
 
 
-def _once_each(writer: Writer, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
+def _once_each(
+    writer: Writer, requests: Sequence[GenerationRequest]
+) -> Iterator[Generation | Logprobs]:
     """Greedy answers to one prompt are all the same: write one, and give it to every seed."""
     counts = {request.id: len(request.seeds) for request in requests}
     for answer in writer.write([replace(r, seeds=r.seeds[:1]) for r in requests if r.seeds]):
+        if isinstance(answer, Logprobs):
+            yield answer
+            continue
         for position in range(counts[answer.request_id]):
             yield replace(answer, position=position)
 

@@ -28,14 +28,17 @@ class Beginnings:
         self._at_once = at_once
         self._kept: dict[Tokens, Chain | None] = dict.fromkeys(worth_keeping(prompts, tokens))
 
-    def tree(self, prompts: Sequence[Tokens]) -> list[Node]:
-        """The roots of a tree of prompts, whose nodes go on from the beginnings that are kept."""
+    def tree(self, texts: Sequence[Tokens], sizes: Sequence[int]) -> list[Node]:
+        """The roots of a tree of texts, whose nodes go on from the beginnings that are kept.
+
+        The first `sizes` tokens of a text are its prompt, the last of which is read in any case.
+        """
         groups: dict[Tokens, list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            groups.setdefault(self._longest(prompt), []).append(index)
+        for index, (text, size) in enumerate(zip(texts, sizes, strict=True)):
+            groups.setdefault(self._longest(text[:size]), []).append(index)
         roots: list[Node] = []
         for beginning, indices in groups.items():
-            own = tree_of([prompts[i] for i in indices], worth=WORTH, start=len(beginning))
+            own = tree_of([texts[i] for i in indices], worth=WORTH, start=len(beginning))
             for node in walk(own):
                 node.texts = [indices[text] for text in node.texts]
             for root in own:
@@ -44,7 +47,7 @@ class Beginnings:
         return roots
 
     def _longest(self, prompt: Tokens) -> Tokens:
-        # A prompt's last token is read in any case: its states choose the answer's first.
+        # The states of a prompt's last token choose what comes first behind it.
         having = (kept for kept in self._kept if len(kept) < len(prompt) and _has(prompt, kept))
         return max(having, key=len, default=())
 
@@ -57,7 +60,7 @@ class Beginnings:
         return chain
 
     def _read(self, beginning: Tokens) -> Chain:
-        reader, chain = TreeReader(self.causal, self.tree([beginning])), Chain()
+        reader, chain = TreeReader(self.causal, self.tree([beginning], [len(beginning)])), Chain()
 
         def put(_index: int, _layer: int, keys: Tensor, values: Tensor) -> None:
             chain.append((keys.clone(), values.clone()))

@@ -10,10 +10,18 @@ from typing import Any, Literal
 
 import torch
 
-from harness.backends.base import Generation, GenerationRequest, GenerationSettings
+from harness.backends.base import (
+    Generation,
+    GenerationRequest,
+    GenerationSettings,
+    LogprobRequest,
+    Logprobs,
+)
 from harness.backends.transformers.causal import Causal, filled_up
 from harness.backends.transformers.kv_cache import Memory
 from harness.backends.transformers.lockstep import Reread
+from harness.backends.transformers.logprobs import finished
+from harness.backends.transformers.rows import Rows
 from harness.backends.transformers.sampling import choose, token_logprobs, uniforms
 from harness.backends.transformers.trial import Remember
 
@@ -82,7 +90,9 @@ class _Job:
 class Writer:
     """Writes the answers to a set of requests. Results come as they finish.
 
-    `remember` makes the memory that suits this model (see `trial.choose_memory`).
+    `remember` makes the memory that suits this model (see `trial.choose_memory`). Of the `given`
+    texts those whose contexts are prompts are read with these, where the memory can: `left` has
+    those that were not.
     """
 
     def __init__(
@@ -92,33 +102,43 @@ class Writer:
         room: Room,
         settings: GenerationSettings,
         remember: Remember,
+        given: Sequence[LogprobRequest] = (),
     ) -> None:
         self.causal = causal
         self.ending = ending
         self.room = room
         self.settings = settings
         self.remember = remember
+        self._given: dict[tuple[int, ...], list[LogprobRequest]] = {}
+        for text in given:
+            self._given.setdefault(text.context_ids, []).append(text)
         self._rows: list[_Row] = []
         self._memory: Memory | None = None
         self._capacity = 0
         self._length = 0
         self._now: Span = "below"
 
-    def write(self, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
+    @property
+    def left(self) -> list[LogprobRequest]:
+        """The given texts that were not read so far."""
+        return [text for texts in self._given.values() for text in texts]
+
+    def write(self, requests: Sequence[GenerationRequest]) -> Iterator[Generation | Logprobs]:
         """Answers to requests whose prompts fit, in the order in which they end."""
         queue = deque(self._jobs([(r, tuple(range(len(r.seeds)))) for r in requests]))
         while queue or self._rows:
+            ended: list[Generation | Logprobs] = []
             try:
                 # Inference mode holds for the whole thread, and must be off while this generator
                 # waits: the caller may be training.
                 with torch.inference_mode():
                     if self._wants_more(queue):
-                        self._admit(queue)
+                        ended += self._admit(queue)
                     else:
                         self._step()
-                    ended = self._sweep()
+                    ended += self._sweep()
             except torch.OutOfMemoryError:
-                ended = self._retreat(queue)
+                ended += self._retreat(queue)
             yield from ended
 
     def _retreat(self, queue: deque[_Job]) -> list[Generation]:
@@ -177,8 +197,10 @@ class Writer:
         like = queue[0].span == self._now and queue[0].need * 2 > self._length
         return enough and like
 
-    def _admit(self, queue: deque[_Job]) -> None:
-        """Read the prompts of as many jobs as fit, and give each new row its first token."""
+    def _admit(self, queue: deque[_Job]) -> list[Logprobs]:
+        """Read the prompts of as many jobs as fit, and give each new row its first token. Returns
+        what is said of the given texts that were read beside them.
+        """
         head = queue[0]
         if not self._rows:
             self._length = head.need
@@ -193,7 +215,7 @@ class Writer:
                 else self.remember(self._capacity, head.need)
             )
         assert self._memory is not None
-        prompts: list[Sequence[int]] = []
+        prompts: list[tuple[int, ...]] = []
         source: list[int] = []
         fresh: list[_Row] = []
         started = time.perf_counter()
@@ -203,8 +225,17 @@ class Writer:
             prompts.append(job.request.prompt_ids)
             fresh += [self._row(job, position, started) for position in job.positions]
         self._rows += fresh
-        states = self._memory.admit(prompts, source)
+        if not (isinstance(self._memory, Rows) and self._memory.reads):
+            self._extend(fresh, self._memory.admit(prompts, source))
+            return []
+        beside = dict.fromkeys(prompt for prompt in prompts if prompt in self._given)
+        given = [text for prompt in beside for text in self._given[prompt]]
+        states, values = self._memory.admit_and_read(prompts, source, given)
+        for prompt in beside:
+            del self._given[prompt]
         self._extend(fresh, states)
+        seconds = time.perf_counter() - started
+        return [finished(text, found, seconds) for text, found in zip(given, values, strict=True)]
 
     def _fits(self, job: _Job, head: _Job, rows: int, prompts: int) -> bool:
         if rows + len(job.positions) > self._capacity or job.need * 2 <= self._length:

@@ -8,11 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from harness.backends.base import LogprobRequest
 from harness.backends.transformers.attention import Query, read, weigh
 from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import Causal
 from harness.backends.transformers.passes import TreeReader
 from harness.backends.transformers.prefix_tree import Piece
+from harness.backends.transformers.shared_reading import Questions, text_of
 
 WIDTH = 64
 """A row is looked at up to a multiple of this many places, which hangs on its own length alone."""
@@ -26,6 +28,7 @@ class Rows:
     """
 
     refillable = True
+    reads = True
 
     def __init__(
         self, causal: Causal, *, rows: int, length: int, tokens: int, beginnings: Beginnings
@@ -39,30 +42,49 @@ class Rows:
         self._layers: list[tuple[Tensor, Tensor]] = []
 
     def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
+        return self.admit_and_read(prompts, source, [])[0]
+
+    def admit_and_read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        source: Sequence[int],
+        given: Sequence[LogprobRequest],
+    ) -> tuple[Tensor, list[list[float]]]:
+        """As `admit`; and the log-probabilities of given texts' targets, from the same passes."""
         texts = [tuple(prompt) for prompt in prompts]
-        reader = TreeReader(self.causal, self.beginnings.tree(texts))
+        count = len(texts)
+        lines = [*texts, *map(text_of, given)]
+        sizes = [*map(len, texts), *(len(request.context_ids) for request in given)]
+        roots = self.beginnings.tree(lines, sizes)
+        reader = TreeReader(self.causal, roots)
+        questions = Questions(self.causal, dict(enumerate(given, start=count)), roots)
         places: dict[int, list[int]] = {}
         for row, index in enumerate(source, start=len(self.lengths)):
             places.setdefault(index, []).append(row)
         ends: dict[int, Tensor] = {}
         while pieces := reader.course.take(self.tokens):
-            whole = [index for index, piece in enumerate(pieces) if piece.ends and piece.node.texts]
+            whole = [
+                index
+                for index, piece in enumerate(pieces)
+                if piece.ends and min(piece.node.texts, default=count) < count
+            ]
 
             def put(
                 index: int, layer: int, *chain: Tensor, pieces: Sequence[Piece] = pieces
             ) -> None:
-                rows = [row for text in pieces[index].node.texts for row in places[text]]
+                rows = [row for text in pieces[index].node.texts for row in places.get(text, ())]
                 self._put(layer, rows, chain)
 
             states = reader.read(pieces, whole, put)
             reader.passed()
+            questions.answer(pieces, states)
             last = -1
             for piece in pieces:
                 last += len(piece.tokens)
                 if piece.ends:
                     ends.update(dict.fromkeys(piece.node.texts, states[last]))
         self.lengths += [len(texts[index]) for index in source]
-        return torch.stack([ends[index] for index in source])
+        return torch.stack([ends[index] for index in source]), [*questions.values.values()]
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         states = read(self.causal, tokens, self.lengths, self._lookup())
@@ -88,6 +110,10 @@ class Rows:
                 for part in chain
             )
             self._layers.append((keys, values))
+            places = self.rows * self.length
+            self.causal.token_bytes = sum(
+                part.nbytes // places for held in self._layers for part in held
+            )
         for buffer, part in zip(self._layers[layer], chain, strict=True):
             for row in rows:
                 buffer[row, :, : len(part)] = part.transpose(0, 1)

@@ -26,6 +26,8 @@ class StateRows(Rows):
     is copied into its row, and moves with it.
     """
 
+    reads = False
+
     def __init__(self, causal: Causal, *, rows: int, length: int) -> None:
         super().__init__(
             causal,
@@ -115,6 +117,10 @@ class StateRows(Rows):
     def _hold(self, label: Label, state: Tensor, rows: Sequence[Sequence[int]]) -> None:
         if label not in self._states:
             self._states[label] = state.new_zeros((self.rows, *state.shape[1:]))
+            held = sum(buffer.nbytes for buffer in self._states.values())
+            self.causal.row_bytes = held // self.rows
+            # Where no layer is one of attention, a token takes nothing.
+            self.causal.token_bytes = self.causal.token_bytes or 0
         for some, own in zip(rows, state, strict=True):
             self._states[label][list(some)] = own
 
