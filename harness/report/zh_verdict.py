@@ -18,6 +18,7 @@ _BEST_CHECKPOINT = re.compile(
     r"significantly better than "
     r"(?:checkpoint-0|the crest of step (?P<crest>\d+)|the best so far, step (?P<step>\d+),) "
     r"on (?P<metric>.+?)(?P<confirmed>, confirmed on the reserve)?"
+    r"(?P<counted>, the reserve counted in)?"
 )
 
 _STUCK: dict[Stuck, str] = {
@@ -131,7 +132,9 @@ def best_checkpoint(why: str) -> str:
         return why
     step = found["step"] or found["crest"]
     than = f"此前最佳的第 {step} 步" if step else " checkpoint-0"
+    # Before the reserve was counted in, it had to confirm the claim by itself.
     confirmed = "，已在预留样本上证实" if found["confirmed"] else ""
+    confirmed += "（含预留样本）" if found["counted"] else ""
     metrics = found["metric"].replace(" and ", " 和 ")
     return f"{metrics} 显著优于{than}{confirmed}"
 

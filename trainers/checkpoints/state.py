@@ -39,7 +39,9 @@ class TrainingState:
     went on from; `origin` the digest of the checkpoint that the stage began from, where it was not
     the bare base; `dropped` are numbers of the data stream's segments; `failures` counts the
     rollbacks since the best checkpoint last moved. `plan_version` is the way in which the data was
-    planned (`config.data_plan`): one that says nothing began before there was a second.
+    planned (`config.data_plan`): one that says nothing began before there was a second. `offered`
+    is the step chosen for promotion at the end; None where a training ended before there was a
+    choice.
     """
 
     training_id: str
@@ -56,6 +58,12 @@ class TrainingState:
     judged: tuple[Judged, ...] = ()
     origin: str = ""
     plan_version: int = 1
+    offered: int | None = None
+
+    @property
+    def to_offer(self) -> int:
+        """The step that is offered for promotion at the end; 0 for none."""
+        return self.best_checkpoint if self.offered is None else self.offered
 
     def of(self, step: int) -> Judged | None:
         """The judgement on the checkpoint that stands at a step now."""

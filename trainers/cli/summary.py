@@ -147,14 +147,19 @@ def _duration(seconds: float) -> str:
 
 
 def show_result(result: TrainingResult, store: Store, reporter: ConsoleReporter) -> None:
-    """How a stage ended: its best checkpoint's scores beside those that it began with."""
+    """How a stage ended: the scores of the checkpoint that it offers, else of its best one, beside
+    those that it began with.
+    """
     console = reporter.console
+    other = result.offered_step not in (0, result.best_step)
+    shown = result.offered if other else result.best
     first = {line.metric: line for line in summarize(store, result.first)}
-    best = {line.metric: line for line in summarize(store, result.best)}
+    last = {line.metric: line for line in summarize(store, shown)}
     console.print()
     console.print(Text(_headline(result), style="bold green" if result.best_step else "bold"))
-    table = FittedTable(["metric", "checkpoint-0", f"best (step {result.best_step})", "scored"])
-    for name, line in best.items():
+    name = f"step {result.offered_step}" if other else f"best (step {result.best_step})"
+    table = FittedTable(["metric", "checkpoint-0", name, "scored"])
+    for name, line in last.items():
         old = first[name].estimate.value
         table.add(
             name,
@@ -194,10 +199,14 @@ def _headline(result: TrainingResult) -> str:
     back = {0: "without a rollback", 1: "after one rollback"}.get(
         result.rollbacks, f"after {result.rollbacks} rollbacks"
     )
+    found = f"the best checkpoint, step {result.best_step}, is the best state"
     if not result.best_step:
-        return f"The training {ending} {back}; no checkpoint was shown to be better than the base."
-    kept = "is promoted" if result.promoted else "is the best state"
-    return f"The training {ending} {back}; the best checkpoint, step {result.best_step}, {kept}."
+        found = "no checkpoint was shown to be better than the base"
+    if result.promoted and result.offered_step == result.best_step:
+        found = f"the best checkpoint, step {result.best_step}, is promoted"
+    elif result.promoted:
+        found += f"; step {result.offered_step}, estimated to be ahead of it, is promoted"
+    return f"The training {ending} {back}; {found}."
 
 
 def _shortest(path: Path) -> str:

@@ -63,9 +63,14 @@ class Stage:
         return -(-self.model.steps // self.model.checkpoint_every)
 
     @property
+    def attempts(self) -> int:
+        """How many checkpoints may be judged at most: retries included."""
+        return self.segments + self.gate.max_rollbacks
+
+    @property
     def checkpoints(self) -> int:
-        """How many verdicts alpha is split over: retries included, against two opponents."""
-        return 2 * (self.segments + self.gate.max_rollbacks)
+        """How many verdicts alpha is split over: each attempt's, against two opponents."""
+        return 2 * self.attempts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from trainers.loop.event_log import of_rewards
 from trainers.loop.flat_rewards import FlatRewards
 from trainers.loop.health import LOSS_GAP, Health
 from trainers.loop.judge import Judge, JudgeInProcess, Judging
+from trainers.loop.offered_checkpoint import choose_offered
 from trainers.loop.promotion import offer
 from trainers.loop.record import TrainingRecord
 from trainers.loop.remedies import Failure
@@ -120,10 +122,21 @@ class GatedLoop(ABC):
         # The other processes, which are told of each attempt, hear that there is none to come.
         self.ranks.share()
         if failure is None:
-            best = {"crest": self.state.best_checkpoint}
-            self.record.end("finished", step=self.stage.model.steps, detail=best)
+            self._finish()
         else:
             self.record.end("stopped", step=failure.step, detail={"remedies": "used up"})
+
+    def _finish(self) -> None:
+        """Choose once what is to be offered: what is scored for it later must not change it."""
+        best = self.state.best_checkpoint
+        detail: dict[str, Any] = {"crest": best}
+        if self.stage_run.recipe.line_of(self.stage) is not None:
+            offered = choose_offered(self.judging, self.state)
+            if offered.step != best:
+                self.reporter.say(f"Offering {offered.why}")
+            self.record.keep(replace(self.state, offered=offered.step))
+            detail |= {"offered": offered.step, "why": offered.why}
+        self.record.end("finished", step=self.stage.model.steps, detail=detail)
 
     def _attempt(self, resume: int | None) -> Failure | None:
         """Train from the checkpoint `resume` (None: from the start) to the end, each checkpoint
@@ -217,11 +230,12 @@ class GatedLoop(ABC):
     def _result(self) -> TrainingResult:
         state, line = self.state, self.stage_run.recipe.line_of(self.stage)
         digest, promoted = None, False
-        if state.best_checkpoint and state.status == "finished" and line is not None:
+        step = state.to_offer
+        if step and state.status == "finished" and line is not None:
             digest, promoted, now = offer(self.judging, state, line)
             if now:
                 detail = {"line": line, "digest": digest}
-                self.record.event("promoted", step=state.best_checkpoint, detail=detail)
+                self.record.event("promoted", step=step, detail=detail)
         return TrainingResult(
             self.training_id,
             state.status,
@@ -232,6 +246,8 @@ class GatedLoop(ABC):
             promoted,
             state.rollbacks,
             line,
+            step,
+            self.judging.run_of(state, step),
         )
 
 

@@ -72,8 +72,11 @@ class Judging:
         planned = sum(each.checkpoints for each in recipe.stages)
         policy, _ = calibrated(store, stage.suite.digest, stage.suite.policy)
         self.policy = policy.with_alpha(per_checkpoint_alpha(policy.alpha, planned))
+        self.first = extents[0]
+        # One claim for each checkpoint: that it is better. The verdicts have an alpha of their own.
+        attempts = sum(each.attempts for each in recipe.stages)
         self.best_checkpoint_rule = BestCheckpointRule(
-            store, stage.suite, self.policy, extents[0], self.whole
+            store, stage.suite, policy, attempts, self.first, self.whole
         )
 
     def opinion(self, step: int, state: TrainingState, open_: Open) -> Opinion:

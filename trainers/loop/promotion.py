@@ -1,4 +1,4 @@
-"""Offers the best checkpoint of a finished stage to its line."""
+"""Offers a checkpoint of a finished stage to its line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from trainers.loop.judge import Judging, candidate_of
 
 
 def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool, bool]:
-    """Offer the best checkpoint to `line`: its digest in the registry, whether it is promoted, and
-    whether that is news.
+    """Offer the checkpoint that was chosen to `line`: its digest in the registry, whether it is
+    promoted, and whether that is news.
 
     A line's first version stands on its verdict against checkpoint-0; a later one must pass
-    against what is promoted, or be proven better.
+    against what is promoted, or be proven better, on fresh evidence.
     """
-    step = state.best_checkpoint
+    step = state.to_offer
     judged = state.of(step)
     assert judged is not None
     registry = Registry(judging.workspace, judging.store)
@@ -46,23 +46,32 @@ def offer(judging: Judging, state: TrainingState, line: str) -> tuple[str, bool,
         digest,
         verdict_id=verdict_id,
         actor=f"training {judging.training_id}",
-        reason=f"the best checkpoint (step {step}) of {judging.recipe.model.name}",
+        reason=f"{_called(state)} of {judging.recipe.model.name}",
         run_id=judged.run_id,
         expect=promoted.digest if promoted is not None else None,
     )
     return digest, True, True
 
 
+def _called(state: TrainingState) -> str:
+    if state.to_offer == state.best_checkpoint:
+        return f"the best checkpoint (step {state.to_offer})"
+    return f"step {state.to_offer}, estimated ahead of the best checkpoint"
+
+
 def _first(judging: Judging, state: TrainingState) -> tuple[str, str]:
     """The verdict that a line's first version stands on, and why it must not be promoted."""
-    suite = judging.stage.suite
+    suite, step = judging.stage.suite, state.to_offer
+    # The best checkpoint is proven better already. Any other was chosen among many by the evidence
+    # that it is decided on here: at its share of alpha that is paid for.
+    policy = suite.policy if step == state.best_checkpoint else judging.policy
     decision = decide_once(
         judging.store,
         "anchor",
         judging.run_of(state, 0),
-        judging.run_of(state, state.best_checkpoint),
+        judging.run_of(state, step),
         suite,
-        suite.policy,
+        policy,
     )
     passed = decision.verdict.outcome is VerdictOutcome.PASS or decision.improvement
     return decision.id, "" if passed else decision.verdict.headline

@@ -27,8 +27,8 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a training ended. `first` and `best` are the runs of checkpoint-0 and of the best
-    checkpoint; `line` is what the best checkpoint was offered to, if to any.
+    """How a training ended. `first`, `best` and `offered` are the runs of checkpoint-0, of the best
+    checkpoint and of the one that was offered to `line`; `offered_step` is 0 where none was.
     """
 
     training_id: str
@@ -39,4 +39,6 @@ class TrainingResult:
     digest: str | None
     promoted: bool
     rollbacks: int
-    line: str | None = None
+    line: str | None
+    offered_step: int
+    offered: Run

@@ -61,6 +61,10 @@ def test_rarer_rows(demo: Store, arm: Arm) -> None:
             "significantly better than the best so far, step 30, on a/b, confirmed on the reserve",
             "a/b 显著优于此前最佳的第 30 步，已在预留样本上证实",
         ),
+        (
+            "significantly better than checkpoint-0 on a/b and c/d, the reserve counted in",
+            "a/b 和 c/d 显著优于 checkpoint-0（含预留样本）",
+        ),
         (  # as it was written before the word changed
             "significantly better than the crest of step 30 on a/b, confirmed on the reserve",
             "a/b 显著优于此前最佳的第 30 步，已在预留样本上证实",

@@ -211,6 +211,37 @@ def test_a_later_training_must_pass_against_what_is_promoted(
     assert first.training_id != result.training_id
 
 
+def test_the_best_that_stands_is_promoted_though_nothing_proves_it_to_be_the_best(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    recipe = load_recipe(write_world(tmp_path, tiny_llama, spoiled=False))
+    workspace = Workspace.at(tmp_path / "home").ensure()
+    reporter = Quiet()
+    with Store(workspace) as store:
+        training = GatedTraining(recipe, workspace, store, reporter)
+        proven = training.judging.better_than_best
+        training.judging.better_than_best = (  # type: ignore[method-assign]
+            lambda candidate, step, state: proven(candidate, step, state) if step == 3 else None
+        )
+        result = training.run()
+        [end] = store.query("SELECT detail FROM training_events WHERE event = 'finished'")
+        [event] = store.query("SELECT step FROM training_events WHERE event = 'promoted'")
+        promoted = Registry(workspace, store).promoted("tiny")
+        [verdict] = store.query("SELECT outcome FROM verdicts WHERE training_id IS NULL")
+        again = GatedTraining(recipe, workspace, store, Quiet()).run()
+    assert result.best_step == 3
+    assert result.offered_step == event["step"] == end["detail"]["offered"] > 6
+    assert "texts/perplexity by" in end["detail"]["why"]
+    [said] = [words[0] for words in reporter.of("say") if words[0].startswith("Offering")]
+    assert f"Offering step {result.offered_step}: it did not fail" in said
+    assert result.promoted
+    assert promoted is not None
+    assert promoted.digest == result.digest
+    assert verdict["outcome"] == "pass"
+    assert again == result
+    assert training.state.best_checkpoint == 3
+
+
 def test_an_adapter_for_modules_that_are_not_there_is_refused(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
