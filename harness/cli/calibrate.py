@@ -51,6 +51,13 @@ def calibrate(
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    rounding: Annotated[
+        bool,
+        typer.Option(
+            "--rounding",
+            help="Score the second time in bfloat16 (or float32): rounding is noise too.",
+        ),
+    ] = False,
 ) -> None:
     """Score a model twice, simulate the gate on its own scores, and freeze `margin: auto`.
 
@@ -73,18 +80,18 @@ def calibrate(
     loaded, console = load_suite(suite), Console()
     workspace = Workspace.at().ensure()
     with Store(workspace, on_wait=in_passing(console)) as store:
-        candidate = open_model(
-            model,
-            workspace,
-            store,
-            hardware=Hardware.choose(device, dtype),
-            say=in_passing(console),
-        )
+        first = Hardware.choose(device, dtype)
+        second = replace(first, dtype=_other(first.dtype)) if rounding else first
         extents = _extents(loaded, anchor_responses)
-        # Two scorings, one loading.
-        candidate = replace(candidate, open=cache(candidate.open))
+        candidate = None
         scored: list[Run] = []
-        for draw, extent in enumerate(extents):
+        for draw, (extent, hardware) in enumerate(zip(extents, (first, second), strict=True)):
+            if candidate is None or rounding:
+                candidate = open_model(
+                    model, workspace, store, hardware=hardware, say=in_passing(console)
+                )
+                # Two scorings of one dtype are one loading.
+                candidate = replace(candidate, open=cache(candidate.open))
             with bars(console) as progress:
                 report = score(
                     candidate,
@@ -96,9 +103,10 @@ def calibrate(
                     extent=extent,
                     progress=progress,
                 )
-            _say_scored(draw, report, console)
+            _say_scored(draw, report, console, f" in {hardware.dtype}" * rounding)
             scored.append(report.run)
-        _say_greedy(loaded, console)
+        if not rounding:
+            _say_greedy(loaded, console)
         sides = [
             evidence_at(store, run, loaded, loaded.policy, extent)
             for run, extent in zip(scored, extents, strict=True)
@@ -125,12 +133,17 @@ def _extents(suite: Suite, anchor_responses: int) -> tuple[Extent, Extent]:
     return replace(last, responses=last.responses * anchor_responses), last
 
 
-def _say_scored(draw: int, report: RunReport, console: Console) -> None:
+def _other(dtype: str) -> str:
+    """What the same weights are rounded to, or were before they were."""
+    return "bfloat16" if dtype == "float32" else "float32"
+
+
+def _say_scored(draw: int, report: RunReport, console: Console, how: str = "") -> None:
     from harness.report.console import asked
 
     done = asked(report.generated, report.read)
     which = "second scoring, fresh draws" if draw else "first scoring"
-    console.print(f"{which}: {done}, {report.reused} reused", style="dim")
+    console.print(f"{which}{how}: {done}, {report.reused} reused", style="dim")
 
 
 def _say_greedy(suite: Suite, console: Console) -> None:

@@ -30,5 +30,5 @@ LimitOption = Annotated[
     typer.Option("--limit", min=1, help="Score at most N samples a task, drawn by --seed."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The seed of every random choice.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 … or auto.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, xpu, mps or auto.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 … or auto.")]

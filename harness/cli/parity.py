@@ -36,9 +36,8 @@ def parity(
         typer.Option(
             "--between",
             help="Two backends: live, live:DTYPE, vllm, openai:URL#MODEL, openai:FILE.yaml.",
-            show_default=False,
         ),
-    ],
+    ] = ("live:float32", "live:bfloat16"),
     limit: LimitOption = None,
     seed: SeedOption = 0,
     show: Annotated[
@@ -49,6 +48,7 @@ def parity(
 ) -> None:
     """Score one checkpoint behind two backends, and compare each with the other.
 
+    Without --between: what rounding alone does to each metric of the suite.
     Exits 0 where neither is worse by more than the margin, 1 where one is, 2
     where the suite is too small to tell, 3 where they can't be compared.
     """

@@ -61,6 +61,30 @@ def test_a_calibration_is_printed_stored_and_cited(
     assert "read/perplexity: `ratchet calibrate`" not in said
 
 
+def test_rounding_is_part_of_the_noise_where_it_is_asked_for(
+    tmp_path: Path, tiny_llama: Path, home: Workspace, ratchet: Ratchet
+) -> None:
+    gate = {"margin": "auto", "metrics": {"read/perplexity": {"required": True}}}
+    words = ("--suite", suite_yaml(tmp_path, gate=gate), "--trials", "100", "--device", "cpu")
+    code, said = ratchet("calibrate", tiny_llama, *words)
+    assert code == 0, said
+    with Store(home) as store:
+        (plain,) = (row["detail"] for row in store.query("SELECT detail FROM calibrations"))
+    code, said = ratchet("calibrate", tiny_llama, *words, "--rounding")
+    assert code == 0, said
+    assert "first scoring in float32" in said
+    assert "second scoring, fresh draws in bfloat16" in said
+    assert "no randomness in" not in said
+    with Store(home) as store:
+        rows = store.query("SELECT detail FROM calibrations ORDER BY seq")
+        dtypes = store.query("SELECT DISTINCT subject->>'dtype' AS dtype FROM runs ORDER BY 1")
+    assert [row["dtype"] for row in dtypes] == ["bfloat16", "float32"]
+    level = {each["metric"]: each["visible"] for each in rows[-1]["detail"]["metrics"]}
+    before = {each["metric"]: each["visible"] for each in plain["metrics"]}
+    # The same texts read twice alike show any loss; read in two dtypes they don't.
+    assert level["read/perplexity"] > before["read/perplexity"]
+
+
 def test_the_newest_calibration_of_the_protocol_counts_and_the_suites_own_word_more(
     store: Store,
 ) -> None:

@@ -99,6 +99,17 @@ def test_two_precisions_of_one_checkpoint_are_compared_without_a_server(
     assert "24 of 24 greedy answers are the same" in said
 
 
+def test_without_a_word_it_says_what_rounding_alone_does(
+    tmp_path: Path, suite_file: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--home", str(tmp_path / "home"), "parity", str(tiny_llama)]
+    assert main([*words, "--suite", str(suite_file), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "live:float32 and live:bfloat16" in said
+    assert "dtype: float32 -> bfloat16" in said
+    assert "read/perplexity" in said
+
+
 @pytest.mark.parametrize("between", [("live", "live"), ("live", "wat")], ids=str)
 def test_sides_that_make_no_comparison_are_refused(
     tmp_path: Path, suite_file: Path, tiny_llama: Path, between: tuple[str, str]
