@@ -28,6 +28,10 @@ BACKENDS = PluginTable(
 _PREFIX = re.compile(r"([a-z][a-z0-9_.+-]+):.*", re.DOTALL)
 
 
+UNTRIED = frozenset({"xpu", "mps"})
+"""Devices on which nobody has run Ratchet yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """Where and in which precision a model is opened."""
@@ -37,14 +41,36 @@ class Hardware:
 
     @classmethod
     def choose(cls, device: str = "auto", dtype: str = "auto") -> Hardware:
-        """A GPU in bfloat16 where there is one, else this machine's cores in float32."""
+        """A GPU where there is one (CUDA, then Intel's, then Apple's), in bfloat16 where it has
+        that; else this machine's cores in float32.
+        """
         if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = _found()
         if dtype == "auto":
-            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+            dtype = "bfloat16" if _has_bfloat16(device) else "float32"
         return cls(device, dtype)
+
+    def __str__(self) -> str:
+        never = "; never tried there" if self.device.partition(":")[0] in UNTRIED else ""
+        return f"{self.dtype} on {self.device}{never}"
+
+
+def _found() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.xpu.is_available():
+        return "xpu"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _has_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        import torch
+
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    return device.startswith("xpu")
 
 
 @dataclass(frozen=True, slots=True)

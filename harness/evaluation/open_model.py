@@ -77,7 +77,7 @@ def open_model(
                 unpacked=str(files.folder.absolute()) if files.adapter is None else None,
             )
             return cluster.open(replica, files, say)
-        say(f"Loading {name} ({hardware.dtype} on {hardware.device})")
+        say(f"Loading {name} ({hardware})")
         model, tokenizer = load(files, dtype=hardware.dtype, device=hardware.device)
         return TransformersBackend(model, tokenizer)
 

@@ -42,6 +42,19 @@ def put_on(base: Any, folder: Path) -> Any:
     return model
 
 
+def exchanged(model: Any, folder: Path) -> Any | None:
+    """The base that `model` stands on with the adapter in `folder` in place of the one that is on
+    it, which is then nobody's; None where that one has changed the base itself, or is none.
+    Raises UserError as `put_on` does.
+    """
+    config = getattr(model, "active_peft_config", None)
+    if config is None or config.is_prompt_learning or not hasattr(model, "unload"):
+        return None
+    if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
+        return None
+    return put_on(model.unload(), folder).eval()
+
+
 def _unsaved(model: Any, folder: Path) -> set[str]:
     """Biases that the adapter has trained by its configuration and that its file lacks."""
     from peft.utils.save_and_load import get_peft_model_state_dict, load_peft_weights

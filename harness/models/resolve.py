@@ -119,9 +119,10 @@ def load(
 ) -> tuple[Any, Any]:
     """Load (model, tokenizer). `dtype` is torch's name of one, or "auto"; the model is in eval
     mode, with the attention that its class has: `sdpa`, else `eager`. Of a model of images and text
-    all is loaded, and its language model is what answers. `device` None leaves it where it was
-    loaded; `options` go to `from_pretrained`. Raises UserError where the files turn out not to be a
-    causal language model's, or lack some of its weights or of its adapter's.
+    all is loaded, and its language model is what answers. Shard by shard it is read onto `device`
+    (`placement`: `cuda` may spread it over cards); None leaves that to `options`, which go to
+    `from_pretrained`. Raises UserError where the files turn out not to be a causal language
+    model's, or lack some of its weights or of its adapter's, or are too large.
     """
     from pickle import UnpicklingError
 
@@ -150,6 +151,7 @@ def load(
                 dtype=kind,
                 attn_implementation=attention_of(config, automatic),
                 output_loading_info=True,
+                **_straight_to(device, files, dtype),
                 **options,
             )
             _require_whole(loading, files)
@@ -163,7 +165,16 @@ def load(
                 file=files.adapter or files.folder,
                 hint="check that the folder is a complete causal language model of this version",
             ) from error
-    return (model if device is None else model.to(device)).eval(), tokenizer
+    return model.eval(), tokenizer
+
+
+def _straight_to(device: str | None, files: ModelFiles, dtype: str) -> dict[str, Any]:
+    """Each shard of the weights is read to where it will stay, and never held here as a whole."""
+    if device is None or device == "cpu":
+        return {}
+    from harness.models.placement import device_map
+
+    return {"device_map": device_map(files.folder, dtype, device)}
 
 
 def _require_whole(loading: Any, files: ModelFiles) -> None:
