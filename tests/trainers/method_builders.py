@@ -118,8 +118,11 @@ def write_stages(folder: Path, base: Path, *stages: dict[str, Any], **recipe: An
     return path
 
 
-def job_of(recipe: Path, workspace: Path) -> tuple[Any, Any]:
-    """(job, method) of a recipe's first stage, from which a trainer can be made without a loop."""
+def job_of(recipe: Path, workspace: Path, **opened: Any) -> tuple[Any, Any]:
+    """(job, method) of a recipe's first stage, from which a trainer can be made without a loop.
+
+    `opened` goes to `Method.open`: dtype and device.
+    """
     from harness.core.workspace import Workspace
     from harness.models.resolve import resolve
     from trainers.config.data_plan import make_plan
@@ -131,7 +134,7 @@ def job_of(recipe: Path, workspace: Path) -> tuple[Any, Any]:
     stage = loaded.stages[0]
     method = method_of(stage.model.trainer)
     start = None if loaded.model.start is None else recipe.parent / loaded.model.start
-    model, tokenizer = method.open(loaded, resolve(loaded.model.base, place), start)
+    model, tokenizer = method.open(loaded, resolve(loaded.model.base, place), start, **opened)
     plan = make_plan(stage, spare=0)
     backend = method.backend(model, tokenizer)
     output = workspace / "out"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from harness.core.errors import UserError
 from harness.core.files import write_atomic
+from trainers.config.precision import Settled
 
 Status = Literal["running", "finished", "stopped"]
 
@@ -41,7 +42,7 @@ class TrainingState:
     rollbacks since the best checkpoint last moved. `plan_version` is the way in which the data was
     planned (`config.data_plan`): one that says nothing began before there was a second. `offered`
     is the step chosen for promotion at the end; None where a training ended before there was a
-    choice.
+    choice. `settled` is None for a training that began before there was a choice of dtypes.
     """
 
     training_id: str
@@ -59,6 +60,7 @@ class TrainingState:
     origin: str = ""
     plan_version: int = 1
     offered: int | None = None
+    settled: Settled | None = None
 
     @property
     def to_offer(self) -> int:
@@ -99,6 +101,8 @@ def load_state(path: Path) -> TrainingState | None:
         raw["reshuffles"] = tuple((after, seed) for after, seed in raw["reshuffles"])
         if "crest" in raw:  # as the best checkpoint was called at first
             raw["best_checkpoint"] = raw.pop("crest")
+        if raw.get("settled") is not None:
+            raw["settled"] = Settled(**raw["settled"])
         return TrainingState(**raw)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

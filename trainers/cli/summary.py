@@ -62,6 +62,11 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
         f"{model.rows_per_step}, a checkpoint every {model.checkpoint_every}; data plan "
         f"{plan.digest}",
     )
+    if model.epochs is not None:
+        rows = len(stage.examples)
+        _say(console, f"{model.epochs:g} epochs of {_number(rows, 'row')}, in whole segments")
+    if chosen := _chosen(recipe, stage):
+        _say(console, chosen)
     table = FittedTable(["segment", *(Path(source.source).stem for source in stage.data.mix)])
     for number, segment in enumerate(plan.segments, start=1):
         counts = [
@@ -94,6 +99,16 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
     )
     rollbacks = _number(gate.max_rollbacks, "rollback")
     _say(console, f"at most {rollbacks}: {', '.join(gate.on_fail)}")
+
+
+def _chosen(recipe: Recipe, stage: Stage) -> str:
+    """The settings of the Trainer that the recipe names."""
+    found = stage.model.trainer_options.model_dump(mode="json", exclude_defaults=True)
+    if recipe.model.dtype != "auto":
+        found = {"dtype": recipe.model.dtype, **found}
+    if stage.model.generate_on != "transformers":
+        found["generate_on"] = stage.model.generate_on
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in found.items())
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

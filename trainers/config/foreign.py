@@ -37,11 +37,12 @@ _TOOLS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
 )
 """(name, keys that its file must have, keys of which it has at least one)."""
 
-_STEPS = "write `steps`: rows x epochs / (batch_size x gradient_accumulation)"
+_EPOCHS = "write `epochs` in the stage, in place of `steps`"
+_OPTION = "write `trainer_options: {%s: ...}` in the stage"
 _EVERY = "write `checkpoint_every`: each checkpoint is saved and judged"
 _PROMPT = "say what of a row is asked and what is learned: `prompt: {user: ...}`, `completion: ...`"
 _TARGETS = "write `adapter: {targets: [q_proj, v_proj, ...]}`, with the names of linear layers"
-_DTYPE = "leave it out: the type follows from the base and the machine"
+_DTYPE = "write `dtype: auto`, `bfloat16`, `float16` or `float32` at the recipe's top"
 
 _OURS: Mapping[str, str] = {
     "model_name_or_path": "write `base`",
@@ -49,9 +50,9 @@ _OURS: Mapping[str, str] = {
     "model": "write `base`",
     "dataset": "write `data: {mix: [{source: FILE, ...}]}`",
     "datasets": "write `data: {mix: [{source: FILE, ...}]}`",
-    "epochs": _STEPS,
-    "num_epochs": _STEPS,
-    "num_train_epochs": _STEPS,
+    "epochs": _EPOCHS,
+    "num_epochs": _EPOCHS,
+    "num_train_epochs": _EPOCHS,
     "max_steps": "write `steps`",
     "save_steps": _EVERY,
     "eval_steps": _EVERY,
@@ -62,7 +63,7 @@ _OURS: Mapping[str, str] = {
     "per_device_train_batch_size": "write `batch_size`: of all processes together",
     "micro_batch_size": "write `batch_size`: of all processes together",
     "gradient_accumulation_steps": "write `gradient_accumulation`",
-    "gradient_checkpointing": "leave it out: recipes have no such key",
+    "gradient_checkpointing": "write `trainer_options: {gradient_checkpointing: on}` in the stage",
     "lr": "write `learning_rate`",
     "lr_scheduler_type": "write `schedule`",
     "lr_scheduler": "write `schedule`",
@@ -76,11 +77,17 @@ _OURS: Mapping[str, str] = {
     "num_iterations": "write `reuse`",
     "reward_funcs": "write `rewards: [{kind: function, path: FILE.py:NAME}]`",
     "loss_type": "leave it out: each trainer has one loss",
-    "optim": "leave it out: the optimizer is AdamW",
-    "optimizer": "leave it out: the optimizer is AdamW",
-    "weight_decay": "leave it out: there is none",
-    "packing": "leave it out: rows are not packed",
-    "sample_packing": "leave it out: rows are not packed",
+    "optim": _OPTION % "optimizer",
+    "optimizer": _OPTION % "optimizer",
+    "weight_decay": _OPTION % "weight_decay",
+    "adam_beta1": _OPTION % "betas",
+    "adam_beta2": _OPTION % "betas",
+    "packing": _OPTION % "packing",
+    "sample_packing": _OPTION % "packing",
+    "neftune_noise_alpha": _OPTION % "neftune_noise_alpha",
+    "use_liger_kernel": _OPTION % "use_liger_kernel",
+    "attn_implementation": _OPTION % "attention",
+    "flash_attn": _OPTION % "attention",
     "bf16": _DTYPE,
     "fp16": _DTYPE,
     "torch_dtype": _DTYPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from trainers.config.foreign import in_our_words, refuse_other_files
 from trainers.config.instruction import instructed
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
-from trainers.config.schema import RecipeModel
+from trainers.config.schema import RecipeModel, StageModel
 from trainers.config.start import require_checkpoint
 from trainers.config.validate import (
     check_columns,
@@ -88,6 +89,8 @@ def _stage(
     method = traits_of(model.trainer)
     if problem := method.problem(recipe, model):
         raise document.error(problem, here)
+    if unfit := model.trainer_options.problem(recipe.adapter_kind, recipe.dtype):
+        raise document.error(unfit[1], (*here, "trainer_options", unfit[0]))
     suite = _suite(gate.suite, document, (*gate_at, "suite"), suites)
     foreign = {m.spec.name for _, m in suite.metrics()} - (method.judged_by or frozenset())
     if method.judged_by is not None and foreign:
@@ -96,7 +99,6 @@ def _stage(
             (*gate_at, "suite"),
             hint=f"give the stage a gate with a suite of {', '.join(sorted(method.judged_by))}",
         )
-    segments = model.steps // model.checkpoint_every
     examples: list[Example] = []
     for number, source in enumerate(data.mix):
         place: Place = (*data_at, "mix", number)
@@ -106,12 +108,16 @@ def _stage(
                 place,
                 hint=f"it takes {' or '.join(_SHAPES[shape] for shape in method.shapes)}",
             )
+        examples.extend(_examples(number, source, data.seed, document, place))
+    learned, validation = _split(examples, data, document, data_at)
+    model = _in_steps(model, len(learned), document, here)
+    segments = model.steps // model.checkpoint_every
+    for number, source in enumerate(data.mix):
         if source.segments and max(source.segments) > segments:
             raise document.error(
                 f"there are {segments} segments, so none is number {max(source.segments)}",
-                (*place, "segments"),
+                (*data_at, "mix", number, "segments"),
             )
-        examples.extend(_examples(number, source, data.seed, document, place))
     # Segments that replace a dropped one are drawn from the sources that take part everywhere.
     if all(source.segments is not None for source in data.mix):
         raise document.error(
@@ -124,13 +130,25 @@ def _stage(
         check_columns(examples)
     check_labels(examples, document, (*data_at, "mix"))
     check_rewards(recipe, index, examples, document, here)
-    learned, validation = _split(examples, data, document, data_at)
     health = dict(recipe.health if model.health is None else model.health)
     check_health(health, method.measures, data, model, document, here)
     name = model.name or (model.trainer if len(recipe.stages) > 1 else "")
     return Stage(
         index + 1, name, model, data, gate, health, tuple(learned), tuple(validation), suite
     )
+
+
+def _in_steps(model: StageModel, rows: int, document: YamlDocument, here: Place) -> StageModel:
+    """The stage with its number of steps: the fewest whole segments in which so many epochs of so
+    many rows are learned from.
+    """
+    if model.epochs is None:
+        return model
+    a_segment = traits_of(model.trainer).rows(model, model.checkpoint_every)
+    try:
+        return model.in_steps(math.ceil(model.epochs * rows / max(1, a_segment)))
+    except ValueError as error:
+        raise document.error(f"{model.epochs:g} epochs: {error}", (*here, "epochs")) from None
 
 
 _SHAPES = {

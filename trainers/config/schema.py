@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from harness.core.strict_model import FiniteModel
 from trainers.config.data_schema import SEEDS_END, DataModel
 from trainers.config.known_trainers import TRAINERS
+from trainers.config.trainer_options import NOT_FOR_ALL, TrainerOptionsModel
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
 
@@ -100,6 +101,7 @@ PARTICULAR = frozenset(
     {
         "beta",
         "flat_reward_steps",
+        "generate_on",
         "generations",
         "loss",
         "max_new_tokens",
@@ -155,17 +157,23 @@ class StageModel(FiniteModel):
     """One trainer's part of the run. `batch_size` counts examples (completions, where they are
     generated) over all processes; a step learns from batch_size x gradient_accumulation of them.
 
+    `steps` counts them, or `epochs` passes over the rows do: then `steps` is 0 until the rows are
+    counted (`in_steps`).
+
     `beta` weighs the distance from the stage's first state (DPO, KTO, GRPO, RLOO). `generations`
     to `reuse` are for GRPO and RLOO: completions to a prompt, their length and temperature, and
     how many steps learn from the same completions. `flat_reward_steps` bounds how many steps in a
-    row may pass in which no reward tells one completion from another (0: any number). `options`
-    are the keys that the trainer alone knows, where a package has added it.
+    row may pass in which no reward tells one completion from another (0: any number);
+    `generate_on` is what draws them. `options`
+    are the keys that the trainer alone knows, where a package has added it; `trainer_options` are
+    settings of the Trainer's own.
     """
 
     trainer: str = "sft"
     name: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
     line: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
-    steps: int = Field(ge=1)
+    steps: int = Field(0, ge=1)
+    epochs: float | None = Field(None, gt=0, le=10_000)
     checkpoint_every: int = Field(ge=1)
     batch_size: int = Field(8, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
@@ -179,11 +187,13 @@ class StageModel(FiniteModel):
     temperature: float = Field(1.0, gt=0)
     reuse: int = Field(1, ge=1)
     flat_reward_steps: int = Field(10, ge=0)
+    generate_on: Literal["transformers", "vllm"] = "transformers"
     loss: LossModel | None = None
     ppo: PpoModel = Field(default_factory=lambda: PpoModel.model_validate({}))
     rewards: tuple[RewardModelSpec, ...] = ()
     safety: SafetyModel | None = None
     options: dict[str, Any] | None = None
+    trainer_options: TrainerOptionsModel = TrainerOptionsModel()
     data: DataModel | None = None
     gate: TrainingGateModel | None = None
     health: dict[str, HealthRule] | None = None
@@ -197,16 +207,29 @@ class StageModel(FiniteModel):
         return trainer
 
     @model_validator(mode="after")
-    def _whole_segments(self) -> Self:
+    def _some_length(self) -> Self:
+        if (self.steps == 0) == (self.epochs is None):
+            raise ValueError("a stage has either `steps` or `epochs`")
+        return self
+
+    def in_steps(self, segments: int) -> Self:
+        """The same stage as so many segments. Raises ValueError for a length that can't be."""
+        found = self.model_copy(update={"steps": segments * self.checkpoint_every})
+        found._require_a_plan()
+        return found
+
+    @model_validator(mode="after")
+    def _a_plan_that_fits(self) -> Self:
+        if self.epochs is None:
+            self._require_a_plan()
+        return self
+
+    def _require_a_plan(self) -> None:
         if self.steps % self.checkpoint_every:
             raise ValueError(
                 f"steps ({self.steps}) must be a multiple of checkpoint_every "
                 f"({self.checkpoint_every}), so that the last step is judged too"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_plan_that_fits(self) -> Self:
         if self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps ({self.warmup_steps}) must be fewer than steps ({self.steps}): "
@@ -217,11 +240,17 @@ class StageModel(FiniteModel):
                 f"{self.steps} steps of {self.rows_per_step} are more than the {MOST_ROWS} rows "
                 "that one stage may plan"
             )
-        return self
 
     @model_validator(mode="after")
     def _keys_of_its_trainer(self) -> Self:
         method = TRAINERS.load(self.trainer)
+        chosen = self.trainer_options.model_fields_set & NOT_FOR_ALL
+        for name in sorted(chosen - method.keys):
+            owners = [own for own in TRAINERS.built_in if name in TRAINERS.load(own).keys]
+            raise ValueError(
+                f"the trainer {self.trainer} has no `trainer_options: {name}`: it is for "
+                f"{', '.join(sorted(owners))}"
+            )
         # A loss is refused with the data, where more is known of it.
         for name in sorted(self.model_fields_set & (PARTICULAR - {"loss"}) - method.keys):
             owners = [own for own in TRAINERS.built_in if name in TRAINERS.load(own).keys]
@@ -256,7 +285,8 @@ class ContaminationModel(FiniteModel):
 class RecipeModel(FiniteModel):
     """The whole YAML file. `data`, `gate` and `health` hold for every stage without its own.
 
-    `start` is a checkpoint of this base to go on from; `webhook` is told of every rollback.
+    `start` is a checkpoint of this base to go on from; `dtype` is of a frozen base, of the steps
+    and of scoring (`config.precision`); `webhook` is told of every rollback.
     """
 
     name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
@@ -267,6 +297,7 @@ class RecipeModel(FiniteModel):
     quantize: Literal["4bit", "8bit"] | None = Field(
         None, validation_alias=AliasChoices("quantize", QUANTIZE_BEFORE)
     )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     adapter: AdapterModel | None = None
     data: DataModel | None = None
     stages: tuple[StageModel, ...] = Field(min_length=1)
@@ -280,6 +311,8 @@ class RecipeModel(FiniteModel):
     def _quantized_bases_are_frozen(self) -> Self:
         if self.quantize and self.adapter_kind == "none":
             raise ValueError("a quantized base can't be trained itself: give it an `adapter`")
+        if self.quantize and self.dtype != "auto":
+            raise ValueError("a quantized base has its own `dtype`: leave one of the two out")
         return self
 
     @property

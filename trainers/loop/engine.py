@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from harness.backends.base import Backend
 from harness.models.resolve import ModelFiles
 from trainers.checkpoints.folder import untouched_randomness
+from trainers.config.precision import Machine
 from trainers.distributed.sharding import (
     forget_sharding,
     load_whole_again,
@@ -59,6 +60,10 @@ class TrainerEngine(Protocol):
         """What the checkpoint of `step` is scored through."""
         ...
 
+    def let_go(self) -> None:
+        """Of what was read to be scored: its memory is the training's again."""
+        ...
+
     def run(self, segment: Segment) -> None:
         """Train until the end, or until the watcher stops it."""
         ...
@@ -92,13 +97,17 @@ class Engine:
         self._segment = Segment((), None, 1.0)
         self._used = False
         self._written: tuple[str, Backend] | None = None
+        self.settled = run.settled
         self._make()
 
     def _make(self) -> None:
         run = self._run
         if self._sharding:
             forget_sharding()
-        model, tokenizer = self.method.open(run.recipe, run.base, run.start)
+        settled = self.settled
+        model, tokenizer = self.method.open(
+            run.recipe, run.base, run.start, dtype=settled.weights, device=self._device
+        )
         self._live: Backend = self.method.backend(model, tokenizer)
         job = Job(
             run.recipe,
@@ -111,12 +120,20 @@ class Engine:
             order=lambda: self._segment.order,
             callbacks=[callback_for(self._watcher)],
             sharding=self._sharding,
+            settled=settled,
         )
         with _tensorboard_in(self._output.parent / "tensorboard"):
             self.trainer: Any = self.method.make(job)
         require_sharded(self._sharding, self.trainer)
         if self._sharding:
             load_whole_again()
+
+    @property
+    def _device(self) -> str:
+        """Where the weights are read to: straight onto a GPU that will hold all of them."""
+        if self._sharding or not Machine.here().is_gpu:
+            return "cpu"
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
     @property
     def step(self) -> int:
@@ -126,16 +143,22 @@ class Engine:
 
     def backend(self, step: int, files: ModelFiles) -> Backend:
         """What the checkpoint of `step` is scored through: the model as it is now; or, where that
-        has gone on, or no process has all of it, what was written of it.
+        has gone on, is held in another dtype, or no process has all of it, what was written of it.
         """
-        if not scattered(self._sharding) and step == self.step:
+        whole = not scattered(self._sharding) and self.settled.weights == self.settled.scored
+        if whole and step == self.step:
             return self._live
         if self._written is None or self._written[0] != files.digest:
             self._written = None
-            model, tokenizer = self.method.load(files)
-            model.to(self.trainer.args.device)
+            model, tokenizer = self.method.load(
+                files, dtype=self.settled.scored, device=str(self.trainer.args.device)
+            )
             self._written = (files.digest, self.method.backend(model, tokenizer))
         return self._written[1]
+
+    def let_go(self) -> None:
+        """Of what was read to be scored: its memory is the training's again."""
+        self._written = None
 
     def run(self, segment: Segment) -> None:
         """Train until the end, or until the watcher stops it."""

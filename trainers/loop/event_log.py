@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from harness.store import runs
 from harness.store.store import Store
 from trainers.config.data_plan import DataPlan
+from trainers.config.precision import Settled
 from trainers.config.recipe import Recipe, Stage
 
 
@@ -19,7 +21,9 @@ class TrainingLog:
         self._store = store
         self._id = training_id
 
-    def announce(self, recipe: Recipe, stage: Stage, base_digest: str, plan: DataPlan) -> None:
+    def announce(
+        self, recipe: Recipe, stage: Stage, base_digest: str, plan: DataPlan, settled: Settled
+    ) -> None:
         """Say once what this training is."""
         self._store.append(
             "trainings",
@@ -39,6 +43,7 @@ class TrainingLog:
                             "batch_size": stage.model.batch_size,
                         },
                         "plan": {"digest": plan.digest, "segments": len(plan.segments)},
+                        "settled": asdict(settled),
                     },
                     "started_at": runs.now(),
                 }

@@ -220,6 +220,7 @@ class GatedLoop(ABC):
     def _must_go_back(self) -> bool:
         """The same answer in every process."""
         failed = self.verdicts.has_failed(self.judge, undecided=self.judge.lag)
+        self.engine.let_go()
         return bool(self.ranks.share(failed))
 
     def _validation_loss(self) -> float | None:
@@ -295,5 +296,7 @@ class GatedTraining(GatedLoop):
 
             self.judge = BackgroundJudge(self.stage_run, device, self.reporter)
         self.ranks.share(True)
-        self.reporter.say(f"Loading {self.stage_run.recipe.model.base}")
+        settled = str(self.stage_run.settled)
+        how = f" ({settled})" if settled else ""
+        self.reporter.say(f"Loading {self.stage_run.recipe.model.base}{how}")
         return Engine(self.stage_run, self.folder.staging, self)

@@ -213,7 +213,7 @@ def candidate_of(
     """A model on this machine's transformers, live or not: both share cached answers."""
     subject = {
         "backend": run.method.backend_name,
-        "dtype": run.dtype,
+        "dtype": run.settled.scored,
         "quantisation": run.recipe.model.quantize,
         **asking(files, run.workspace),
     }

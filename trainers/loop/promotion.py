@@ -11,6 +11,7 @@ from harness.core.types import VerdictOutcome
 from harness.models.resolve import resolve
 from harness.registry.registry import Registry
 from trainers.checkpoints.state import TrainingState
+from trainers.config.precision import Machine
 from trainers.loop.judge import Judging, candidate_of
 
 
@@ -79,7 +80,8 @@ def _first(judging: Judging, state: TrainingState) -> tuple[str, str]:
 
 def _later(judging: Judging, registry: Registry, digest: str, line: str) -> tuple[str, str]:
     """Decided once more on fresh answers, against what is promoted and the first version."""
-    method = judging.run.method
+    method, dtype = judging.run.method, judging.run.settled.scored
+    device = Machine.here().device
 
     def opened(of: str) -> Candidate:
         files = resolve(str(registry.path(of)), judging.workspace)
@@ -87,7 +89,7 @@ def _later(judging: Judging, registry: Registry, digest: str, line: str) -> tupl
             judging.run,
             files,
             name=f"{line} {of[:12]}",
-            open_=cache(lambda: method.backend(*method.load(files))),
+            open_=cache(lambda: method.backend(*method.load(files, dtype=dtype, device=device))),
         )
 
     found = confirm(

@@ -14,6 +14,7 @@ from harness.store.store import Store
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import Status, TrainingState, load_state, save_state
 from trainers.config.data_plan import PLAN_VERSION, DataPlan
+from trainers.config.precision import Machine
 from trainers.loop.event_log import TrainingLog
 from trainers.loop.stage_run import StageRun
 
@@ -72,10 +73,15 @@ class TrainingRecord:
             state = self._plan = None
         interrupted = state is not None and state.status == "running"
         if state is None:
+            run, settled = self.run, self.run.settle(Machine.here())
             state = TrainingState(
-                self.run.training_id, self.plan.digest, origin=origin, plan_version=PLAN_VERSION
+                run.training_id,
+                self.plan.digest,
+                origin=origin,
+                plan_version=PLAN_VERSION,
+                settled=settled,
             )
-            self.log.announce(self.run.recipe, self.run.stage, self.run.base.digest, self.plan)
+            self.log.announce(run.recipe, run.stage, run.base.digest, self.plan, settled)
             write_atomic(self.run.home / "plan.json", self._plan_as_json())
         elif interrupted:
             self._plan = self._kept_plan(state)

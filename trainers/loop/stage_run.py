@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.workspace import Workspace
 from harness.models.resolve import ModelFiles, resolve
 from trainers.checkpoints.lookup import training_id
+from trainers.checkpoints.state import load_state
+from trainers.config.precision import WHOLE, Machine, Settled, settle, settled_before
 from trainers.config.recipe import Recipe, Stage
 from trainers.config.run_options import ALL_HERE, RunOptions
+from trainers.config.step_memory import fitting
 from trainers.methods.base import Method, method_of
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
     """`start` is the checkpoint that the stage begins from in place of the bare base; `given` how
-    its model is loaded and asked where that is not for the stage's trainer to say; `dtype` the one
-    in which it answers, by torch's name.
+    its model is loaded and asked where that is not for the stage's trainer to say, and `dtype` then
+    the one in which it answers, by torch's name.
     """
 
     recipe: Recipe
@@ -55,3 +58,26 @@ class StageRun:
     def home(self) -> Path:
         """The training's own folder."""
         return self.workspace.trainings / self.training_id
+
+    @property
+    def state_file(self) -> Path:
+        return self.home / "state.json"
+
+    def settle(self, machine: Machine) -> Settled:
+        """For a training that begins here and now. A given Trainer's is its own affair."""
+        if self.given is not None:
+            return Settled(self.dtype, self.dtype, self.dtype)
+        fits = fitting(self.recipe, self.stage, self.base)
+        return settle(self.recipe, self.stage, machine, fits)
+
+    @property
+    def settled(self) -> Settled:
+        """As it was when this training began, or would be if it began now. Cut up over processes,
+        weights are float32 as ever: FSDP and ZeRO shard tensors of one dtype.
+        """
+        state, machine = load_state(self.state_file), Machine.here()
+        if state is None or self.given is not None:
+            found = self.settle(machine)
+        else:
+            found = state.settled or settled_before(self.recipe, machine)
+        return replace(found, weights=WHOLE) if self.options.sharding else found

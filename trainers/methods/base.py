@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.backends.base import Backend
     from harness.core.workspace import Workspace
     from harness.models.resolve import ModelFiles
+    from trainers.config.precision import Settled
     from trainers.config.recipe import Recipe, Stage
     from trainers.config.run_options import Sharding
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Job:
     """What a trainer is made of. `order` gives the rows of the whole stage as the plan stands
     when it is called; `output` is where the Trainer saves; `sharding` is how it is cut up over
-    its processes.
+    its processes; `settled` is how it was decided to hold weights and to take steps (None: as
+    trainings went that noted nothing).
     """
 
     recipe: Recipe
@@ -36,18 +38,29 @@ class Job:
     order: Callable[[], Sequence[int]]
     callbacks: Sequence[TrainerCallback]
     sharding: Sharding | None = None
+    settled: Settled | None = None
 
 
 class Method(Traits, Protocol):
     """A way of training: a thin factory over a Trainer, and what is particular to it."""
 
-    def open(self, recipe: Recipe, base: ModelFiles, start: Path | None) -> tuple[Any, Any]:
-        """(model, tokenizer) to be trained: the base with the recipe's adapter around it, from the
-        checkpoint `start` where there is one.
+    def open(
+        self,
+        recipe: Recipe,
+        base: ModelFiles,
+        start: Path | None,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> tuple[Any, Any]:
+        """(model, tokenizer) to be trained: the base in `dtype` on `device` with the recipe's
+        adapter, in float32, around it; from the checkpoint `start` where there is one.
         """
         ...
 
-    def load(self, files: ModelFiles) -> tuple[Any, Any]:
+    def load(
+        self, files: ModelFiles, *, dtype: str = "float32", device: str = "cpu"
+    ) -> tuple[Any, Any]:
         """(model, tokenizer) of a checkpoint that stands by itself, to be scored."""
         ...
 

@@ -32,15 +32,25 @@ class CausalMethod:
     def rows(self, stage: StageModel, steps: int) -> int:
         return steps * stage.rows_per_step
 
-    def open(self, recipe: Recipe, base: ModelFiles, start: Path | None) -> tuple[Any, Any]:
+    def open(
+        self,
+        recipe: Recipe,
+        base: ModelFiles,
+        start: Path | None,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> tuple[Any, Any]:
         from trainers.methods.models import open_causal
 
-        return open_causal(recipe, base, start)
+        return open_causal(recipe, base, start, dtype=dtype, device=device)
 
-    def load(self, files: ModelFiles) -> tuple[Any, Any]:
+    def load(
+        self, files: ModelFiles, *, dtype: str = "float32", device: str = "cpu"
+    ) -> tuple[Any, Any]:
         from harness.models.resolve import load
 
-        return load(files)
+        return load(files, dtype=dtype, device=device)
 
     def backend(self, model: Any, tokenizer: Any) -> Backend:
         from harness.backends.transformers.backend import TransformersBackend

@@ -1,18 +1,22 @@
-"""How TRL's trainers draw answers: from the policy itself, asked and ended as the scorer does it.
+"""How TRL's trainers draw answers: as the scorer writes them, asked and ended as it does.
 
-TRL hands the base's generation config on, whose filters (`min_new_tokens`, `suppress_tokens`,
+TRL would hand the base's generation config on, whose filters (`min_new_tokens`, `suppress_tokens`,
 `no_repeat_ngram_size` ...) change what is drawn and not what it is credited with; it stops at
-fewer tokens than the scorer, so that an answer would go on past its end; and it asks without the
-BOS that a tokenizer puts before every text, where the chat template doesn't write it.
+fewer tokens than the scorer, so that an answer would go on past its end; it asks without the BOS
+that a tokenizer puts before every text, where the chat template doesn't write it; and it reads each
+prompt once for each of its answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.backends.tokenization import beginning
+from harness.core.errors import UserError
+from trainers.distributed.sharding import gathered
+from trainers.methods.base import Job
 
 
 def prompt_ids(backend: Any, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
@@ -24,10 +28,14 @@ def prompt_ids(backend: Any, prompt: str | Sequence[Mapping[str, str]]) -> list[
     return list(backend.encode_chat(prompt))
 
 
-def drawing_as_scored(trainer_class: type[Any], backend: Any) -> type[Any]:
-    """`trainer_class` (TRL's GRPOTrainer or RLOOTrainer), asking with the tokens with which
-    `backend` asks, and drawing to any token at which it stops.
+def drawing_as_scored(trainer_class: type[Any], job: Job, *, pairs: bool) -> type[Any]:
+    """`trainer_class` (TRL's GRPOTrainer or RLOOTrainer), whose answers `job.backend` writes as it
+    writes them for the scorer: asked with the same tokens, ended by the same, side by side, and
+    with one reading of a prompt for all of its answers. With `pairs` the class wants
+    log-probabilities beside the tokens, which only vLLM gives.
     """
+    backend, stage = job.backend, job.stage.model
+    by_vllm = stage.generate_on == "vllm"
     ends: frozenset[int] = backend.ends
 
     class Drawing(trainer_class):  # type: ignore[misc]
@@ -35,31 +43,45 @@ def drawing_as_scored(trainer_class: type[Any], backend: Any) -> type[Any]:
             super().__init__(*words, **named)
             all_ends: list[int] = sorted({*ends, *getattr(self, "eos_token_ids", ())})
             self.eos_token_ids = all_ends
-            self.generation_config.eos_token_id = all_ends
-            self.generation_kwargs["eos_token_id"] = all_ends
 
         def _tokenize_prompts(self, prompts: Any) -> Any:
             return [prompt_ids(backend, prompt) for prompt in prompts], None, {}
 
-        def _generate_single_turn(self, *words: Any, **named: Any) -> Any:
-            with _neutral(self.accelerator.unwrap_model(self.model)):
-                return super()._generate_single_turn(*words, **named)
+        def _generate_single_turn(self, prompts: Sequence[Sequence[int]], *rest: Any) -> Any:
+            if by_vllm:
+                return super()._generate_single_turn(prompts, *rest)
+            settings = GenerationSettings(stage.max_new_tokens, stage.temperature)
+            with gathered(self):
+                drawn = _drawn(backend, prompts, settings)
+            return (drawn, None) if pairs else drawn
 
     Drawing.__name__ = trainer_class.__name__
     return Drawing
 
 
-@contextmanager
-def _neutral(model: Any) -> Iterator[None]:
-    """The model without wishes of its own as to how it is sampled from."""
-    from transformers import GenerationConfig
+def _drawn(
+    backend: Any, prompts: Sequence[Sequence[int]], settings: GenerationSettings
+) -> list[list[int]]:
+    """An answer to each prompt, with the token that ended it; equal prompts are read once."""
+    import torch
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    own = inner.generation_config
-    make: Any = GenerationConfig
-    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-    inner.generation_config = make(**{n: getattr(own, n, None) for n in names})
-    try:
-        yield
-    finally:
-        inner.generation_config = own
+    # From the generator whose state a checkpoint holds: going back brings the same answers.
+    seeds = torch.randint(2**62, (len(prompts),)).tolist()
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, ids in enumerate(prompts):
+        places.setdefault(tuple(ids), []).append(place)
+    requests = [
+        GenerationRequest(str(n), ids, tuple(seeds[place] for place in each))
+        for n, (ids, each) in enumerate(places.items())
+    ]
+    whose = list(places.values())
+    found: dict[int, list[int]] = {}
+    for made in backend.generate(requests, settings):
+        if made.error is not None:
+            raise UserError(
+                f"a prompt can't be answered in training: {made.error}",
+                hint="shorten the prompts, or lower max_new_tokens",
+            )
+        ended = () if made.end_id is None else (made.end_id,)
+        found[whose[int(made.request_id)][made.position]] = [*made.token_ids, *ended]
+    return [found[place] for place in range(len(prompts))]

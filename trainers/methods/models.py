@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.resolve import ADAPTER_CONFIG, ModelFiles, load, resolve
-from trainers.config.recipe import Recipe
+from trainers.config.precision import Machine, require_dtype
+from trainers.config.recipe import Recipe, Stage
 from trainers.config.schema import AdapterModel
 from trainers.methods.continuing import continue_from
 from trainers.methods.targets import (
@@ -27,16 +29,18 @@ def open_causal(
     *,
     before: Callable[[Any], Any] = lambda model: model,
     also_trained: tuple[str, ...] = (),
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> tuple[Any, Any]:
-    """A causal language model ready to be trained, and its tokenizer. `before` is done to the
-    model before the adapter is put around it; `also_trained` as in `adapted`.
+    """A causal language model in `dtype`, ready to be trained, and its tokenizer. `before` is done
+    to the model before the adapter is put around it; `also_trained` as in `adapted`.
     """
     if recipe.model.quantize:
         model, tokenizer = _quantized(recipe, base)
     elif start is not None and recipe.model.adapter_kind == "none":
-        model, tokenizer = load(ModelFiles(base.name, start, None, ""))
+        model, tokenizer = load(ModelFiles(base.name, start, None, ""), dtype=dtype, device=device)
     else:
-        model, tokenizer = load(base)
+        model, tokenizer = load(base, dtype=dtype, device=device)
     return adapted(before(model), recipe, start, also_trained=also_trained), tokenizer
 
 
@@ -50,7 +54,8 @@ def adapted(
 ) -> Any:
     """The base model with the recipe's adapter around it, seeded or as the checkpoint `start` left
     it; the model itself where the recipe has none. `also_trained` names modules that are trained
-    whole. Raises UserError for targets that the base doesn't have.
+    whole. What an adapter trains is in float32, whatever the base is in. Raises UserError for
+    targets that the base doesn't have.
     """
     import torch
     from peft import get_peft_model
@@ -81,6 +86,9 @@ def adapted(
                 hint="take another `kind`, `targets` or `modules_to_save`",
             ) from error
     wrapped.peft_config["default"].base_model_name_or_path = recipe.model.base
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     if adapter.kind != "prefix":
         require_as_meant(wrapped, recipe, adapter, meant)
     if start is not None:
@@ -89,7 +97,10 @@ def adapted(
 
 
 def require_gpu_for(recipe: Recipe) -> None:
-    """Raises UserError where the recipe asks for what only a GPU has."""
+    """Raises UserError where the recipe asks for what this machine hasn't got."""
+    machine = Machine.here()
+    require_dtype(recipe, machine)
+    require_options(recipe, machine)
     if recipe.model.quantize is None:
         return
     import torch
@@ -101,8 +112,6 @@ def require_gpu_for(recipe: Recipe) -> None:
             field="quantize",
             hint="take `quantize` out of the recipe, or train on a machine with a GPU",
         )
-    import importlib.util
-
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             f"a base in {recipe.model.quantize} needs the package bitsandbytes",
@@ -110,6 +119,41 @@ def require_gpu_for(recipe: Recipe) -> None:
             field="quantize",
             hint="pip install bitsandbytes",
         )
+
+
+def require_options(recipe: Recipe, machine: Machine) -> None:
+    """Raises UserError for an option that needs what isn't installed or isn't on this machine."""
+    for stage in recipe.stages:
+        options = stage.model.trainer_options
+        if stage.model.generate_on == "vllm":
+            _require_vllm(recipe, stage, machine)
+        for option, package in options.needs():
+            if package is not None and importlib.util.find_spec(package) is None:
+                lacks = f"needs the package {package}"
+                hint = f"pip install {package.replace('_', '-')}, or leave it out"
+            elif not machine.is_gpu:
+                lacks, hint = "needs a GPU, and there is none here", "leave it out here"
+            else:
+                continue
+            raise UserError(
+                f"{option}: {str(getattr(options, option)).lower()} {lacks}",
+                file=recipe.path,
+                field=f"stages.{stage.number - 1}.trainer_options.{option}",
+                hint=hint,
+            )
+
+
+def _require_vllm(recipe: Recipe, stage: Stage, machine: Machine) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        lacks, hint = "vLLM is not installed", "pip install 'ratchet-eval[vllm]', or leave it out"
+    elif not machine.is_gpu:
+        lacks, hint = "vLLM needs a GPU, and there is none here", "leave it out here"
+    elif recipe.model.adapter_kind not in ("lora", "rslora", "none"):
+        lacks, hint = f"vLLM can't draw from a {recipe.model.adapter_kind} adapter", "leave it out"
+    else:
+        return
+    field = f"stages.{stage.number - 1}.generate_on"
+    raise UserError(lacks, file=recipe.path, field=field, hint=hint)
 
 
 def require_same_base(recipe: Recipe, base: ModelFiles, start: Path, workspace: Workspace) -> None:

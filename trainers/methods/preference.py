@@ -39,7 +39,7 @@ class Preference(CausalMethod):
     shapes: tuple[str, ...]
     measures: frozenset[str]
     factory: Callable[[Job], Trainer]
-    keys = frozenset({"beta"})
+    keys = frozenset({"beta", "attention", "use_liger_kernel"})
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
         if recipe.adapter_kind == "prefix":
@@ -87,7 +87,7 @@ KTO = Preference("kto", ("labelled",), frozenset({"kl"}), _kto)
 def _settings(job: Job) -> dict[str, Any]:
     beta = job.stage.model.beta
     return {
-        **common_settings(job.recipe, job.stage, job.output, job.sharding),
+        **common_settings(job),
         "beta": BETA if beta is None else beta,
         "max_length": job.stage.data.max_length,
     }

@@ -54,7 +54,7 @@ class GroupSampling(CausalMethod):
     factory: Callable[[Job, dict[str, Any]], tuple[type[Any], Any]]
     shapes: tuple[str, ...] = ("prompt",)
     measures: frozenset[str] = frozenset({"reward", "reward_std", "kl", "entropy"})
-    keys = SAMPLING_KEYS | {"beta", "generations", "reuse"}
+    keys = SAMPLING_KEYS | {"beta", "generate_on", "generations", "reuse", "use_liger_kernel"}
     samples = True
 
     def problem(self, recipe: RecipeModel, stage: StageModel) -> str | None:
@@ -81,7 +81,7 @@ class GroupSampling(CausalMethod):
         stage = job.stage.model
         mixture = rewards_of(job)
         settings = {
-            **common_settings(job.recipe, job.stage, job.output, job.sharding),
+            **common_settings(job),
             "num_generations": stage.generations,
             "max_completion_length": stage.max_new_tokens,
             "temperature": stage.temperature,
@@ -89,6 +89,7 @@ class GroupSampling(CausalMethod):
             "num_iterations": stage.reuse,
             "steps_per_generation": stage.gradient_accumulation,
             "reward_weights": mixture.weights,
+            **_drawn_on(job),
         }
         trainer_class, arguments = self.factory(job, settings)
         order = PlannedOrder(
@@ -97,7 +98,7 @@ class GroupSampling(CausalMethod):
             copies=stage.generations,
             again=stage.reuse * stage.gradient_accumulation,
         )
-        drawing = drawing_as_scored(ours(trainer_class, job, order), job.backend)
+        drawing = drawing_as_scored(ours(trainer_class, job, order), job, pairs=self.name == "grpo")
         with without_second_adapter(job.model):
             trainer = with_safety_filter(drawing, mixture.safety)(
                 model=job.model,
@@ -116,6 +117,14 @@ class GroupSampling(CausalMethod):
         """Completions of the state that was left behind must not be learned from."""
         trainer._buffered_inputs = None
         trainer._step = 0
+
+
+def _drawn_on(job: Job) -> dict[str, Any]:
+    """What TRL is told where vLLM draws, beside the model on its own card."""
+    if job.stage.model.generate_on != "vllm":
+        return {}
+    stops = {"stop_token_ids": sorted(job.backend.ends), "skip_special_tokens": False}
+    return {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": stops}
 
 
 def _grpo(job: Job, settings: dict[str, Any]) -> tuple[type[Any], Any]:
@@ -157,11 +166,25 @@ class ProximalPolicy(CausalMethod):
     def rows(self, stage: StageModel, steps: int) -> int:
         return ppo.prompts_in(stage, steps)
 
-    def open(self, recipe: Recipe, base: ModelFiles, start: Path | None) -> tuple[Any, Any]:
+    def open(
+        self,
+        recipe: Recipe,
+        base: ModelFiles,
+        start: Path | None,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> tuple[Any, Any]:
         from trainers.methods.models import open_causal
 
         return open_causal(
-            recipe, base, start, before=ppo.with_value_head, also_trained=(ppo.VALUE_HEAD,)
+            recipe,
+            base,
+            start,
+            before=ppo.with_value_head,
+            also_trained=(ppo.VALUE_HEAD,),
+            dtype=dtype,
+            device=device,
         )
 
     def make(self, job: Job) -> Trainer:
@@ -169,18 +192,7 @@ class ProximalPolicy(CausalMethod):
 
         require_ppo_forward(job)
         require_padded_prompts(job, job.model)
-        return make_ppo_trainer(
-            job.recipe,
-            job.stage,
-            job.model,
-            job.tokenizer,
-            prompts(job),
-            rewards_of(job),
-            output=job.output,
-            order=job.order,
-            callbacks=job.callbacks,
-            sharding=job.sharding,
-        )
+        return make_ppo_trainer(job, prompts(job), rewards_of(job))
 
 
 GRPO = GroupSampling("grpo", 0.04, _grpo)

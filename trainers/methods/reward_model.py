@@ -42,7 +42,7 @@ class RewardModeling:
     continues = False
     backend_name = "reward"
     judged_by: frozenset[str] | None = frozenset({"pair_accuracy"})
-    keys: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset({"attention"})
     options = None
     samples = False
     trained_whole: tuple[str, ...] = ()
@@ -57,7 +57,15 @@ class RewardModeling:
     def rows(self, stage: StageModel, steps: int) -> int:
         return steps * stage.rows_per_step
 
-    def open(self, recipe: Recipe, base: ModelFiles, start: Path | None) -> tuple[Any, Any]:
+    def open(
+        self,
+        recipe: Recipe,
+        base: ModelFiles,
+        start: Path | None,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> tuple[Any, Any]:
         """The base with one number as its output. A stage before has trained a language model, of
         which a reward model keeps nothing where it is an adapter: it starts from the base.
         """
@@ -65,11 +73,13 @@ class RewardModeling:
 
         whole = recipe.model.adapter_kind == "none"
         folder = start if whole and start else base.folder
-        model, tokenizer = _classifier(folder, base.tokenizer, recipe.model.seed)
+        model, tokenizer = _classifier(folder, base.tokenizer, recipe.model.seed, dtype, device)
         return adapted(model, recipe, task="SEQ_CLS", also_trained=("score",)), tokenizer
 
-    def load(self, files: ModelFiles) -> tuple[Any, Any]:
-        model, tokenizer = _classifier(files.folder, files.tokenizer, 0)
+    def load(
+        self, files: ModelFiles, *, dtype: str = "float32", device: str = "cpu"
+    ) -> tuple[Any, Any]:
+        model, tokenizer = _classifier(files.folder, files.tokenizer, 0, dtype, device)
         if files.adapter is not None:
             from peft import PeftModel
 
@@ -84,7 +94,7 @@ class RewardModeling:
         from trl.trainer.reward_trainer import RewardTrainer
 
         arguments = RewardConfig(
-            **common_settings(job.recipe, job.stage, job.output, job.sharding),
+            **common_settings(job),
             # Longer pairs have been refused already; TRL would drop them in silence.
             max_length=None,
         )
@@ -105,7 +115,9 @@ class RewardModeling:
 METHOD = RewardModeling()
 
 
-def _classifier(folder: Path, tokens: Path, seed: int) -> tuple[Any, Any]:
+def _classifier(
+    folder: Path, tokens: Path, seed: int, dtype: str = "float32", device: str = "cpu"
+) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
@@ -121,8 +133,8 @@ def _classifier(folder: Path, tokens: Path, seed: int) -> tuple[Any, Any]:
         with torch.random.fork_rng(), quiet_libraries():
             torch.manual_seed(seed)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=1, dtype=torch.float32
-            )
+                folder, num_labels=1, dtype=getattr(torch, dtype)
+            ).to(device)
     finally:
         quiet.set_verbosity(level)
     if tokenizer.pad_token is None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainers.config.recipe import Example
+from trainers.config.trainer_options import NOT_FOR_ALL
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.lengths import require_lengths
 from trainers.methods.own_logits import learning_its_own
+from trainers.methods.packing import packed
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
@@ -28,24 +30,26 @@ class SupervisedFineTuning(CausalMethod):
 
     shapes = ("answer", "text")
     measures = frozenset({"entropy"})
-    keys = frozenset({"loss"})
+    keys = frozenset({"loss"}) | NOT_FOR_ALL
 
     def make(self, job: Job) -> Trainer:
         from trl.trainer.sft_config import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
 
         arguments = SFTConfig(
-            **common_settings(job.recipe, job.stage, job.output, job.sharding),
+            **common_settings(job),
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=job.stage.data.max_length,
         )
         rows = tokenized(job, job.stage.examples)
+        options = job.stage.model.trainer_options
         trainer = _with_loss(ours(SFTTrainer, job), job, rows)(
             model=job.model,
             args=arguments,
             train_dataset=rows,
             eval_dataset=tokenized(job, job.stage.validation) if job.stage.validation else None,
             processing_class=job.tokenizer,
+            data_collator=packed(job) if options.packing else None,
             callbacks=list(job.callbacks),
         )
         return without_printing(learning_its_own(trainer))

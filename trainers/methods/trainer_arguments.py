@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from trainers.checkpoints.snapshots import remembering
-from trainers.config.recipe import Recipe, Stage
-from trainers.config.run_options import Sharding
+from trainers.config.precision import Machine, settled_before
+from trainers.config.recipe import Recipe
 from trainers.distributed import sharding
 from trainers.distributed.ranks import PATIENCE_S
 from trainers.methods.base import Job
+from trainers.methods.step_attention import with_attention
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -53,16 +54,12 @@ class PlannedOrder:
         return len(self._indices()) * self._copies * self._again
 
 
-def common_settings(
-    recipe: Recipe, stage: Stage, output: Any, how: Sharding | None = None
-) -> dict[str, Any]:
+def common_settings(job: Job) -> dict[str, Any]:
     """Settings of `TrainingArguments` that no trainer may have otherwise."""
-    import torch
-
-    model = stage.model
-    gpu = torch.cuda.is_available()
+    recipe, stage, machine = job.recipe, job.stage, Machine.here()
+    model, settled = stage.model, job.settled or settled_before(recipe, machine)
     return {
-        "output_dir": str(output),
+        "output_dir": str(job.output),
         "max_steps": model.steps,
         "per_device_train_batch_size": per_process(recipe, model.batch_size),
         "gradient_accumulation_steps": model.gradient_accumulation,
@@ -79,9 +76,10 @@ def common_settings(
         "logging_nan_inf_filter": False,
         "seed": recipe.model.seed,
         "data_seed": recipe.model.seed,
-        "bf16": gpu and torch.cuda.is_bf16_supported(),
-        "gradient_checkpointing": gpu and recipe.model.adapter_kind != "prefix",
-        "use_cpu": not gpu,
+        "bf16": settled.steps == "bfloat16",
+        "fp16": settled.steps == "float16",
+        "gradient_checkpointing": settled.recompute,
+        "use_cpu": not machine.is_gpu,
         "report_to": list(recipe.model.tracking) or "none",
         "run_name": f"{recipe.model.name} {stage.name}".strip(),
         "disable_tqdm": True,
@@ -89,7 +87,8 @@ def common_settings(
         "dataloader_pin_memory": False,
         "ddp_timeout": PATIENCE_S,
         "remove_unused_columns": False,
-        **sharding.settings(how),
+        **model.trainer_options.settings(),
+        **sharding.settings(job.sharding),
     }
 
 
@@ -110,7 +109,7 @@ def ours(trainer_class: type[Any], job: Job, sampler: Iterable[Any] | None = Non
     """The Trainer's class with the plan's order in place of a shuffle."""
     order = PlannedOrder(job.order) if sampler is None else sampler
 
-    class Planned(keeping(trainer_class)):  # type: ignore[misc]
+    class Planned(keeping(with_attention(trainer_class, job))):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return order
 
@@ -126,6 +125,12 @@ def keeping(trainer_class: type[Any]) -> type[Any]:
     """The Trainer's class as it saves here, and goes back: from memory where it can."""
 
     class Keeping(remembering(trainer_class)):  # type: ignore[misc]
+        def __init__(self, *words: Any, **named: Any) -> None:
+            for given in named.values():
+                if hasattr(given, "n_gpu"):
+                    _on_one_card(given)
+            super().__init__(*words, **named)
+
         # At every save of an adapter, peft asks the hub for a model of the base's name.
         def _save(self, *words: Any, **named: Any) -> None:
             with _offline():
@@ -133,6 +138,13 @@ def keeping(trainer_class: type[Any]) -> type[Any]:
 
     Keeping.__name__ = trainer_class.__name__
     return Keeping
+
+
+def _on_one_card(arguments: Any) -> None:
+    """A process trains on one card, whichever others it sees: `--aside` may need one of them.
+    transformers would copy the model to all for each step, and TRL refuses to be copied.
+    """
+    arguments._n_gpu = min(1, arguments.n_gpu)
 
 
 @contextmanager

@@ -235,6 +235,9 @@ class _LiveModel:
         self._live = self._live or given.method.backend(given.model, given.tokenizer)
         return self._live
 
+    def let_go(self) -> None:
+        """Nothing was read: it is the live model that is asked."""
+
     def save(self) -> None:
         folder = self._training.folder.staging / "checkpoint-0"
         self._given.model.save_pretrained(folder)

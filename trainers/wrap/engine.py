@@ -63,6 +63,9 @@ class GivenEngine:
             self._written = files.digest, self._method.backend(*self._method.load(files))
         return self._written[1]
 
+    def let_go(self) -> None:
+        self._written = None
+
     def _live_backend(self) -> Backend:
         model = self.trainer.model
         # A Trainer with `model_init` makes another model each time that it is entered.

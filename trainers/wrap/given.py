@@ -80,11 +80,9 @@ class GivenCausal(CausalMethod):
     def __init__(self, model: Any) -> None:
         self._like = model
 
-    def load(self, files: ModelFiles) -> tuple[Any, Any]:
-        from harness.models.resolve import load
-
+    def load(self, files: ModelFiles, **_: Any) -> tuple[Any, Any]:
         dtype = str(self._like.dtype).removeprefix("torch.")
-        return load(files, dtype=dtype, device=str(self._like.device))
+        return super().load(files, dtype=dtype, device=str(self._like.device))
 
 
 class GivenReward(RewardModeling):
@@ -93,7 +91,7 @@ class GivenReward(RewardModeling):
     def __init__(self, model: Any) -> None:
         self._like = model
 
-    def load(self, files: ModelFiles) -> tuple[Any, Any]:
+    def load(self, files: ModelFiles, **_: Any) -> tuple[Any, Any]:
         model, tokenizer = super().load(files)
         return model.to(device=self._like.device, dtype=self._like.dtype), tokenizer
 

@@ -219,9 +219,9 @@ def test_another_tools_file_is_recognized(tmp_path: Path, text: str, says: str, 
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        (("stages", 0, "num_train_epochs"), "steps"),
+        (("stages", 0, "num_train_epochs"), "`epochs`"),
         (("stages", 0, "save_steps"), "checkpoint_every"),
-        (("stages", 0, "gradient_checkpointing"), "leave it out"),
+        (("stages", 0, "gradient_checkpointing"), "trainer_options: {gradient_checkpointing: on}"),
         (("stages", 0, "loss_type"), "leave it out"),
         (("stages", 0, "warmup_ratio"), "warmup_steps"),
         (("adapter", "r"), "rank"),

@@ -1,11 +1,13 @@
 """Checkpoints answered for by a server: each adapter is loaded into it, asked, and taken out.
 
-The server is a double that speaks vLLM's protocol and really puts the adapter on; vLLM itself
-needs a GPU, and is not run here.
+The server is a double that speaks vLLM's protocol and really puts the adapter on; where vLLM is
+installed, `python -m pytest -m vllm` asks it itself.
 """
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from harness.core.workspace import Workspace
 from harness.models.resolve import load, resolve
 from harness.store.store import Store
 from tests.openai_server import ModelServer, serving
+from tests.serving import VLLM_CAN, has, vllm_server
+from tests.tiny import save_tiny_llama
 from tests.trainers.recipe_builders import write_world
 from tests.trainers.training_driver import Quiet, never_fail, weights
 from trainers.config.load import load_recipe
@@ -94,6 +98,27 @@ def test_a_server_with_the_adapter_answers_as_the_live_model(
     lost.rename(lost.with_name("gone"))
     with pytest.raises(UserError, match="began with answers by openai"):
         train(recipe, tmp_path / "served")
+
+
+@pytest.mark.vllm
+def test_a_real_vllm_answers_as_the_live_model(tmp_path: Path) -> None:
+    """Each adapter is loaded by its bytes, read with, and taken out again."""
+    if not has("vllm"):
+        pytest.skip("vLLM is not installed")
+    base = save_tiny_llama(tmp_path / "base", **VLLM_CAN)
+    recipe = load_recipe(write_world(tmp_path, base, spoiled=False, talk=False, adapter=ADAPTER))
+    _, mine, _ = train(recipe, tmp_path / "live")
+    with vllm_server(base, name="tiny", log=tmp_path / "log") as url:
+        described = tmp_path / "vllm.yaml"
+        described.write_text(f"url: {url}\nweights: {base}\n", encoding="utf-8")
+        served = RunOptions(scored_on=f"openai:{described}")
+        _, theirs, backends = train(recipe, tmp_path / "served", served)
+        with urllib.request.urlopen(f"{url}/models", timeout=10) as answer:
+            left = [model["id"] for model in json.load(answer)["data"]]
+    assert backends == {"openai"}
+    assert left == ["tiny"]
+    assert theirs == pytest.approx(mine, rel=1e-2)
+    assert len(set(theirs.values())) == len(theirs)
 
 
 @pytest.mark.parametrize("adapter", [{"kind": "dora"}, {"modules_to_save": ["lm_head"]}, None])

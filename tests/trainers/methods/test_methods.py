@@ -30,7 +30,8 @@ def run(path: Path, *, fail: bool, dropped: tuple[int, ...] = ()) -> GatedTraini
         training = training_of(path, store, workspace)
         never_fail(training, {(4, 1): FAIL} if fail else {})
         if dropped:
-            state = TrainingState(training.training_id, training.plan.digest, dropped=dropped)
+            digest, settled = training.plan.digest, training.stage_run.settled
+            state = TrainingState(training.training_id, digest, dropped=dropped, settled=settled)
             save_state(training.record.path, state)
         result = training.run()
         assert result.status == "finished"
@@ -45,12 +46,20 @@ METHODS = [
     ("kto", {}),
     ("grpo", {}),
     ("ppo", {}),
+    ("sft", {"dtype": "bfloat16"}),
 ]
 MORE: list[tuple[str, dict[str, Any]]] = [
     ("sft", {}),
     ("rloo", {}),
     ("sft", {"adapter": {"kind": "prefix", "virtual_tokens": 4}}),
     ("dpo", {"adapter": {"kind": "none"}}),
+    ("sft", {"adapter": {"kind": "none"}, "dtype": "bfloat16"}),
+    ("sft", {"adapter": {**LORA, "kind": "dora"}, "dtype": "bfloat16"}),
+    ("sft", {"adapter": {"kind": "prefix", "virtual_tokens": 4}, "dtype": "bfloat16"}),
+    ("dpo", {"dtype": "bfloat16"}),
+    ("grpo", {"dtype": "bfloat16"}),
+    ("ppo", {"dtype": "bfloat16"}),
+    ("reward", {"dtype": "bfloat16"}),
     ("reward", {"adapter": {"kind": "none"}}),
     ("grpo", {"stage": {"gradient_accumulation": 2, "reuse": 1}}),
     ("rloo", {"adapter": {"kind": "none"}, "stage": {"gradient_accumulation": 2}}),

@@ -10,8 +10,10 @@ import pytest
 
 from harness.core.errors import UserError
 from harness.core.files import sha256_of_file
+from harness.core.workspace import Workspace
 from tests.tiny import tiny_model, tiny_tokenizer
 from trainers.config.schema import AdapterModel, PpoModel
+from trainers.methods.base import Job
 from trainers.methods.models import adapted as wrapped
 from trainers.methods.ppo import settings as ppo
 from trainers.methods.ppo.make import make_ppo_trainer
@@ -76,17 +78,16 @@ def adapted(tokenizer: Any, dropout: float = 0.1) -> Any:
 def trainer_of(folder: Path, rewards: RewardMixture = MIXTURE, **settings: Any) -> Any:
     tokenizer = tiny_tokenizer()
     rows = [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
-    return make_ppo_trainer(
-        recipe_in(folder),
-        stage(**settings),
-        adapted(tokenizer),
-        tokenizer,
-        rows,
-        rewards,
-        output=folder,
-        order=lambda: [i % len(rows) for i in range(4096)],
-        callbacks=[],
-    )
+    job = job_in(folder, stage(**settings), adapted(tokenizer), tokenizer)
+    return make_ppo_trainer(job, rows, rewards)
+
+
+def job_in(folder: Path, stage: Any, model: Any, tokenizer: Any) -> Job:
+    """What `make_ppo_trainer` needs to know, without a recipe that was read from a file."""
+    order = [i % len(PROMPTS) for i in range(4096)]
+    place = Workspace.at(str(folder))
+    recipe = recipe_in(folder)
+    return Job(recipe, stage, model, tokenizer, None, place, folder, lambda: order, [])
 
 
 def weights(folder: Path, step: int) -> str:
@@ -203,17 +204,7 @@ def test_a_trained_adapter_is_held_to_its_own_beginning(tmp_path: Path) -> None:
             if "lora_B" in name:
                 parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
     rows = [{"prompt": text} for text in PROMPTS]
-    trainer = make_ppo_trainer(
-        recipe_in(tmp_path),
-        stage(steps=8),
-        model,
-        tokenizer,
-        rows,
-        MIXTURE,
-        output=tmp_path,
-        order=lambda: [i % 4 for i in range(64)],
-        callbacks=[],
-    )
+    trainer = make_ppo_trainer(job_in(tmp_path, stage(steps=8), model, tokenizer), rows, MIXTURE)
     trainer.train()
     logs = [e for e in trainer.state.log_history if "loss" in e]
     assert logs[0]["kl"] == 0
@@ -291,15 +282,6 @@ def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, int], mes
 
 def test_without_an_adapter_there_is_no_reference(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
+    job = job_in(tmp_path, stage(), tiny_model(len(tokenizer)), tokenizer)
     with pytest.raises(UserError, match="PPO needs an adapter"):
-        make_ppo_trainer(
-            recipe_in(tmp_path),
-            stage(),
-            tiny_model(len(tokenizer)),
-            tokenizer,
-            [],
-            MIXTURE,
-            output=tmp_path,
-            order=list,
-            callbacks=[],
-        )
+        make_ppo_trainer(job, [], MIXTURE)

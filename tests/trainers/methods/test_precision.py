@@ -92,3 +92,35 @@ def test_a_model_that_trains_in_bf16_answers_in_fp32(
         fresh = logprobs(method.backend(*method.load(files)))
         for one, other in zip(live, fresh, strict=True):
             assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize("adapter", [{"rank": 4}, pytest.param(None, marks=pytest.mark.long)])
+def test_what_is_scored_in_bf16_is_what_will_be_served(
+    tmp_path: Path, tiny_llama: Path, adapter: dict[str, object] | None
+) -> None:
+    """The live model, or a copy where it is held in float32, answers as its files do in bf16."""
+    path = write_world(tmp_path, tiny_llama, spoiled=False, talk=False, adapter=adapter)
+    path.write_text(path.read_text("utf-8") + "dtype: bfloat16\n", encoding="utf-8")
+    workspace = Workspace.at(tmp_path / "home").ensure()
+    seen = {}
+    with Store(workspace) as store:
+        reporter = Quiet()
+        training = GatedTraining(load_recipe(path), workspace, store, reporter)  # type: ignore[arg-type]
+
+        def opened(step: int, files: Any) -> Any:
+            backend = training.live_backend(step, files)
+            seen[step] = logprobs(backend)
+            return backend
+
+        training.judge = JudgeInProcess(training.judging, opened)
+        training.run()
+        scored = store.query("SELECT DISTINCT subject->>'dtype' AS dtype FROM runs")
+    assert [row["dtype"] for row in scored] == ["bfloat16"]
+    assert any("checkpoints scored in bfloat16" in words[0] for words in reporter.of("say"))
+    trained = {p.dtype for p in training.engine.trainer.model.parameters() if p.requires_grad}
+    assert {str(dtype) for dtype in trained} == {"torch.float32"}
+    for step, live in seen.items():
+        files = resolve(str(training.folder.path(step)), workspace)
+        method = training.engine.method
+        fresh = logprobs(method.backend(*method.load(files, dtype="bfloat16")))
+        assert live == fresh
