@@ -30,14 +30,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, *, path: str, log: Path) -> Iterator[str]:
+def running(
+    command: Sequence[str], port: int, *, path: str, log: Path, **environment: str
+) -> Iterator[str]:
     """Run a server until the block ends; yields its `http://127.0.0.1:PORT/v1`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment},
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}{path}", process, log)
@@ -68,6 +70,24 @@ def transformers_server(folder: Path, *, log: Path) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with running(command, port, path="/health", log=log) as url:
+        yield url
+
+
+VLLM_CAN = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}
+"""Sizes of a tiny Llama that vLLM's kernels take."""
+
+
+@contextmanager
+def vllm_server(folder: Path, *, name: str, log: Path) -> Iterator[str]:
+    """vLLM serving the model in `folder` as `name`, ready to take adapters while it runs."""
+    port = free_port()
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enable-lora", "--max-lora-rank", "16", "--dtype", "float32"]
+    command += ["--generation-config", "vllm", "--gpu-memory-utilization", "0.3"]
+    with running(
+        command, port, path="/health", log=log, VLLM_ALLOW_RUNTIME_LORA_UPDATING="True"
+    ) as url:
         yield url
 
 

@@ -1,7 +1,8 @@
 """`make bench`: every speed as a ratio against a named peer timed in the same run.
 
 Writes docs/benchmarks.md. `--quick` uses small sizes and writes nothing; names of topics
-(`store`, `lm_eval` …) choose some of them, whose rows then replace the old ones.
+(`store`, `lm_eval` …) choose some of them, whose rows then replace the old ones. `gpu` is a command
+of its own with a page of its own, docs/gpu.md (`bench_gpu`).
 
 `bench_*.py` measure speed; `figures_*.py` measure quality and print the tables that other pages
 cite, each by a command of its own: `python -m tests.benchmarks.figures_watch`.
@@ -14,6 +15,7 @@ import importlib
 import json
 import os
 import platform
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -25,7 +27,10 @@ COLUMNS = ("what", "ours", "peer", "ratio", "goal", "note")
 
 def main() -> None:
     """Run the chosen topics and write the page."""
-    topics = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    if sys.argv[1:2] == ["gpu"]:
+        sys.exit(importlib.import_module("tests.benchmarks.bench_gpu").main(sys.argv[2:]))
+    found = {path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")}
+    topics = sorted(found - {"gpu"})
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", choices=[*topics, []], default=topics)
     parser.add_argument("--quick", action="store_true")

@@ -18,6 +18,7 @@ from harness.backends.scripted import ScriptedBackend
 from harness.core.errors import UserError
 from tests import serving
 from tests.openai_server import serving as serving_model
+from tests.tiny import save_tiny_llama
 
 SAMPLED = GenerationSettings(max_new_tokens=12, temperature=1.0)
 
@@ -53,7 +54,7 @@ def llama_cpp(live: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
 
 
 @pytest.fixture(scope="module")
-def vllm(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if not serving.has("vllm"):
         pytest.skip("vLLM is not installed")
     from harness.backends.vllm import open_vllm
@@ -61,7 +62,8 @@ def vllm(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from harness.models.resolve import resolve
 
     home = Workspace.at(tmp_path_factory.mktemp("home"))
-    return open_vllm(resolve(str(tiny_llama), home), dtype="float32")
+    base = save_tiny_llama(tmp_path_factory.mktemp("vllm") / "base", **serving.VLLM_CAN)
+    return open_vllm(resolve(str(base), home), dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def ray(tiny_llama: Path, live: Any, two_nodes: Any, tmp_path_factory: Any) -> A
         "scripted",
         "served",
         "llama_cpp",
-        "vllm",
+        pytest.param("vllm", marks=pytest.mark.vllm),
         pytest.param("ray", marks=pytest.mark.long),
     ]
 )
