@@ -13,6 +13,7 @@ from harness.core.files import sha256_of_file
 from harness.core.workspace import Workspace
 from tests.tiny import tiny_model, tiny_tokenizer
 from trainers.config.schema import AdapterModel, PpoModel
+from trainers.config.trainer_options import TrainerOptionsModel
 from trainers.methods.base import Job
 from trainers.methods.models import adapted as wrapped
 from trainers.methods.ppo import settings as ppo
@@ -49,6 +50,7 @@ def stage(**settings: Any) -> Any:
         "max_grad_norm": 1.0,
         "max_new_tokens": 8,
         "temperature": 1.0,
+        "trainer_options": TrainerOptionsModel(),
         **settings,
     }
     return SimpleNamespace(name="ppo", model=SimpleNamespace(**model, ppo=own))
