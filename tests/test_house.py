@@ -16,6 +16,7 @@ THEIRS = frozenset(
         "_attn_implementation",  # transformers: which attention a model has
         "_generate_and_score_completions",  # TRL: what a group is drawn by
         "_get_per_token_logps_and_entropies",  # TRL: what a reference's answers are worth
+        "_loglikelihood_tokens",  # lm-eval: reads token ids, for texts that have no words
         "_load_optimizer_and_scheduler",  # transformers: what a rollback from files calls
         "_tokenize_prompts",  # TRL: what a group's prompts are read as
     }
