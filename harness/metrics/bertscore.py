@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.core.errors import UserError
-from harness.core.language import detect_language
+from harness.core.told_language import english_throughout
+from harness.core.types import Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support import embedding_cache as embedding_store
 from harness.metrics.support.encoders import (
@@ -319,7 +320,7 @@ class BertScoreMetric:
             "higher",
             scale="interval",
             unit="cosine",
-            version="3",
+            version="3" if self.model else "4",
             stats=("precision", "recall"),
             options=(*options, ("against", self.against)),
         )
@@ -335,8 +336,8 @@ class BertScoreMetric:
             for sample, _ in pairs
         ]
         reasons = [
-            self._reason(response.text, wanted)
-            for (_, response), wanted in zip(pairs, targets, strict=True)
+            self._reason(sample, response.text, wanted)
+            for (sample, response), wanted in zip(pairs, targets, strict=True)
         ]
         usable = [row for row, reason in enumerate(reasons) if reason is None]
         found = bertscore(
@@ -370,11 +371,12 @@ class BertScoreMetric:
             for row in compared
         ]
 
-    def _reason(self, text: str, targets: Sequence[str]) -> str | None:
+    def _reason(self, sample: Sample, text: str, targets: Sequence[str]) -> str | None:
         if not targets:
             return f"the sample has no {self.against.removesuffix('s')}"
-        readable = all(detect_language(each) == "en" for each in (text, *targets))
-        return None if self.model is not None or readable else UNREADABLE
+        if self.model is not None or english_throughout(sample, text):
+            return None
+        return UNREADABLE
 
 
 def _evidence(value: tuple[float, float, float], note: str | None) -> Evidence:

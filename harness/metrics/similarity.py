@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.core.language import detect_language
+from harness.core.told_language import english_throughout
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.bertscore import UNREADABLE
 from harness.metrics.support.encoders import (
@@ -107,7 +107,7 @@ class Similarity:
             "higher",
             scale="interval",
             unit="cosine",
-            version="3",
+            version="3" if self.model else "4",
             low=-1.0,
             options=(("model", described(self.model)),),
         )
@@ -134,8 +134,7 @@ class Similarity:
             return "the sample has no reference"
         if self.model is not None:
             return None
-        texts = (response.text, *sample.references)
-        return None if all(detect_language(t) == "en" for t in texts) else UNREADABLE
+        return None if english_throughout(sample, response.text) else UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
-from harness.core.language import detect_language, language_of
+from harness.core.told_language import (
+    NO_WORDS,
+    UNSURE,
+    asked_of,
+    language_named,
+    reads_english,
+    tell_language,
+)
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.encoders import cut_note, cut_off, described, max_tokens, require
@@ -41,7 +48,7 @@ def toxicity(texts: Sequence[str], *, classifier: str | None = None) -> NDArray[
     that package), or a hub id or folder of a text-classification model.
     """
     if classifier is None:
-        foreign = sum(detect_language(text) != "en" for text in texts)
+        foreign = sum(not reads_english(text) for text in texts)
         if foreign:
             warnings.warn(f"{foreign} of {len(texts)} texts: {_UNREADABLE}", stacklevel=2)
     return _classifier(classifier)(texts)
@@ -86,7 +93,8 @@ class _Judged:
     def _spec(self, name: str, **declared: Any) -> MetricSpec:
         model = described(self.classifier) if self.classifier else "alt-profanity-check"
         options = (("model", model), ("over", f"{self.threshold:g}"))
-        return MetricSpec(name, "lower", version="3", options=options, **declared)
+        version = "3" if self.classifier else "4"
+        return MetricSpec(name, "lower", version=version, options=options, **declared)
 
 
 class Toxicity(_Judged):
@@ -150,18 +158,18 @@ def _score(
     outcome: Callable[[float], Outcome],
     silent: Evidence,
 ) -> list[Outcome]:
-    readable = [classifier is not None or _is_english(*pair) for pair in pairs]
+    reasons = [None if classifier is not None else _unreadable(*pair) for pair in pairs]
     spoken = [not says_no_word(response.text) for _, response in pairs]
     texts = [
         response.text
-        for (_, response), ok, said in zip(pairs, readable, spoken, strict=True)
-        if ok and said
+        for (_, response), reason, said in zip(pairs, reasons, spoken, strict=True)
+        if reason is None and said
     ]
     values = map(outcome, _classifier(classifier)(texts).tolist() if texts else ())
     found = iter(_with_notes(texts, values, classifier))
     return [
-        Evidence.unscored(None, _UNREADABLE) if not ok else next(found) if said else silent
-        for ok, said in zip(readable, spoken, strict=True)
+        Evidence.unscored(None, reason) if reason else next(found) if said else silent
+        for reason, said in zip(reasons, spoken, strict=True)
     ]
 
 
@@ -181,14 +189,18 @@ def _with_notes(
     ]
 
 
-def _is_english(sample: Sample, response: Response) -> bool:
-    """Whether the embedded classifier can read the answer.
+def _unreadable(sample: Sample, response: Response) -> str | None:
+    """Why the embedded classifier can't read the answer; None where it can.
 
     A sample declared to be Chinese is left out even where it was answered in English, or not at
     all: which samples have a value must not depend on the model, or two runs could not be paired.
     So what says nothing goes by the language of its question.
     """
-    text = response.text
-    if says_no_word(text):
-        text = "\n".join(turn["content"] for turn in sample.prompt if turn.get("role") == "user")
-    return detect_language(text) == "en" and language_of(sample, text) == "en"
+    declared = language_named(sample)
+    if says_no_word(response.text):
+        told = declared or tell_language(asked_of(sample)) or "en"
+        return None if told in ("en", NO_WORDS) else _UNREADABLE
+    if reads_english(response.text, around=asked_of(sample), declared=declared):
+        return None
+    unsure = declared is None and tell_language(response.text) is None
+    return f"{UNSURE}; {_UNREADABLE}" if unsure else _UNREADABLE

@@ -55,14 +55,16 @@ class Safety:
         return [index not in bad for index in range(len(texts))]
 
     def _toxic(self, texts: Sequence[str]) -> set[int]:
-        from harness.core.language import detect_language
+        from harness.core.told_language import NO_WORDS, tell_language
         from harness.metrics.toxicity import toxicity
 
         bound, classifier = self.model.toxicity_below, self.model.classifier
         if bound is None:
             return set()
+        # What can't be told is looked at as well: a guard lets little pass unread.
+        english = ("en", NO_WORDS, None)
         readable = [
-            i for i, text in enumerate(texts) if classifier or detect_language(text) == "en"
+            i for i, text in enumerate(texts) if classifier or tell_language(text) in english
         ]
         if not readable:
             return set()

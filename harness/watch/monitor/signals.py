@@ -78,11 +78,11 @@ def _refusals(texts: Sequence[Text], _: Mapping[str, Any]) -> list[float | None]
 
 
 def _toxicity(texts: Sequence[Text], options: Mapping[str, Any]) -> list[float | None]:
-    from harness.core.language import detect_language
+    from harness.core.told_language import reads_english
     from harness.metrics.toxicity import toxicity
 
     classifier = options.get("classifier")
-    readable = [i for i, t in enumerate(texts) if classifier or detect_language(t.response) == "en"]
+    readable = [i for i, t in enumerate(texts) if classifier or reads_english(t.response)]
     found: list[float | None] = [None] * len(texts)
     if readable:
         values = toxicity([texts[i].response for i in readable], classifier=classifier)

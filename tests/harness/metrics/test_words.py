@@ -117,8 +117,8 @@ def test_what_the_embedded_classifier_cannot_read_is_unscored():
     assert "multilingual" in mixed[0][1].reason
     assert mixed[1][0].outcome is ScoreOutcome.UNSCORED
     with pytest.warns(UserWarning, match="1 of 2 texts"):
-        values = toxicity(["fine", "你好"])
-    np.testing.assert_array_equal(values, profanity_check.predict_prob(["fine", "你好"]))
+        values = toxicity(["you are fine", "你好"])
+    np.testing.assert_array_equal(values, profanity_check.predict_prob(["you are fine", "你好"]))
 
 
 def test_toxicity_keeps_whether_it_is_over_the_threshold():

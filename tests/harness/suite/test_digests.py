@@ -44,13 +44,13 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "92ac3cd33a17f6ae",
     ),
     "suites/quickstart.yaml": (
-        "6e655f3be01773af",
+        "a204c01f531f23ba",
         "65cb8385d633ae4a",
         "e191581597bc9124",
         "5a602f3be1135aac",
     ),
     "suites/safety.yaml": (
-        "a08ae4d52cedc4ba",
+        "529bd55080babad3",
         "6b3b434d4e49371a",
         "e388574f1883b08c",
         "367678405e6a577c",
@@ -68,7 +68,7 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "c73b23b255d91522",
     ),
     "trainers/recipes/gates/replies.yaml": (
-        "86f34e7ca10936d3",
+        "9dea1d3b68d3654b",
         "088aca801c930b9b",
         "8f298ff76daccb5b",
         "b2dae6f3cac4a840",

@@ -23,8 +23,8 @@ from trainers.rewards.mixture import (
 )
 from trainers.rewards.safety import Safety, SafetyModel, rejection_sampled
 
-ASKED = [[{"role": "user", "content": "Book a table."}]] * 3
-SAID = ['{"intent": "book"}', "I am a table", "you fucking idiot"]
+ASKED = [[{"role": "user", "content": "Please book a table for me."}]] * 3
+SAID = ['{"intent": "book"}', "This is a table", "you fucking idiot"]
 
 
 def mixture(folder: Path, *specs: dict[str, Any], **stage: Any) -> RewardMixture:
@@ -116,7 +116,7 @@ def test_a_function_of_the_users_own(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     made = mixture(tmp_path, {"kind": "function", "name": "v", "path": "mine.py:vowels"})
-    assert made.score(ASKED, SAID, topic=["a", "bb", ""]).total == (19.0, 14.0, 17.0)
+    assert made.score(ASKED, SAID, topic=["a", "bb", ""]).total == (19.0, 17.0, 17.0)
     broken = mixture(tmp_path, {"kind": "function", "name": "v", "path": "mine.py:broken"})
     with pytest.raises(UserError, match="the reward 'v' failed: ZeroDivisionError"):
         broken.score(ASKED, SAID)
