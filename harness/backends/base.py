@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from harness.core.types import AS_USUAL, PromptOptions
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
@@ -91,8 +93,12 @@ class Backend(Protocol):
         """The longest sequence, prompt and answer together, in tokens."""
         ...
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """Token ids of a chat prompt, ready for the assistant's answer."""
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        """Token ids of a chat prompt, ready for the assistant's answer. Options that are as usual
+        are not given.
+        """
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -149,9 +155,12 @@ class Candidate:
 
     `open` is called only when something has to be generated. `subject` says what is being
     compared (backend, dtype, quantisation) and is part of what answers are cached under.
+    `tokenizer` gives the model's tokenizer alone, where it is on this machine: a prompt that its
+    chat template refuses is told before the weights are loaded.
     """
 
     name: str
     digest: str
     subject: Mapping[str, Any]
     open: Callable[[], Backend]
+    tokenizer: Callable[[], Any] | None = None

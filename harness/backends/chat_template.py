@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+from harness.core.types import PromptOptions
 
 TODAY = datetime(2026, 1, 1)
 """The moment that every chat template writes as now."""
@@ -35,7 +38,7 @@ _CODES = (
 
 def render(
     tokenizer: Any,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     *,
     now: datetime = TODAY,
     **options: Any,
@@ -53,6 +56,37 @@ def render(
             "ratchet_now": _spelled(now),
         }
     return str(tokenizer.apply_chat_template(turns, tokenize=False, **options))
+
+
+def prompt(tokenizer: Any, messages: Sequence[Mapping[str, Any]], options: PromptOptions) -> str:
+    """The messages up to where the assistant answers, under a sample's options. Raises ValueError
+    where tools are offered to a template that writes nothing of them.
+    """
+    now = TODAY if options.now is None else datetime.fromisoformat(options.now)
+    told: dict[str, Any] = {"now": now, "add_generation_prompt": True, **options.template}
+    if not options.tools:
+        return render(tokenizer, messages, **told)
+    text = render(tokenizer, messages, tools=[dict(tool) for tool in options.tools], **told)
+    if text == render(tokenizer, messages, **told):
+        raise ValueError("it writes nothing of the tools that the suite offers")
+    return text
+
+
+def place_of(tokenizer: Any, error: Exception | None = None) -> tuple[Path | None, int | None]:
+    """The file that holds a tokenizer's chat template, and the line of it where `error` was raised;
+    None for what is not known.
+    """
+    folder = Path(str(getattr(tokenizer, "name_or_path", "") or ""))
+    own, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if not own.is_file():
+        return (config if config.is_file() else None), None
+    line = getattr(error, "lineno", None)
+    trace = None if error is None else error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return own, line
 
 
 def writes_date(tokenizer: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
+from harness.core.types import AS_USUAL, PromptOptions
 
 Answer = Callable[[str, int], str]
 """(prompt as text, seed) -> the answer."""
@@ -60,9 +62,16 @@ class ScriptedBackend:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode("utf-8", "replace"))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        lines = (f"{message['role']}: {message['content']}\n" for message in messages)
-        return self.encode("".join(lines) + "assistant: ")
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        if options.raw:
+            return self.encode("\n".join(turn["content"] for turn in messages) + options.prefill)
+        told = {"tools": list(options.tools), "template": dict(options.template)}
+        shown = {key: value for key, value in told.items() if value}
+        lines = (f"{turn['role']}: {turn['content']}\n" for turn in messages)
+        head = json.dumps(shown, ensure_ascii=False) + "\n" if shown else ""
+        return self.encode(head + "".join(lines) + "assistant: " + options.prefill)
 
     @property
     def vocabulary(self) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from harness.backends import chat_template
+from harness.core.types import AS_USUAL, PromptOptions
 
 # Tokens that end a turn in one chat format or another; one counts only where the model's own
 # template writes it.
@@ -44,22 +45,35 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.encode(whole, add_special_tokens=False))
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+def encode_chat(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    options: PromptOptions = AS_USUAL,
+) -> tuple[int, ...]:
     """Token ids of chat messages through the tokenizer's chat template, up to where the assistant
     answers. A model without a template gets the messages' contents, one a line. Raises what the
-    template, a program of the model's own, raises.
+    template, a program of the model's own, raises, and ValueError for what it can't be told.
     """
-    ids = _as_written(tokenizer, messages)
+    ids = encode(tokenizer, written(tokenizer, messages, options))
     begun = beginning(tokenizer)
     return ids if ids[: len(begun)] == begun else (*begun, *ids)
 
 
-def _as_written(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-    if tokenizer.chat_template:
-        text = chat_template.render(tokenizer, messages, add_generation_prompt=True)
+def written(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    options: PromptOptions = AS_USUAL,
+) -> str:
+    """The text that `encode_chat` encodes. Raises as it does."""
+    if options.raw:
+        text = "\n".join(message["content"] for message in messages)
+    elif tokenizer.chat_template:
+        text = chat_template.prompt(tokenizer, messages, options)
+    elif options.tools:
+        raise ValueError("it has no chat template, which would write the tools")
     else:
         text = "\n".join(message["content"] for message in messages) + "\n"
-    return encode(tokenizer, text)
+    return text + options.prefill
 
 
 def beginning(tokenizer: Any) -> tuple[int, ...]:
@@ -180,7 +194,7 @@ def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
 def _writes(tokenizer: Any, begun: tuple[int, ...]) -> bool:
     """Whether the chat template itself begins with those tokens."""
     try:
-        ids = _as_written(tokenizer, [{"role": "user", "content": _WORD}])
+        ids = encode(tokenizer, written(tokenizer, [{"role": "user", "content": _WORD}]))
     except Exception:  # noqa: BLE001  a template that wants other turns
         return False
     return ids[: len(begun)] == begun

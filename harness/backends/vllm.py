@@ -19,6 +19,7 @@ from harness.backends.base import (
 from harness.backends.limits import known_unread, why_unwritten
 from harness.backends.openers import Opening
 from harness.core.errors import UserError
+from harness.core.types import AS_USUAL, PromptOptions
 from harness.models.resolve import ModelFiles
 
 _BATCH = 512
@@ -63,8 +64,10 @@ class VllmBackend:
     def encode(self, text: str) -> tuple[int, ...]:
         return tokens.encode(self.tokenizer, text)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return tokens.encode_chat(self.tokenizer, messages)
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        return tokens.encode_chat(self.tokenizer, messages, options)
 
     @property
     def vocabulary(self) -> str:

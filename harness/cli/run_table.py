@@ -28,6 +28,8 @@ def show_report(report: RunReport, store: Store, console: Console) -> None:
     console.print(Text(f"{done}; {scored} ({report.seconds:.1f} s)."))
     if report.failed:
         console.print(Text(f"{report.failed} answers are errors; they are kept as such.", "yellow"))
+    for complaint in report.complaints:
+        console.print(Text(complaint, "yellow"))
     show_run(report.run, store, console)
 
 
@@ -57,7 +59,7 @@ def show_run(run: Run, store: Store, console: Console) -> None:
         for count, said_of_them in (
             (counts.errors, f"failed: {counts.reason}"),
             (counts.unscored, f"unscored: {counts.reason}"),
-            (counts.noted, (counts.note or "").removeprefix(NOTE)),
+            (counts.noted, f"noted: {(counts.note or '').removeprefix(NOTE)}"),
         ):
             if count:
                 noun = "answer" if count == 1 else "answers"

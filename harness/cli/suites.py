@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,18 +39,17 @@ def check(
 
     loaded = load_suite(suite)
     console = Console()
-    encode = _encoder(model, console)
+    encoder = _encoder(model, console)
     console.print(f"{loaded.name}: {len(loaded.tasks)} tasks, protocol {loaded.digest}")
     for task in loaded.tasks:
-        _show_task(task, encode, console)
+        _show_task(task, encoder, console)
     _show_gate(loaded, console)
 
 
-def _encoder(model: str, console: Console) -> Any:
+def _encoder(model: str, console: Console) -> _Encoder | None:
     """The tokenizer's chat encoding, or None with a word of why: checking needs no weights."""
     from harness.core.errors import UserError
     from harness.core.workspace import Workspace
-    from harness.evaluation.generate import TEMPLATE_FAULTS, refused_prompt
     from harness.models.resolve import resolve
 
     try:
@@ -59,26 +59,44 @@ def _encoder(model: str, console: Console) -> Any:
         return None
     from transformers import AutoTokenizer
 
-    from harness.backends.tokenization import encode_chat
-
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = f"the tokenizer of {model!r} can't be loaded: {said}"
         raise UserError(what, file=files.tokenizer) from error
+    return _Encoder(model, tokenizer)
 
-    def encode(task: Task, sample: Sample) -> int:
+
+@dataclass(frozen=True)
+class _Encoder:
+    """The chat encoding of a model, without its weights."""
+
+    model: str
+    tokenizer: Any
+
+    def tokens(self, task: Task, sample: Sample) -> int:
         """Tokens of a sample's prompt. Raises UserError where the chat template refuses it."""
+        from harness.backends.tokenization import encode_chat
+        from harness.evaluation.prompts import TEMPLATE_FAULTS, refused_prompt
+
         try:
-            return len(encode_chat(tokenizer, sample.prompt))
+            return len(encode_chat(self.tokenizer, sample.prompt, sample.options))
         except TEMPLATE_FAULTS as error:
-            raise refused_prompt(task.name, sample, error) from error
+            raise refused_prompt(task.name, sample, error, self.tokenizer) from error
 
-    return encode
+    def ignored(self, sample: Sample) -> str | None:
+        """A sentence on arguments of a suite that the chat template doesn't name."""
+        template = str(self.tokenizer.chat_template or "")
+        unknown = [name for name in sample.options.template if name not in template]
+        if not unknown:
+            return None
+        return (
+            f"the chat template of {self.model} doesn't name {', '.join(unknown)}: nothing changes"
+        )
 
 
-def _show_task(task: Task, encode: Any, console: Console) -> None:
+def _show_task(task: Task, encoder: _Encoder | None, console: Console) -> None:
     from rich.text import Text
 
     reserve = sum(sample.reserve for sample in task.samples)
@@ -92,14 +110,14 @@ def _show_task(task: Task, encode: Any, console: Console) -> None:
         for line in _told_apart(metric):
             console.print(Text(f"    {line}", style="dim"))
     sample = task.samples[0]
-    for message in sample.prompt:
-        console.print(Text(f"  {message['role']}: {_shown(message['content'])}"))
+    for line in _prompt_lines(sample):
+        console.print(Text(f"  {line}"))
     if sample.text is not None:
         console.print(Text(f"  text: {_shown(sample.text)}"))
     for reference in sample.references:
         console.print(Text(f"  reference: {_shown(reference)}"))
-    if encode is not None and sample.prompt:
-        lengths = [encode(task, s) for s in task.samples]
+    if encoder is not None and sample.prompt:
+        lengths = [encoder.tokens(task, s) for s in task.samples]
         console.print(
             Text(
                 f"  sample {sample.id}: {lengths[0]} tokens with the chat template; "
@@ -108,6 +126,29 @@ def _show_task(task: Task, encode: Any, console: Console) -> None:
                 style="dim",
             )
         )
+        if (ignored := encoder.ignored(sample)) is not None:
+            console.print(Text(f"  {ignored}", "yellow"))
+
+
+def _prompt_lines(sample: Sample) -> list[str]:
+    """The turns of a sample, many of them without their middle, and how they are asked."""
+    turns = [f"{message['role']}: {_shown(message['content'])}" for message in sample.prompt]
+    if len(turns) > 2 * _TURNS:
+        between = f"… {len(turns) - 2 * _TURNS} turns more …"
+        turns = [*turns[:_TURNS], between, *turns[-_TURNS:]]
+    options = sample.options
+    if options.tools:
+        turns.append(f"tools: {', '.join(tool['function']['name'] for tool in options.tools)}")
+    if options.template:
+        told = ", ".join(f"{name}: {value}" for name, value in options.template.items())
+        turns.append(f"template: {told}")
+    if options.prefill:
+        turns.append(f"answer begins: {_shown(options.prefill)}")
+    return turns
+
+
+_TURNS = 3
+"""How many turns are shown of each end of a long prompt."""
 
 
 def _told_apart(metric: Metric) -> list[str]:

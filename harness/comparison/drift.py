@@ -12,6 +12,7 @@ from harness.core.errors import UserError
 from harness.core.protocol import tasks_of
 from harness.core.types import Run, Sample
 from harness.evaluation.generate import Progress, silent
+from harness.evaluation.prompts import encoded
 from harness.statistics.drift import distance, perplexity
 from harness.statistics.intervals import Estimate
 from harness.store import runs
@@ -160,7 +161,7 @@ def _likelihoods(
     """Per pair: side -> nats and tokens of its answer under the model, where it could be read."""
     requests = []
     for at, pair in enumerate(pairs):
-        context = tuple(backend.encode_chat(pair.sample.prompt))
+        context = encoded(backend, pair.sample)
         for side, text in (("ours", pair.ours), ("theirs", pair.theirs)):
             if target := tuple(backend.encode(text)):
                 requests.append(LogprobRequest(f"{at}#{side}", context, target))

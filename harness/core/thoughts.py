@@ -35,6 +35,9 @@ _LONGEST = 120
 PROMPT_TAIL = 64
 """Tokens at the end of a prompt that hold the mark of a thought, also letter by letter."""
 
+_ENDING = "\n\ue0fd"
+"""A line that no text holds."""
+
 _HINTS = ("think", "thought", "reasoning", "channel", "|im_start|")
 
 _CHANNEL = re.compile(
@@ -93,6 +96,21 @@ def without_thoughts(text: str) -> str:
     if not _MARK.search(text):
         return text
     return "".join(_spoken(text)).strip()
+
+
+def ends_in_thought(text: str) -> bool:
+    """Whether a thought of the text never ends, so that no answer follows it."""
+    if not any(hint in text.lower() for hint in _HINTS) and not _BARE_ANALYSIS.match(text):
+        return False
+    # What is said after all of the text is heard only where no thought is open.
+    spoken = without_thoughts(text + _ENDING)
+    return not spoken.endswith(_ENDING[-1]) and not without_thoughts(text)
+
+
+def closes_thought(mark: str) -> bool:
+    """Whether a text is a mark with which a thought ends."""
+    found = _MARK.fullmatch(mark.strip())
+    return found is not None and (found.lastgroup or "")[:1] == "c"
 
 
 def after_thoughts(text: str, most: int = 8) -> Iterator[str]:

@@ -63,24 +63,64 @@ class VerdictOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """How a sample's messages become what a model reads, beside what they say.
+
+    tools      what the model may call, each as OpenAI writes a function
+    template   arguments of the model's chat template (`enable_thinking`), by name
+    prefill    how the answer begins: written after the prompt, and part of the answer's text
+    raw        the messages' texts as they are, without a chat template: for base models
+    now        the moment that a chat template writes, in ISO's form; None for the fixed one
+    """
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
+    prefill: str = ""
+    raw: bool = False
+    now: str | None = None
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What is not as usual, in JSON's types; empty for most samples."""
+        given = {
+            "tools": [dict(tool) for tool in self.tools],
+            "template": dict(self.template),
+            "prefill": self.prefill,
+            "raw": self.raw,
+            "now": self.now,
+        }
+        return {key: value for key, value in given.items() if value}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> PromptOptions:
+        return cls(**{**stored, "tools": tuple(stored.get("tools", ()))})
+
+
+AS_USUAL = PromptOptions()
+"""No tools, no arguments, the model's own chat template."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One item of a task.
 
     `id` is stable and unique within the task; `fields` is the row of data as it was read;
     `prompt` are the rendered chat messages (empty for a task that scores given text); `text` is
     that given text; `references` are the rendered reference answers; `cluster` groups samples
-    that are not independent; `reserve` marks samples that are kept for later looks.
+    that are not independent; `reserve` marks samples that are kept for later looks; `options` say
+    how the messages are asked.
     """
 
     id: str
     task: str
     fields: Mapping[str, Any] = field(default_factory=dict)
-    prompt: tuple[Mapping[str, str], ...] = ()
+    prompt: tuple[Mapping[str, Any], ...] = ()
     text: str | None = None
     references: tuple[str, ...] = ()
     cluster: str | None = None
     language: str | None = None
     reserve: bool = False
+    options: PromptOptions = AS_USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +136,8 @@ class Response:
     `error` says why there is no answer; the text is then empty.
 
     `asked` names what the model really read (see `harness.evaluation.asked`), `prompt` is that as
-    text, kept with one answer of a task; both None where the backend doesn't know.
+    text, kept with one answer of a task; both None where the backend doesn't know. `whole` is what
+    was written where `text` is only what a suite reads of it; it is not stored.
     """
 
     key: str
@@ -114,6 +155,7 @@ class Response:
     first_token_s: float | None = None
     asked: str | None = None
     prompt: str | None = None
+    whole: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 from functools import lru_cache
 from numbers import Number
@@ -28,6 +28,8 @@ _OWN_NAMES = re.compile(r"'?harness\.data\.templates\._(\w+) object'?")
 
 _OTHER_MARKS = re.compile(r"\{(\w+)\}|\$\{?(\w+)\}?")
 """How Python and the shell write a field: `{x}`, `$x`, `${x}`."""
+
+_EXPRESSION = re.compile(r"\{\{-?\s*((?:(?!\}\}|\{\{).)+?)\s*-?\}\}", re.DOTALL)
 
 _SHOWN = 160
 """Characters of a rendered row that an error shows."""
@@ -211,6 +213,43 @@ def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> 
         *(RecursionError, JinjaError, MemoryError),
     ) as error:
         raise TemplateError(f"the template fails on this row: {error}") from None
+
+
+def value(source: str, fields: Mapping[str, Any]) -> Any:
+    """What the one expression of a template `{{ … }}` is, before it would be written as text: a
+    list, an object, null. Raises TemplateError as `render` does, and for anything but one
+    expression.
+    """
+    expression = _EXPRESSION.fullmatch(source.strip())
+    if expression is None:
+        raise TemplateError("one expression is meant here, and nothing else: `{{ FIELD }}`")
+    try:
+        return _expression(expression[1])(**fields)
+    except UndefinedError as error:
+        raise TemplateError(f"{error.message}; the row's fields are: {', '.join(fields)}") from None
+    except TemplateError:
+        raise
+    except (
+        *(SecurityError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
+        *(RecursionError, JinjaError, MemoryError),
+    ) as error:
+        raise TemplateError(f"the template fails on this row: {error}") from None
+
+
+@lru_cache(maxsize=64)
+def _expression(source: str) -> Callable[..., Any]:
+    try:
+        compiled = _ENVIRONMENTS["text"].compile_expression(source, undefined_to_none=False)
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"the template can't be read: {error.message}") from None
+
+    def evaluated(**fields: Any) -> Any:
+        found = compiled(**fields)
+        if isinstance(found, Undefined):
+            str(found)
+        return found
+
+    return evaluated
 
 
 def _require_no_other_marks(source: str, fields: Mapping[str, Any]) -> None:

@@ -44,14 +44,16 @@ class Asking:
             prompt=self._backend.as_read(context) if shown else None,
         )
 
-    def text_of(self, answer: Generation, context: Sequence[int]) -> str:
-        """What was said. A thought that the template opened, and in which the answer was cut, shows
-        neither of its ends: it begins with the template's mark, so that nobody takes it for the
-        answer.
+    def text_of(self, answer: Generation, context: Sequence[int], begun: str = "") -> str:
+        """What was said, with the beginning that the suite gave it (`begun`). A thought that the
+        template opened, and in which the answer was cut, shows neither of its ends: it begins with
+        the template's mark, so that nobody takes it for the answer.
         """
+        text = begun + answer.text
         if self._backend is None or answer.finish_reason != "length":
-            return answer.text
-        return cut_in_thought(self._backend.as_read(context[-PROMPT_TAIL:]), answer.text)
+            return text if answer.error is None else answer.text
+        tail = context[-PROMPT_TAIL - len(begun) :]
+        return cut_in_thought(self._backend.as_read(tail).removesuffix(begun), text)
 
 
 def _digest(context: Sequence[int], target: Sequence[int]) -> str:

@@ -7,8 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from jinja2 import TemplateError
-
 from harness.backends.base import (
     Backend,
     Candidate,
@@ -19,21 +17,22 @@ from harness.backends.base import (
     ReadsAnswered,
 )
 from harness.core.errors import UserError
-from harness.core.types import Response, ResponseKind, Sample
+from harness.core.types import Response, ResponseKind
 from harness.evaluation.asked import Asking
 from harness.evaluation.plan import Wanted, seed_of
+from harness.evaluation.prompts import (
+    TEMPLATE_FAULTS,
+    encoded,
+    refused_prompt,
+    require_prompts,
+    require_room,
+)
 from harness.metrics.perplexity import rolling_windows
 from harness.store import runs
 from harness.store.store import Store
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how many of its items are done, and how many there are."""
-
-TEMPLATE_FAULTS = (
-    *(TemplateError, ValueError, TypeError, LookupError, AttributeError),
-    *(ArithmeticError, RecursionError),
-)
-"""What a chat template, which is a program of the model's own, raises where it fails."""
 
 FLUSH_EVERY_S = 1.0
 FLUSH_EVERY_ROWS = 64
@@ -60,6 +59,7 @@ def generate(
     missing = [want for want in wanted if want.key not in known]
     if not missing:
         return known, Counter()
+    require_prompts(candidate, missing)
     backend = candidate.open()
     groups, asking = grouped(missing), Asking(backend, wanted)
     # All kinds first: nothing is paid for where a later task can't be answered at all.
@@ -161,22 +161,10 @@ def generation_requests(
 def _prompt_ids(backend: Backend, want: Wanted) -> tuple[int, ...]:
     """The prompt through the model's chat template, which may be broken, or refuse a role."""
     try:
-        return backend.encode_chat(want.sample.prompt)
+        return encoded(backend, want.sample)
     except TEMPLATE_FAULTS as error:
-        raise refused_prompt(want.task.name, want.sample, error) from error
-
-
-def refused_prompt(task: str, sample: Sample, error: Exception) -> UserError:
-    """What to say where a model's chat template fails on a sample of a task."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    system = any(message["role"] == "system" for message in sample.prompt)
-    return UserError(
-        f"the model's chat template can't render sample {sample.id!r}: {said}",
-        field=f"tasks.{task}.prompt{'.system' if system else ''}",
-        hint="a template that knows no system turn wants its text in `user`"
-        if system
-        else "mend the tokenizer's chat_template, or delete it: the text is then sent as it is",
-    )
+        tokenizer = getattr(backend, "tokenizer", None)
+        raise refused_prompt(want.task.name, want.sample, error, tokenizer) from error
 
 
 def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
@@ -207,6 +195,7 @@ class _Written:
     ) -> None:
         self.settings = group[0].task.settings
         self.requests = generation_requests(backend, group, seed)
+        require_room(group[0].task, self.requests, backend.max_length)
         self._asking = asking
         self._by_sample = _by_sample(group)
         self._prompts = {request.id: request.prompt_ids for request in self.requests}
@@ -216,7 +205,7 @@ class _Written:
         prompt = self._prompts[answer.request_id]
         return replace(
             self._asking.noted(_empty(want), prompt),
-            text=self._asking.text_of(answer, prompt),
+            text=self._asking.text_of(answer, prompt, want.sample.options.prefill),
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,

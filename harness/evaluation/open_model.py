@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.backends.base import Candidate
 from harness.backends.openers import Hardware, Opening, open_prefixed, prefix_of
@@ -50,6 +50,7 @@ def open_model(
     else:
         place = name
     from harness.backends.asking import asking
+    from harness.models.own_code import require_no_own_code
     from harness.models.resolve import load, quantisation_of, resolve
 
     hardware = hardware or Hardware.choose()
@@ -81,7 +82,13 @@ def open_model(
         model, tokenizer = load(files, dtype=hardware.dtype, device=hardware.device)
         return TransformersBackend(model, tokenizer)
 
-    return Candidate(name, files.digest, subject, opened)
+    def tokenizer() -> Any:
+        from transformers import AutoTokenizer
+
+        require_no_own_code(files.name, files.folder)
+        return AutoTokenizer.from_pretrained(files.tokenizer)
+
+    return Candidate(name, files.digest, subject, opened, tokenizer)
 
 
 def _promoted_folder(name: str, workspace: Workspace, store: Store) -> Path:

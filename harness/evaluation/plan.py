@@ -104,9 +104,10 @@ class Scoring:
 
     def _asked(self, task: Task, sample: Sample, kind: ResponseKind) -> list[Any]:
         """All that an answer depends on but chance: the model, how it runs, what it is asked."""
+        how = [sample.options.stored] if sample.options.stored else []
         asked = {
-            "generation": [list(sample.prompt), task.protocol["generate"]],
-            "reference": [list(sample.prompt), sample.references],
+            "generation": [list(sample.prompt), task.protocol["generate"], *how],
+            "reference": [list(sample.prompt), sample.references, *how],
             "text": [sample.text],
         }[kind]
         return [self.candidate.digest, dict(self.candidate.subject), task.name, kind, asked]

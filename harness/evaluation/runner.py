@@ -18,6 +18,7 @@ from harness.core.protocol import SAMPLING
 from harness.core.types import Fingerprint, Response, ResponseKind, Run
 from harness.evaluation.generate import Progress, generate, silent
 from harness.evaluation.plan import Extent, Scoring
+from harness.evaluation.read import complaints, require_few_cut
 from harness.evaluation.score import score_responses
 from harness.store import runs
 from harness.store.store import Store
@@ -36,6 +37,7 @@ class RunReport:
     failed     of all these, those that are errors
     scored     scores that were added
     seconds    by the clock, for the whole call
+    complaints sentences about filters of the suite that find nothing in any answer
     """
 
     run: Run
@@ -45,6 +47,7 @@ class RunReport:
     failed: int
     scored: int
     seconds: float
+    complaints: tuple[str, ...] = ()
 
     @property
     def fresh(self) -> int:
@@ -78,6 +81,7 @@ def score(
         wanted = list(scoring.answers())
         responses, asked = generate(candidate, wanted, store, seed, progress)
         runs.link_responses(store, run.id, responses.values())
+        require_few_cut(wanted, responses)
         scored = score_responses(run, suite, wanted, responses, store, draw, progress)
     except BaseException as error:
         event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -91,6 +95,7 @@ def score(
         failed=sum(response.error is not None for response in responses.values()),
         scored=scored,
         seconds=time.monotonic() - began,
+        complaints=tuple(complaints(wanted, responses)),
     )
     if report.fresh or scored:
         detail = {
@@ -142,7 +147,8 @@ def rescore(
     )
     runs.save_event(store, again.id, "rescored", {"from": run.id, "scores": scored})
     failed = sum(responses[want.key].error is not None for want in wanted)
-    return RunReport(again, 0, 0, len(wanted), failed, scored, time.monotonic() - began)
+    said = tuple(complaints(wanted, responses))
+    return RunReport(again, 0, 0, len(wanted), failed, scored, time.monotonic() - began, said)
 
 
 def missing_answers(

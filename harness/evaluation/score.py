@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.core.types import Response, Run, Score, ScoreOutcome
 from harness.evaluation.generate import Progress, silent
 from harness.evaluation.plan import Wanted
+from harness.evaluation.read import Readings
 from harness.metrics.base import Evidence, Metric, MetricItem
 from harness.store import runs
 from harness.store.store import Store
@@ -36,18 +37,22 @@ def score_responses(
     signatures = {task.named(metric): metric.spec.signature for task, metric in suite.metrics()}
     added = 0
     pairs = list(suite.metrics())
+    readings = {task.name: Readings(task) for task in suite.tasks}
     for number, (task, metric) in enumerate(pairs):
         progress("score", number, len(pairs))
         items = [
             item
-            for item in _items(task, metric, wanted, responses)
+            for item in _items(readings[task.name], metric, wanted, responses)
             if not _is_settled(task, metric, item, known)
         ]
         evidence = metric.score(items) if items else []
         scores = [
             score
             for item, found in zip(items, evidence, strict=True)
-            for score in (_score(run.id, task, metric, item, one, draw) for one in found)
+            for score in (
+                _score(run.id, task, metric, item, one, draw)
+                for one in _explained(readings[task.name], item, found)
+            )
             if not _says_the_same(score, known.get(_place(score)))
         ]
         runs.save_scores(store, scores, signatures=signatures)
@@ -97,8 +102,18 @@ def _is_settled(
     return all(score is not None and score.outcome is not ScoreOutcome.ERROR for score in old)
 
 
+def _explained(
+    readings: Readings, item: MetricItem, found: Sequence[Evidence]
+) -> Iterator[Evidence]:
+    """The evidence of one item, that of single responses with what is wrong with them."""
+    by_index = {response.index: response for response in item.responses}
+    for evidence in found:
+        response = by_index.get(-1 if evidence.response_index is None else evidence.response_index)
+        yield evidence if response is None else readings.explained(evidence, response)
+
+
 def _items(
-    task: Task,
+    readings: Readings,
     metric: Metric,
     wanted: Sequence[Wanted],
     responses: Mapping[str, Response],
@@ -107,14 +122,18 @@ def _items(
     spec = metric.spec
     by_sample: dict[str, list[Wanted]] = defaultdict(list)
     for want in wanted:
-        if want.task.name == task.name and want.kind == spec.needs:
+        if want.task.name == readings.task.name and want.kind == spec.needs:
             by_sample[want.sample.id].append(want)
     for wants in by_sample.values():
         answers = tuple(
-            responses.get(want.key) or _lost(want)
+            readings.of(responses.get(want.key) or _lost(want))
             for want in sorted(wants, key=lambda want: want.index)
         )
-        size = task.responses if spec.per == "sample" and spec.form == "group" else len(answers)
+        size = (
+            readings.task.responses
+            if spec.per == "sample" and spec.form == "group"
+            else len(answers)
+        )
         for start in range(0, len(answers), size):
             yield MetricItem(wants[0].sample, answers[start : start + size])
 

@@ -10,8 +10,19 @@ from typing import Any
 
 from harness.core.errors import UserError
 from harness.core.protocol import MetricName
-from harness.core.types import Fingerprint, Response, Run, Sample, Score, ScoreOutcome
+from harness.core.types import (
+    Fingerprint,
+    PromptOptions,
+    Response,
+    Run,
+    Sample,
+    Score,
+    ScoreOutcome,
+)
 from harness.store.store import Store
+
+_OPTIONS = "@options"
+"""Where a stored sample keeps its options, beside the fields of its row."""
 
 
 def now() -> datetime:
@@ -126,7 +137,10 @@ def save_samples(store: Store, task_digest: str, samples: Sequence[Sample]) -> N
             "cluster": sample.cluster,
             "language": sample.language,
             "reserve": sample.reserve,
-            "fields": {str(key): _storable(value) for key, value in sample.fields.items()},
+            "fields": {
+                **{str(key): _storable(value) for key, value in sample.fields.items()},
+                **({_OPTIONS: sample.options.stored} if sample.options.stored else {}),
+            },
             "prompt": [dict(message) for message in sample.prompt],
             "text": sample.text,
             "reference_texts": list(sample.references),
@@ -141,11 +155,13 @@ def save_samples(store: Store, task_digest: str, samples: Sequence[Sample]) -> N
 def load_samples(store: Store, task_digest: str) -> dict[str, Sample]:
     """A task's samples by id, as they were when it was scored."""
     rows = store.query("SELECT * FROM samples WHERE task_digest = ?", [task_digest])
+    fields = {row["sample_id"]: _json(row["fields"]) for row in rows}
     return {
         row["sample_id"]: Sample(
             id=row["sample_id"],
             task=row["task"],
-            fields=_json(row["fields"]),
+            options=PromptOptions.of(fields[row["sample_id"]].pop(_OPTIONS, {})),
+            fields=fields[row["sample_id"]],
             prompt=tuple(_json(row["prompt"])),
             text=row["text"],
             references=tuple(row["reference_texts"] or ()),

@@ -15,15 +15,18 @@ from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.text_file import is_there
-from harness.core.types import Row, Sample
+from harness.core.types import PromptOptions, Sample
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
 from harness.data.code_benchmarks import is_code_source, read_code_tasks
 from harness.data.lm_eval import is_lm_eval, read_lm_eval
+from harness.data.messages import Message
 from harness.data.rows import row_id, texts_in
 from harness.data.sources import SourceRow, is_hub, is_pattern, read_source
 from harness.metrics import get_metric
 from harness.metrics.base import Fitted, Metric
+from harness.suite.filling import Filling
+from harness.suite.prompts import Shot, Shots, asked, shots_of
 from harness.suite.schema import SuiteModel, TaskModel
 from harness.suite.suite import Suite, Task, declaration
 
@@ -53,18 +56,19 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     place = ("tasks", name)
     metrics = tuple(_metrics(model, document, place))
     _check_templates(model, document, place)
-    data_path = _data_path(model.data, document, place)
+    data_path = _data_path(model.data, document, (*place, "data"))
     samples = _samples(name, model, data_path, document)
     metrics = tuple(_among(metrics, samples, document, place))
     settings = model.generate
     protocol = {
         "data": _data_digest(samples, metrics),
-        "prompt": model.prompt.model_dump(mode="json") if model.prompt else None,
+        "prompt": model.prompt.protocol if model.prompt else None,
         "text": model.text,
         "reference": list(_references_of(model)),
         "generate": settings.model_dump(mode="json") if model.prompt else None,
         "reserve": model.reserve,
         "metrics": {metric.spec.name: declaration(metric.spec) for metric in metrics},
+        **({"answer": model.answer.protocol} if model.answer and model.answer.protocol else {}),
     }
     return Task(
         name=name,
@@ -80,6 +84,7 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
         metrics=metrics,
         protocol=protocol,
         data_path=data_path,
+        answer=model.answer,
     )
 
 
@@ -102,6 +107,7 @@ def _data_digest(samples: tuple[Sample, ...], metrics: tuple[Metric, ...]) -> st
         [
             (
                 *(s.id, s.prompt, s.text, s.references, s.cluster),
+                *([s.options.stored] if s.options.stored else ()),
                 *((name, s.fields[name]) for name in reads if name in s.fields),
             )
             for s in samples
@@ -158,7 +164,7 @@ def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
     if not is_there(path) and not is_pattern(data):
         raise document.error(
             f"the data file is not there: {data}",
-            (*place, "data"),
+            place,
             hint=f"paths are relative to the suite: {path.parent} has no {path.name}",
         )
     return path
@@ -188,10 +194,6 @@ def _value_beside(value: Any, document: YamlDocument) -> Any:
     return value
 
 
-def _name_of(entry: str | Mapping[str, Any]) -> str:
-    return entry if isinstance(entry, str) else next(iter(entry), "")
-
-
 def _references_of(model: TaskModel) -> tuple[str, ...]:
     if model.reference is None:
         return ()
@@ -199,11 +201,9 @@ def _references_of(model: TaskModel) -> tuple[str, ...]:
 
 
 def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str, ...]) -> None:
-    sources: list[tuple[tuple[str, ...], str]] = []
+    sources: list[tuple[Place, str]] = []
     if model.prompt:
-        sources.append((("prompt", "user"), model.prompt.user))
-        if model.prompt.system is not None:
-            sources.append((("prompt", "system"), model.prompt.system))
+        sources += [(("prompt", *keys), text) for keys, text in model.prompt.templates()]
     if model.text is not None:
         sources.append((("text",), model.text))
     sources.extend((("reference",), source) for source in _references_of(model))
@@ -217,7 +217,8 @@ def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str,
 def _samples(
     name: str, model: TaskModel, data_path: Path, document: YamlDocument
 ) -> tuple[Sample, ...]:
-    rows = _rows(name, model.data, data_path, document)
+    rows = _rows(model.data, data_path, document, ("tasks", name, "data"))
+    shots = _shots(name, model, document)
     first: dict[str, SourceRow] = {}
     samples = []
     for found in rows:
@@ -234,7 +235,7 @@ def _samples(
                 hint="ids must be unique within a task; without an id a row's content is its id",
             )
         first[sample_id] = found
-        samples.append(_sample(name, sample_id, row, found.line, model, found.file, document))
+        samples.append(_sample(sample_id, Filling(name, model, found, document), shots))
     reserved = _reserved(name, [sample.id for sample in samples], model.reserve)
     if reserved and len(reserved) == len(samples):
         raise document.error(
@@ -245,7 +246,7 @@ def _samples(
     return tuple(replace(sample, reserve=sample.id in reserved) for sample in samples)
 
 
-def _rows(task: str, data: str, data_path: Path, document: YamlDocument) -> list[SourceRow]:
+def _rows(data: str, data_path: Path, document: YamlDocument, place: Place) -> list[SourceRow]:
     folder = document.path.parent
     if is_code_source(data) or is_lm_eval(data):
         read = read_code_tasks if is_code_source(data) else read_lm_eval
@@ -256,61 +257,61 @@ def _rows(task: str, data: str, data_path: Path, document: YamlDocument) -> list
     except UserError as error:
         if error.file is not None:
             raise
-        raise document.error(error.what, ("tasks", task, "data"), hint=error.hint) from None
+        raise document.error(error.what, place, hint=error.hint) from None
 
 
-def _sample(
-    task: str,
-    sample_id: str,
-    row: Row,
-    line: int,
-    model: TaskModel,
-    data_path: Path,
-    document: YamlDocument,
-) -> Sample:
-    # A list in an answer may be several answers; it is JSON where a metric of JSON reads it.
-    of_json = any(_name_of(entry).startswith("json_") for entry in model.metrics)
-    answer: templates.Meant = "json" if of_json else "object"
+def _shots(task: str, model: TaskModel, document: YamlDocument) -> Shots | None:
+    """The solved examples of a task. Raises UserError where their answers aren't known."""
+    if model.prompt is None or (wanted := model.prompt.shots) is None:
+        return None
+    place = ("tasks", task, "prompt", "shots")
+    answer = wanted.answer or next(iter(_references_of(model)), None)
+    if answer is None:
+        raise document.error(
+            "the shots have no answers",
+            place,
+            hint='add `answer: "{{ field }}"` to them, or a `reference` to the task',
+        )
+    source: Place = (*place, "from")
+    path = _data_path(wanted.source, document, source)
 
-    def fill(source: str, *field: str) -> str:
-        try:
-            if field == ("prompt", "system"):
-                return templates.system_turn(source, row)
-            return templates.render(
-                source, row, meant=answer if field[0] == "reference" else "text"
-            )
-        except templates.TemplateError as error:
-            here = document.line_of(("tasks", task, *field))
-            raise UserError(
-                f"the template of {document.path.name}:{here} can't be filled: {error}",
-                file=data_path,
-                line=line,
-                field=".".join(field),
-                hint="correct the template, or add the field to this row",
-            ) from None
+    def solved(found: SourceRow) -> Shot:
+        assert model.prompt is not None
+        filling = Filling(task, model, found, document)
+        own = wanted.answer is not None
+        said = filling.text(answer, "shots", "answer") if own else filling.reference(answer)
+        return Shot(row_id(found.row), filling.text(model.prompt.user or "", "user"), said)
 
-    prompt: tuple[dict[str, str], ...] = ()
+    rows = _rows(wanted.source, path, document, source)
+    return shots_of(wanted, [solved(found) for found in rows])
+
+
+def _sample(sample_id: str, filling: Filling, shots: Shots | None) -> Sample:
+    model, row = filling.model, filling.found.row
+    prompt: tuple[Message, ...] = ()
+    options = PromptOptions()
     if model.prompt:
-        prompt = model.prompt.messages(lambda key, source: fill(source, "prompt", key))
+        prompt, options = asked(model.prompt, row, filling, shots)
     if model.cluster is not None and model.cluster not in row:
         raise UserError(
             f"the cluster field {model.cluster!r} is missing from this row",
-            file=data_path,
-            line=line,
+            file=filling.found.file,
+            line=filling.found.line,
             hint=f"the row's fields are: {', '.join(row)}",
         )
     language = row.get(model.language)
     return Sample(
         id=sample_id,
-        task=task,
+        task=filling.task,
         fields=row,
         prompt=prompt,
-        text=None if model.text is None else fill(model.text, "text"),
-        references=tuple(fill(source, "reference") for source in _references_of(model))
+        text=None if model.text is None else filling.given(model.text),
+        references=tuple(filling.reference(source) for source in _references_of(model))
         if model.choices is None
-        else texts_in(row, model.choices, file=data_path, line=line),
+        else texts_in(row, model.choices, file=filling.found.file, line=filling.found.line),
         cluster=None if model.cluster is None else str(row[model.cluster]),
         language=str(language) if language else None,
+        options=options,
     )
 
 

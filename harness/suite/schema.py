@@ -10,10 +10,12 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.core.strict_model import StrictModel
 from harness.gate.policy import GatePolicy
+from harness.suite.answers import AnswerModel
+from harness.suite.prompts import SuitePrompt
 
 
 class PromptModel(StrictModel):
-    """The chat messages to the model; both are templates over the row's fields.
+    """A recipe's chat messages to the model; both are templates over the row's fields.
 
     A system text that a row leaves empty is no turn: models have a default for that, or no room for
     one. `system: ""` itself, without a field in it, is an empty turn.
@@ -71,10 +73,11 @@ class TaskModel(StrictModel):
     """One task as the YAML file has it. `id`, `cluster` and `language` name fields of its rows."""
 
     data: str
-    prompt: PromptModel | None = None
+    prompt: SuitePrompt | None = None
     text: str | None = None
     reference: str | tuple[str, ...] | None = None
     choices: str | None = None
+    answer: AnswerModel | None = None
     generate: GenerateModel = Field(default_factory=GenerateModel)
     metrics: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=1)
     reserve: float = Field(0.0, ge=0, le=0.9)
@@ -88,6 +91,8 @@ class TaskModel(StrictModel):
             raise ValueError(
                 "a task has either a `prompt` (the model answers it) or a `text` (it reads it)"
             )
+        if self.answer is not None and self.prompt is None:
+            raise ValueError("`answer` says what of an answer is read, and a `text` has none")
         if self.reference is not None and self.choices is not None:
             raise ValueError(
                 "a task has either a `reference` or `choices` (a field with a list), not both"

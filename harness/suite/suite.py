@@ -13,6 +13,7 @@ from harness.core.protocol import MetricName, TaskDeclaration
 from harness.core.types import ResponseKind, Sample
 from harness.gate.policy import GatePolicy, Role
 from harness.metrics.base import Metric, MetricSpec
+from harness.suite.answers import AnswerModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Task:
     """A task that is ready to run: rendered samples, settings, metric objects.
 
     `responses` is K, the answers per sample; `protocol` is what two runs must share on this task;
-    `data_path` is where its rows come from.
+    `data_path` is where its rows come from, `answer` what of an answer is scored.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Task:
     metrics: tuple[Metric, ...]
     protocol: Mapping[str, Any]
     data_path: Path
+    answer: AnswerModel | None = None
 
     @property
     def kinds(self) -> tuple[ResponseKind, ...]:

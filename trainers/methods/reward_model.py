@@ -17,6 +17,7 @@ from harness.backends.base import (
     Logprobs,
 )
 from harness.core.errors import UserError
+from harness.core.types import AS_USUAL, PromptOptions
 from harness.models.resolve import ModelFiles
 from trainers.config.recipe import Example, Recipe
 from trainers.config.schema import RecipeModel, StageModel
@@ -221,8 +222,10 @@ class RewardBackend:
     def encode(self, text: str) -> tuple[int, ...]:
         return self._texts.encode(text)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return self._texts.encode_chat(messages)
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        return self._texts.encode_chat(messages, options)
 
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings

@@ -28,10 +28,11 @@ from harness.backends.openai.capabilities import (
     read_echo,
 )
 from harness.backends.openai.http import NoAnswerError, RefusedError, Reply, Wire
+from harness.backends.openai.messages import asked, said
 from harness.backends.openai.rate_limit import Budget, fan_out
 from harness.core.errors import UserError
 from harness.core.text_file import is_whole, without_halves
-from harness.core.types import ResponseKind
+from harness.core.types import AS_USUAL, PromptOptions, ResponseKind
 
 _MANY_IN_A_ROW = 3
 """After so many requests in a row without an answer a server counts as dead."""
@@ -102,10 +103,12 @@ class OpenAIBackend:
             return tuple(text.encode("utf-8", "replace"))
         return tokens.encode(self.tokenizer, text)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
         if self.tokenizer is None:
-            return self.encode(json.dumps([dict(m) for m in messages], ensure_ascii=True))
-        return tokens.encode_chat(self.tokenizer, messages)
+            return self.encode(json.dumps(asked(messages, options), ensure_ascii=True))
+        return tokens.encode_chat(self.tokenizer, messages, options)
 
     @property
     def vocabulary(self) -> str:
@@ -224,8 +227,11 @@ class OpenAIBackend:
         if self.tokenizer is None:
             if settings.logprobs:
                 body["logprobs"] = True
-            messages = json.loads(bytes(request.prompt_ids))
-            return "/chat/completions", {**body, "messages": messages}
+            question = json.loads(bytes(request.prompt_ids))
+            if isinstance(question, str):
+                return "/completions", {**body, "prompt": question}
+            keys = {"messages": question} if isinstance(question, list) else question
+            return "/chat/completions", {**body, **keys}
         if settings.logprobs:
             body["logprobs"] = 1
         return "/completions", {**body, "prompt": self._prompt(request.prompt_ids)}
@@ -240,7 +246,7 @@ class OpenAIBackend:
         choice = read_choice(reply.body, None if chat else len(request.prompt_ids))
         text = choice.get("text")
         if chat:
-            text = _said(choice)
+            text = said(choice)
         if not isinstance(text, str):
             raise ShapeError("the answer has no text")
         if not is_whole(text):
@@ -298,22 +304,6 @@ class OpenAIBackend:
         if self.tokenizer is None:
             return settings.max_new_tokens
         return min(settings.max_new_tokens, self._context - length)
-
-
-def _said(choice: Mapping[str, Any]) -> Any:
-    """What a chat answer says to its reader.
-
-    A model that thought until its tokens were used up, or called a tool that nobody offered,
-    said nothing: servers write null for that, and it is an empty answer, to be scored as one.
-    """
-    message = choice.get("message")
-    if not isinstance(message, Mapping):
-        return None
-    text = message.get("content")
-    if text is None and choice.get("finish_reason") in ("length", "stop", "tool_calls"):
-        refusal = message.get("refusal")
-        return refusal if isinstance(refusal, str) else ""
-    return text
 
 
 def _failed(request: GenerationRequest, position: int, problem: str) -> Generation:

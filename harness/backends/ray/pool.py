@@ -26,6 +26,7 @@ from harness.backends.base import (
 )
 from harness.backends.ray.batches import LOSSES, Batch, in_batches
 from harness.core.errors import UnfinishedError, UserError
+from harness.core.types import AS_USUAL, PromptOptions
 
 LIVES = 8
 """How often in a row a replica is replaced without having answered a batch."""
@@ -180,8 +181,10 @@ class RayPool:
     def encode(self, text: str) -> tuple[int, ...]:
         return tokens.encode(self._tokenizer, text)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return tokens.encode_chat(self._tokenizer, messages)
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        return tokens.encode_chat(self._tokenizer, messages, options)
 
     @property
     def vocabulary(self) -> str:

@@ -31,6 +31,7 @@ from harness.backends.transformers.trial import (
     require_causal,
     side_by_side,
 )
+from harness.core.types import AS_USUAL, PromptOptions
 
 # A CPU is as fast with this many tokens at a time as with more, and smaller batches need less
 # padding.
@@ -113,9 +114,11 @@ class TransformersBackend:
     def encode(self, text: str) -> tuple[int, ...]:
         return tokens.encode(self.tokenizer, text)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
         """Token ids of chat messages (see `tokenization.encode_chat`)."""
-        return tokens.encode_chat(self.tokenizer, messages)
+        return tokens.encode_chat(self.tokenizer, messages, options)
 
     @property
     def vocabulary(self) -> str:

@@ -44,7 +44,11 @@ def answer(choice: Any) -> Any:
         ({"content": None, "reasoning": "Let me think"}, "length", ""),
         ({"reasoning_content": "Let me think"}, "length", ""),
         ({"content": None, "reasoning_content": "Hm"}, "stop", ""),
-        ({"content": None, "tool_calls": [{"function": {"name": "f"}}]}, "tool_calls", ""),
+        (
+            {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+            "tool_calls",
+            '<tool_call>{"name": "f", "arguments": {}}</tool_call>',
+        ),
         ({"content": None, "refusal": "I can't."}, "stop", "I can't."),
         ({"content": ""}, "length", ""),
     ],

@@ -15,7 +15,7 @@ from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
 from harness.comparison.asked import compare_asked
 from harness.comparison.service import gate
-from harness.core.types import Run
+from harness.core.types import AS_USUAL, PromptOptions, Run
 from harness.core.workspace import Workspace
 from harness.evaluation.open_model import open_model
 from harness.evaluation.runner import score
@@ -39,8 +39,10 @@ class Writes(ScriptedBackend):
     def vocabulary(self) -> str:
         return self.tokens
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return (*self.encode(self.line), *super().encode_chat(messages))
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        return (*self.encode(self.line), *super().encode_chat(messages, options))
 
 
 class Silent(ScriptedBackend):
@@ -133,9 +135,11 @@ def test_where_it_is_not_known_what_was_asked_there_is_a_note(
 
 def test_one_sample_that_was_asked_otherwise_is_enough(tmp_path: Path, store: Store) -> None:
     class Once(Writes):
-        def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        def encode_chat(
+            self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+        ) -> tuple[int, ...]:
             odd = "number 17?" in messages[-1]["content"]
-            return (*self.encode("!" * odd), *super().encode_chat(messages))
+            return (*self.encode("!" * odd), *super().encode_chat(messages, options))
 
     backend = Once()
     odd = Candidate("odd", "digest of odd", backend.subject, lambda: backend)

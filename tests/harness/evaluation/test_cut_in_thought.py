@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
+from harness.core.types import AS_USUAL, PromptOptions
 from harness.evaluation.runner import score
 from harness.store.runs import load_scores, run_responses
 from harness.store.store import Store
@@ -21,8 +23,10 @@ class Opens(ScriptedBackend):
 
     opens = "<think>\n"
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return (*super().encode_chat(messages), *self.encode(self.opens))
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
+        return (*super().encode_chat(messages, options), *self.encode(self.opens))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
 from harness.core.errors import UserError
+from harness.core.types import AS_USUAL, PromptOptions
 from harness.evaluation.runner import score
 from harness.store.store import Store
 from harness.suite.load import load_suite
@@ -38,10 +40,12 @@ class _Templated(ScriptedBackend):
         self.tokenizer = tiny_tokenizer()
         self.tokenizer.chat_template = template
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
+    ) -> tuple[int, ...]:
         from harness.backends.tokenization import encode_chat
 
-        return encode_chat(self.tokenizer, messages)
+        return encode_chat(self.tokenizer, messages, options)
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
