@@ -243,7 +243,7 @@ class JudgeMetric:
         ]
         judged = iter(
             self._judge(
-                [_question(sample.prompt) for sample, _ in usable],
+                [question_of(sample.prompt) for sample, _ in usable],
                 [response.text for _, response in usable],
                 [sample.references[0] for sample, _ in usable],
             )
@@ -316,7 +316,8 @@ def read_humans(path: Path) -> list[HumanPair]:
     return pairs
 
 
-def _question(prompt: Sequence[object]) -> str:
+def question_of(prompt: Sequence[object]) -> str:
+    """What a judge reads as the question: all turns but the system's."""
     turns = [turn for turn in prompt if isinstance(turn, dict)]
     return "\n\n".join(
         str(turn.get("content", "")) for turn in turns if turn.get("role") != "system"

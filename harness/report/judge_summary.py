@@ -8,13 +8,15 @@ from typing import Any
 from harness.core.protocol import metrics_of
 from harness.core.types import Run
 from harness.metrics.judge import STATS, Agreement
+from harness.metrics.rubric import STATS as RUBRIC_STATS
 from harness.store.store import Store
 
 
 def judge_sentences(store: Store, run: Run) -> Iterator[str]:
     """Tokens, money, how often both orders agreed, and the agreement with people where asked."""
     for name, declared in metrics_of(run.fingerprint.protocol):
-        if tuple(declared["stats"][: len(STATS)]) != STATS:
+        graded = tuple(declared["stats"][: len(RUBRIC_STATS)]) == RUBRIC_STATS
+        if not graded and tuple(declared["stats"][: len(STATS)]) != STATS:
             continue
         rows = store.query(
             "SELECT stats, outcome FROM current_scores "
@@ -22,7 +24,23 @@ def judge_sentences(store: Store, run: Run) -> Iterator[str]:
             [run.id, name.task, name.metric],
         )
         if rows:
-            yield f"{name}: {_sentence(rows)}"
+            yield f"{name}: {_graded(rows) if graded else _sentence(rows)}"
+
+
+def _graded(rows: list[dict[str, Any]]) -> str:
+    stats = [row["stats"] for row in rows]
+    tokens, cost = (sum(one[i] for one in stats) for i in (0, 1))
+    money = f", cost {cost:.4g}" if cost else ""
+    said = f"{len(rows)} answers graded with {tokens:,.0f} tokens{money}"
+    if len(stats[0]) == len(RUBRIC_STATS):
+        return f"{said}; its agreement with people is unknown (`humans: FILE` measures it)"
+    answers, share, distance = stats[-1][len(RUBRIC_STATS) :]
+    if not answers:
+        return f"{said}; it gave no readable points to what people had graded"
+    return (
+        f"{said}; it gives people's points to {share:.0%} of {answers:.0f} answers, and is "
+        f"{distance:.2g} points off on average"
+    )
 
 
 def _sentence(rows: list[dict[str, Any]]) -> str:

@@ -1,0 +1,249 @@
+"""Calls of tools in three stages: which is chosen, with what arguments, and what is made of it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.thoughts import without_thoughts
+from harness.core.types import Response, Sample
+from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.support.items import Outcome, score_each, with_references_that_speak
+from harness.metrics.support.silence import says_nothing, silent_as
+from harness.metrics.support.tool_calls import Call, calls_in
+
+_LOOSE = re.compile(r"[,./\-_*^ ]")
+_OPTIONAL = ""
+"""Among the values that an argument may have: it may be left out, as BFCL writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A call that is right: each argument with the values that it may have."""
+
+    name: str
+    allowed: Mapping[str, Sequence[Any]]
+
+    def fits(self, call: Call) -> bool:
+        """Whether a call is this one, and has these arguments and no others."""
+        given = call.arguments
+        if call.name != self.name or given is None or not given.keys() <= self.allowed.keys():
+            return False
+        return all(
+            any(same_value(given[key], value) for value in values)
+            if key in given
+            else _OPTIONAL in values
+            for key, values in self.allowed.items()
+        )
+
+
+def wanted_calls(value: Any) -> list[Wanted] | None:
+    """The right calls as a row has them: `[{"name", "arguments"}]`, or BFCL's
+    `[{"name": {"argument": [allowed values]}}]`. Null and `[]` mean that nothing is to be called;
+    None is returned for what is neither.
+    """
+    if value is None:
+        return []
+    calls = []
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(one, Mapping):
+            return None
+        function = one.get("function", one)
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if isinstance(name, str):
+            arguments = function.get("arguments") or {}
+            if not isinstance(arguments, Mapping):
+                return None
+            calls.append(Wanted(name, {key: [given] for key, given in arguments.items()}))
+        elif len(one) == 1 and isinstance(allowed := next(iter(one.values())), Mapping):
+            lists = {k: v if isinstance(v, list | tuple) else [v] for k, v in allowed.items()}
+            calls.append(Wanted(next(iter(one)), lists))
+        else:
+            return None
+    return calls
+
+
+def same_value(given: Any, wanted: Any) -> bool:
+    """Whether an argument's value is the wanted one.
+
+    Numbers by value (5 is 5.0, and no text), lists and objects part by part, texts without case,
+    spaces and the signs `, . / - _ * ^`, as BFCL compares them; full-width forms are usual ones.
+    """
+    if isinstance(given, str) and isinstance(wanted, str):
+        return _plain(given) == _plain(wanted)
+    if isinstance(given, bool) or isinstance(wanted, bool):
+        return given is wanted
+    if isinstance(given, int | float) and isinstance(wanted, int | float):
+        return given == wanted
+    if isinstance(given, list | tuple) and isinstance(wanted, list | tuple):
+        return len(given) == len(wanted) and all(map(same_value, given, wanted))
+    if isinstance(given, Mapping) and isinstance(wanted, Mapping):
+        return given.keys() == wanted.keys() and all(
+            same_value(given[key], wanted[key]) for key in given
+        )
+    return given is None and wanted is None
+
+
+def _plain(text: str) -> str:
+    return _LOOSE.sub("", unicodedata.normalize("NFKC", text)).lower().replace("'", '"')
+
+
+def tools_chosen(answer: str, wanted: Sequence[Wanted]) -> float:
+    """1.0 where an answer calls just the wanted tools, each as often, in any order."""
+    called = Counter(call.name for call in calls_in(answer))
+    return float(called == Counter(one.name for one in wanted))
+
+
+def arguments_right(answer: str, wanted: Sequence[Wanted]) -> float:
+    """1.0 where its calls are the wanted ones with their arguments, in any order, and no others."""
+    calls = calls_in(answer)
+    return float(len(calls) == len(wanted) and _matched(calls, list(wanted)))
+
+
+def _matched(calls: Sequence[Call], wanted: list[Wanted]) -> bool:
+    """Whether each call can be given a wanted one of its own (augmenting paths)."""
+    taken: dict[int, int] = {}
+
+    def place(call: int, seen: set[int]) -> bool:
+        for index, one in enumerate(wanted):
+            if index not in seen and one.fits(calls[call]):
+                seen.add(index)
+                if index not in taken or place(taken[index], seen):
+                    taken[index] = call
+                    return True
+        return False
+
+    return all(place(call, set()) for call in range(len(calls)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """What the metrics of calls share: `field` names the row's field with the right calls."""
+
+    field: str = "calls"
+
+    def _spec(self, name: str) -> MetricSpec:
+        options = () if self.field == "calls" else (("field", self.field),)
+        return MetricSpec(name, "higher", options=options, reads=(self.field,))
+
+    def _wanted(self, sample: Sample) -> list[Wanted] | Evidence:
+        if self.field not in sample.fields:
+            return Evidence.unscored(None, f"the row has no field {self.field!r}")
+        found = wanted_calls(sample.fields[self.field])
+        if found is None:
+            return Evidence.unscored(None, f"the field {self.field!r} holds no calls")
+        return found
+
+
+class ToolChoice(_Calls):
+    """Share of responses that call the right tools, and none where none is right."""
+
+    __slots__ = ()
+
+    @property
+    def spec(self) -> MetricSpec:
+        return self._spec("tool_choice")
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        def value(sample: Sample, response: Response) -> Outcome:
+            wanted = self._wanted(sample)
+            if isinstance(wanted, Evidence):
+                return wanted
+            # Silence calls nothing, but it is no decision to answer without a tool.
+            if says_nothing(without_thoughts(response.text)) and not calls_in(response.text):
+                return silent_as(0.0)
+            return tools_chosen(response.text, wanted)
+
+        return score_each(items, value, thoughts=True)
+
+
+class ToolArguments(_Calls):
+    """Share of responses whose calls are right as a whole: tools and arguments. A sample in which
+    nothing is to be called is unscored.
+    """
+
+    __slots__ = ()
+
+    @property
+    def spec(self) -> MetricSpec:
+        return self._spec("tool_arguments")
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        def value(sample: Sample, response: Response) -> Outcome:
+            wanted = self._wanted(sample)
+            if isinstance(wanted, Evidence):
+                return wanted
+            if not wanted:
+                return Evidence.unscored(None, "nothing is to be called here")
+            return arguments_right(response.text, wanted)
+
+        return score_each(items, value, thoughts=True)
+
+
+class ToolAbstain(_Calls):
+    """Share of responses that call nothing and say something, over the samples in which nothing is
+    to be called; the others are unscored.
+    """
+
+    __slots__ = ()
+
+    @property
+    def spec(self) -> MetricSpec:
+        return self._spec("tool_abstain")
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        def value(sample: Sample, response: Response) -> Outcome:
+            wanted = self._wanted(sample)
+            if isinstance(wanted, Evidence):
+                return wanted
+            if wanted:
+                return Evidence.unscored(None, "something is to be called here")
+            if calls_in(response.text):
+                return 0.0
+            return silent_as(0.0) if says_nothing(without_thoughts(response.text)) else 1.0
+
+        return score_each(items, value, thoughts=True)
+
+
+def says(answer: str, reference: str) -> bool:
+    """Whether an answer holds the reference as words of its own: `18` is not in `180` or `1.18`.
+
+    Without case, full-width forms and the separators of thousands; white space counts as one.
+    """
+    said, wanted = _flat(answer), _flat(reference)
+    if not wanted:
+        return False
+    before = r"(?<![a-z0-9])(?<!\d\.)" if wanted[0].isascii() and wanted[0].isalnum() else ""
+    after = r"(?![a-z0-9]|\.\d)" if wanted[-1].isascii() and wanted[-1].isalnum() else ""
+    return re.search(before + re.escape(wanted) + after, said) is not None
+
+
+def _flat(text: str) -> str:
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain).split())
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """Share of responses that say what a tool returned: they hold a reference (see `says`), and
+    call no tool again.
+    """
+
+    @property
+    def spec(self) -> MetricSpec:
+        return MetricSpec("tool_answer", "higher")
+
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(with_references_that_speak(items), _read_result, silent=silent_as(0.0))
+
+
+def _read_result(sample: Sample, response: Response) -> Outcome:
+    if not sample.references:
+        return Evidence.unscored(None, "the sample has no reference")
+    if calls_in(response.text if response.whole is None else response.whole):
+        return 0.0
+    return float(any(says(response.text, reference) for reference in sample.references))
