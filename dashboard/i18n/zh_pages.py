@@ -46,6 +46,7 @@ PAGES: dict[str, str] = {
     "Search": "搜索",
     "Slice": "切片",
     "an empty answer": "空回答",
+    "what is scored of it:": "其中参与评分的部分：",
     "answer of B": "B 的回答",
     "kind": "类别",
     "next →": "下一个 →",

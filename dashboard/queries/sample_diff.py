@@ -12,6 +12,7 @@ from harness.core.protocol import MetricName, tasks_of
 from harness.core.types import Row
 from harness.store.runs import find_run
 from harness.store.store import Store
+from harness.suite.answers import AnswerModel
 
 KINDS = ("regressed", "fixed", "same")
 NOISE = 1e-9
@@ -213,10 +214,13 @@ def sample(store: Store, digest: str, sample_id: str) -> Row | None:
 
 
 def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
-    """What a run said to a sample: its generations, each cut where it is too long to show."""
-    return store.query(
+    """What a run said to a sample: its generations, each cut where it is too long to show. `read`
+    is what the suite's filters leave of it to be scored; None where they leave all, or there are
+    none.
+    """
+    rows = store.query(
         f"""
-        SELECT r.response_index, r.draw, left(r.text, {SHOWN_CHARACTERS}) AS text,
+        SELECT r.response_index, r.draw, left(r.text, {SHOWN_CHARACTERS}) AS text, r.text AS whole,
             length(r.text) AS characters, r.finish_reason, r.latency_s, r.error, r.kind
         FROM run_responses l JOIN responses r USING (key)
         WHERE l.run_id = ? AND l.task = ? AND l.sample_id = ? AND l.kind = 'generation'
@@ -224,6 +228,14 @@ def answers(store: Store, run_id: str, task: str, sample_id: str) -> list[Row]:
         """,
         [run_id, task, sample_id],
     )
+    run = find_run(store, run_id)
+    declared = None if run is None else tasks_of(run.fingerprint.protocol).get(task)
+    filters = None if declared is None else declared.fields.get("answer")
+    for row in rows:
+        whole = row.pop("whole")
+        read = AnswerModel(**filters).read(whole).text if filters else whole
+        row["read"] = None if read == whole else read[:SHOWN_CHARACTERS]
+    return rows
 
 
 def asked(store: Store, a: str, b: str) -> Asked:

@@ -261,6 +261,9 @@ def _answer(answer: Row | None, parts: Sequence[Part]) -> None:
     _marked(parts, f"… ({more:,} {tr('characters more')})" if more > 0 else "")
     if not answer["text"].strip():
         st.caption(tr("an empty answer"))
+    if answer["read"] is not None:
+        st.caption(tr("what is scored of it:"))
+        said(answer["read"])
     if answer["finish_reason"] == "length":
         st.caption(tr("cut at the longest answer allowed"))
 
