@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -22,11 +23,22 @@ from trainers.config.recipe import Recipe, Stage
 from trainers.loop.reporter import TrainingResult
 
 
-def show_plan(recipe: Recipe, console: Console | None = None) -> None:
+def show_plan(
+    recipe: Recipe,
+    console: Console | None = None,
+    *,
+    fitted: Callable[[], Recipe] | None = None,
+) -> Recipe:
     """The stages of a recipe: what each learns from in which segment, what judges it, and what of
-    that is in the data. Raises UserError where it is more than the recipe allows.
+    that is in the data; returns the recipe with the rows that it learns from.
+
+    `fitted` looks at the rows with the base's tokenizer: before the plan is shown where rows may be
+    left out, else behind it. Raises UserError where rows don't fit, or more of a suite is in the
+    data than the recipe allows.
     """
     console = console or Console()
+    if fitted is not None and any(s.data.too_long != "refuse" for s in recipe.stages):
+        recipe, fitted = fitted(), None
     console.print(Text(f"{recipe.model.name}: {recipe.path}", style="bold"))
     for stage in recipe.stages:
         _show_stage(recipe, stage, console)
@@ -34,6 +46,7 @@ def show_plan(recipe: Recipe, console: Console | None = None) -> None:
     _show_contamination(report, console)
     if recipe.model.contamination is not None:
         report.require(recipe.model.contamination, recipe.path)
+    return recipe if fitted is None else fitted()
 
 
 def _show_contamination(report: Report, console: Console) -> None:
@@ -43,20 +56,20 @@ def _show_contamination(report: Report, console: Console) -> None:
             for (source, other), share in report.overlap.items()
             if other == task
         )
-        _say(
+        say(
             console,
             f"{report.share(task):.1%} of the samples of {task} are in the data; words that it "
             f"uses too: {shared}",
         )
     for match in report.matches[:5]:
-        _say(console, str(match), style="yellow")
+        say(console, str(match), style="yellow")
 
 
 def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
     gate, model = stage.gate, stage.model
     plan = make_plan(stage, spare=gate.max_rollbacks)
     name = f"stage {stage.number}, {stage.name}: " if stage.name else ""
-    _say(
+    say(
         console,
         f"{name}{model.trainer} on {recipe.model.base}, {model.steps} steps of "
         f"{model.rows_per_step}, a checkpoint every {model.checkpoint_every}; data plan "
@@ -64,9 +77,9 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
     )
     if model.epochs is not None:
         rows = len(stage.examples)
-        _say(console, f"{model.epochs:g} epochs of {_number(rows, 'row')}, in whole segments")
+        say(console, f"{model.epochs:g} epochs of {_number(rows, 'row')}, in whole segments")
     if chosen := _chosen(recipe, stage):
-        _say(console, chosen)
+        say(console, chosen)
     table = FittedTable(["segment", *(Path(source.source).stem for source in stage.data.mix)])
     for number, segment in enumerate(plan.segments, start=1):
         counts = [
@@ -81,7 +94,7 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
     console.print(Padding(table, (0, 0, 0, 2)))
     for source, (asked, got) in zip(stage.data.mix, shares, strict=True):
         if asked and not got:
-            _say(
+            say(
                 console,
                 f"no row of {Path(source.source).name} is learned from: the training has too few "
                 "rows for its sources",
@@ -89,16 +102,20 @@ def _show_stage(recipe: Recipe, stage: Stage, console: Console) -> None:
             )
     for source in stage.data.mix:
         if source.note:
-            _say(console, f"note on {Path(source.source).name}: {source.note}")
+            say(console, f"note on {Path(source.source).name}: {source.note}")
+    for number in range(len(stage.data.mix)):
+        _show_conversations(stage, number, console)
+    for note in stage.notes:
+        say(console, note, style="yellow")
     if stage.validation:
-        _say(console, f"{len(stage.validation)} rows are held out to validate")
-    _say(
+        say(console, f"{len(stage.validation)} rows are held out to validate")
+    say(
         console,
         f"{stage.segments + 1} checkpoints are scored on {_shortest(stage.suite.path)} "
         f"({_number(len(list(stage.suite.metrics())), 'metric')})",
     )
     rollbacks = _number(gate.max_rollbacks, "rollback")
-    _say(console, f"at most {rollbacks}: {', '.join(gate.on_fail)}")
+    say(console, f"at most {rollbacks}: {', '.join(gate.on_fail)}")
 
 
 def _chosen(recipe: Recipe, stage: Stage) -> str:
@@ -111,7 +128,20 @@ def _chosen(recipe: Recipe, stage: Stage) -> str:
     return ", ".join(name if value is True else f"{name} {value}" for name, value in found.items())
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
+def _show_conversations(stage: Stage, number: int, console: Console) -> None:
+    source = stage.data.mix[number]
+    rows = [e for e in stage.examples if e.source == number and e.learned]
+    if source.shape == "conversation" and rows:
+        learned = sum(len(example.learned) for example in rows)
+        said = sum(turn["role"] == "assistant" for e in rows for turn in e.turns)
+        say(
+            console,
+            f"{Path(source.source).name}: learned from {learned} of the {said} assistant turns "
+            f"that are read (learn: {source.learn})",
+        )
+
+
+def say(console: Console, text: str, style: str = "") -> None:
     """One statement of a plan: where it needs a second line, that one is indented."""
     lines = textwrap.wrap(
         text,

@@ -52,9 +52,11 @@ def train(
         from trainers.cli.summary import show_estimate, show_plan
         from trainers.methods.preflight import require_trainable
 
-        show_plan(loaded)
-        require_trainable(loaded, resolve(loaded.model.base, workspace))
-        show_estimate(loaded, workspace, price)
+        name = loaded.model.base
+        fitted = show_plan(
+            loaded, fitted=lambda: require_trainable(loaded, resolve(name, workspace))
+        )
+        show_estimate(fitted, workspace, price)
         return
     quiet()
     from trainers.config.run_options import RunOptions
@@ -108,12 +110,42 @@ def check(recipe: RecipePath) -> None:
     from trainers.config.load import load_recipe
 
     loaded = load_recipe(recipe)
-    show_plan(loaded)
     # A base that has to be unpacked or fetched first is left to `train --dry-run`.
     base = loaded.model.base
-    if base.startswith((".", "/", "~")) or Path(base).exists():
-        from harness.core.workspace import Workspace
-        from harness.models.resolve import resolve
-        from trainers.methods.preflight import require_trainable
+    if not base.startswith((".", "/", "~")) and not Path(base).exists():
+        show_plan(loaded)
+        return
+    from harness.core.workspace import Workspace
+    from harness.models.resolve import resolve
+    from trainers.methods.preflight import require_trainable
 
-        require_trainable(loaded, resolve(base, Workspace.at()))
+    show_plan(loaded, fitted=lambda: require_trainable(loaded, resolve(base, Workspace.at())))
+
+
+@recipes.command("from")
+def from_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A LLaMA-Factory or axolotl YAML, an ms-swift YAML, or a file with its command.",
+            show_default=False,
+        ),
+    ],
+    suite: Annotated[
+        Path, typer.Option("--suite", help="What judges the checkpoints: a suite's YAML.")
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Where the recipe is written; FILE.recipe.yaml.")
+    ] = None,
+    line: Annotated[
+        str | None, typer.Option("--line", help="What its best checkpoint is promoted to.")
+    ] = None,
+    dataset_info: Annotated[
+        Path | None, typer.Option("--dataset-info", help="LLaMA-Factory's dataset_info.json.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe there.")] = False,
+) -> None:
+    """Make a recipe of another trainer's configuration, and list what has no equivalent."""
+    from trainers.cli.convert import make_recipe
+
+    make_recipe(file, suite=suite, to=to, line=line, info=dataset_info, force=force)

@@ -103,7 +103,7 @@ def _of_source(source: str, examples: Sequence[Example]) -> Iterator[Passage]:
         answers = tuple(filter(None, (example.completion, example.chosen, example.rejected)))
         joined = tuple(f"{asked[-1]} {answer}" for answer in answers if asked)
         texts = tuple(filter(None, (*asked, example.text, *answers)))
-        yield Passage(source, example.row, texts, (own,), joined)
+        yield Passage(source, example.name, texts, (own,), joined)
 
 
 def check(

@@ -112,11 +112,7 @@ def own_perplexity(backend: Backend, examples: Sequence[Example]) -> list[float]
 
     requests = []
     for number, example in enumerate(examples):
-        given = (
-            tuple(backend.encode_chat(example.prompt))
-            if example.prompt
-            else (backend.prefix_token_id,)
-        )
+        given = tuple(example.asked(backend)) if example.prompt else (backend.prefix_token_id,)
         said = example.text if example.text is not None else example.completion or ""
         requests.append(LogprobRequest(str(number), given, tuple(backend.encode(said))))
     found: dict[int, float] = {}

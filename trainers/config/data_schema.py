@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.core.strict_model import FiniteModel
 from harness.suite.schema import PromptModel
 
 SEEDS_END = 2**32
 """NumPy takes no larger seed."""
+
+SET_BY_US = frozenset(
+    {
+        *("conversation", "messages", "tools", "chat_template", "tokenize", "now"),
+        *("add_generation_prompt", "continue_final_message", "return_tensors", "return_dict"),
+    }
+)
+"""Arguments of a chat template that `template` may not give."""
 
 
 class InstructionModel(FiniteModel):
@@ -44,11 +52,20 @@ class InstructionModel(FiniteModel):
         return self
 
 
+Learn = Literal["last", "all", "each", "weights"]
+
+
 class SourceModel(FiniteModel):
     """One source of training data. Which templates it has decides what it can teach:
 
-    `text`; `prompt` and `completion`; with a `label` (true: desirable) for KTO; `prompt`, `chosen`
-    and `rejected` for reward models and DPO; `prompt` alone for reinforcement learning.
+    `text`; `prompt` and `completion`; with a `label` (true: desirable) for KTO; `chosen` and
+    `rejected` (and a `prompt`, where they don't hold it) for reward models and DPO; `prompt` alone
+    for reinforcement learning. `messages` stands in a `prompt`'s place, or is the whole
+    conversation; `tools` are what may be called in it.
+
+    learn     which of its assistant turns are learned from: the `last`; `all` in one sequence;
+              `each` in a row of its own; those whose `weight` isn't 0
+    thoughts  whether the assistant's thoughts are kept (`keep`) or taken out (`drop`)
 
     `weight` is its share of the rows, relative to the other sources of the same segment;
     `segments` (counted from 1 along the data, a segment being the data between two checkpoints)
@@ -59,6 +76,10 @@ class SourceModel(FiniteModel):
     source: str = Field(min_length=1)
     weight: float = Field(gt=0)
     prompt: PromptModel | None = None
+    messages: str | None = None
+    tools: str | None = None
+    learn: Learn = "last"
+    thoughts: Literal["keep", "drop"] = "keep"
     completion: str | None = None
     text: str | None = None
     chosen: str | None = None
@@ -71,27 +92,44 @@ class SourceModel(FiniteModel):
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
-        if (self.text is None) == (self.prompt is None):
-            raise ValueError("a source has either `prompt` and `completion`, or `text`")
-        if self.text is not None and self.shape != "text":
+        if self.prompt is not None and self.messages is not None:
+            raise ValueError("a source has either a `prompt` or `messages`")
+        asked = self.prompt is not None or self.messages is not None
+        if self.text is not None and (asked or self.shape != "text" or self.tools is not None):
             raise ValueError("a source with `text` has no other template")
+        if self.text is None and not asked and self.chosen is None:
+            raise ValueError(
+                "a source has either `prompt` and `completion`, or `messages`, or `text`"
+            )
         if (self.chosen is None) != (self.rejected is None):
             raise ValueError("`chosen` and `rejected` go together")
-        if self.label is not None and self.completion is None:
+        if self.label is not None and self.completion is None and self.messages is None:
             raise ValueError("a `label` judges a `completion`")
         if self.chosen is not None and self.completion is not None:
             raise ValueError("a source has either `completion`, or `chosen` and `rejected`")
         return self
 
+    @model_validator(mode="after")
+    def _keys_of_conversations(self) -> Self:
+        if "learn" in self.model_fields_set and self.shape != "conversation":
+            raise ValueError("`learn` is for whole conversations: `messages` and no other template")
+        if self.instruct is not None and self.prompt is None:
+            raise ValueError("`instruct` goes with a `prompt`")
+        return self
+
     @property
     def shape(self) -> str:
-        """`text`, `answer`, `labelled`, `pair` or `prompt`: what each of its rows is."""
+        """`text`, `answer`, `labelled`, `pair`, `prompt` or `conversation`: what each of its rows
+        is. A conversation may serve as a prompt, where answers to it are drawn.
+        """
         if self.chosen is not None:
             return "pair"
         if self.label is not None:
             return "labelled"
         if self.completion is not None:
             return "answer"
+        if self.messages is not None:
+            return "conversation"
         return "text" if self.text is not None else "prompt"
 
 
@@ -113,15 +151,27 @@ class DataModel(FiniteModel):
     `curriculum` goes from easy rows to hard ones, or back; `balance` names a column whose rare
     values come more often; without either, rows come in a random order, all before any again.
     `validation` is the share of every source's rows that is never learned from and whose loss is
-    compared with the training loss (the health rule `loss_gap`).
+    compared with the training loss (the health rule `loss_gap`). A row of more than `max_length`
+    tokens, or than the model reads, is refused, dropped or cut (`too_long`). `template` are
+    arguments of the base's chat template, such as `enable_thinking: false`.
     """
 
     seed: int = Field(0, ge=0, lt=SEEDS_END)
     max_length: int = Field(1024, ge=8)
+    too_long: Literal["refuse", "drop", "cut"] = "refuse"
+    template: dict[str, Any] = Field(default_factory=dict)
     validation: float = Field(0.0, ge=0, lt=1)
     curriculum: CurriculumModel | None = None
     balance: str | None = None
     mix: tuple[SourceModel, ...] = Field(min_length=1)
+
+    @field_validator("template")
+    @classmethod
+    def _not_ours(cls, template: dict[str, Any]) -> dict[str, Any]:
+        ours = next((name for name in template if name in SET_BY_US), None)
+        if ours is not None:
+            raise ValueError(f"{ours!r} is no argument to be given here: it is set by what asks")
+        return template
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from harness.core.errors import UserError
 from harness.core.yaml_file import YamlDocument
 
+CONVERTED = ("LLaMA-Factory", "axolotl", "ms-swift")
+"""The tools whose configurations `ratchet recipes from` reads."""
+
 _TOOLS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
     (
         "LLaMA-Factory",
@@ -40,7 +43,7 @@ _TOOLS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
 _EPOCHS = "write `epochs` in the stage, in place of `steps`"
 _OPTION = "write `trainer_options: {%s: ...}` in the stage"
 _EVERY = "write `checkpoint_every`: each checkpoint is saved and judged"
-_PROMPT = "say what of a row is asked and what is learned: `prompt: {user: ...}`, `completion: ...`"
+_CHAT = 'write `messages: "{{ conversations }}"` in the source, and `learn: last` or `all`'
 _TARGETS = "write `adapter: {targets: [q_proj, v_proj, ...]}`, with the names of linear layers"
 _DTYPE = "write `dtype: auto`, `bfloat16`, `float16` or `float32` at the recipe's top"
 
@@ -108,14 +111,24 @@ _OURS: Mapping[str, str] = {
     "output_dir": "leave it out: checkpoints lie in the workspace (--home)",
     "val_size": "write `data: {validation: ...}`",
     "val_set_size": "write `data: {validation: ...}`",
-    "messages": _PROMPT,
-    "conversations": _PROMPT,
+    "conversations": _CHAT,
+    "field_messages": _CHAT,
+    "mask_history": "write `learn: last` in the source",
+    "excess_length_strategy": "write `data: {too_long: drop}` or `cut`",
+    "truncation_strategy": "write `data: {too_long: drop}` or `cut`",
+    "enable_thinking": "write `data: {template: {enable_thinking: ...}}`",
+    "chat_template_kwargs": "write `data: {template: {...}}`",
     "path": "write `source`",
     "seed": "write it at the recipe's top, or under `data` for the order of the rows",
 }
 """Keys of other trainers, and what to write in a recipe."""
 
 _UNKNOWN = re.compile(r"unknown key '([^']*)'")
+
+
+def tool_of(keys: frozenset[str]) -> str | None:
+    """Whose configuration a file with these keys is; None where that isn't known."""
+    return next((tool for tool, all_of, any_of in _TOOLS if all_of <= keys and any_of & keys), None)
 
 
 def refuse_other_files(document: YamlDocument, own: frozenset[str]) -> None:
@@ -131,15 +144,18 @@ def refuse_other_files(document: YamlDocument, own: frozenset[str]) -> None:
         )
     if {"stages", "line"} <= keys:
         return
-    for tool, all_of, any_of in _TOOLS:
-        if all_of <= keys and any_of & keys:
-            known = [key for key in document.data if key in _OURS and key not in own]
-            raise document.error(
-                f"this is a configuration of {tool}, not a recipe",
-                (next(iter(document.data)),),
-                hint="docs/training.md, Coming from another trainer, has each key's counterpart; "
-                + "; ".join(f"{key}: {_OURS[key]}" for key in known[:3]),
-            )
+    tool = tool_of(keys)
+    if tool is None:
+        return
+    known = [key for key in document.data if key in _OURS and key not in own]
+    makes = f"`ratchet recipes from {document.path.name} --suite SUITE` makes one of it; "
+    raise document.error(
+        f"this is a configuration of {tool}, not a recipe",
+        (next(iter(document.data)),),
+        hint=(makes if tool in CONVERTED else "")
+        + "docs/training.md, Coming from another trainer, has each key's counterpart; "
+        + "; ".join(f"{key}: {_OURS[key]}" for key in known[:3]),
+    )
 
 
 def in_our_words(error: UserError) -> UserError:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
-from harness.data.rows import row_id
+from harness.data.messages import MessagesError
 from harness.data.sources import SourceRow, read_source
 from harness.suite.load import load_suite
 from harness.suite.suite import Suite
-from trainers.config.data_schema import DataModel, SourceModel
+from trainers.config.data_schema import DataModel
+from trainers.config.examples import examples_of, hint_for, wanted
 from trainers.config.foreign import in_our_words, refuse_other_files
 from trainers.config.instruction import instructed
 from trainers.config.method_traits import traits_of
@@ -29,6 +29,7 @@ from trainers.config.validate import (
     check_health,
     check_labels,
     check_order_and_loss,
+    check_plain_prompts,
     check_rewards,
     unlearnable,
 )
@@ -108,7 +109,7 @@ def _stage(
                 place,
                 hint=f"it takes {' or '.join(_SHAPES[shape] for shape in method.shapes)}",
             )
-        examples.extend(_examples(number, source, data.seed, document, place))
+        examples.extend(_examples(number, data, document, place, drawn=method.samples))
     learned, validation = _split(examples, data, document, data_at)
     model = _in_steps(model, len(learned), document, here)
     segments = model.steps // model.checkpoint_every
@@ -128,6 +129,7 @@ def _stage(
     check_order_and_loss(model, data, examples, document, here, data_at)
     if method.samples:
         check_columns(examples)
+        check_plain_prompts(data, examples, document, data_at)
     check_labels(examples, document, (*data_at, "mix"))
     check_rewards(recipe, index, examples, document, here)
     health = dict(recipe.health if model.health is None else model.health)
@@ -157,6 +159,7 @@ _SHAPES = {
     "labelled": "`prompt`, `completion` and `label`",
     "pair": "`prompt`, `chosen` and `rejected`",
     "prompt": "`prompt` alone",
+    "conversation": "`messages`",
 }
 
 
@@ -174,28 +177,42 @@ def _suite(name: str, document: YamlDocument, place: Place, known: dict[str, Sui
 
 
 def _examples(
-    index: int, source: SourceModel, seed: int, document: YamlDocument, place: Place
+    index: int, data: DataModel, document: YamlDocument, place: Place, *, drawn: bool
 ) -> list[Example]:
-    examples = []
+    source = data.mix[index]
+    examples: list[Example] = []
+    times: Counter[str] = Counter()
     for found in _rows(source.source, document, (*place, "source")):
         try:
-            if not _wanted(found.row, source.where):
+            if not wanted(found.row, source.where):
                 continue
-            named = str(found.row.get("id") or row_id(found.row))
-            example = _example(index, source, named, found.row)
+            made = examples_of(index, source, found, data.template, drawn=drawn)
         except templates.TemplateError as error:
             raise UserError(
                 f"the template of {document.path.name}:{document.line_of((*place, 'source'))} "
                 f"can't be filled: {error}",
                 file=found.file,
                 line=found.line,
-                hint="correct the recipe's template, or add the field to this row",
+                hint=hint_for(found.row, source),
             ) from None
-        if problem := unlearnable(example):
+        except MessagesError as error:
             raise UserError(
-                problem, file=found.file, line=found.line, hint="correct the row, or take it out"
-            )
-        examples.append(replace(example, file=found.file, line=found.line))
+                str(error),
+                file=found.file,
+                line=found.line,
+                hint="correct the row, or take it out",
+            ) from None
+        for example in made:
+            if problem := unlearnable(example):
+                raise UserError(
+                    problem,
+                    file=found.file,
+                    line=found.line,
+                    hint="correct the row, or take it out",
+                )
+            times[example.row] += 1
+            again = times[example.row]
+            examples.append(replace(example, file=found.file, line=found.line, again=again))
     if not examples:
         raise document.error(
             f"no row of {source.source} is left by `where`",
@@ -205,7 +222,7 @@ def _examples(
     if source.instruct is None:
         return examples
     try:
-        return list(instructed(examples, source.instruct, seed=seed))
+        return list(instructed(examples, source.instruct, seed=data.seed))
     except UserError as error:
         raise document.error(error.what, (*place, "instruct"), hint=error.hint) from None
 
@@ -217,51 +234,6 @@ def _rows(source: str, document: YamlDocument, place: Place) -> list[SourceRow]:
         if error.file is not None:
             raise
         raise document.error(error.what, place, hint=error.hint) from None
-
-
-def _wanted(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    for name, value in where.items():
-        if name not in row:
-            raise templates.TemplateError(
-                f"{name!r} of `where` is not a field; the row's fields are: {', '.join(row)}"
-            )
-        if row[name] != value and str(row[name]) != str(value):
-            return False
-    return True
-
-
-def _example(index: int, source: SourceModel, row: str, fields: dict[str, Any]) -> Example:
-    def filled(template: str | None) -> str | None:
-        return None if template is None else templates.render(template, fields)
-
-    if source.text is not None:
-        return Example(index, row, text=filled(source.text), columns=fields)
-    # SourceModel has seen to it.
-    assert source.prompt is not None
-    fill = {"system": templates.system_turn, "user": templates.render}
-    prompt = source.prompt.messages(lambda key, template: fill[key](template, fields))
-    return Example(
-        index,
-        row,
-        prompt,
-        filled(source.completion),
-        chosen=filled(source.chosen),
-        rejected=filled(source.rejected),
-        label=_label(filled(source.label)),
-        columns=fields,
-    )
-
-
-def _label(text: str | None) -> bool | None:
-    words = {
-        **dict.fromkeys(("true", "1", "1.0", "yes"), True),
-        **dict.fromkeys(("false", "0", "0.0", "no"), False),
-    }
-    if text is None:
-        return None
-    if text.strip().lower() not in words:
-        raise templates.TemplateError(f"a label is true or false, not {text!r}")
-    return words[text.strip().lower()]
 
 
 def _split(

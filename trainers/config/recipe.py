@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.digests import digest_of
+from harness.core.types import AS_USUAL, PromptOptions
 from harness.suite.suite import Suite
 from trainers.config.data_schema import DataModel
 from trainers.config.method_traits import traits_of
@@ -19,7 +20,7 @@ from trainers.config.schema import (
     TrainingGateModel,
 )
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,10 @@ class Example:
     """One training example; which fields it has is its source's `shape`.
 
     `source` indexes the mix; `file` and `line` say where it stands; `columns` are the row as it was
-    read, for rewards to look at.
+    read, for rewards to look at. Of a conversation `turns` are all that is read, the last one that
+    is learned from included, and `learned` the numbers (from 0) of those that are; `prompt` and
+    `completion` are then the last one's. `options` are the tools and the template's arguments.
+    `again` counts the source's rows of this id.
     """
 
     source: int
@@ -41,11 +45,35 @@ class Example:
     columns: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
     file: Path = Path()
+    turns: tuple[Message, ...] = ()
+    learned: tuple[int, ...] = ()
+    options: PromptOptions = AS_USUAL
+    again: int = 1
+
+    @property
+    def name(self) -> str:
+        """The row's id, with a number behind it where it isn't the source's first of that id."""
+        return self.row if self.again == 1 else f"{self.row}/{self.again}"
+
+    def asked(self, backend: Any) -> list[int]:
+        """The tokens of the prompt as `backend` asks it."""
+        if self.options is AS_USUAL:
+            return list(backend.encode_chat(self.prompt))
+        return list(backend.encode_chat(self.prompt, self.options))
+
+    @property
+    def more(self) -> list[Any]:
+        """What decides what is learned beside prompt and answers; empty for most rows."""
+        if not self.learned and not self.options.stored:
+            return []
+        return [self.turns, self.learned, self.options.stored]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One trainer's part of a recipe, with its data and its suite. `number` counts from 1."""
+    """One trainer's part of a recipe, with its data and its suite. `number` counts from 1; `notes`
+    say what became of rows that are too long.
+    """
 
     number: int
     name: str
@@ -56,6 +84,7 @@ class Stage:
     examples: tuple[Example, ...]
     validation: tuple[Example, ...]
     suite: Suite
+    notes: tuple[str, ...] = ()
 
     @property
     def segments(self) -> int:
@@ -80,6 +109,8 @@ class Recipe:
     path: Path
     model: RecipeModel
     stages: tuple[Stage, ...]
+    whole: Recipe | None = None
+    """The recipe with all of its rows, where those that are too long were left out of this one."""
 
     @property
     def digest(self) -> str:
@@ -88,6 +119,8 @@ class Recipe:
         Who is told of it (tracking, webhook) does not. Trainings are found again by this digest,
         so it must stay the same for the same recipe whatever a key is called by now.
         """
+        if self.whole is not None:
+            return self.whole.digest
         recipe = self.model.model_dump(
             mode="json", exclude_defaults=True, exclude={"tracking", "webhook"}
         )
@@ -100,6 +133,7 @@ class Recipe:
                 [e.row for e in stage.validation],
                 stage.suite.digest,
                 repr(stage.suite.policy),
+                *[more for e in stage.examples if (more := [e.row, *e.more])[1:]],
             ]
             for stage in self.stages
         ]

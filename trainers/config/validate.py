@@ -33,7 +33,7 @@ def check_order_and_loss(
         except UserError as error:
             place: Place = (*data_at, "curriculum", "by")
             raise document.error(error.what, place, hint=error.hint) from None
-    elif data.curriculum is not None and not {"text", "answer", "labelled"} & {
+    elif data.curriculum is not None and not {"text", "answer", "labelled", "conversation"} & {
         source.shape for source in data.mix
     }:
         raise document.error(
@@ -66,11 +66,13 @@ def _blank(text: str) -> bool:
 
 def unlearnable(example: Example) -> str | None:
     """What is wrong with a row that nothing can be learned from, or nothing that is meant."""
+    answered = any(turn["role"] == "tool" for turn in example.prompt[-1:])
     learned = {
         "the text": example.text,
         "the completion": example.completion,
         "the chosen answer": example.chosen,
-        "the prompt": example.prompt[-1]["content"] if example.prompt else None,
+        # What a tool gave back may well be nothing.
+        "the prompt": example.prompt[-1]["content"] if example.prompt and not answered else None,
     }
     for name, said in learned.items():
         if said is not None and _blank(said):
@@ -93,6 +95,35 @@ def check_columns(examples: Sequence[Example]) -> None:
                 file=example.file,
                 line=example.line,
                 hint="rename it",
+            )
+
+
+def check_plain_prompts(
+    data: DataModel, examples: Sequence[Example], document: YamlDocument, place: Place
+) -> None:
+    """Raises UserError for tools where answers are drawn, because nobody would answer a call, and
+    for arguments of the template, which what draws does not give.
+    """
+    if data.template:
+        raise document.error(
+            "the trainer draws answers by the chat template as it is by itself",
+            (*place, "template"),
+            hint="leave `template` out, or set its arguments' defaults in the base's own template",
+        )
+    if data.too_long == "cut":
+        raise document.error(
+            "a prompt that is cut asks something else",
+            (*place, "too_long"),
+            hint="write `too_long: drop`",
+        )
+    for example in examples:
+        if example.options.tools:
+            raise UserError(
+                "this row offers tools, and the trainer draws answers in which nobody answers a "
+                "call",
+                file=example.file,
+                line=example.line,
+                hint="leave `tools` out of the source, or write them into the prompt",
             )
 
 

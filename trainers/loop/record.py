@@ -132,7 +132,7 @@ class TrainingRecord:
     def _plan_as_json(self) -> str:
         examples = self.run.stage.examples
         rows = [
-            [examples[i].row if examples else i for i in segment] for segment in self.plan.segments
+            [examples[i].name if examples else i for i in segment] for segment in self.plan.segments
         ]
         body = {"digest": self.plan.digest, "planned": self.plan.planned, "segments": rows}
         return json.dumps(body, ensure_ascii=False, indent=1) + "\n"

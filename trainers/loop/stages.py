@@ -20,7 +20,7 @@ from trainers.loop.reporter import Reporter, TrainingResult
 from trainers.loop.stage_run import StageRun
 from trainers.methods.base import method_of
 from trainers.methods.models import require_gpu_for, require_same_base
-from trainers.methods.preflight import require_trainable
+from trainers.methods.preflight import require_readable_rows, require_trainable
 
 
 def run_stages(
@@ -53,7 +53,9 @@ def run_stages(
         )
     base = resolve(recipe.model.base, workspace)
     start = first_start(recipe, base, workspace)
-    require_trainable(recipe, base)
+    recipe = require_trainable(recipe, base)
+    for note in (note for stage in recipe.stages for note in stage.notes):
+        reporter.say(note)
     if recipe.model.adapter_kind == "none" and whole_class(base.folder) is not None:
         reporter.say(
             f"Of {recipe.model.base} the language model alone is trained and kept: its class in "
@@ -76,7 +78,10 @@ def follow_stages(
     recipe: Recipe, workspace: Workspace, ranks: Ranks, options: RunOptions = ALL_HERE
 ) -> None:
     """The part of every process but rank 0."""
-    start = first_start(recipe, resolve(recipe.model.base, workspace), workspace)
+    base = resolve(recipe.model.base, workspace)
+    start = first_start(recipe, base, workspace)
+    if any(stage.data.too_long != "refuse" for stage in recipe.stages):
+        recipe = require_readable_rows(recipe, base)
     for stage in recipe.stages:
         run = StageRun.of(recipe, stage, workspace, start=start, options=options)
         Follower(run, ranks).run()

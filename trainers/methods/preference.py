@@ -11,7 +11,7 @@ from trainers.config.recipe import Example
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
-from trainers.methods.lengths import require_lengths
+from trainers.methods.lengths import cut, require_lengths
 from trainers.methods.own_logits import learning_its_own
 from trainers.methods.reference import without_second_adapter
 from trainers.methods.trainer_arguments import (
@@ -20,7 +20,7 @@ from trainers.methods.trainer_arguments import (
     per_process,
     without_printing,
 )
-from trainers.methods.turns import turn_end
+from trainers.methods.turns import asked_and_answered
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -134,15 +134,15 @@ def _labelled(job: Job, examples: Sequence[Example]) -> Rows:
 
 
 def _rows(job: Job, examples: Sequence[Example], answers: dict[str, str]) -> Rows:
-    end = turn_end(job)
     rows: Rows = []
+    reads = job.backend.max_length
     for example in examples:
-        row = {"prompt_ids": list(job.backend.encode_chat(example.prompt))}
-        for column, field in answers.items():
-            row[column] = [*job.backend.encode(getattr(example, field)), end]
-        rows.append(row)
+        texts = [getattr(example, field) for field in answers.values()]
+        prompt, said = asked_and_answered(job, example, *texts)
+        fitting = [cut([*prompt, *ids], job.stage, reads)[len(prompt) :] for ids in said]
+        rows.append({"prompt_ids": prompt, **dict(zip(answers, fitting, strict=True))})
     lengths = [len(row["prompt_ids"]) + max(len(row[name]) for name in answers) for row in rows]
-    require_lengths(job.recipe, job.stage, examples, lengths, reads=job.backend.max_length)
+    require_lengths(job.recipe, job.stage, examples, lengths, reads=reads)
     return rows
 
 

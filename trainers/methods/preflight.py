@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.backends import tokenization as tokens
@@ -13,34 +14,47 @@ from harness.models.own_code import require_no_own_code
 from harness.models.resolve import ModelFiles
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
-from trainers.methods.lengths import require_lengths
+from trainers.methods.lengths import with_fitting_rows
 from trainers.methods.reward_model import answer_end
 from trainers.methods.targets import require_mergeable, require_targets
+from trainers.methods.turns import read_conversation, refused
 
 
-def require_trainable(recipe: Recipe, base: ModelFiles) -> None:
-    """Raises UserError where the rows can't be read or the adapter can't be put on."""
-    require_readable_rows(recipe, base)
+def require_trainable(recipe: Recipe, base: ModelFiles) -> Recipe:
+    """The recipe with the rows that it learns from. Raises UserError where the rows can't be read
+    or the adapter can't be put on.
+    """
+    fitted = require_readable_rows(recipe, base)
     require_fitting_targets(recipe, base)
+    return fitted
 
 
-def require_readable_rows(recipe: Recipe, base: ModelFiles) -> None:
-    """Raises UserError for rows that the base's chat template can't be filled with, that have
-    tokens which the model has no embedding for, or that are too long: all such rows of a stage are
+def require_readable_rows(recipe: Recipe, base: ModelFiles) -> Recipe:
+    """The recipe without the rows that are too long, where it says to leave them out.
+
+    Raises UserError for rows that the base's chat template can't be filled with, that have tokens
+    which the model has no embedding for, or that are too long: all such rows of a stage are
     counted, and named by file and line.
     """
     _require_whole(recipe, base)
     tokenizer, config = _opened(base)
     limit = _limit(config, tokenizer)
     rows = getattr(config.get_text_config(), "vocab_size", None)
+    ends = _ends(base, config, tokenizer)
+    stages = []
     for stage in recipe.stages:
         examples = (*stage.examples, *stage.validation)
         room = _room(stage, tokenizer)
-        found = [_ids(recipe, stage, example, tokenizer) for example in examples]
+        read = [_ids(recipe, example, tokenizer, ends) for example in examples]
+        found = [ids for ids, _ in read]
         if rows is not None:
             _require_embeddings(recipe, stage, examples, found, rows)
         lengths = [max(map(len, each)) + room for each in found]
-        require_lengths(recipe, stage, examples, lengths, reads=limit)
+        begins = [begin for _, begin in read]
+        stages.append(with_fitting_rows(recipe, stage, lengths, begins, reads=limit))
+    if all(new is old for new, old in zip(stages, recipe.stages, strict=True)):
+        return recipe
+    return replace(recipe, stages=tuple(stages), whole=recipe)
 
 
 def _room(stage: Stage, tokenizer: Any) -> int:
@@ -121,29 +135,38 @@ def _limit(config: Any, tokenizer: Any) -> int:
     return limit if 0 < limit < 10**7 else 2048
 
 
-def _ids(recipe: Recipe, stage: Stage, example: Example, tokenizer: Any) -> list[tuple[int, ...]]:
-    """Each sequence that a row is read as, without its end."""
+def _ids(
+    recipe: Recipe, example: Example, tokenizer: Any, ends: frozenset[int]
+) -> tuple[list[tuple[int, ...]], int]:
+    """Each sequence that a row is read as, without its end, and behind how many tokens the first
+    one that is learned stands.
+    """
     from jinja2 import TemplateError
 
     if example.text is not None:
         # The prefix token stands before a text.
-        return [(tokens.prefix_token(tokenizer), *tokens.encode(tokenizer, example.text))]
+        return [(tokens.prefix_token(tokenizer), *tokens.encode(tokenizer, example.text))], 1
+    if example.turns:
+        whole = read_conversation(tokenizer, ends, example, recipe.model.base)
+        return [whole.ids[:-1]], whole.begin
     try:
-        asked = tokens.encode_chat(tokenizer, example.prompt)
+        asked = tokens.encode_chat(tokenizer, example.prompt, example.options)
     except (UserError, TemplateError, ValueError, TypeError, LookupError) as error:
-        what = error.what if isinstance(error, UserError) else str(error).strip()
-        roles = ", ".join(message["role"] for message in example.prompt)
-        raise UserError(
-            f"the chat template of {recipe.model.base} can't be filled with the turns of row "
-            f"{example.row!r} ({roles}): {(what or type(error).__name__).splitlines()[0]}",
-            file=example.file,
-            line=example.line,
-            hint="leave out the turn that it refuses (for some models `system`: put its text into "
-            "`user`), or mend the base's chat template",
-        ) from None
+        raise refused(error, example, recipe.model.base) from None
     said = (example.completion, example.chosen, example.rejected)
     answers = [tokens.encode(tokenizer, text) for text in said if text is not None]
-    return [(*asked, *answer) for answer in answers] or [asked]
+    return [(*asked, *answer) for answer in answers] or [asked], len(asked)
+
+
+def _ends(base: ModelFiles, config: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens at which the scorer will stop."""
+    from transformers import GenerationConfig
+
+    try:
+        generation: Any = GenerationConfig.from_pretrained(base.folder)
+    except (OSError, ValueError):
+        generation = None
+    return tokens.end_tokens(tokenizer, generation, config.get_text_config(), config)
 
 
 def _require_embeddings(

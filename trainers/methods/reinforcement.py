@@ -52,7 +52,7 @@ class GroupSampling(CausalMethod):
     name: str
     beta: float
     factory: Callable[[Job, dict[str, Any]], tuple[type[Any], Any]]
-    shapes: tuple[str, ...] = ("prompt",)
+    shapes: tuple[str, ...] = ("prompt", "conversation")
     measures: frozenset[str] = frozenset({"reward", "reward_std", "kl", "entropy"})
     keys = SAMPLING_KEYS | {"beta", "generate_on", "generations", "reuse", "use_liger_kernel"}
     samples = True
@@ -147,7 +147,7 @@ class ProximalPolicy(CausalMethod):
     completions are drawn.
     """
 
-    shapes: tuple[str, ...] = ("prompt",)
+    shapes: tuple[str, ...] = ("prompt", "conversation")
     measures: frozenset[str] = frozenset({"reward", "kl", "entropy", "clip_fraction", "value_loss"})
     keys = SAMPLING_KEYS | {"ppo"}
     samples = True
@@ -218,7 +218,7 @@ def prompts(job: Job) -> Any:
 
     examples = job.stage.examples
     room = job.stage.model.max_new_tokens
-    lengths = [len(job.backend.encode_chat(example.prompt)) + room for example in examples]
+    lengths = [len(example.asked(job.backend)) + room for example in examples]
     require_lengths(job.recipe, job.stage, examples, lengths, reads=job.backend.max_length)
     chat = bool(job.tokenizer.chat_template)
     rows = []

@@ -22,7 +22,7 @@ from harness.models.resolve import ModelFiles
 from trainers.config.recipe import Example, Recipe
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
-from trainers.methods.lengths import require_lengths
+from trainers.methods.lengths import cut, require_lengths
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
@@ -153,9 +153,14 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
     end = answer_end(job.tokenizer)
     rows = []
     for example in examples:
-        prompt = list(job.backend.encode_chat(example.prompt))
-        answers = [[*job.backend.encode(a or ""), *end] for a in (example.chosen, example.rejected)]
-        rows.append({"chosen_ids": prompt + answers[0], "rejected_ids": prompt + answers[1]})
+        prompt = example.asked(job.backend)
+        whole = [
+            [*prompt, *job.backend.encode(said or "")]
+            for said in (example.chosen, example.rejected)
+        ]
+        reads = job.backend.max_length
+        chosen, rejected = ([*cut(ids, job.stage, reads, room=len(end)), *end] for ids in whole)
+        rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
     require_lengths(
         job.recipe,
         job.stage,

@@ -9,7 +9,7 @@ from trainers.config.recipe import Example
 from trainers.config.trainer_options import NOT_FOR_ALL
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
-from trainers.methods.lengths import require_lengths
+from trainers.methods.lengths import cut, require_lengths
 from trainers.methods.own_logits import learning_its_own
 from trainers.methods.packing import packed
 from trainers.methods.trainer_arguments import (
@@ -17,7 +17,7 @@ from trainers.methods.trainer_arguments import (
     ours,
     without_printing,
 )
-from trainers.methods.turns import text_end, turn_end
+from trainers.methods.turns import conversation, text_end, turn_end
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -28,7 +28,7 @@ IGNORED = -100
 class SupervisedFineTuning(CausalMethod):
     """Next-token loss on texts, and on the answers of chat pairs."""
 
-    shapes = ("answer", "text")
+    shapes = ("answer", "conversation", "text")
     measures = frozenset({"entropy"})
     keys = frozenset({"loss"}) | NOT_FOR_ALL
 
@@ -80,7 +80,8 @@ METHOD = SupervisedFineTuning()
 
 
 def tokenized(job: Job, examples: Sequence[Example]) -> Any:
-    """Rows of `input_ids` and `labels`; of a chat pair only the answer is learned.
+    """Rows of `input_ids` and `labels`; of a chat pair only the answer is learned, of a
+    conversation those turns of the assistant that its source says.
 
     The backend encodes prompts exactly as scoring does, so that the model is asked in training
     what it will be asked in the suite. Raises UserError for a row that is longer than allowed.
@@ -89,7 +90,10 @@ def tokenized(job: Job, examples: Sequence[Example]) -> Any:
 
     texts = any(example.text is not None for example in examples)
     ends = (text_end(job) if texts else 0, turn_end(job))
-    rows = [_row(example, job.backend, *ends) for example in examples]
+    rows = [
+        {name: cut(ids, job.stage, job.backend.max_length) for name, ids in row.items()}
+        for row in (_row(example, job, *ends) for example in examples)
+    ]
     require_lengths(
         job.recipe,
         job.stage,
@@ -100,7 +104,8 @@ def tokenized(job: Job, examples: Sequence[Example]) -> Any:
     return Dataset.from_list(rows)
 
 
-def _row(example: Example, backend: Any, text_ends: int, turn_ends: int) -> dict[str, list[int]]:
+def _row(example: Example, job: Job, text_ends: int, turn_ends: int) -> dict[str, list[int]]:
+    backend = job.backend
     if example.text is not None:
         # A text begins as it does when its perplexity is taken: after the prefix token.
         ids = [*backend.encode(example.text), text_ends]
@@ -108,6 +113,9 @@ def _row(example: Example, backend: Any, text_ends: int, turn_ends: int) -> dict
             "input_ids": [backend.prefix_token_id, *ids],
             "labels": [IGNORED, *ids],
         }
-    prompt = list(backend.encode_chat(example.prompt))
+    if example.turns:
+        whole = conversation(job, example)
+        return {"input_ids": list(whole.ids), "labels": list(whole.labels)}
+    prompt = example.asked(backend)
     answer = [*backend.encode(example.completion or ""), turn_ends]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}

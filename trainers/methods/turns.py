@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from jinja2 import TemplateError
+
 from harness.backends import tokenization
 from harness.core.errors import UserError
+from harness.core.types import AS_USUAL
+from trainers.config.recipe import Example
 from trainers.methods.base import Job
+from trainers.methods.conversations import Learned, TurnsError, learned
 
 
 def turn_end(job: Job) -> int:
@@ -17,6 +26,64 @@ def turn_end(job: Job) -> int:
 def text_end(job: Job) -> int:
     """What ends a text (`tokenization.text_end`). Raises UserError where nothing does."""
     return _required(tokenization.text_end(job.tokenizer, job.backend.ends), job)
+
+
+def conversation(job: Job, example: Example) -> Learned:
+    """What is learned of an example with `turns`. Raises UserError with the row's place."""
+    ends = job.backend.ends
+    return read_conversation(job.tokenizer, ends, example, job.recipe.model.base)
+
+
+def read_conversation(tokenizer: Any, ends: frozenset[int], example: Example, base: str) -> Learned:
+    """The same, with no more of the model `base` than its tokenizer and its ends."""
+    try:
+        return learned(
+            tokenizer,
+            example,
+            ends=ends,
+            end=tokenization.turn_end(tokenizer, ends),
+            written=partial(tokenization.encode, tokenizer),
+        )
+    except TurnsError as error:
+        raise UserError(
+            f"row {example.row!r} can't be learned: {error}",
+            file=example.file,
+            line=example.line,
+            hint="docs/data.md says what a chat template has to write",
+        ) from None
+    except (UserError, TemplateError, ValueError, TypeError, LookupError) as error:
+        raise refused(error, example, base) from None
+
+
+def refused(error: Exception, example: Example, base: str) -> UserError:
+    """What is said of a row whose turns the base's chat template doesn't take."""
+    what = error.what if isinstance(error, UserError) else str(error).strip()
+    roles = ", ".join(message["role"] for message in example.turns or example.prompt)
+    return UserError(
+        f"the chat template of {base} can't be filled with the turns of row "
+        f"{example.row!r} ({roles}): {(what or type(error).__name__).splitlines()[0]}",
+        file=example.file,
+        line=example.line,
+        hint="leave out the turn that it refuses (for some models `system`: put its text into "
+        "`user`), or mend the base's chat template",
+    )
+
+
+def asked_and_answered(
+    job: Job, example: Example, *texts: str
+) -> tuple[list[int], list[list[int]]]:
+    """(the tokens of an example's prompt, those that are learned of each answer to it)."""
+    if example.options is AS_USUAL:
+        end = turn_end(job)
+        return example.asked(job.backend), [[*job.backend.encode(text), end] for text in texts]
+    prompt: list[int] = []
+    answers = []
+    for text in texts:
+        turns = (*example.prompt, {"role": "assistant", "content": text})
+        whole = conversation(job, replace(example, turns=turns, learned=(len(turns) - 1,)))
+        prompt = list(whole.ids[: whole.answer])
+        answers.append(list(whole.ids[whole.answer :]))
+    return prompt, answers
 
 
 def _required(end: int | None, job: Job) -> int:

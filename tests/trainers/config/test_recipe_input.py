@@ -202,6 +202,7 @@ SWIFT = "model: a/b\ntrain_type: lora\ndataset:\n  - a/b#500\n"
     ("text", "says", "hint"),
     [
         (LLAMA_FACTORY, "a configuration of LLaMA-Factory", "model_name_or_path: write `base`"),
+        (LLAMA_FACTORY, "a configuration of LLaMA-Factory", "`ratchet recipes from recipe.yaml"),
         (AXOLOTL, "a configuration of axolotl", "base_model: write `base`"),
         (SWIFT, "a configuration of ms-swift", "model: write `base`"),
         ("model_name_or_path: a\ndataset_name: b\noutput_dir: c\n", "of TRL", "write `base`"),
@@ -228,7 +229,10 @@ def test_another_tools_file_is_recognized(tmp_path: Path, text: str, says: str, 
         (("adapter", "target_modules"), "targets"),
         (("load_in_4bit",), "quantize: 4bit"),
         (("data", "cutoff_len"), "max_length"),
-        (("data", "mix", 0, "messages"), "prompt"),
+        (("data", "mix", 0, "conversations"), 'messages: "{{ conversations }}"'),
+        (("data", "mix", 0, "mask_history"), "learn: last"),
+        (("data", "truncation_strategy"), "too_long"),
+        (("data", "chat_template_kwargs"), "template"),
     ],
 )
 def test_another_tools_key_is_answered_with_ours(
