@@ -23,6 +23,7 @@ class Size:
     new_tokens: int
     prompt_tokens: tuple[int, int]
     peer_batches: tuple[int, ...]
+    peer_answers: int
     texts: int
     text_tokens: tuple[int, int]
     train_rows: int
@@ -46,14 +47,14 @@ WHOLE = Size(
         "initializer_range": 0.02,
     },
     prompts=256, answers_each=4, new_tokens=128, prompt_tokens=(50, 400),
-    peer_batches=(64, 256, 1024), texts=256, text_tokens=(64, 900),
+    peer_batches=(64, 256, 1024), peer_answers=128, texts=256, text_tokens=(64, 900),
     train_rows=8, train_tokens=1024, steps=6, drawn=64, budget_s=60.0,
 )  # fmt: skip
 TINY = Size(
     "tiny",
     {"vocab_size": 384},
     prompts=3, answers_each=2, new_tokens=4, prompt_tokens=(5, 12),
-    peer_batches=(2,), texts=4, text_tokens=(8, 24),
+    peer_batches=(2,), peer_answers=2, texts=4, text_tokens=(8, 24),
     train_rows=2, train_tokens=24, steps=2, drawn=4, budget_s=0.0,
 )  # fmt: skip
 SIZES = {size.name: size for size in (WHOLE, TINY)}
@@ -123,34 +124,42 @@ def synchronized() -> None:
         torch.cuda.synchronize()
 
 
-def in_turns(sides: Mapping[str, Callable[[], float]], budget_s: float) -> dict[str, float | str]:
-    """Each side's median rate, or why it has none. A side does its work once and returns how much
-    it did; all take turns until the budget is used, each at least once after one unmeasured time.
+Work = Callable[[int], float]
+"""Does a side's work with so many new tokens (where it writes), and says how much it did."""
+
+
+def in_turns(sides: Mapping[str, Work], tokens: int, budget_s: float) -> dict[str, float | str]:
+    """Each side's median rate, or why it has none. First each works once unmeasured, with an eighth
+    of the tokens; then all take turns until the budget is used, each at least once.
     """
     rates: dict[str, list[float]] = {name: [] for name in sides}
     failed: dict[str, str] = {}
+
+    def work(name: str, tokens: int) -> float:
+        synchronized()
+        started = time.perf_counter()
+        try:
+            done = sides[name](tokens)
+        except Exception as error:  # noqa: BLE001  a peer's trouble is a line in the table
+            first = (str(error).strip().splitlines() or [""])[0]
+            failed[name] = f"{type(error).__name__}: {first}"[:90]
+            free()
+            return 0.0
+        synchronized()
+        return done / (time.perf_counter() - started)
+
     began = time.monotonic()
-    first = True
-    while first or (time.monotonic() - began < budget_s and len(rates) > len(failed)):
-        for name, work in sides.items():
-            if name in failed:
-                continue
-            try:
-                if first:
-                    work()
-                synchronized()
-                started = time.perf_counter()
-                done = work()
-                synchronized()
-                rates[name].append(done / (time.perf_counter() - started))
-            except Exception as error:  # noqa: BLE001  a peer's trouble is a line in the table
-                failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"[:90]
-                _free()
-        first = False
+    for name in sides:
+        work(name, max(1, tokens // 8))
+    turn = 0
+    while turn == 0 or (time.monotonic() - began < budget_s / 2 and len(failed) < len(sides)):
+        for name in [name for name in sides if name not in failed]:
+            rates[name].append(work(name, tokens))
+        turn += 1
     return {n: failed.get(n) or statistics.median(found) for n, found in rates.items()}
 
 
-def _free() -> None:
+def free() -> None:
     import gc
 
     import torch

@@ -34,10 +34,10 @@ def test_ours_and_its_peer_read_the_same_texts(tmp_path: Path) -> None:
 
 
 def test_a_side_that_fails_is_a_line_and_stops_no_other() -> None:
-    def broken() -> float:
+    def broken(_: int) -> float:
         raise RuntimeError("CUDA out of memory. Tried")
 
-    found = in_turns({"ours": lambda: 5.0, "peer": broken}, 0.0)
+    found = in_turns({"ours": float, "peer": broken}, 16, 0.0)
     assert isinstance(found["ours"], float)
     assert str(found["peer"]).startswith("RuntimeError")
 

@@ -79,6 +79,20 @@ MORE: list[tuple[str, dict[str, Any]]] = [
             }
         },
     ),
+    (
+        "sft",
+        {
+            "stage": {
+                "trainer_options": {
+                    "packing": True,
+                    "neftune_noise_alpha": 5.0,
+                    "attention": "eager",
+                    "optimizer": "adafactor",
+                    "gradient_checkpointing": "on",
+                }
+            }
+        },
+    ),
 ]
 
 
