@@ -23,10 +23,13 @@ _OPTIONAL = ""
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A call that is right: each argument with the values that it may have."""
+    """A call that is right: each argument with the values that it may have; where it is `nested`,
+    the parts of an object are such lists too, as BFCL has them.
+    """
 
     name: str
     allowed: Mapping[str, Sequence[Any]]
+    nested: bool = False
 
     def fits(self, call: Call) -> bool:
         """Whether a call is this one, and has these arguments and no others."""
@@ -34,7 +37,7 @@ class Wanted:
         if call.name != self.name or given is None or not given.keys() <= self.allowed.keys():
             return False
         return all(
-            any(same_value(given[key], value) for value in values)
+            any(_is_allowed(given[key], value, self.nested) for value in values)
             if key in given
             else _OPTIONAL in values
             for key, values in self.allowed.items()
@@ -58,13 +61,29 @@ def wanted_calls(value: Any) -> list[Wanted] | None:
             arguments = function.get("arguments") or {}
             if not isinstance(arguments, Mapping):
                 return None
-            calls.append(Wanted(name, {key: [given] for key, given in arguments.items()}))
+            # Null may be left out: a row of Parquet has every argument that any row has.
+            values = {k: [None, _OPTIONAL] if v is None else [v] for k, v in arguments.items()}
+            calls.append(Wanted(name, values))
         elif len(one) == 1 and isinstance(allowed := next(iter(one.values())), Mapping):
             lists = {k: v if isinstance(v, list | tuple) else [v] for k, v in allowed.items()}
-            calls.append(Wanted(next(iter(one)), lists))
+            calls.append(Wanted(next(iter(one)), lists, nested=True))
         else:
             return None
     return calls
+
+
+def _is_allowed(given: Any, wanted: Any, nested: bool) -> bool:
+    if not (nested and isinstance(given, Mapping) and isinstance(wanted, Mapping)):
+        return same_value(given, wanted)
+    if not given.keys() <= wanted.keys():
+        return False
+    lists = {key: v if isinstance(v, list | tuple) else [v] for key, v in wanted.items()}
+    return all(
+        any(_is_allowed(given[key], value, nested) for value in values)
+        if key in given
+        else _OPTIONAL in values
+        for key, values in lists.items()
+    )
 
 
 def same_value(given: Any, wanted: Any) -> bool:

@@ -137,6 +137,15 @@ def test_calls_are_right_in_any_order_and_each_once() -> None:
     assert scored("tool_arguments", "[f(a=1, b=4), f(a=1)]", allowed).value == 0.0
 
 
+def test_parts_of_an_object_have_allowed_values_too() -> None:
+    allowed = [{"f": {"place": [{"city": ["Lima", "Cusco"], "zip": ["", "1"]}]}}]
+    assert scored("tool_arguments", "f(place={'city': 'cusco'})", allowed).value == 1.0
+    assert scored("tool_arguments", "f(place={'city': 'Lima', 'zip': '2'})", allowed).value == 0.0
+    exact = [{"name": "f", "arguments": {"place": {"city": ["Lima"]}, "days": None}}]
+    assert scored("tool_arguments", "f(place={'city': ['Lima']})", exact).value == 1.0
+    assert scored("tool_arguments", "f(place={'city': 'Lima'})", exact).value == 0.0
+
+
 @pytest.mark.parametrize("none", [[], None])
 def test_where_nothing_is_to_be_called(none: Any) -> None:
     said, called, silent = "北京今天晴。", json.dumps(ZH, ensure_ascii=False), " "
