@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.core.types import NOTE
+_NOTES = 3
+"""How many kinds of notes on a metric's answers are shown, the commonest first."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,7 @@ def show_run(run: Run, store: Store, console: Console) -> None:
         for count, said_of_them in (
             (counts.errors, f"failed: {counts.reason}"),
             (counts.unscored, f"unscored: {counts.reason}"),
-            (counts.noted, f"noted: {(counts.note or '').removeprefix(NOTE)}"),
+            *((count, f"noted: {note}") for count, note in counts.notes[:_NOTES]),
         ):
             if count:
                 noun = "answer" if count == 1 else "answers"

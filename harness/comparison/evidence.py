@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -62,8 +63,8 @@ class Counts:
     errors     answers that failed, or on which the metric failed
     unscored   answers that the metric can't judge
     reason     the commonest reason of both
-    noted      answers whose value has a note: they were cut, or said nothing
-    note       the commonest note
+    notes      of answers whose value has a note (they were cut, or said nothing): how many have
+               which, the commonest first
     """
 
     scored: int
@@ -71,8 +72,11 @@ class Counts:
     errors: int = 0
     unscored: int = 0
     reason: str | None = None
-    noted: int = 0
-    note: str | None = None
+    notes: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def noted(self) -> int:
+        return sum(count for count, _ in self.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +298,18 @@ def _counts(store: Store, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
         "SELECT task, metric, count(DISTINCT sample_id) AS total, "
         "count(*) FILTER (outcome = 'error') AS errors, "
         "count(*) FILTER (outcome = 'unscored') AS unscored, "
-        "mode(reason) FILTER (outcome <> 'scored') AS reason, "
-        "count(*) FILTER (outcome = 'scored' AND starts_with(reason, ?)) AS noted, "
-        "mode(reason) FILTER (outcome = 'scored' AND starts_with(reason, ?)) AS note "
+        "mode(reason) FILTER (outcome <> 'scored') AS reason "
         "FROM current_scores WHERE run_id = ? GROUP BY task, metric",
-        [NOTE, NOTE, run.id],
+        [run.id],
     )
-    return {(row.pop("task"), row.pop("metric")): row for row in rows}
+    notes: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    for row in store.query(
+        "SELECT task, metric, reason, count(*) AS n FROM current_scores WHERE run_id = ? "
+        "AND outcome = 'scored' AND starts_with(reason, ?) GROUP BY ALL ORDER BY n DESC, reason",
+        [run.id, NOTE],
+    ):
+        notes[row["task"], row["metric"]].append((row["n"], row["reason"].removeprefix(NOTE)))
+    places = ((row.pop("task"), row.pop("metric"), row) for row in rows)
+    return {
+        (task, metric): {**row, "notes": tuple(notes[task, metric])} for task, metric, row in places
+    }

@@ -82,13 +82,15 @@ def complaints(wanted: Iterable[Wanted], responses: Mapping[str, Response]) -> l
         found = [(one, task.answer.read(one.text).problem) for one in answers]
         ended = [(one, problem) for one, problem in found if problem != CUT]
         if ended and all(problem is not None for _, problem in ended):
-            first, problem = ended[0]
+            (first, problem), n = ended[0], len(ended)
             shown = " ".join(first.text.split())
             shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
+            cut = len(found) - n
+            others = f" ({cut} more are cut in their thought)" if cut else ""
             said.append(
-                f"task {task.name}: {problem}, nor in any other of its {len(ended)} (100%): "
-                f"sample {first.sample_id} was answered {shown!r}. If the filter is wrong, mend "
-                "`answer` in the suite and score again: the answers are kept"
+                f"task {task.name}: {(problem or '').replace('the answer', f'any of {n} answers')} "
+                f"(100%){others}; sample {first.sample_id} was answered {shown!r}. If the filter "
+                "is wrong, mend `answer` in the suite and score again: the answers are kept"
             )
     return said
 

@@ -52,7 +52,7 @@ def test_answers_that_say_nothing_are_counted_beside_the_value(
     asked = found["ask/exact_match"]
     assert asked.estimate.value == 0.8
     assert (asked.counts.scored, asked.counts.unscored, asked.counts.noted) == (5, 0, 1)
-    assert "cut in its thought" in (asked.counts.note or "")
+    assert "cut in its thought" in asked.counts.notes[0][1]
     assert found["read/perplexity"].counts.noted == 0
 
 
