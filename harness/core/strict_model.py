@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from harness.core.errors import UserError
 
@@ -22,6 +23,17 @@ class StrictModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads `yes` and `on` as true, which pydantic counts as 1.
+        field = cls.model_fields.get(info.field_name or "")
+        if field is not None and _holds_truth(value):
+            kinds = _kinds_in(field.annotation)
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("a number is expected here, and YAML reads this as true or false")
+        return value
 
     def changed(self, **values: Any) -> Self:
         """A copy with other values. Raises UserError where one of them is not allowed."""
@@ -92,6 +104,20 @@ def _in_words(detail: Any, raw: _Place, model: type[BaseModel]) -> tuple[str, st
     message = str(detail["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
     return f"{message[:1].lower()}{message[1:]}{shown}", None
+
+
+def _holds_truth(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth, value))
+    if isinstance(value, dict):
+        return any(map(_holds_truth, value.values()))
+    return isinstance(value, bool)
+
+
+def _kinds_in(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of, those inside other models left out."""
+    inner = typing.get_args(annotation)
+    return {annotation} if not inner else {kind for each in inner for kind in _kinds_in(each)}
 
 
 def _known_keys(model: type[BaseModel], place: _Place) -> list[str]:
