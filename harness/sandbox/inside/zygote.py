@@ -240,6 +240,8 @@ class Worker:
         )
 
     def _confine(self, job: dict[str, Any]) -> None:
+        if self.room.tier == "A":
+            os.chdir(namespaces.TEMPORARY)  # where a program may write files by their bare names
         confine(
             self._walls(),
             memory=self.room.bare + job["memory_bytes"],

@@ -30,6 +30,28 @@ def test_nothing_is_left_for_the_next_program(sandbox: Sandbox) -> None:
         assert run(sandbox, look, "assert f() is False").passed
 
 
+@pytest.mark.skipif(TIER != "A", reason="only tier A has a place to write")
+def test_files_by_their_bare_names_are_the_programs_own(sandbox: Sandbox) -> None:
+    program = (
+        "import os\nseen = os.listdir()\n"
+        "def f(text):\n"
+        "    os.makedirs('deep/er', exist_ok=True)\n"
+        "    for name in ('out.txt', 'deep/er/out.txt'):\n"
+        "        with open(name, 'w') as file: file.write(text)\n"
+        "        with open(name) as file: read = file.read()\n"
+        "    return read, seen, os.getcwd()\n"
+    )
+    for text in ("one", "two", "\u4e09"):
+        held = f"text, seen, where = f({text!r})\nassert text == {text!r} and seen == []"
+        outcome = run(sandbox, program, f"{held}\nassert where.endswith('/tmp')")
+        assert outcome.passed, outcome.detail
+    # Tests that look at the files are judged where they lie.
+    looks = "f('here')\nwith open('out.txt') as file: assert file.read() == 'here'"
+    assert run(sandbox, program, looks).passed
+    spoken = "open('a.csv', 'w').write(input())\nprint(open('a.csv').read())"
+    assert sandbox.run_stdio(spoken, stdin="1,2\n", expected_stdout="1,2\n").passed
+
+
 def test_a_program_is_deterministic(sandbox: Sandbox) -> None:
     program = "import random\ndef f():\n    print(random.random(), list({'a', 'b', 'c', 'd'}))"
     jobs = [Job.of_tests(program, "f()", "f", limits=PATIENT) for _ in range(8)]
