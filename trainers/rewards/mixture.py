@@ -96,14 +96,19 @@ class RewardModelSpec(FiniteModel):
 
 @dataclass(frozen=True, slots=True)
 class RewardTable:
-    """What a batch earned: the weighted sum per answer, and each component's values."""
+    """What a batch earned: the weighted sum per answer, None where no component judged it, and
+    each component's values.
+    """
 
-    total: tuple[float, ...]
+    total: tuple[float | None, ...]
     parts: Mapping[str, tuple[float | None, ...]]
 
-    def figures(self) -> dict[str, float]:
-        """Means by TRL's names: `reward`, and `rewards/NAME/mean` where a value was given."""
-        means = {"reward": sum(self.total) / len(self.total)}
+    def figures(self) -> dict[str, float | None]:
+        """Means by TRL's names: `reward`, None where no answer has one, and `rewards/NAME/mean`
+        where a value was given.
+        """
+        earned = [value for value in self.total if value is not None]
+        means: dict[str, float | None] = {"reward": sum(earned) / len(earned) if earned else None}
         for name, values in self.parts.items():
             known = [value for value in values if value is not None]
             if known:
@@ -124,19 +129,13 @@ class RewardMixture:
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> RewardTable:
         """Sum of weight times value per answer. A component that says None of an answer takes no
-        part in its sum, as in TRL; UserError where none has anything to say of it.
+        part in its sum, and one of which all say None has no reward, as in TRL.
         """
         found = [f(prompts=prompts, completions=completions, **columns) for f in self.functions]
-        total = []
+        total: list[float | None] = []
         for values in zip(*found, strict=True):
             known = [(w, v) for w, v in zip(self.weights, values, strict=True) if v is not None]
-            if not known:
-                raise UserError(
-                    f"no reward ({', '.join(self.names)}) has a value for an answer",
-                    field="rewards",
-                    hint="add a component that judges every answer, such as length",
-                )
-            total.append(sum(w * v for w, v in known))
+            total.append(sum(w * v for w, v in known) if known else None)
         parts = {name: tuple(values) for name, values in zip(self.names, found, strict=True)}
         return RewardTable(tuple(total), parts)
 

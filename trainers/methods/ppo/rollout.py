@@ -60,7 +60,7 @@ class Rollout:
     values: Tensor
     advantages: Tensor
     returns: Tensor
-    figures: Mapping[str, float]
+    figures: Mapping[str, float | None]
 
 
 class Backend(Protocol):

@@ -258,11 +258,15 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
         return earned
 
     def _judged(self, seen: Evidence) -> Rollout:
-        """Advantages over the answers of all processes, and their figures."""
+        """Advantages over the answers of all processes, and their figures. What was turned down, or
+        has no reward, is not learned from.
+        """
         answers, logp, reference = seen.answers, seen.logp, seen.reference
+        total = seen.earned.total
         safe = torch.tensor([[float(answer.safe)] for answer in answers], device=logp.device)
-        mask = seen.mask * safe
-        scores = torch.tensor(seen.earned.total, device=mask.device)
+        earned = torch.tensor([value is not None for value in total], device=logp.device)
+        mask = seen.mask * safe * earned.unsqueeze(1)
+        scores = torch.tensor([value or 0.0 for value in total], device=mask.device)
         rewards = pg.shaped_rewards(scores, logp - reference, mask, self.ppo.kl_coefficient)
         advantages, returns = pg.gae(
             rewards, seen.values, mask, gamma=self.ppo.gamma, lambda_=self.ppo.lambda_
@@ -271,7 +275,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
             advantages = pg.whitened(advantages, mask)
         figures = {
             **seen.earned.figures(),
-            "reward_std": scores.std(correction=0).item(),
+            "reward_std": scores[earned].std(correction=0).item() if earned.any() else None,
             "kl": pg.masked_mean(pg.divergence_k3(logp, reference), mask).item(),
             "completions/mean_length": sum(len(a.tokens) for a in answers) / len(answers),
             "safety/refused": 1 - safe.mean().item(),
@@ -310,7 +314,7 @@ class PpoTrainer(Trainer):  # type: ignore[misc]
 
     # -- records -----------------------------------------------------------------------------
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """The Trainer's figures with PPO's and every reward's beside them."""
         if "loss" in logs and self._current is not None:
             logs = {**logs, **self._means(), **self._current[1].figures}
