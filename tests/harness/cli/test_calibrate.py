@@ -12,7 +12,7 @@ from harness.core.workspace import Workspace
 from harness.gate.policy import GatePolicy
 from harness.store.store import Store
 from harness.suite.load import load_suite
-from tests.harness.suite_builders import Ratchet, suite_yaml
+from tests.harness.suite_builders import Ratchet, suite_yaml, write_jsonl
 
 
 def test_a_calibration_is_printed_stored_and_cited(
@@ -114,3 +114,27 @@ def test_a_suite_says_what_it_can_see_before_anything_is_scored(
     assert "ask/exact_match no drop at all 5 × 1 5.0% above it" in said
     assert "`ratchet calibrate` measures: ask/reference_nll, read/perplexity" in said
     assert "talk/self_bleu:" not in said
+
+
+def test_a_suite_says_which_labels_only_their_writing_tells_apart(
+    tmp_path: Path, home: Workspace, ratchet: Ratchet
+) -> None:
+    def said(*labels: str) -> str:
+        rows = [{"id": str(n), "q": f"q{n}", "a": label} for n, label in enumerate(labels)]
+        write_jsonl(tmp_path / "rows.jsonl", rows)
+        task = {
+            "data": "rows.jsonl",
+            "prompt": {"user": "{{ q }}"},
+            "reference": "{{ a }}",
+            "metrics": ["accuracy"],
+        }
+        suite = suite_yaml(tmp_path, tasks={"t": task})
+        code, words = ratchet("suites", "check", suite, "--model", "none")
+        assert code == 0, words
+        return " ".join(words.split())
+
+    line = "case, articles or the exact text tell labels apart:"
+    assert f"{line} 'C' and 'c'" in said("C", "c", "Java")
+    assert line not in said("C", "C++", "Java")
+    several = said("C", "c", "Go", "go", "Java", "java", "Rust", "rust", "D")
+    assert "(and 1 more groups)" in several
