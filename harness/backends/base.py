@@ -149,6 +149,28 @@ class ReadsAnswered(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsAnswers(Protocol):
+    """A backend that knows what its model writes before an answer's own words."""
+
+    def encode_answer(
+        self, text: str, prompt: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(tokens between the prompt and the given answer to it, the answer's tokens); without
+        `prompt`, behind one as the chat template writes it unasked.
+        """
+        ...
+
+
+def encode_answer(
+    backend: Backend, text: str, prompt: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A given answer as `backend` reads it behind a prompt: see `KnowsAnswers`."""
+    if isinstance(backend, KnowsAnswers):
+        return backend.encode_answer(text, prompt)
+    return (), backend.encode(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model to be scored: its name, the digest of its bytes, and how to open it.

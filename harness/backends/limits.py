@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from harness.backends.base import GenerationSettings, LogprobRequest, Logprobs
+from harness.core.errors import UserError
+
+
+def require_embeddings(texts: Iterable[tuple[int, ...]], rows: int, tokenizer: Any) -> None:
+    """Raises UserError where one of these texts holds a token that a model with `rows` embeddings
+    has none for: tokens were added to its tokenizer, and the model was not resized.
+    """
+    most = max((max(ids) for ids in texts if ids), default=0)
+    if most >= rows:
+        raise UserError(
+            f"the model has embeddings for {rows} tokens, and {tokenizer.decode([most])!r}, which "
+            f"it is asked with, is its tokenizer's number {most}",
+            field="base",
+            hint="resize the model's embeddings (resize_token_embeddings) and save both, or take "
+            "that token out of the texts and the chat template",
+        )
 
 
 def why_unwritten(length: int, settings: GenerationSettings, longest: int) -> str | None:

@@ -16,8 +16,8 @@ names (BOS, EOS, PAD, UNK, SEP, CLS, MASK) and the ends. A special token that me
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,16 +26,12 @@ from harness.core.types import AS_USUAL, PromptOptions
 
 # Tokens that end a turn in one chat format or another; one counts only where the model's own
 # template writes it.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>")
 # In gpt-oss' format `<|end|>` closes a thought, and the answer comes after it.
-_HARMONY, _CLOSES_A_THOUGHT, _CALL = "<|return|>", "<|end|>", "<|call|>"
+HARMONY, _CLOSES_A_THOUGHT, CALL = "<|return|>", "<|end|>", "<|call|>"
 _FRAME = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
 _WORD = "Wednesday"
 _VOCABULARIES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-# Names of special tokens that tell a thought or a call from an answer.
-_MEANS = re.compile(
-    r"think|thought|reason|channel|message|tool|call|function|response|answer", re.I
-)
 
 
 def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -88,11 +84,41 @@ def beginning(tokenizer: Any) -> tuple[int, ...]:
 
 def turn_end(tokenizer: Any, ends: frozenset[int] = frozenset()) -> int | None:
     """What ends an answer to a prompt: the token that the chat template writes after the
-    assistant's last words, where it is special or one of `ends`; else what ends a text. `ends` are
-    the tokens at which the scorer stops.
+    assistant's last words (`turn_close`), else what ends a text. `ends` are the tokens at which the
+    scorer stops.
     """
-    written = _written_end(tokenizer, ends)
-    return text_end(tokenizer, ends) if written is None else written
+    close = turn_close(tokenizer, ends)
+    return text_end(tokenizer, ends) if close is None else close[1]
+
+
+def turn_close(tokenizer: Any, ends: frozenset[int] = frozenset()) -> tuple[str, int] | None:
+    """What the chat template writes behind an assistant's last words: text that the model has to
+    write before the turn's end, "" for most, and the end itself. None where it ends no turn.
+
+    The end is the first token there that is one of `ends`; else the token that comes first, where
+    it is special. Where nothing stands behind the last turn, what begins the next one ends it, if
+    it is one of `ends` (`<|user|>` in GLM 4).
+    """
+    eos = tokenizer.eos_token_id
+    known = ends if eos is None else ends | {int(eos)}
+    rest = _behind_last_words(tokenizer)
+    if rest.strip():
+        return _first_end(tokenizer, rest, known, special_tokens(tokenizer))
+    rest = _behind_last_words(tokenizer, {"role": "user", "content": "Which?"})
+    return _first_end(tokenizer, rest.lstrip(), frozenset(), known) if rest else None
+
+
+def _first_end(
+    tokenizer: Any, rest: str, ends: frozenset[int], first: AbstractSet[int]
+) -> tuple[str, int] | None:
+    ids = encode(tokenizer, rest)
+    end = next((token for token in ids if token in ends), None)
+    if end is None:
+        begun = encode(tokenizer, rest.lstrip())[:1]
+        end = next((token for token in begun if token in first), None)
+    if end is None:
+        return None
+    return rest[: max(0, rest.find(as_read(tokenizer, [end])))], int(end)
 
 
 def text_end(tokenizer: Any, ends: frozenset[int] = frozenset()) -> int | None:
@@ -107,16 +133,16 @@ def end_tokens(tokenizer: Any, *owners: Any) -> frozenset[int]:
     for owner in (*owners, tokenizer):
         value = getattr(owner, "eos_token_id", None)
         ends.update([value] if isinstance(value, int) else value or ())
-    template = _template(tokenizer)
-    names = [name for name in _TURN_ENDS if name in template]
-    if _HARMONY in template:
-        names = [name for name in names if name != _CLOSES_A_THOUGHT] + [_CALL]
+    template = str(tokenizer.chat_template or "")
+    names = [name for name in TURN_ENDS if name in template]
+    if HARMONY in template:
+        names = [name for name in names if name != _CLOSES_A_THOUGHT] + [CALL]
     for name in names:
         known = tokenizer.convert_tokens_to_ids(name)
         if known is not None and known != tokenizer.unk_token_id:
             ends.add(int(known))
-    written = _written_end(tokenizer)
-    return frozenset(ends if written is None else {*ends, written})
+    close = turn_close(tokenizer, frozenset(ends))
+    return frozenset(ends if close is None else {*ends, close[1]})
 
 
 def text_of(tokenizer: Any, ids: Sequence[int], frame: frozenset[int]) -> str:
@@ -152,37 +178,6 @@ def as_read(tokenizer: Any, ids: Sequence[int]) -> str:
     return text
 
 
-def begins(tokenizer: Any) -> dict[str, str]:
-    """What a subject says of a beginning that the chat template doesn't write itself, and of a day
-    that it writes.
-    """
-    begun = beginning(tokenizer)
-    found = {}
-    if begun and not _writes(tokenizer, begun):
-        found["begins"] = str(tokenizer.decode(list(begun)))
-    if chat_template.writes_date(tokenizer):
-        found["today"] = f"{chat_template.TODAY:%Y-%m-%d}"
-    return found
-
-
-def noted(tokenizer: Any) -> dict[str, str]:
-    """What a subject says of how its model is asked and read, where earlier versions did otherwise:
-    answers of those are not this model's, and lie in the cache under another address.
-    """
-    found = begins(tokenizer)
-    written = _written_end(tokenizer)
-    name = None if written is None else str(tokenizer.convert_ids_to_tokens(written))
-    if _HARMONY in _template(tokenizer):
-        found["ends"] = f"{_HARMONY} {_CALL}"
-    elif name is not None and written != tokenizer.eos_token_id and name not in _TURN_ENDS:
-        found["ends"] = name
-    frame = frame_of(tokenizer, end_tokens(tokenizer))
-    kept = (str(tokenizer.convert_ids_to_tokens(i)) for i in sorted(_special(tokenizer) - frame))
-    if any(_MEANS.search(name) for name in kept):
-        found["special"] = "kept"
-    return found
-
-
 def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
     """The token to put before the first of a text: BOS, else EOS, else `otherwise`."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
@@ -191,33 +186,21 @@ def prefix_token(tokenizer: Any, otherwise: int = 0) -> int:
     return otherwise
 
 
-def _writes(tokenizer: Any, begun: tuple[int, ...]) -> bool:
-    """Whether the chat template itself begins with those tokens."""
-    try:
-        ids = encode(tokenizer, written(tokenizer, [{"role": "user", "content": _WORD}]))
-    except Exception:  # noqa: BLE001  a template that wants other turns
-        return False
-    return ids[: len(begun)] == begun
-
-
-def _template(tokenizer: Any) -> str:
-    return str(tokenizer.chat_template or "")
-
-
-def _written_end(tokenizer: Any, ends: frozenset[int] = frozenset()) -> int | None:
+def _behind_last_words(tokenizer: Any, *then: Mapping[str, str]) -> str:
+    """What the template writes behind an assistant's words, before the turns `then`, if any."""
     if not tokenizer.chat_template:
-        return None
+        return ""
     turns = [{"role": "user", "content": "Which day?"}, {"role": "assistant", "content": _WORD}]
     try:
-        text = chat_template.render(tokenizer, turns)
+        text = chat_template.render(tokenizer, [*turns, *then])
     except Exception:  # noqa: BLE001  a template is a program of its own, and may want other turns
-        return None
+        return ""
     _, said, rest = text.rpartition(_WORD)
-    after = encode(tokenizer, rest.lstrip()) if said else ()
-    return int(after[0]) if after and after[0] in _special(tokenizer) | ends else None
+    return rest if said else ""
 
 
-def _special(tokenizer: Any) -> set[int]:
+def special_tokens(tokenizer: Any) -> set[int]:
+    """Every token that is special, named or only flagged as such."""
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
     flagged = {token for token, shape in added.items() if getattr(shape, "special", False)}
     return {*tokenizer.all_special_ids, *flagged}

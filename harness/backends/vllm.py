@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.backends import answers
 from harness.backends import tokenization as tokens
 from harness.backends.asking import asking
 from harness.backends.base import (
@@ -68,6 +69,11 @@ class VllmBackend:
         self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
     ) -> tuple[int, ...]:
         return tokens.encode_chat(self.tokenizer, messages, options)
+
+    def encode_answer(
+        self, text: str, prompt: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return answers.read(self.tokenizer, text, prompt)
 
     @property
     def vocabulary(self) -> str:
@@ -157,7 +163,8 @@ class VllmBackend:
         end = ids[-1] if ids and ids[-1] in self._ends else None
         if end is not None:
             ids, values = ids[:-1], None if values is None else values[:-1]
-        text = tokens.text_of(self.tokenizer, ids, self._frame)
+        said = tokens.text_of(self.tokenizer, ids, self._frame)
+        text = answers.words_of(self.tokenizer, said, self._ends)
         cuts = [text.find(stop) for stop in stops if stop in text]
         text = text[: min(cuts)] if cuts else text
         reason = "length" if output.finish_reason == "length" else "stop"

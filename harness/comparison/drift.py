@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.backends.base import Backend, Candidate, LogprobRequest
+from harness.backends.base import Backend, Candidate, LogprobRequest, encode_answer
 from harness.core.errors import UserError
 from harness.core.protocol import tasks_of
 from harness.core.types import Run, Sample
@@ -163,8 +163,9 @@ def _likelihoods(
     for at, pair in enumerate(pairs):
         context = encoded(backend, pair.sample)
         for side, text in (("ours", pair.ours), ("theirs", pair.theirs)):
-            if target := tuple(backend.encode(text)):
-                requests.append(LogprobRequest(f"{at}#{side}", context, target))
+            before, target = encode_answer(backend, text, context)
+            if target:
+                requests.append(LogprobRequest(f"{at}#{side}", (*context, *before), target))
     found: list[dict[str, tuple[float, int]]] = [{} for _ in pairs]
     stage = f"{task}: answers under the anchor"
     progress(stage, 0, len(requests))

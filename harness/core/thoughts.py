@@ -22,6 +22,16 @@ _MARKS = (
     (r"<\|channel>\s*thought\b", r"<channel\|>"),
     (r"<\|im_start\|>\s*think\b", r"<\|im_start\|>\s*answer\b"),
 )
+_CLOSES = {
+    "<|think|>": "<|/think|>",
+    "<|thinking|>": "<|/thinking|>",
+    "<|thought|>": "<|/thought|>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|start_thinking|>": "<|END_THINKING|>",
+    "[think]": "[/THINK]",
+    "\u25c1think\u25b7": "\u25c1/think\u25b7",
+    "<|channel>thought": "<channel|>",
+}
 _MARK = re.compile(
     "|".join(
         f"(?P<o{number}>{opens})|(?P<c{number}>{closes})"
@@ -136,6 +146,21 @@ def opened_by(prompt: str) -> str:
         if channel.end() == len(rest) and channel["name"] != "final":
             return prompt[channel.start() :]
     return ""
+
+
+def closing(opened: str) -> str:
+    """What ends a thought in which nothing was thought, behind the mark `opened` that `opened_by`
+    found; "" where that isn't known.
+    """
+    mark = opened.strip()
+    tag = re.fullmatch(rf"<\s*({_WORDS})(?:\s[^<>]*)?>", mark, re.IGNORECASE)
+    close = f"</{tag[1]}>" if tag else _CLOSES.get(mark.lower(), "")
+    return ("\n" if close and opened.endswith("\n") else "") + close + ("\n\n" if close else "")
+
+
+def brings_own(text: str) -> bool:
+    """Whether a text holds thoughts or channels of its own, and not only words about them."""
+    return without_thoughts(text).strip() != text.strip()
 
 
 def cut_in_thought(prompt: str, answer: str) -> str:

@@ -15,6 +15,7 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
     ReadsAnswered,
+    encode_answer,
 )
 from harness.core.errors import UserError
 from harness.core.types import Response, ResponseKind
@@ -287,8 +288,9 @@ def _likelihoods(backend: Backend, group: Sequence[Wanted], asking: Asking) -> I
 
 def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     if want.kind == "reference":
-        target = backend.encode(want.sample.references[want.index])
-        return [(_prompt_ids(backend, want), target)] if target else []
+        prompt = _prompt_ids(backend, want)
+        before, target = encode_answer(backend, want.sample.references[want.index], prompt)
+        return [((*prompt, *before), target)] if target else []
     token_ids = backend.encode(want.sample.text or "")
     windows = rolling_windows(token_ids, backend.max_length, backend.prefix_token_id)
     return [(tuple(context), tuple(target)) for context, target in windows]

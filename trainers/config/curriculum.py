@@ -108,13 +108,17 @@ def own_perplexity(backend: Backend, examples: Sequence[Example]) -> list[float]
     """Perplexity per example, exp(mean NLL in nats): of the answer given its prompt, or of the
     text. Raises UserError for an example that doesn't fit the model.
     """
-    from harness.backends.base import LogprobRequest
+    from harness.backends.base import LogprobRequest, encode_answer
 
     requests = []
     for number, example in enumerate(examples):
-        given = tuple(example.asked(backend)) if example.prompt else (backend.prefix_token_id,)
-        said = example.text if example.text is not None else example.completion or ""
-        requests.append(LogprobRequest(str(number), given, tuple(backend.encode(said))))
+        if example.prompt:
+            prompt = example.asked(backend)
+            before, said = encode_answer(backend, example.completion or "", prompt)
+            given = (*prompt, *before)
+        else:
+            given, said = (backend.prefix_token_id,), tuple(backend.encode(example.text or ""))
+        requests.append(LogprobRequest(str(number), given, said))
     found: dict[int, float] = {}
     for result in backend.logprobs(requests):
         number = int(result.request_id)

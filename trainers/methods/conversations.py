@@ -55,14 +55,14 @@ def learned(
     *,
     ends: frozenset[int],
     end: int | None,
-    written: Callable[[str], Sequence[int]],
+    written: Callable[[str, Sequence[int]], Sequence[int]],
 ) -> Learned:
     """The tokens of an example with `turns`, and which of them are learned.
 
     `ends` are the tokens at which the scorer stops, `end` the one that ends an answer behind which
-    the template writes nothing; `written` gives the tokens of an answer that is a text, for a
-    template that writes an answer otherwise than behind its own prompt. Raises TurnsError, and what
-    the template raises.
+    the template writes nothing; `written` gives what is learned of a text that answers a prompt,
+    for a template that writes an answer otherwise than behind its own prompt. Raises TurnsError,
+    and what the template raises.
     """
     if not tokenizer.chat_template:
         return _only_last(tokenizer, example, end, written)
@@ -116,7 +116,10 @@ def _required(end: int | None) -> int:
 
 
 def _only_last(
-    tokenizer: Any, example: Example, end: int | None, written: Callable[[str], Sequence[int]]
+    tokenizer: Any,
+    example: Example,
+    end: int | None,
+    written: Callable[[str, Sequence[int]], Sequence[int]],
 ) -> Learned:
     """The last answer behind the prompt that the scorer asks, where the template has no place for
     it, or there is none.
@@ -133,7 +136,7 @@ def _only_last(
     said = answer["content"]
     text = f"<think>\n{thought.strip()}\n</think>\n\n{said}" if thought else said
     asked = tokens.encode_chat(tokenizer, example.prompt, example.options)
-    said_ids = (*written(text), _required(end))
+    said_ids = (*written(text, asked), _required(end))
     return Learned((*asked, *said_ids), (*([IGNORED] * len(asked)), *said_ids))
 
 

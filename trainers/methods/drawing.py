@@ -3,18 +3,21 @@
 TRL would hand the base's generation config on, whose filters (`min_new_tokens`, `suppress_tokens`,
 `no_repeat_ngram_size` ...) change what is drawn and not what it is credited with; it stops at
 fewer tokens than the scorer, so that an answer would go on past its end; it asks without the BOS
-that a tokenizer puts before every text, where the chat template doesn't write it; and it reads each
-prompt once for each of its answers.
+that a tokenizer puts before every text, where the chat template doesn't write it; it reads each
+prompt once for each of its answers; and to rewards it gives answers without any special token, so
+that the marks of a thought or a channel are lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from harness.backends.base import GenerationRequest, GenerationSettings
-from harness.backends.tokenization import beginning
+from harness.backends.tokenization import as_read, beginning
 from harness.core.errors import UserError
+from harness.core.thoughts import PROMPT_TAIL, cut_in_thought
 from trainers.distributed.sharding import gathered
 from trainers.methods.base import Job
 
@@ -28,11 +31,20 @@ def prompt_ids(backend: Any, prompt: str | Sequence[Mapping[str, str]]) -> list[
     return list(backend.encode_chat(prompt))
 
 
+def said(backend: Any, prompt: str | Sequence[Mapping[str, str]], ids: Sequence[int]) -> str:
+    """What was said, as the scorer reads it: rewards judge the same text as metrics do."""
+    text = str(backend.said(ids))
+    if ids and ids[-1] in backend.ends:
+        return text
+    asked = prompt_ids(backend, prompt)[-PROMPT_TAIL:]
+    return cut_in_thought(as_read(backend.tokenizer, asked), text)
+
+
 def drawing_as_scored(trainer_class: type[Any], job: Job, *, pairs: bool) -> type[Any]:
     """`trainer_class` (TRL's GRPOTrainer or RLOOTrainer), whose answers `job.backend` writes as it
     writes them for the scorer: asked with the same tokens, ended by the same, side by side, and
-    with one reading of a prompt for all of its answers. With `pairs` the class wants
-    log-probabilities beside the tokens, which only vLLM gives.
+    with one reading of a prompt for all of its answers. Rewards judge what the scorer reads. With
+    `pairs` the class wants log-probabilities beside the tokens, which only vLLM gives.
     """
     backend, stage = job.backend, job.stage.model
     by_vllm = stage.generate_on == "vllm"
@@ -54,6 +66,16 @@ def drawing_as_scored(trainer_class: type[Any], job: Job, *, pairs: bool) -> typ
             with gathered(self):
                 drawn = _drawn(backend, prompts, settings)
             return (drawn, None) if pairs else drawn
+
+        def _calculate_rewards(
+            self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+        ) -> Any:
+            texts = map(partial(said, backend), prompts, completion_ids_list)
+            given = [
+                text if isinstance(one, str) else [{"role": "assistant", "content": text}]
+                for one, text in zip(completions, texts, strict=True)
+            ]
+            return super()._calculate_rewards(inputs, prompts, given, completion_ids_list)
 
     Drawing.__name__ = trainer_class.__name__
     return Drawing

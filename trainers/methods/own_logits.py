@@ -33,11 +33,30 @@ def learning_its_own(trainer: Any, temperature: float = 1.0) -> Any:
     trial shows that it would take others. Slower, and right.
     """
     for model in (trainer.model, getattr(trainer, "ref_model", None)):
-        if model is not None and not _is_cut_up(model):
-            inner = _bare(trainer.accelerator.unwrap_model(model))
-            if not _is_right(inner, temperature):
-                _read_logits(inner, temperature)
+        if model is None:
+            continue
+        inner = _bare(trainer.accelerator.unwrap_model(model))
+        # A new adapter on the output layer changes nothing yet: no trial would tell.
+        adapted = hasattr(inner.get_output_embeddings(), "lora_A")
+        if adapted or (not _is_cut_up(model) and not _is_right(inner, temperature)):
+            _read_logits(inner, temperature)
     return trainer
+
+
+@contextmanager
+def output_hidden(model: Any) -> Iterator[None]:
+    """While TRL's trainer is made: it refuses an adapter on the output layer, past which it would
+    read. `learning_its_own` has it read logits there.
+    """
+    layer = model.get_output_embeddings()
+    if not hasattr(layer, "lora_A"):
+        yield
+        return
+    model.get_output_embeddings = lambda: layer.base_layer
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings
 
 
 def require_padded_prompts(job: Job, *models: Any) -> None:

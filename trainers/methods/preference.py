@@ -12,7 +12,7 @@ from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.lengths import cut, require_lengths
-from trainers.methods.own_logits import learning_its_own
+from trainers.methods.own_logits import learning_its_own, output_hidden
 from trainers.methods.reference import without_second_adapter
 from trainers.methods.trainer_arguments import (
     common_settings,
@@ -108,7 +108,7 @@ def _build(
             return dataset
 
     validation = job.stage.validation
-    with without_second_adapter(job.model):
+    with without_second_adapter(job.model), output_hidden(job.model):
         trainer = Tokenized(
             model=job.model,
             args=arguments,

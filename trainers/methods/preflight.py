@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.backends import answers
 from harness.backends import tokenization as tokens
 from harness.core.errors import UserError
 from harness.core.quiet import quiet_libraries
@@ -40,11 +41,21 @@ def require_readable_rows(recipe: Recipe, base: ModelFiles) -> Recipe:
     tokenizer, config = _opened(base)
     limit = _limit(config, tokenizer)
     rows = getattr(config.get_text_config(), "vocab_size", None)
+    for name in ("pad_token", "eos_token"):
+        number = getattr(tokenizer, f"{name}_id")
+        if rows is not None and number is not None and number >= rows:
+            raise UserError(
+                f"the tokenizer of {base.name} has {getattr(tokenizer, name)!r} as {name}, its "
+                f"number {number}, and the model has embeddings for {rows} tokens",
+                file=recipe.path,
+                field="base",
+                hint=f"resize the model's embeddings and save both, or take another {name}",
+            )
     ends = _ends(base, config, tokenizer)
     stages = []
     for stage in recipe.stages:
         examples = (*stage.examples, *stage.validation)
-        room = _room(stage, tokenizer)
+        room = _room(stage, tokenizer, ends)
         read = [_ids(recipe, example, tokenizer, ends) for example in examples]
         found = [ids for ids, _ in read]
         if rows is not None:
@@ -57,11 +68,14 @@ def require_readable_rows(recipe: Recipe, base: ModelFiles) -> Recipe:
     return replace(recipe, stages=tuple(stages), whole=recipe)
 
 
-def _room(stage: Stage, tokenizer: Any) -> int:
+def _room(stage: Stage, tokenizer: Any, ends: frozenset[int]) -> int:
     """How many tokens a stage puts behind what `_ids` gives."""
     if traits_of(stage.model.trainer).samples:
         return stage.model.max_new_tokens
-    return len(answer_end(tokenizer)) if stage.model.trainer == "reward" else 1
+    if stage.model.trainer != "reward":
+        return 1
+    tail = answers.place_of(tokenizer, ends).tail  # part of both
+    return len(answer_end(tokenizer)) - len(tokens.encode(tokenizer, tail))
 
 
 def _require_whole(recipe: Recipe, base: ModelFiles) -> None:
@@ -153,9 +167,9 @@ def _ids(
         asked = tokens.encode_chat(tokenizer, example.prompt, example.options)
     except (UserError, TemplateError, ValueError, TypeError, LookupError) as error:
         raise refused(error, example, recipe.model.base) from None
-    said = (example.completion, example.chosen, example.rejected)
-    answers = [tokens.encode(tokenizer, text) for text in said if text is not None]
-    return [(*asked, *answer) for answer in answers] or [asked], len(asked)
+    said = [t for t in (example.completion, example.chosen, example.rejected) if t is not None]
+    learned = [answers.written(tokenizer, text, ends, asked) for text in said]
+    return [(*asked, *answer) for answer in learned] or [asked], len(asked)
 
 
 def _ends(base: ModelFiles, config: Any, tokenizer: Any) -> frozenset[int]:

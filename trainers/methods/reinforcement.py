@@ -16,6 +16,7 @@ from trainers.methods.drawing import drawing_as_scored
 from trainers.methods.lengths import require_lengths
 from trainers.methods.own_logits import (
     learning_its_own,
+    output_hidden,
     require_padded_prompts,
     require_ppo_forward,
 )
@@ -99,7 +100,7 @@ class GroupSampling(CausalMethod):
             again=stage.reuse * stage.gradient_accumulation,
         )
         drawing = drawing_as_scored(ours(trainer_class, job, order), job, pairs=self.name == "grpo")
-        with without_second_adapter(job.model):
+        with without_second_adapter(job.model), output_hidden(job.model):
             trainer = with_safety_filter(drawing, mixture.safety)(
                 model=job.model,
                 reward_funcs=_named(mixture),

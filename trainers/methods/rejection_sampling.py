@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.backends import tokenization
+from harness.backends import answers, tokenization
 from trainers.rewards.safety import Safety
 
 Tokens = list[int]
@@ -66,8 +66,10 @@ def with_safety_filter(trainer_class: type[Any], safety: Safety | None) -> type[
 
         def _accepted(self, tokens: Sequence[Tokens]) -> list[bool]:
             tokenizer = self.processing_class
-            frame = tokenization.frame_of(tokenizer, tokenization.end_tokens(tokenizer))
-            return list(accepts([tokenization.text_of(tokenizer, ids, frame) for ids in tokens]))
+            ends = tokenization.end_tokens(tokenizer)
+            frame = tokenization.frame_of(tokenizer, ends)
+            said = [tokenization.text_of(tokenizer, ids, frame) for ids in tokens]
+            return list(accepts([answers.words_of(tokenizer, text, ends) for text in said]))
 
         def _unsafe(self) -> Any:
             """Of the completions of all processes, which ones are turned down."""

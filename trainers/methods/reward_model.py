@@ -154,10 +154,11 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
     rows = []
     for example in examples:
         prompt = example.asked(job.backend)
-        whole = [
-            [*prompt, *job.backend.encode(said or "")]
-            for said in (example.chosen, example.rejected)
-        ]
+        given = (
+            job.backend.encode_answer(text or "", prompt)
+            for text in (example.chosen, example.rejected)
+        )
+        whole = [[*prompt, *before, *said] for before, said in given]
         reads = job.backend.max_length
         chosen, rejected = ([*cut(ids, job.stage, reads, room=len(end)), *end] for ids in whole)
         rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
@@ -231,6 +232,11 @@ class RewardBackend:
         self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
     ) -> tuple[int, ...]:
         return self._texts.encode_chat(messages, options)
+
+    def encode_answer(
+        self, text: str, prompt: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self._texts.encode_answer(text, prompt)
 
     def generate(
         self, requests: Sequence[GenerationRequest], settings: GenerationSettings

@@ -10,14 +10,14 @@ from trainers.config.trainer_options import NOT_FOR_ALL
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
 from trainers.methods.lengths import cut, require_lengths
-from trainers.methods.own_logits import learning_its_own
+from trainers.methods.own_logits import learning_its_own, output_hidden
 from trainers.methods.packing import packed
 from trainers.methods.trainer_arguments import (
     common_settings,
     ours,
     without_printing,
 )
-from trainers.methods.turns import conversation, text_end, turn_end
+from trainers.methods.turns import answered, conversation, text_end, turn_end
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -43,15 +43,17 @@ class SupervisedFineTuning(CausalMethod):
         )
         rows = tokenized(job, job.stage.examples)
         options = job.stage.model.trainer_options
-        trainer = _with_loss(ours(SFTTrainer, job), job, rows)(
-            model=job.model,
-            args=arguments,
-            train_dataset=rows,
-            eval_dataset=tokenized(job, job.stage.validation) if job.stage.validation else None,
-            processing_class=job.tokenizer,
-            data_collator=packed(job) if options.packing else None,
-            callbacks=list(job.callbacks),
-        )
+        make = _with_loss(ours(SFTTrainer, job), job, rows)
+        with output_hidden(job.model):
+            trainer = make(
+                model=job.model,
+                args=arguments,
+                train_dataset=rows,
+                eval_dataset=tokenized(job, job.stage.validation) if job.stage.validation else None,
+                processing_class=job.tokenizer,
+                data_collator=packed(job) if options.packing else None,
+                callbacks=list(job.callbacks),
+            )
         return without_printing(learning_its_own(trainer))
 
 
@@ -117,5 +119,5 @@ def _row(example: Example, job: Job, text_ends: int, turn_ends: int) -> dict[str
         whole = conversation(job, example)
         return {"input_ids": list(whole.ids), "labels": list(whole.labels)}
     prompt = example.asked(backend)
-    answer = [*backend.encode(example.completion or ""), turn_ends]
+    answer = answered(job, prompt, example.completion or "", turn_ends)
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}

@@ -1,19 +1,28 @@
-"""The token that a training learns to end an answer with: the one that the scorer stops at."""
+"""What a training learns of an answer: all that the model writes itself when it is asked, up to
+the token at which the scorer stops.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError
 
-from harness.backends import tokenization
+from harness.backends import answers, tokenization
 from harness.core.errors import UserError
 from harness.core.types import AS_USUAL
 from trainers.config.recipe import Example
 from trainers.methods.base import Job
 from trainers.methods.conversations import Learned, TurnsError, learned
+
+
+def answered(job: Job, prompt: Sequence[int], text: str, end: int) -> list[int]:
+    """What is learned of the answer `text` to `prompt`: what the chat template writes around it
+    (`answers.written`), and `end`, the end of its turn.
+    """
+    return [*answers.written(job.tokenizer, text, job.backend.ends, prompt), end]
 
 
 def turn_end(job: Job) -> int:
@@ -42,7 +51,7 @@ def read_conversation(tokenizer: Any, ends: frozenset[int], example: Example, ba
             example,
             ends=ends,
             end=tokenization.turn_end(tokenizer, ends),
-            written=partial(tokenization.encode, tokenizer),
+            written=lambda text, asked: answers.written(tokenizer, text, ends, asked),
         )
     except TurnsError as error:
         raise UserError(
@@ -75,15 +84,16 @@ def asked_and_answered(
     """(the tokens of an example's prompt, those that are learned of each answer to it)."""
     if example.options is AS_USUAL:
         end = turn_end(job)
-        return example.asked(job.backend), [[*job.backend.encode(text), end] for text in texts]
-    prompt: list[int] = []
-    answers = []
+        prompt = example.asked(job.backend)
+        return prompt, [answered(job, prompt, text, end) for text in texts]
+    prompt = []
+    said = []
     for text in texts:
         turns = (*example.prompt, {"role": "assistant", "content": text})
         whole = conversation(job, replace(example, turns=turns, learned=(len(turns) - 1,)))
         prompt = list(whole.ids[: whole.answer])
-        answers.append(list(whole.ids[whole.answer :]))
-    return prompt, answers
+        said.append(list(whole.ids[whole.answer :]))
+    return prompt, said
 
 
 def _required(end: int | None, job: Job) -> int:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from harness.backends import answers
 from harness.backends import tokenization as tokens
+from harness.backends.asking import begins
 from harness.backends.base import (
     Generation,
     GenerationRequest,
@@ -85,7 +87,7 @@ class OpenAIBackend:
             "prompts": self.abilities.prompts,
             "pinned": {**PINNED, **self.abilities.extras},
             "context": self._context if self.tokenizer is not None else None,
-            **({} if self.tokenizer is None else tokens.begins(self.tokenizer)),
+            **({} if self.tokenizer is None else begins(self.tokenizer)),
             **self._subject,
         }
 
@@ -109,6 +111,13 @@ class OpenAIBackend:
         if self.tokenizer is None:
             return self.encode(json.dumps(asked(messages, options), ensure_ascii=True))
         return tokens.encode_chat(self.tokenizer, messages, options)
+
+    def encode_answer(
+        self, text: str, prompt: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if self.tokenizer is None:
+            return (), self.encode(text)
+        return answers.read(self.tokenizer, text, prompt)
 
     @property
     def vocabulary(self) -> str:
@@ -155,8 +164,8 @@ class OpenAIBackend:
             elif request.seeds:
                 # Greedy answers to one prompt are all the same: ask once.
                 jobs.append(partial(self._answers, request, settings, range(len(request.seeds))))
-        for answers in self._run(jobs):
-            yield from answers
+        for some in self._run(jobs):
+            yield from some
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
         """Log-probabilities as they come. Raises UserError where the server's can't be used."""
@@ -254,11 +263,24 @@ class OpenAIBackend:
         ids = self._ids_of(choice, text)
         return {
             "token_ids": ids,
-            "text": text,
+            "text": self._words(text, ids),
             "finish_reason": "length" if choice.get("finish_reason") == "length" else "stop",
             "latency_s": reply.seconds,
             "logprobs": _values(choice, len(ids)) if settings.logprobs else None,
         }
+
+    def _words(self, text: str, ids: tuple[int, ...]) -> str:
+        """An answer's own words. Servers leave special tokens out of a text, and so a part of what
+        stands before the words.
+        """
+        if self.tokenizer is None:
+            return text
+        lead = answers.place_of(self.tokenizer, self._ends).lead
+        written = self.encode(lead)
+        if lead and ids[: len(written)] == written:
+            bare = self.tokenizer.decode(list(written), skip_special_tokens=True)
+            text = text.removeprefix(bare)
+        return answers.words_of(self.tokenizer, text, self._ends)
 
     def _ids_of(self, choice: Mapping[str, Any], text: str) -> tuple[int, ...]:
         """The server's own ids where it returns them, else the text's; none without a tokenizer."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.backends import answers
 from harness.backends import tokenization as tokens
 from harness.backends.base import (
     Backend,
@@ -185,6 +186,11 @@ class RayPool:
         self, messages: Sequence[Mapping[str, Any]], options: PromptOptions = AS_USUAL
     ) -> tuple[int, ...]:
         return tokens.encode_chat(self._tokenizer, messages, options)
+
+    def encode_answer(
+        self, text: str, prompt: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return answers.read(self._tokenizer, text, prompt)
 
     @property
     def vocabulary(self) -> str:

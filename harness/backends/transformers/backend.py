@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.backends import answers
 from harness.backends import tokenization as tokens
 from harness.backends.base import (
     Generation,
@@ -14,7 +15,7 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
-from harness.backends.limits import known_unread, why_unwritten
+from harness.backends.limits import known_unread, require_embeddings, why_unwritten
 from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.budget import TOKENS, Budget, budget_for
 from harness.backends.transformers.causal import Causal, evaluating
@@ -120,6 +121,12 @@ class TransformersBackend:
         """Token ids of chat messages (see `tokenization.encode_chat`)."""
         return tokens.encode_chat(self.tokenizer, messages, options)
 
+    def encode_answer(
+        self, text: str, prompt: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(what stands between a prompt and a given answer, its tokens): see `answers.read`."""
+        return answers.read(self.tokenizer, text, prompt)
+
     @property
     def vocabulary(self) -> str:
         return tokens.vocabulary_of(self.tokenizer)
@@ -162,9 +169,11 @@ class TransformersBackend:
                 yield from _refused(request, problem)
         if not possible and not texts:
             return
+        self._require_known(request.prompt_ids for request in possible)
+        self._require_known((*text.context_ids, *text.target_ids) for text in texts)
         with evaluating(self.model):
             self._try(writing=bool(possible))
-            ending = Ending(self._ends, self._text)
+            ending = Ending(self._ends, self.said)
             budget = self._budget()
             room = Room(budget.rows, budget.tokens, self.max_length)
             memory, longest = self._memory(possible, budget.tokens), self._causal.cut_up_to
@@ -183,6 +192,10 @@ class TransformersBackend:
         for result in self.answer([], GenerationSettings(), requests):
             assert isinstance(result, Logprobs)
             yield result
+
+    def _require_known(self, texts: Iterable[tuple[int, ...]]) -> None:
+        if (rows := self._causal.embeddings) is not None:
+            require_embeddings(texts, rows, self.tokenizer)
 
     @property
     def _at_once(self) -> int:
@@ -228,8 +241,10 @@ class TransformersBackend:
 
         return remember
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return tokens.text_of(self.tokenizer, ids, self._frame)
+    def said(self, ids: Sequence[int]) -> str:
+        """Tokens of an answer as its own words, without what frames it."""
+        said = tokens.text_of(self.tokenizer, ids, self._frame)
+        return answers.words_of(self.tokenizer, said, self._ends)
 
     def _try(self, *, writing: bool = True) -> None:
         """Once: whether the model is causal, and what carries its state. Raises UserError."""

@@ -55,6 +55,12 @@ class Causal:
         return device
 
     @property
+    def embeddings(self) -> int | None:
+        """For how many tokens the model has one; None where its class doesn't say."""
+        module = self.model.get_input_embeddings()
+        return getattr(getattr(module, "base_layer", module), "num_embeddings", None)
+
+    @property
     def config(self) -> Any:
         return self.model.config.get_text_config(decoder=True)
 

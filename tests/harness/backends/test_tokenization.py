@@ -11,8 +11,10 @@ from tokenizers import processors
 
 from harness.backends import tokenization as tokens
 from harness.backends.asking import asking
-from harness.backends.base import GenerationRequest, GenerationSettings
+from harness.backends.asking import noted as noted_of
+from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
 from harness.backends.transformers.backend import TransformersBackend
+from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.resolve import resolve
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -168,7 +170,7 @@ def test_a_special_token_that_means_something_is_text(name: str) -> None:
     frame = tokens.frame_of(tokenizer, tokens.end_tokens(tokenizer))
     ids = [*tokens.encode(tokenizer, f"a{name}b"), tokenizer.eos_token_id]
     assert tokens.text_of(tokenizer, ids, frame) == f"a{name}b"
-    assert tokens.noted(tokenizer) == {"special": "kept"}
+    assert noted_of(tokenizer) == {"special": "kept"}
 
 
 def test_what_frames_an_answer_is_no_text() -> None:
@@ -196,7 +198,7 @@ def test_what_frames_an_answer_is_no_text() -> None:
     ],
 )  # fmt: skip
 def test_a_subject_says_what_is_asked_otherwise_than_before(tokenizer: Any, noted: Any) -> None:
-    assert tokens.noted(tokenizer()) == noted
+    assert noted_of(tokenizer()) == noted
 
 
 def test_a_model_folder_is_asked_about_once(tmp_path: Path, tiny_llama: Path) -> None:
@@ -238,3 +240,36 @@ def test_a_model_says_which_token_ended_its_answer() -> None:
         assert answer.end_id == (end if ended else None)
         assert answer.finish_reason == ("stop" if ended else "length")
         assert answer.text == "<think>" * (len(said) - ended)
+
+
+@pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}:"])
+def test_a_model_without_any_end_or_beginning_answers_to_its_length(template: str | None) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = tokenizer.bos_token = None
+    tokenizer.chat_template = template
+    none = {"eos_token_id": None, "bos_token_id": None, "pad_token_id": None}
+    backend = TransformersBackend(tiny_model(len(tokenizer), **none), tokenizer)
+    assert backend.ends == frozenset()
+    request = GenerationRequest("a", backend.encode_chat(ASKED), (0, 1))
+    settings = GenerationSettings(max_new_tokens=5, temperature=1.0)
+    for answer in backend.generate([request], settings):
+        assert (answer.finish_reason, len(answer.token_ids), answer.end_id) == ("length", 5, None)
+    before, words = backend.encode_answer("So.")
+    read = LogprobRequest("b", (backend.prefix_token_id, *before), words)
+    (values,) = backend.logprobs([read])
+    assert values.error is None
+    assert len(values.logprobs) == len(words) > 0
+    assert noted_of(tokenizer) == {}
+
+
+def test_a_token_without_an_embedding_is_refused_before_anything_is_read() -> None:
+    tokenizer = _tokenizer(CHATML, "<tool>")
+    backend = TransformersBackend(tiny_model(_id(tokenizer, "<tool>")), tokenizer)
+    plain, odd = (backend.encode_chat([{"role": "user", "content": t}]) for t in ("a", "a<tool>"))
+    settings = GenerationSettings(max_new_tokens=1)
+    assert len(list(backend.generate([GenerationRequest("a", plain, (0,))], settings))) == 1
+    with pytest.raises(UserError, match="'<tool>', which it is asked with") as refused:
+        list(backend.generate([GenerationRequest(n, n, (0,)) for n in (plain, odd)], settings))  # type: ignore[arg-type]
+    assert "resize" in str(refused.value.hint)
+    with pytest.raises(UserError, match="embeddings for"):
+        list(backend.logprobs([LogprobRequest("a", plain, odd)]))

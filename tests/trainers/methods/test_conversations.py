@@ -102,7 +102,7 @@ def of(
         example,
         ends=ends,
         end=tokens.turn_end(tokenizer, ends),
-        written=lambda text: tokens.encode(tokenizer, text),
+        written=lambda text, asked: tokens.encode(tokenizer, text),
     )
     assert len(found.ids) == len(found.labels)
     assert all(label in (IGNORED, token) for token, label in zip(*_both(found), strict=True))
