@@ -45,6 +45,10 @@ _OPTION = "write `trainer_options: {%s: ...}` in the stage"
 _EVERY = "write `checkpoint_every`: each checkpoint is saved and judged"
 _CHAT = 'write `messages: "{{ conversations }}"` in the source, and `learn: last` or `all`'
 _TARGETS = "write `adapter: {targets: [q_proj, v_proj, ...]}`, with the names of linear layers"
+_TOKENS = (
+    "add them to the base first (add_tokens, resize_token_embeddings, save both) and train "
+    "`adapter: {modules_to_save: [embed_tokens, lm_head]}`"
+)
 _DTYPE = "write `dtype: auto`, `bfloat16`, `float16` or `float32` at the recipe's top"
 
 _OURS: Mapping[str, str] = {
@@ -99,14 +103,25 @@ _OURS: Mapping[str, str] = {
     "load_in_4bit": "write `quantize: 4bit`",
     "load_in_8bit": "write `quantize: 8bit`",
     "r": "write `rank`",
+    "new_tokens": _TOKENS,
+    "new_special_tokens": _TOKENS,
+    "add_special_tokens": _TOKENS,
+    "additional_special_tokens": _TOKENS,
+    "add_tokens": _TOKENS,
+    "resize_vocab": _TOKENS,
     "lora_r": "write `adapter: {rank: ...}`",
     "lora_rank": "write `adapter: {rank: ...}`",
     "lora_alpha": "write `adapter: {alpha: ...}`",
     "lora_dropout": "write `adapter: {dropout: ...}`",
     "lora_target": _TARGETS,
     "lora_target_modules": _TARGETS,
-    "lora_target_linear": _TARGETS,
+    "lora_target_linear": "write `adapter: {targets: all-linear}`",
     "target_modules": _TARGETS,
+    "target_regex": "write the pattern as `adapter: {targets: ...}`",
+    "use_dora": "write `adapter: {kind: dora}`",
+    "use_rslora": "write `adapter: {kind: rslora}`",
+    "pissa_init": "write `adapter: {init: pissa}`",
+    "init_lora_weights": "write `adapter: {init: ...}`",
     "report_to": "write `tracking: [tensorboard]`, at the recipe's top",
     "output_dir": "leave it out: checkpoints lie in the workspace (--home)",
     "val_size": "write `data: {validation: ...}`",

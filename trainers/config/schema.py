@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.core.strict_model import FiniteModel
 from trainers.config.data_schema import SEEDS_END, DataModel
@@ -24,15 +32,34 @@ MOST_ROWS = 20_000_000
 """That one plan may list: it is held in memory, and written as one file."""
 
 
-Module = Annotated[str, Field(min_length=1)]
-"""A module of the base by its name."""
+ALL_LINEAR = "all-linear"
+_SAYS_MORE = re.compile(r"[*+?\[\](){}|^$\\]")
+
+
+def is_pattern(target: str) -> bool:
+    """Whether it is a regular expression that a module's full name must match, and no name."""
+    return _SAYS_MORE.search(target) is not None
+
+
+def _compiles(target: str) -> str:
+    try:
+        re.compile(target)
+        re.compile(f"(.*)?({target})$")  # as peft looks for the patterns of ranks
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"this is no regular expression: {error}") from None
+    return target
+
+
+Module = Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
+"""A module of the base by its name, or a pattern of names."""
 
 
 class AdapterModel(FiniteModel):
     """What is trained around the base, in peft's terms; `none` is full fine-tuning.
 
-    `rank`, `alpha`, `dropout`, `targets`, `bias` and `modules_to_save` belong to the LoRA family
-    (`lora`, `dora`, `rslora`), `virtual_tokens` to `prefix`.
+    `virtual_tokens` belongs to `prefix`, all other keys to the LoRA family (`lora`, `dora`,
+    `rslora`). `targets` are names, patterns of full names, or `all-linear`; `rank_pattern` and
+    `alpha_pattern` give some of them a rank or an alpha of their own.
     """
 
     kind: Literal["lora", "dora", "rslora", "prefix", "none"] = "lora"
@@ -42,7 +69,16 @@ class AdapterModel(FiniteModel):
     targets: tuple[Module, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
     bias: Literal["none", "all", "lora_only"] = "none"
     modules_to_save: tuple[Module, ...] = ()
+    rank_pattern: dict[Module, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    alpha_pattern: dict[Module, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
     virtual_tokens: int = Field(16, ge=1)
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_that_means_many_is_fine(cls, value: Any) -> Any:
+        many = isinstance(value, str) and (value == ALL_LINEAR or is_pattern(value))
+        return (value,) if many else value
 
     @model_validator(mode="after")
     def _keys_of_its_kind(self) -> Self:
@@ -51,7 +87,18 @@ class AdapterModel(FiniteModel):
         foreign = {"prefix": lora, "none": lora | prefix}.get(self.kind, prefix)
         for name in sorted(foreign & self.model_fields_set):
             raise ValueError(f"an adapter of kind {self.kind} has no {name!r}")
+        if self.kind == "dora" and self.init != "default":
+            raise ValueError(f"dora begins from the base's weights: it has no `init: {self.init}`")
+        if self.init == "orthogonal" and any(
+            r % 2 for r in (self.rank, *self.rank_pattern.values())
+        ):
+            raise ValueError("an orthogonal init halves the rank: it must be even")
         return self
+
+    @property
+    def moves_base(self) -> bool:
+        """Whether it begins with a part of the base's weights, which the base then lacks."""
+        return self.init in ("pissa", "olora")
 
 
 class InconclusiveModel(FiniteModel):
@@ -313,6 +360,11 @@ class RecipeModel(FiniteModel):
             raise ValueError("a quantized base can't be trained itself: give it an `adapter`")
         if self.quantize and self.dtype != "auto":
             raise ValueError("a quantized base has its own `dtype`: leave one of the two out")
+        if self.quantize and self.adapter is not None and self.adapter.moves_base:
+            raise ValueError(
+                f"`init: {self.adapter.init}` takes a part of the base's weights, and a quantized "
+                "base gives none"
+            )
         return self
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
 from trainers.config.known_trainers import TRAINERS
-from trainers.config.schema import AdapterModel, RecipeModel
+from trainers.config.schema import AdapterModel, RecipeModel, is_pattern
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -112,7 +113,8 @@ def require_same_adapter(model: RecipeModel, start: Path) -> None:
         for name in sorted((found.keys() | wanted.keys()) - _NOT_THE_MODEL)
         if not _same(name, found.get(name), wanted.get(name), model.adapter)
     ]
-    if found.get("init_lora_weights", True) not in _BASE_KEPT:
+    moved = found.get("init_lora_weights", True)
+    if moved not in _BASE_KEPT and (moved != model.adapter.init or not model.adapter.moves_base):
         apart.append(f"init_lora_weights {found['init_lora_weights']!r}, which changes the base")
     if apart:
         raise UserError(
@@ -134,6 +136,8 @@ def _as_peft_has_it(adapter: AdapterModel) -> dict[str, Any]:
         "modules_to_save": sorted(adapter.modules_to_save),
         "use_dora": adapter.kind == "dora",
         "use_rslora": adapter.kind == "rslora",
+        "rank_pattern": adapter.rank_pattern,
+        "alpha_pattern": adapter.alpha_pattern,
     }
 
 
@@ -142,11 +146,19 @@ def _same(name: str, found: Any, wanted: Any, adapter: AdapterModel) -> bool:
         # What the recipe trains besides begins as the base has it; what the adapter has must stay.
         apart = {each for t in TRAINERS.names() for each in TRAINERS.load(t).trained_whole}
         return set(found or ()) - apart <= set(wanted or ())
+    if name == "target_parameters":  # experts, which the recipe names among its targets
+        return all(any(_names(t, each) for t in adapter.targets) for each in found or ())
     if name == "bias":
         return (found or "none") == (wanted or "none")
     if adapter.kind == "prefix" and name in _OF_A_PREFIX:
         return True
     return bool(found == wanted or (not found and not wanted))
+
+
+def _names(target: str, name: str) -> bool:
+    if is_pattern(target):
+        return re.fullmatch(target, name) is not None
+    return name == target or name.endswith(f".{target}")
 
 
 def _shown(value: Any) -> str:
@@ -170,8 +182,11 @@ def _hint(found: Mapping[str, Any], start: Path) -> str:
         "alpha": found.get("lora_alpha", 8),
         "bias": found.get("bias") or "none",
     }
-    if found.get("modules_to_save"):
-        said["modules_to_save"] = found["modules_to_save"]
+    for name in ("modules_to_save", "rank_pattern", "alpha_pattern"):
+        if found.get(name):
+            said[name] = found[name]
+    if found.get("init_lora_weights") in ("pissa", "olora"):
+        said["init"] = found["init_lora_weights"]
     try:
         adapter = AdapterModel.model_validate(said)
     except ValueError:
@@ -180,11 +195,13 @@ def _hint(found: Mapping[str, Any], start: Path) -> str:
         _same(name, found.get(name), _as_peft_has_it(adapter).get(name), adapter)
         for name in found.keys() - _NOT_THE_MODEL
     )
-    if not expressible or found.get("init_lora_weights", True) not in _BASE_KEPT:
+    if not expressible or found.get("init_lora_weights", True) not in (*_BASE_KEPT, adapter.init):
         return merge
     words = ", ".join(f"{k}: {_plain(v)}" for k, v in said.items() if (k, v) != ("bias", "none"))
     return f"write `adapter: {{{words}}}` in the recipe, or {merge}"
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
     return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)

@@ -103,6 +103,10 @@ def require_servable(recipe: Recipe) -> None:
     """Raises UserError for adapters that a server of a base model can't put on."""
     adapter = recipe.model.adapter
     plain = adapter is not None and adapter.kind in ("lora", "rslora")
+    if adapter is not None and (
+        adapter.moves_base or adapter.rank_pattern or adapter.alpha_pattern
+    ):
+        plain = False
     whole = [] if adapter is None else [*adapter.modules_to_save]
     for stage in recipe.stages:
         whole.extend(method_of(stage.model.trainer).trained_whole)

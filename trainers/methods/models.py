@@ -15,6 +15,8 @@ from trainers.config.recipe import Recipe, Stage
 from trainers.config.schema import AdapterModel
 from trainers.methods.continuing import continue_from
 from trainers.methods.targets import (
+    Meant,
+    by_name,
     left_out,
     require_as_meant,
     require_mergeable,
@@ -63,13 +65,13 @@ def adapted(
     adapter = recipe.model.adapter
     if adapter is None or adapter.kind == "none":
         return model
-    meant: frozenset[str] = frozenset()
+    meant = Meant()
     if adapter.kind != "prefix":
-        meant = require_targets(model, recipe, adapter)
+        meant = require_targets(model, recipe, adapter, also_trained)
         require_mergeable(model, recipe, adapter)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.model.seed)
-        config = _config(adapter, task, also_trained)
+        config = _config(adapter, task, also_trained, meant)
         if adapter.kind != "prefix":
             config.exclude_modules = left_out(model, adapter)
         # The name rather than a folder of this machine: a checkpoint's bytes, and so its digest,
@@ -187,7 +189,7 @@ def require_same_base(recipe: Recipe, base: ModelFiles, start: Path, workspace: 
         )
 
 
-def _config(adapter: AdapterModel, task: str, also_trained: tuple[str, ...]) -> Any:
+def _config(adapter: AdapterModel, task: str, also_trained: tuple[str, ...], meant: Meant) -> Any:
     from peft import LoraConfig, PrefixTuningConfig
 
     if adapter.kind == "prefix":
@@ -197,7 +199,11 @@ def _config(adapter: AdapterModel, task: str, also_trained: tuple[str, ...]) -> 
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
-        target_modules=list(adapter.targets),
+        target_modules=list(adapter.targets) if by_name(adapter, meant) else sorted(meant.modules),
+        target_parameters=sorted(meant.parameters) or None,
+        rank_pattern=adapter.rank_pattern,
+        alpha_pattern=adapter.alpha_pattern,
+        init_lora_weights=True if adapter.init == "default" else adapter.init,
         bias=adapter.bias,
         modules_to_save=[*adapter.modules_to_save, *also_trained] or None,
         use_dora=adapter.kind == "dora",

@@ -45,24 +45,26 @@ def _put(model: Any, weights: Mapping[str, Tensor]) -> None:
 def without_second_adapter(model: Any) -> Iterator[None]:
     """While TRL's trainer is made. It keeps the first state as a second adapter `ref`, which knows
     nothing of biases (they lie in the base, and peft allows no second adapter beside them), and
-    where nothing is copied of an adapter on embeddings. There the first state is lent back wherever
+    where nothing is copied of an adapter on embeddings. One that begins with a part of the base
+    would take a part of it once more. There the first state is lent back wherever
     TRL switches the adapter off.
     """
     config = getattr(model, "peft_config", {}).get("default")
     bias = getattr(config, "bias", "none")
+    init = getattr(config, "init_lora_weights", True)
     embeds = any("lora_embedding_" in name for name, _ in model.named_parameters())
-    if config is None or (bias == "none" and not embeds):
+    if config is None or (bias == "none" and not embeds and init not in ("pissa", "olora")):
         yield
         return
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     began = first_state(model)
-    config.bias = "none"
+    config.bias, config.init_lora_weights = "none", True
     try:
         yield
     finally:
         if "ref" in model.peft_config:
             model.delete_adapter("ref")
-        config.bias = bias
+        config.bias, config.init_lora_weights = bias, init
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
     model.disable_adapter = lambda: lent(model, began)

@@ -6,48 +6,106 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import UserError
 from harness.models.architecture import other_parts
 from trainers.config.recipe import Recipe
-from trainers.config.schema import AdapterModel
+from trainers.config.schema import ALL_LINEAR, AdapterModel, is_pattern
 
-_OF_TRL = ("sft", "dpo", "kto", "grpo", "rloo")
 _LOOKS = "dtype|device|shape|ndim|size|data"
 """What code may ask of a weight without running a text through it."""
 
 
-def require_targets(model: Any, recipe: Recipe, adapter: AdapterModel) -> frozenset[str]:
-    """The full names of the modules that `adapter.targets` means, all in the language model.
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What an adapter goes on, by full names: modules, and weights of all experts at once."""
+
+    modules: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()
+
+
+def by_name(adapter: AdapterModel, meant: Meant) -> bool:
+    """Whether peft finds the same modules by the names in `adapter.targets`."""
+    many = any(t == ALL_LINEAR or is_pattern(t) for t in adapter.targets)
+    return not many and not meant.parameters
+
+
+def require_targets(
+    model: Any, recipe: Recipe, adapter: AdapterModel, also_trained: Sequence[str] = ()
+) -> Meant:
+    """What `adapter.targets` means, all in the language model. `also_trained` are modules that the
+    trainer trains whole.
 
     Rule: a target is a linear layer or an embedding that the model runs a text through, and whose
-    change can be merged into it; a module that is trained whole may be any of the language model.
+    change can be merged into it, or the weights of all experts in one; `all-linear` means every
+    such layer but the output; a module that is trained whole may be any of the language model.
     Raises UserError for any other, which offers only what would be taken.
     """
     modules = dict(model.named_modules())
     parts = other_parts(model)
     matrices = {name for name, module in modules.items() if is_matrix(module)}
+    whole = (*adapter.modules_to_save, *also_trained)
     meant: set[str] = set()
-    for field, allowed in (("targets", matrices), ("modules_to_save", set(modules) - {""})):
-        for wanted in getattr(adapter, field):
-            place = f"adapter.{field}"
-            found = [name for name in modules if _is_named(name, wanted)]
-            inside = [name for name in found if not _is_in(name, parts)]
-            if found and not inside:
-                raise _in_another_part(recipe, place, found[0])
-            if field == "modules_to_save" and len(inside) < len(found):
-                raise _in_both(recipe, place, wanted, inside[0])
-            if not inside or not all(name in allowed for name in inside):
-                ends = _closed_ends(model, recipe)
-                known = [n for n in matrices if not _is_in(n, parts) and n not in ends]
-                known = [n for n in known if _reader_of(model, n) is None]
-                raise _no_such_module(model, recipe, place, wanted, inside, known)
-            if field == "targets":
-                _require_no_experts(model, recipe, wanted, inside)
-                _require_run_through(model, recipe, wanted, inside)
-                meant.update(inside)
+    experts: set[str] = set()
+    for wanted in adapter.targets:
+        if wanted == ALL_LINEAR:
+            meant |= _every_linear(model, matrices, parts, whole)
+            continue
+        found, own = _meant_by(wanted, modules), _meant_by(wanted, _of_experts(model))
+        if is_pattern(wanted):
+            found = [n for n in found if n in matrices and not _is_within_any(n, whole)]
+        elif found:
+            _require_no_experts(recipe, wanted, found, own)
+        if own:
+            _require_plain_for_experts(recipe, adapter, own[0])
+            experts.update(own)
+        if found or not own:
+            inside = _inside(model, recipe, "targets", wanted, found, matrices, parts)
+            _require_run_through(model, recipe, wanted, inside)
+            meant.update(inside)
+    for wanted in adapter.modules_to_save:
+        found = [name for name in modules if name and _is_named(name, wanted)]
+        inside = _inside(model, recipe, "modules_to_save", wanted, found, set(modules), parts)
+        if len(inside) < len(found):
+            raise _in_both(recipe, "adapter.modules_to_save", wanted, inside[0])
+    _require_apart(recipe, adapter)
+    _require_known_patterns(recipe, adapter, meant | experts)
+    return Meant(frozenset(meant), frozenset(experts))
+
+
+def _inside(
+    model: Any,
+    recipe: Recipe,
+    field: str,
+    wanted: str,
+    found: Sequence[str],
+    allowed: set[str],
+    parts: Sequence[str],
+) -> list[str]:
+    """Those of `found` that are in the language model. Raises UserError where none is, or one is
+    nothing that `field` may name.
+    """
+    inside = [name for name in found if not _is_in(name, parts)]
+    if found and not inside:
+        raise _in_another_part(recipe, f"adapter.{field}", found[0])
+    if not inside or not all(name in allowed for name in inside):
+        ends = _closed_ends(model, recipe)
+        known = [
+            name
+            for name, module in model.named_modules()
+            if is_matrix(module)
+            and not _is_in(name, parts)
+            and name not in ends
+            and _reader_of(model, name) is None
+        ]
+        raise _no_such_module(model, recipe, f"adapter.{field}", wanted, inside, known)
+    return inside
+
+
+def _require_apart(recipe: Recipe, adapter: AdapterModel) -> None:
     if both := sorted(set(adapter.targets) & set(adapter.modules_to_save)):
         raise UserError(
             f"{both[0]!r} is a target of the adapter and trained whole as well",
@@ -55,7 +113,57 @@ def require_targets(model: Any, recipe: Recipe, adapter: AdapterModel) -> frozen
             field="adapter.modules_to_save",
             hint="name it in one of `targets` and `modules_to_save`",
         )
-    return frozenset(meant)
+
+
+def _every_linear(
+    model: Any, matrices: set[str], parts: Sequence[str], whole: Sequence[str]
+) -> set[str]:
+    import torch
+
+    output = model.get_output_embeddings()
+    return {
+        name
+        for name in matrices
+        if not isinstance(model.get_submodule(name), torch.nn.Embedding)
+        and model.get_submodule(name) is not output
+        and not _is_in(name, parts)
+        and not _is_within_any(name, whole)
+        and _reader_of(model, name) is None
+    }
+
+
+def _require_plain_for_experts(recipe: Recipe, adapter: AdapterModel, name: str) -> None:
+    odd = [
+        word
+        for word, is_odd in (
+            (f"kind: {adapter.kind}", adapter.kind == "dora"),
+            (f"dropout: {adapter.dropout}", adapter.dropout > 0),
+            (f"init: {adapter.init}", adapter.init not in ("default", "gaussian")),
+            (f"quantize: {recipe.model.quantize}", recipe.model.quantize is not None),
+        )
+        if is_odd
+    ]
+    if odd:
+        raise UserError(
+            f"{name} is the weights of all experts at once, which take no `{odd[0]}`",
+            file=recipe.path,
+            field="adapter.targets",
+            hint=f"leave out `{odd[0]}`, or the experts",
+        )
+
+
+def _require_known_patterns(recipe: Recipe, adapter: AdapterModel, meant: set[str]) -> None:
+    """As peft reads them: a pattern is the end of a full name."""
+    for field in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(adapter, field):
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in meant):
+                leaves = sorted({name.rpartition(".")[2] for name in meant})
+                raise UserError(
+                    f"no target of the adapter is named {pattern!r}",
+                    file=recipe.path,
+                    field=f"adapter.{field}",
+                    hint=f"its targets are named {', '.join(leaves[:12])}",
+                )
 
 
 def left_out(model: Any, adapter: AdapterModel) -> str | None:
@@ -74,19 +182,18 @@ def left_out(model: Any, adapter: AdapterModel) -> str | None:
     return rf"({'|'.join(map(re.escape, parts))})(\..*)?" if parts else None
 
 
-def require_as_meant(
-    wrapped: Any, recipe: Recipe, adapter: AdapterModel, meant: frozenset[str]
-) -> None:
+def require_as_meant(wrapped: Any, recipe: Recipe, adapter: AdapterModel, meant: Meant) -> None:
     """Raises UserError where peft has put the adapter elsewhere than the recipe says: it takes some
     names for those of experts, as these were called in older versions of transformers.
     """
     got = set(wrapped.base_model.targeted_module_names)
-    whole = [n for n in meant if any(_is_within(n, saved) for saved in adapter.modules_to_save)]
-    missed = sorted(meant - got - set(whole))
-    elsewhere = sorted(got - meant) + sorted(wrapped.base_model.targeted_parameter_names)
+    experts = set(wrapped.base_model.targeted_parameter_names)
+    whole = {n for n in meant.modules if _is_within_any(n, adapter.modules_to_save)}
+    missed = sorted(meant.modules - got - whole) + sorted(meant.parameters - experts)
+    elsewhere = sorted(got - meant.modules) + sorted(experts - meant.parameters)
     if not missed and not elsewhere:
         return
-    names = {wanted for wanted in adapter.targets if any(_is_named(n, wanted) for n in missed)}
+    names = {wanted for wanted in adapter.targets if _meant_by(wanted, missed)}
     raise UserError(
         f"peft would put the adapter elsewhere than `targets` says: "
         f"{f'{missed[0]} would get none' if missed else f'{elsewhere[0]} would get one'}",
@@ -98,18 +205,20 @@ def require_as_meant(
 
 
 def require_mergeable(model: Any, recipe: Recipe, adapter: AdapterModel) -> None:
-    """Raises UserError for an adapter on an end of the model that can't be merged or trained: one
-    that shares its weight with the other end, or whose weight TRL's trainers read themselves.
+    """Raises UserError for an adapter on an end of the model that can't be merged, because it
+    shares its weight with the other end.
     """
     ends = _closed_ends(model, recipe)
     for wanted in adapter.targets:
-        why = next((ends[name] for name in ends if _is_named(name, wanted)), None)
+        why = next((ends[name] for name in _meant_by(wanted, list(ends))), None)
         if why is not None:
             raise UserError(
                 f"{wanted!r} {why}",
                 file=recipe.path,
                 field="adapter.targets",
-                hint=f"train it whole, `modules_to_save: [{wanted}]`, or leave it out of `targets`",
+                hint="train it whole, `modules_to_save`, or leave it out of `targets`"
+                if is_pattern(wanted)
+                else f"train it whole, `modules_to_save: [{wanted}]`, or leave it out of `targets`",
             )
 
 
@@ -125,11 +234,6 @@ def _closed_ends(model: Any, recipe: Recipe) -> dict[str, str]:
             f"shares its weight with the other end of {base}: an adapter on it could never be "
             "merged into the model"
         )
-    elif any(stage.model.trainer in _OF_TRL for stage in recipe.stages):
-        why[id(written)] = (
-            f"is the output layer of {base}, whose weight the trainer reads itself: an adapter on "
-            "it would never be trained"
-        )
     return {name: why[id(m)] for name, m in model.named_modules() if id(m) in why}
 
 
@@ -144,6 +248,13 @@ def is_matrix(module: Any) -> bool:
     return isinstance(module, kinds) or hasattr(module, "quant_state")
 
 
+def _meant_by(wanted: str, names: Iterable[str]) -> list[str]:
+    if is_pattern(wanted):
+        whole = re.compile(wanted)
+        return [name for name in names if whole.fullmatch(name)]
+    return [name for name in names if _is_named(name, wanted)]
+
+
 def _is_named(name: str, wanted: str) -> bool:
     return name == wanted or name.endswith(f".{wanted}")
 
@@ -152,8 +263,8 @@ def _is_in(name: str, parts: Sequence[str]) -> bool:
     return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
-def _is_within(name: str, saved: str) -> bool:
-    return f".{saved}." in f".{name}."
+def _is_within_any(name: str, saved: Iterable[str]) -> bool:
+    return any(f".{each}." in f".{name}." for each in saved)
 
 
 def _in_another_part(recipe: Recipe, field: str, name: str) -> UserError:
@@ -179,7 +290,7 @@ def _no_such_module(
     model: Any, recipe: Recipe, field: str, wanted: str, found: Sequence[str], known: Sequence[str]
 ) -> UserError:
     leaves = sorted({name.rpartition(".")[2] for name in known})
-    hint = f"its modules are named {', '.join(leaves[:12])}"
+    hint = f"`all-linear` is every linear layer; its modules are named {', '.join(leaves[:12])}"
     experts = sorted({name.rpartition(".")[2] for name in _of_experts(model)})
     if found:
         kind = type(model.get_submodule(found[0])).__name__
@@ -187,15 +298,10 @@ def _no_such_module(
             f"the base model's {found[0]} is a {kind}, and an adapter goes on linear layers and "
             "embeddings"
         )
-    elif wanted in experts:
-        what = (
-            f"{wanted!r} is the weights of all experts at once, and an adapter goes on linear "
-            "layers and embeddings"
-        )
     else:
         what = f"the base model has no module named {wanted!r}"
         if experts:
-            hint += f" (the weights of its experts, {', '.join(experts)}, take no adapter here)"
+            hint += f"; the weights of its experts are {', '.join(experts)}"
     return UserError(what, file=recipe.path, field=field, hint=hint)
 
 
@@ -206,18 +312,19 @@ def _of_experts(model: Any) -> Iterator[str]:
             yield name
 
 
-def _require_no_experts(model: Any, recipe: Recipe, wanted: str, found: Sequence[str]) -> None:
+def _require_no_experts(
+    recipe: Recipe, wanted: str, found: Sequence[str], experts: Sequence[str]
+) -> None:
     """A name that means layers and, elsewhere in the same model, experts as well."""
-    experts = next((name for name in _of_experts(model) if _is_named(name, wanted)), None)
-    if experts is None:
+    if not experts:
         return
     longer = ".".join(found[0].rsplit(".", 2)[1:])
     raise UserError(
-        f"{wanted!r} is a layer in {found[0]} and the weights of all experts at once in {experts}, "
-        "and an adapter goes on layers alone",
+        f"{wanted!r} is a layer in {found[0]} and the weights of all experts at once in "
+        f"{experts[0]}",
         file=recipe.path,
         field="adapter.targets",
-        hint=f"name the layers alone: {longer}",
+        hint=f"name the layers alone, {longer}, or the experts, experts.{wanted}",
     )
 
 

@@ -101,6 +101,13 @@ TAKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"target_modules": ["q_proj", "embed_tokens"]},
         {"targets": ["q_proj", "embed_tokens"]},
     ),
+    "ranks by pattern": ({"rank_pattern": {"q_proj": 2}}, {"rank_pattern": {"q_proj": 2}}),
+    "alphas by pattern": (
+        {"alpha_pattern": {r"layers\.1\..*v_proj": 64}},
+        {"alpha_pattern": {r"layers\.1\..*v_proj": 64}},
+    ),
+    "pissa": ({"init_lora_weights": "pissa"}, {"init": "pissa"}),
+    "olora": ({"init_lora_weights": "olora"}, {"init": "olora"}),
     "begun by chance": ({"init_lora_weights": "gaussian"}, {}),
     "begun orthogonal": ({"init_lora_weights": "orthogonal"}, {}),
 }
@@ -122,7 +129,10 @@ LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("kto", "grpo", "
 @pytest.mark.parametrize("trainer", ["dpo", "ppo", *LONG])
 @pytest.mark.parametrize(
     "make",
-    ["some layers", "dora", "all biases", "a saved norm", "both ends", "on the embeddings"],
+    [
+        *("some layers", "dora", "all biases", "a saved norm", "both ends", "on the embeddings"),
+        "pissa",
+    ],
 )
 def test_what_a_policy_is_held_to_is_the_start(
     tmp_path: Path, base: Path, make: str, trainer: str

@@ -14,6 +14,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {},
     "rslora": {"kind": "rslora"},
     "dora": {"kind": "dora"},
+    "pissa": {"init": "pissa"},
     "bias all": {"bias": "all"},
     "bias of the adapted": {"bias": "lora_only"},
     "a saved module": {"modules_to_save": ["norm"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def put_on(
 
 def adapters_of(model: Any) -> set[str]:
     names = (
-        name.partition(".lora_A")[0] for name, _ in model.named_parameters() if "lora_A" in name
+        re.split(r"\.lora_(?:embedding_)?A", name)[0]
+        for name, _ in model.named_parameters()
+        if re.search(r"\.lora_(embedding_)?A", name)
     )
     return {name.removeprefix("base_model.model.") for name in names}
 
@@ -56,8 +59,9 @@ def test_the_usual_targets_are_those_of_the_language_model(tmp_path: Path, famil
         ("qwen3_vl", {"modules_to_save": ["merger"]}, "reads no text", "language model"),
         ("gemma3", {"modules_to_save": ["mlp"]}, "in parts that read no text as well", "in full"),
         # Weights of many experts in one.
-        ("qwen3_moe", {"targets": ["gate_up_proj"]}, "of all experts at once", "q_proj"),
-        ("gpt_oss", {"targets": ["down_proj"]}, "of all experts at once", "q_proj"),
+        ("qwen3_moe", {"targets": ["gate_up_proj"], "kind": "dora"}, "of all experts", "dora"),
+        ("gpt_oss", {"targets": ["down_proj"], "dropout": 0.1}, "of all experts", "dropout"),
+        ("gpt_oss", {"targets": [".*down_proj"], "init": "pissa"}, "of all experts", "pissa"),
         ("qwen3_moe", {"targets": ["gate_proj"]}, "no module named", "weights of its experts"),
         ("qwen3_moe", {"targets": ["gate"]}, "is a Qwen3MoeTopKRouter", "q_proj"),
         ("deepseek_v3", {"targets": ["down_proj"]}, "a layer in .* all experts", "mlp.down_proj"),
@@ -80,8 +84,12 @@ def test_the_usual_targets_are_those_of_the_language_model(tmp_path: Path, famil
         ("gemma3_text", {"targets": ["lm_head"]}, "shares its weight", "modules_to_save"),
         ("gpt2", {"targets": ["wte"]}, "shares its weight", "modules_to_save"),
         ("mistral3", {"targets": ["embed_tokens"]}, "shares its weight", "modules_to_save"),
-        ("llama", {"targets": ["q_proj", "lm_head"]}, "output layer", "modules_to_save"),
-        ("gpt_oss", {"targets": ["lm_head"]}, "output layer", "modules_to_save"),
+        ("gemma3_text", {"targets": [".*(q_proj|lm_head)"]}, "shares its weight", "modules_to"),
+        # Patterns.
+        ("llama", {"targets": r".*\.(a|b)_proj"}, "no module named", "all-linear"),
+        ("qwen3_vl", {"targets": r".*visual.*qkv"}, "reads no text", "language model"),
+        ("llama", {"rank_pattern": {"gate_proj": 4}}, "no target .* named 'gate_proj'", "q_proj"),
+        ("llama", {"alpha_pattern": {"proj": 4}}, "no target of the adapter", "q_proj"),
         # No such thing.
         ("phi3", {}, "no module named 'q_proj'", "qkv_proj"),
         ("gpt2", {}, "no module named 'q_proj'", "c_attn"),
@@ -106,12 +114,49 @@ def test_what_cannot_be_trained_is_refused(
         ("gpt2", ["c_attn"], 2),
         ("llama", ["layers.1.self_attn.q_proj"], 1),
         ("gemma3", ["language_model.layers.0.mlp.down_proj"], 1),
+        ("llama", "all-linear", 14),
+        ("gpt2", "all-linear", 8),
+        ("gemma3", "all-linear", 14),
+        ("phi3", "all-linear", 8),
+        ("qwen3_moe", "all-linear", 8),
+        ("mamba", "all-linear", 2),
+        ("llama", r"model\.layers\.0\.self_attn\..*", 4),
+        ("llama", [r".*\.1\.mlp\..*_proj", "o_proj"], 5),
+        ("llama", ["q_proj", "lm_head", "embed_tokens"], 4),
     ],
 )
 def test_what_is_named_is_trained(
-    tmp_path: Path, family: str, targets: list[str], count: int
+    tmp_path: Path, family: str, targets: list[str] | str, count: int
 ) -> None:
     assert len(adapters_of(put_on(tmp_path, family, targets=targets))) == count
+
+
+def test_experts_are_adapted_by_the_name_of_their_weights(tmp_path: Path) -> None:
+    model = put_on(tmp_path, "gpt_oss", targets=["q_proj", "gate_up_proj", "down_proj"])
+    assert set(model.base_model.targeted_parameter_names) == {
+        f"model.layers.{layer}.mlp.experts.{name}"
+        for layer in (0, 1)
+        for name in ("gate_up_proj", "down_proj")
+    }
+    assert {n.rpartition(".")[2] for n in model.base_model.targeted_module_names} == {"q_proj"}
+
+
+def test_ranks_and_alphas_of_their_own(tmp_path: Path) -> None:
+    model = put_on(
+        tmp_path,
+        "llama",
+        rank_pattern={"q_proj": 4, r"layers\.0\..*k_proj": 1},
+        alpha_pattern={"v_proj": 1},
+    )
+    found = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and "self_attn" in name:
+            layer, leaf = re.search(r"layers\.(\d)\.self_attn\.(\w)", name).groups()  # type: ignore[union-attr]
+            found[layer + leaf] = (module.r["default"], module.lora_alpha["default"])
+    assert found == {
+        **{"0q": (4, 4), "1q": (4, 4), "0k": (1, 4), "1k": (2, 4)},
+        **{"0v": (2, 1), "1v": (2, 1), "0o": (2, 4), "1o": (2, 4)},
+    }
 
 
 def test_ppo_trains_an_adapter_on_the_head(tmp_path: Path) -> None:

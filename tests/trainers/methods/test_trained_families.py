@@ -91,6 +91,84 @@ def test_a_family_trains_goes_back_and_is_exported(tmp_path: Path, name: str, tr
     answers_as_scored(checkpoint, base, tmp_path)
 
 
+MANY = {"targets": "all-linear", "rank": 2, "alpha": 8}
+ADAPTERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "every linear layer": ("qwen3", "sft", MANY),
+    "every linear layer of experts": ("qwen3_moe", "sft", MANY),
+    "every linear layer of a hybrid": ("jamba", "sft", MANY),
+    "every linear layer by dora": ("llama", "dpo", {**MANY, "kind": "dora"}),
+    "every linear layer by rslora": ("llama", "grpo", {**MANY, "kind": "rslora"}),
+    "a pattern": ("llama", "sft", {"targets": r".*layers\.1\..*\.(q|v)_proj"}),
+    "names and a pattern": ("qwen3", "sft", {"targets": ["o_proj", r".*0\.mlp\..*_proj"]}),
+    "own ranks": ("qwen3", "sft", {"rank_pattern": {"q_proj": 4, r"layers\.0\..*v_proj": 1}}),
+    "own alphas": ("llama", "dpo", {"alpha_pattern": {"k_proj": 3}, "rank_pattern": {"k_proj": 1}}),
+    "gaussian": ("llama", "sft", {"init": "gaussian"}),
+    "orthogonal": ("llama", "sft", {"init": "orthogonal", "rank": 4}),
+    "pissa": ("llama", "sft", {"init": "pissa", "rank": 2, "alpha": 2}),
+    "pissa preferred": ("qwen3", "dpo", {"init": "pissa", "rank": 2, "alpha": 2}),
+    "pissa rewarded": ("qwen3", "grpo", {"init": "pissa", "rank": 2, "alpha": 2}),
+    "olora": ("llama", "sft", {"init": "olora", "rank": 2, "alpha": 2}),
+    "both ends": ("llama", "sft", {"targets": ["q_proj", "embed_tokens", "lm_head"]}),
+    "both ends preferred": ("llama", "dpo", {"targets": ["q_proj", "embed_tokens", "lm_head"]}),
+    "the output rewarded": ("llama", "grpo", {"targets": ["lm_head"]}),
+    "experts": ("qwen3_moe", "sft", {"targets": ["q_proj", "gate_up_proj", "down_proj"]}),
+    "experts of gpt-oss": ("gpt_oss", "sft", {"targets": ["experts.down_proj", "gate_up_proj"]}),
+    "experts preferred": ("gpt_oss", "dpo", {"targets": ["gate_up_proj"]}),
+    "experts among layers": ("deepseek_v3", "sft", {"targets": ["o_proj", "experts.down_proj"]}),
+}
+SOON = ("every linear layer", "own ranks", "pissa", "both ends", "experts")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in SOON else pytest.param(n, marks=pytest.mark.long) for n in ADAPTERS]
+)
+def test_adapters_as_the_field_writes_them(tmp_path: Path, name: str) -> None:
+    family, trainer, adapter = ADAPTERS[name]
+    said: dict[str, Any] = {"tie_word_embeddings": False}
+    base = save_family(family, tmp_path / "base", num_hidden_layers=2, **said)
+    world: dict[str, Any] = {
+        "adapter": {"rank": 2, "alpha": 8, **adapter},
+        "stage": {"steps": 2, "checkpoint_every": 1, "batch_size": 2, "learning_rate": 0.01},
+    }
+    if trainer == "grpo":
+        world["stage"]["reuse"] = 1
+    back = trained(write_method_world(tmp_path / "a", base, trainer, **world), fail=True)
+    clean = trained(write_method_world(tmp_path / "b", base, trainer, **world), fail=False)
+    for step in (1, 2):
+        assert everything(back, step) == everything(clean, step)
+    checkpoint = back.folder.path(2)
+    everything_moved(checkpoint)
+    answers_as_scored(checkpoint, base, tmp_path)
+
+
+@pytest.mark.long
+def test_new_tokens_of_a_resized_base_are_learned(tmp_path: Path) -> None:
+    """Tokens that the user has added, with the embeddings resized for them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = save_family("llama", tmp_path / "base", num_hidden_layers=2, tie_word_embeddings=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<call>", "</call>"], special_tokens=True)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    world: dict[str, Any] = {
+        "adapter": {"rank": 2, "modules_to_save": ["embed_tokens", "lm_head"]},
+        "stage": {"steps": 2, "checkpoint_every": 1, "batch_size": 4, "learning_rate": 0.01},
+        "source": {"completion": "<call>{{ good }}</call>"},
+    }
+    made = trained(write_method_world(tmp_path / "a", base, "sft", **world), fail=True)
+    checkpoint = made.folder.path(2)
+    answers_as_scored(checkpoint, base, tmp_path)
+    merged = plainly(tmp_path / "merged")
+    number = tokenizer.convert_tokens_to_ids("<call>")
+    for end in ("get_input_embeddings", "get_output_embeddings"):
+        was, now = (getattr(each, end)().weight[number] for each in (plainly(base), merged))
+        assert not torch.equal(was, now), end
+
+
 def everything_moved(checkpoint: Path) -> None:
     """Each matrix B begins with zeros, and stays so where nothing was ever learned through it."""
     from safetensors.torch import load_file
