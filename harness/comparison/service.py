@@ -20,6 +20,7 @@ from harness.evaluation.plan import Extent
 from harness.evaluation.references import find_named_run, suite_of, suite_path
 from harness.evaluation.runner import RunReport, score
 from harness.gate.policy import GatePolicy
+from harness.models.kept_base import KeptBase
 from harness.store.runs import find_run
 from harness.store.store import Store
 from harness.suite.load import load_suite
@@ -66,10 +67,12 @@ def gate(
     loaded = _suite_for(store, suite, (ours, theirs))
     chosen, notes = calibrated(store, loaded.digest, _policy_for(loaded, policy))
 
+    kept = KeptBase()
+
     def side(party: Party, run: Run | None) -> Extend:
         if run is not None:
             return lambda extent: run
-        model = _open(party, store, device, dtype, say)
+        model = _open(party, store, device, dtype, say, kept)
 
         def extend(extent: Extent) -> Run:
             report = score(
@@ -176,9 +179,14 @@ def _policy_for(suite: Suite, given: AnyPolicy | None) -> GatePolicy:
 
 
 def _open(
-    party: Party, store: Store, device: str, dtype: str, say: Callable[[str], None]
+    party: Party,
+    store: Store,
+    device: str,
+    dtype: str,
+    say: Callable[[str], None],
+    kept: KeptBase,
 ) -> Candidate:
     if isinstance(party, Candidate):
         return party
     hardware = Hardware.choose(device, dtype)
-    return open_model(str(party), store.workspace, store, hardware=hardware, say=say)
+    return open_model(str(party), store.workspace, store, hardware=hardware, kept=kept, say=say)

@@ -15,6 +15,7 @@ from harness.store.store import Store
 if TYPE_CHECKING:
     from harness.backends.base import Backend
     from harness.backends.ray.cluster import Cluster
+    from harness.models.kept_base import KeptBase
 
 
 def open_model(
@@ -25,6 +26,7 @@ def open_model(
     hardware: Hardware | None = None,
     base: str | None = None,
     cluster: Cluster | None = None,
+    kept: KeptBase | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Candidate:
     """The model of that name; its weights are loaded only when it has to answer.
@@ -35,7 +37,8 @@ def open_model(
 
     `base` names the model under an adapter, in place of the one that the adapter's config names.
     `say` is called with a sentence before what takes long. With a `cluster` the weights are loaded
-    there, once per replica; answers are cached under the same keys as without.
+    there, once per replica; answers are cached under the same keys as without. Models that are
+    opened with the same `kept` and asked one after the other share a base.
     """
     if name.startswith("line:"):
         place = str(_promoted_folder(name, workspace, store))
@@ -79,7 +82,8 @@ def open_model(
             )
             return cluster.open(replica, files, say)
         say(f"Loading {name} ({hardware})")
-        model, tokenizer = load(files, dtype=hardware.dtype, device=hardware.device)
+        read = load if kept is None else kept.load
+        model, tokenizer = read(files, dtype=hardware.dtype, device=hardware.device)
         return TransformersBackend(model, tokenizer)
 
     def tokenizer() -> Any:

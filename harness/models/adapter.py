@@ -42,17 +42,25 @@ def put_on(base: Any, folder: Path) -> Any:
     return model
 
 
-def exchanged(model: Any, folder: Path) -> Any | None:
-    """The base that `model` stands on with the adapter in `folder` in place of the one that is on
-    it, which is then nobody's; None where that one has changed the base itself, or is none.
-    Raises UserError as `put_on` does.
+def exchanged(model: Any, folder: Path | None) -> Any | None:
+    """The base of `model` with the adapter in `folder` (None: with none) in place of what is on it,
+    which is then nobody's; None where that has changed the base itself. Raises UserError as
+    `put_on` does.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     config = getattr(model, "active_peft_config", None)
-    if config is None or config.is_prompt_learning or not hasattr(model, "unload"):
-        return None
-    if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
-        return None
-    return put_on(model.unload(), folder).eval()
+    if config is None:
+        if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+            return None
+        base = model
+    else:
+        if config.is_prompt_learning or not hasattr(model, "unload"):
+            return None
+        if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
+            return None
+        base = model.unload()
+    return base.eval() if folder is None else put_on(base, folder).eval()
 
 
 def _unsaved(model: Any, folder: Path) -> set[str]:

@@ -11,6 +11,7 @@ from harness.backends.openers import Hardware
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.adapter import exchanged
+from harness.models.kept_base import KeptBase
 from harness.models.placement import spread, weight_bytes
 from harness.models.resolve import load, resolve
 
@@ -99,6 +100,38 @@ def test_a_base_is_kept_while_adapters_change(tmp_path: Path, tiny_llama: Path) 
             assert not held.training
         assert torch.equal(held(ids).logits, before)
     assert {p.data_ptr() for n, p in held.named_parameters() if "lora_" not in n} == kept
+
+
+def test_a_gate_of_two_adapters_and_their_base_reads_the_base_once(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from harness.models import kept_base
+
+    workspace = Workspace.at(tmp_path)
+    places = [tiny_llama, *adapters(tiny_llama, tmp_path)]
+    files = [
+        resolve(str(p), workspace, base=None if p == tiny_llama else str(tiny_llama))
+        for p in places
+    ]
+    ids = torch.arange(3, 20)[None]
+    reads: list[str] = []
+
+    def counted(files: Any, **named: Any) -> Any:
+        reads.append(files.name)
+        return load(files, **named)
+
+    monkeypatch.setattr(kept_base, "load", counted)
+    kept = KeptBase()
+    with torch.no_grad():
+        fresh = [load(each)[0](ids).logits for each in files]
+        for number in (1, 2, 2, 0, 1, 0, 0, 2):
+            model, _ = kept.load(files[number], dtype="float32", device="cpu")
+            assert torch.equal(model(ids).logits, fresh[number])
+    assert len(reads) == 1
+    kept.load(files[0], dtype="bfloat16", device="cpu")
+    assert len(reads) == 2
 
 
 @pytest.mark.parametrize("config", [{"bias": "all"}, {"modules_to_save": ["lm_head"]}])
