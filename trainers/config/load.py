@@ -20,10 +20,12 @@ from trainers.config.data_schema import DataModel
 from trainers.config.examples import examples_of, hint_for, wanted
 from trainers.config.foreign import in_our_words, refuse_other_files
 from trainers.config.instruction import instructed
+from trainers.config.known_trainers import TRAINERS
 from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Example, Recipe, Stage
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.config.start import require_checkpoint
+from trainers.config.trainer_options import NOT_FOR_ALL
 from trainers.config.validate import (
     check_columns,
     check_health,
@@ -90,8 +92,7 @@ def _stage(
     method = traits_of(model.trainer)
     if problem := method.problem(recipe, model):
         raise document.error(problem, here)
-    if unfit := model.trainer_options.problem(recipe.adapter_kind, recipe.dtype):
-        raise document.error(unfit[1], (*here, "trainer_options", unfit[0]))
+    _check_options(recipe, model, document, (*here, "trainer_options"))
     suite = _suite(gate.suite, document, (*gate_at, "suite"), suites)
     foreign = {m.spec.name for _, m in suite.metrics()} - (method.judged_by or frozenset())
     if method.judged_by is not None and foreign:
@@ -138,6 +139,22 @@ def _stage(
     return Stage(
         index + 1, name, model, data, gate, health, tuple(learned), tuple(validation), suite
     )
+
+
+def _check_options(
+    recipe: RecipeModel, model: StageModel, document: YamlDocument, here: Place
+) -> None:
+    options, keys = model.trainer_options, traits_of(model.trainer).keys
+    for name in sorted(options.model_fields_set & NOT_FOR_ALL - keys):
+        owners = sorted(own for own in TRAINERS.built_in if name in traits_of(own).keys)
+        raise document.error(
+            f"the trainer {model.trainer} has no `trainer_options: {name}`: it is for "
+            f"{', '.join(owners)}",
+            (*here, name),
+            hint="leave it out",
+        )
+    if unfit := options.problem(recipe.adapter_kind, recipe.dtype):
+        raise document.error(unfit[1], (*here, unfit[0]))
 
 
 def _in_steps(model: StageModel, rows: int, document: YamlDocument, here: Place) -> StageModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -38,7 +39,9 @@ class Machine:
 
         if not torch.cuda.is_available():
             return cls()
-        return cls("cuda", torch.cuda.is_bf16_supported(), int(torch.cuda.mem_get_info()[0]))
+        # Of its own card: to ask another would take some of that one's memory.
+        card = int(os.environ.get("LOCAL_RANK", "0"))
+        return cls("cuda", torch.cuda.is_bf16_supported(), int(torch.cuda.mem_get_info(card)[0]))
 
 
 @dataclass(frozen=True, slots=True)

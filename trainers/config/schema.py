@@ -18,7 +18,7 @@ from pydantic import (
 from harness.core.strict_model import FiniteModel
 from trainers.config.data_schema import SEEDS_END, DataModel
 from trainers.config.known_trainers import TRAINERS
-from trainers.config.trainer_options import NOT_FOR_ALL, TrainerOptionsModel
+from trainers.config.trainer_options import TrainerOptionsModel
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
 
@@ -291,13 +291,6 @@ class StageModel(FiniteModel):
     @model_validator(mode="after")
     def _keys_of_its_trainer(self) -> Self:
         method = TRAINERS.load(self.trainer)
-        chosen = self.trainer_options.model_fields_set & NOT_FOR_ALL
-        for name in sorted(chosen - method.keys):
-            owners = [own for own in TRAINERS.built_in if name in TRAINERS.load(own).keys]
-            raise ValueError(
-                f"the trainer {self.trainer} has no `trainer_options: {name}`: it is for "
-                f"{', '.join(sorted(owners))}"
-            )
         # A loss is refused with the data, where more is known of it.
         for name in sorted(self.model_fields_set & (PARTICULAR - {"loss"}) - method.keys):
             owners = [own for own in TRAINERS.built_in if name in TRAINERS.load(own).keys]

@@ -75,9 +75,9 @@ class StageRun:
         """As it was when this training began, or would be if it began now. Cut up over processes,
         weights are float32 as ever: FSDP and ZeRO shard tensors of one dtype.
         """
-        state, machine = load_state(self.state_file), Machine.here()
+        state = load_state(self.state_file)
         if state is None or self.given is not None:
-            found = self.settle(machine)
+            found = self.settle(Machine.here())
         else:
-            found = state.settled or settled_before(self.recipe, machine)
+            found = state.settled or settled_before(self.recipe, Machine.here())
         return replace(found, weights=WHOLE) if self.options.sharding else found
