@@ -16,6 +16,7 @@ from harness.models.resolve import ModelFiles
 from harness.store.store import Store
 from harness.suite.suite import Suite
 from trainers.checkpoints.folder import CheckpointFolder
+from trainers.checkpoints.state import Status
 from trainers.distributed.ranks import ALONE, Ranks
 from trainers.loop.engine import Segment
 from trainers.loop.reporter import Reporter
@@ -36,7 +37,7 @@ class GateCallback(TrainerCallback):  # type: ignore[misc]
     itself: `trainers.gated`.
 
     suite    a YAML file, or what `harness.load_suite` gave
-    line     what the best checkpoint is offered to at the end; None: to nothing
+    line     what the best checkpoint is offered to where no FAIL stopped it; None: to nothing
     stop     False: only say so, and train on
     looks    shares of the evidence, as a recipe's `on_inconclusive`
     name     of the training, by default that of the Trainer's output_dir
@@ -114,7 +115,8 @@ class GateCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._training is not None and self._store is not None:
             early = self._training.has_failed and state.global_step < state.max_steps
-            self._training.finish(state.global_step, "stopped" if early else "finished")
+            status: Status = "stopped" if early else "finished"
+            self._training.finish(status, step=state.global_step)
             self._store.close()
             self._store = None
 

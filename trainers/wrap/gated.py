@@ -147,11 +147,12 @@ class GivenTraining(GatedLoop):
 
     @property
     def ends_with(self) -> int:
-        """The step of the best checkpoint; where none was shown to be better than the beginning,
-        the last one that did not fail, or what a training that stopped went back to.
+        """The step of the checkpoint that was offered, else the best one; where none was shown to
+        be better than the beginning, the last one that did not fail, or what a training that
+        stopped went back to.
         """
-        if self.state.best_checkpoint:
-            return self.state.best_checkpoint
+        if self.state.to_offer:
+            return self.state.to_offer
         if self.state.status == "stopped":
             return self.state.start
         return max(step for step, _ in self.folder.steps())

@@ -8,8 +8,7 @@ from trainers.checkpoints.state import Status
 from trainers.config.data_plan import DataPlan
 from trainers.loop.engine import TrainerEngine
 from trainers.loop.gated_training import GatedLoop
-from trainers.loop.promotion import offer
-from trainers.loop.reporter import Reporter
+from trainers.loop.reporter import Reporter, TrainingResult
 from trainers.loop.stage_run import StageRun
 
 
@@ -41,15 +40,10 @@ class Watched(GatedLoop):
     def has_failed(self) -> bool:
         return any(judged.outcome == "fail" for judged in self.state.judged)
 
-    def finish(self, step: int, status: Status) -> str | None:
-        """Record the end, and offer the best checkpoint to its line; returns the digest under
-        which it was promoted, None where it wasn't.
-        """
-        best, line = self.state.best_checkpoint, self.stage_run.recipe.line_of(self.stage)
-        self.record.end(status, step=step, detail={"crest": best})
-        if not best or line is None:
-            return None
-        digest, promoted, now = offer(self.judging, self.state, line)
-        if now:
-            self.record.event("promoted", step=best, detail={"line": line, "digest": digest})
-        return digest if promoted else None
+    def finish(self, status: Status, *, step: int) -> TrainingResult:
+        """Record the end; of a training that was not stopped, offer to its line what is best."""
+        if status == "finished":
+            self._finish()
+        else:
+            self.record.end(status, step=step, detail={"crest": self.state.best_checkpoint})
+        return self._result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.core.files import sha256_of_file
 from harness.registry.registry import Registry
 from harness.store.store import Store
 from tests.trainers.training_driver import STATE_FILES, Quiet
+from tests.trainers.wrap.two_processes import train_in_two
 from tests.trainers.wrap.wrap_builders import (
     EVERY,
     STEPS,
@@ -127,7 +129,8 @@ def test_a_fault_is_rolled_back_bit_for_bit(
     assert fault.struck
     [(step, to, remedy, _)] = reporter.of("rolled_back")
     assert remedy == "skip_data"
-    assert to == step - EVERY
+    # To the best checkpoint, which is not always the last one.
+    assert to in range(0, step, EVERY)
     home = checkpoints(tmp_path)
     end = everything(home / "checkpoints" / f"step-{STEPS:06d}")
     assert end == uninterrupted(step // EVERY)
@@ -200,7 +203,7 @@ def test_the_best_checkpoint_is_never_lost_and_ends_in_memory(
 def test_an_adapter_is_rolled_back_bit_for_bit(
     tmp_path: Path, tiny_llama: Path, uninterrupted_adapter: Any
 ) -> None:
-    _, reporter = train(tmp_path, tiny_llama, Fault(8, "grow"), peft=lora(), learning_rate=0.03)
+    _, reporter = train(tmp_path, tiny_llama, Fault(8, "noise"), peft=lora(), learning_rate=0.03)
     assert [words[:3] for words in reporter.of("rolled_back")] == [(9, 6, "skip_data")]
     end = everything(checkpoints(tmp_path) / "checkpoints" / f"step-{STEPS:06d}")
     assert end == uninterrupted_adapter(3)
@@ -267,3 +270,18 @@ def test_a_stream_can_be_rolled_back_but_not_planned(tmp_path: Path, tiny_llama:
         trainer.train(resume_from_checkpoint=str(tmp_path))
     with pytest.raises(UserError, match="no Trainer"):
         gated(object(), suite)
+
+
+@pytest.mark.long
+def test_two_processes_train_alike_and_go_back_together(tmp_path: Path, tiny_llama: Path) -> None:
+    for what in ("plain", "gated", "fault"):
+        suite_in(tmp_path / what, tiny_llama)
+        train_in_two(tmp_path / what, tiny_llama, what)
+    plain = weights(tmp_path / "plain" / "out" / f"checkpoint-{STEPS}")
+    home = checkpoints(tmp_path / "gated")
+    assert weights(home / "checkpoints" / f"step-{STEPS:06d}") == plain
+    home = checkpoints(tmp_path / "fault")
+    state = json.loads((home / "state.json").read_text(encoding="utf-8"))
+    assert (state["status"], state["rollbacks"], state["dropped"]) == ("finished", 1, [3])
+    best = home / "checkpoints" / f"step-{state['best_checkpoint']:06d}"
+    assert weights(tmp_path / "fault" / "end-0") == weights(best)

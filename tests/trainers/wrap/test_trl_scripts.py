@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def test_a_script_of_trl_runs_under_the_gate(
     assert spec.origin is not None
     suite = tmp_path / ("pairs.yaml" if name == "reward" else "suite.yaml")
     source = with_the_gate(Path(spec.origin).read_text(encoding="utf-8"), suite, tmp_path / "home")
-    script: dict[str, Any] = {"__name__": "script", "__file__": str(tmp_path / f"{name}.py")}
-    exec(compile(source, f"{name}.py", "exec"), script)
+    (tmp_path / "gated_script.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "gated_script", raising=False)
+    script: Any = importlib.import_module("gated_script")
     words = [
         *("--model_name_or_path", str(tiny_llama), "--dataset_name", str(tmp_path / "rows")),
         *("--output_dir", str(tmp_path / "out"), "--max_steps", "4", "--save_steps", "2"),
@@ -75,7 +78,7 @@ def test_a_script_of_trl_runs_under_the_gate(
         *("--gradient_checkpointing", "false", "--save_total_limit", "1"),
         *MORE.get(name, []),
     ]
-    script["main"](*script["make_parser"]().parse_args_and_config(args=words))
+    script.main(*script.make_parser().parse_args_and_config(args=words))
     [training] = (tmp_path / "home" / "trainings").iterdir()
     state = json.loads((training / "state.json").read_text(encoding="utf-8"))
     assert state["status"] in ("finished", "stopped")
