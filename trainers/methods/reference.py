@@ -24,21 +24,24 @@ def first_state(model: Any, *, but: str | None = None) -> dict[str, Tensor]:
 
 @contextmanager
 def lent(model: Any, began: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with those weights in place of its own, which come back bit for bit."""
-    now = {name: model.get_parameter(name).detach().clone() for name in began}
-    _put(model, began)
+    """The model with those weights in place of its own, which come back bit for bit. They change
+    places, and none is written over: a loss that is yet to be derived keeps what it was made of.
+    """
+    own = {name: model.get_parameter(name) for name in began}
+    now = {name: parameter.data for name, parameter in own.items()}
+    _put(own, began)
     try:
         yield
     finally:
-        _put(model, now)
+        _put(own, now)
 
 
-def _put(model: Any, weights: Mapping[str, Tensor]) -> None:
+def _put(own: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     import torch
 
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            model.get_parameter(name).copy_(tensor)
+    for name, tensor in weights.items():
+        own[name].data = tensor.to(own[name].device, own[name].dtype)
+    torch.clear_autocast_cache()  # else what was rounded of the others is read once more
 
 
 @contextmanager

@@ -111,6 +111,7 @@ ADAPTERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "both ends": ("llama", "sft", {"targets": ["q_proj", "embed_tokens", "lm_head"]}),
     "both ends preferred": ("llama", "dpo", {"targets": ["q_proj", "embed_tokens", "lm_head"]}),
     "the output rewarded": ("llama", "grpo", {"targets": ["lm_head"]}),
+    "biases preferred": ("qwen2", "dpo", {"bias": "all"}),
     "experts": ("qwen3_moe", "sft", {"targets": ["q_proj", "gate_up_proj", "down_proj"]}),
     "experts of gpt-oss": ("gpt_oss", "sft", {"targets": ["experts.down_proj", "gate_up_proj"]}),
     "experts preferred": ("gpt_oss", "dpo", {"targets": ["gate_up_proj"]}),
