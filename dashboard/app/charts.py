@@ -266,7 +266,7 @@ def margins(
         x=x, y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=color
     )
     drawn = alt.layer(rule, *raised[: 2 * len(flags)], bars, line, clickable(marks, points))
-    return styled(drawn, height=190 + 18 * points["metric"].nunique())
+    return styled(drawn, height=200 + 30 * points["metric"].nunique())
 
 
 def promotions(points: pd.DataFrame, *, words: Words) -> alt.LayerChart:

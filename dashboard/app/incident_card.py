@@ -99,18 +99,25 @@ def cells(signal: SignalVerdict) -> Row:
 def report(state: LineState, alarm: Alarm) -> str:
     """The alarm as plain text, to be pasted into a chat or a ticket."""
     incident = alarm.incident
+    began = f"{incident.began_at:%Y-%m-%d %H:%M} UTC"
     lines = [
         f"{state.line}: {incident.names}",
-        f"alarm {incident.id} ({incident.kind}), {incident.began_at:%Y-%m-%d %H:%M} UTC",
-        f"model {incident.model_digest or '?'}",
+        f"{tr('alarm')} {incident.id} ({tr(incident.kind)}), {began}",
+        f"{tr('model')} {incident.model_digest or '?'}",
     ]
     for signal in incident.failed:
         shown = signal.shown
-        lines.append(
-            f"- {signal.signal}: {_number(shown.value)} on {shown.n:,} conversations, "
-            f"fails at {_number(signal.reference)}"
+        said_of = tr(
+            "{signal}: {value} on {n} conversations, fails at {limit}",
+            signal=signal.signal,
+            value=_number(shown.value),
+            n=f"{shown.n:,}",
+            limit=_number(signal.reference),
         )
-    lines += [f"- {_WORDS[d.did]} by {d.actor}: {d.reason}" for d in incident.deeds]
+        lines.append(f"- {said_of}")
+    for deed in incident.deeds:
+        why = zh_watch.reason(deed.reason, language())
+        lines.append(f"- {tr(_WORDS[deed.did])} ({deed.actor}): {why}")
     answered = said(alarm.answer)
     return "\n".join([*lines, *([answered] if answered else [])])
 
@@ -119,14 +126,17 @@ def commands(state: LineState, alarm: Alarm) -> list[str]:
     """What somebody who was woken may type, the most likely first."""
     line = state.line
     if alarm.incident.kind == "canary" and alarm.present:
-        return [f"ratchet watch ramp {line} --abort --act   # all traffic to what is promoted"]
-    found = [f"ratchet watch answer {line} {alarm.incident.id}   # seen; --false-alarm REASON"]
+        said = tr("all traffic to what is promoted")
+        return [f"ratchet watch ramp {line} --abort --act   # {said}"]
+    seen = tr("seen; or --false-alarm REASON")
+    found = [f"ratchet watch answer {line} {alarm.incident.id}   # {seen}"]
     if not alarm.present:
-        return [f"ratchet watch check {line}   # is what serves now well?", *found]
+        return [f"ratchet watch check {line}   # {tr('is what serves now well?')}", *found]
     if state.promoted is not None and alarm.incident.held is None:
-        found.insert(0, f"ratchet watch check {line} --act   # roll back to the version before")
+        back = tr("back to the version before")
+        found.insert(0, f"ratchet watch check {line} --act   # {back}")
     else:
-        found.insert(0, f"ratchet history {line}   # which versions there are")
+        found.insert(0, f"ratchet history {line}   # {tr('which versions there are')}")
         found.insert(1, f"ratchet rollback {line} --to DIGEST --reason WHY")
     return found
 

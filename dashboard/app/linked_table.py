@@ -44,10 +44,10 @@ def linked_table(
         cells = []
         for column, value in zip(frame.columns, values, strict=True):
             shown = _text(value)
+            wrap = ";min-width:16rem" if len(shown) > _LONG else ";white-space:nowrap"
             if column == linked and lead:
                 address = escape(lead, quote=True)
                 shown = f'<a href="{address}" style="color:inherit">{shown}</a>'
-            wrap = ";min-width:16rem" if len(shown) > _LONG else ";white-space:nowrap"
             cells.append(f'<td style="{_CELL}{_side(column in right)}{wrap}">{shown}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
     st.html(

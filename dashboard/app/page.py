@@ -118,7 +118,7 @@ def took(found: Spent | None) -> str:
         return ""
     share = f"{1 - found.training_s / found.seconds:.0%}"
     return tr(
-        "took {time} so far, {share} of it scoring, saving and loading",
+        "took {time}, {share} of it scoring, saving and loading",
         time=duration(found.seconds),
         share=share,
     )

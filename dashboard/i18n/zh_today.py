@@ -13,7 +13,7 @@ TODAY: dict[str, str] = {
     "training →": "查看训练 →",
     "promotions →": "查看批准历史 →",
     "watch →": "查看监控 →",
-    "took {time} so far, {share} of it scoring, saving and loading": "已用 {time}，其中 {share} 用于评分、保存和加载",
+    "took {time}, {share} of it scoring, saving and loading": "已用 {time}，其中 {share} 用于评分、保存和加载",
     "; a grey rule is a promotion or a roll back": "；灰色竖线是批准或回退",
     "There is nothing to be better than yet.": "还没有可以比较的版本。",
     "{n} candidates since the promotion; the best is {name}, with {kept} of its tightest margin left. The last one used {share} of the margin of {metric}.": "自批准以来有 {n} 个候选；最好的是 {name}，最紧的余量还剩 {kept}。最近一个用掉了 {metric} 余量的 {share}。",
