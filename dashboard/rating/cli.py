@@ -79,8 +79,11 @@ def create(
         str, typer.Option("--dimensions", help="Of the questionnaire, comma-separated; any names.")
     ] = "relevance,fluency,safety,domain",
     target: Annotated[
-        int, typer.Option("--target", min=1, help="Grades wanted per dimension.")
-    ] = 500,
+        int | None,
+        typer.Option(
+            "--target", min=1, help="Grades wanted per dimension: 500, or as many as can be."
+        ),
+    ] = None,
     looks: Annotated[
         str, typer.Option("--looks", help="When to decide: rising shares of --votes, ending in 1.")
     ] = "0.25,0.5,0.75,1",
@@ -123,7 +126,7 @@ def create(
             everyone=everyone,
             forms=tuple(names(forms)),  # type: ignore[arg-type]  # checked by Rules
             dimensions=tuple(names(dimensions)),
-            target=target,
+            target=target or 500,
             looks=tuple(number(look, "--looks") for look in names(looks)),
             alpha=alpha,
             claim="people" if people else "panel",
@@ -141,6 +144,7 @@ def create(
             tasks=task or (),
             raters=len(names(raters)),
             lower_votes=votes is None,
+            lower_target=target is None,
         )
         console.print(f"session {session.id}", style="bold", markup=False, highlight=False)
         console.print(

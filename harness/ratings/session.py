@@ -196,13 +196,14 @@ def create(
     tasks: Sequence[str] = (),
     raters: int = 0,
     lower_votes: bool = False,
+    lower_target: bool = False,
 ) -> Session:
     """Make a session over the answers that the runs have in common, and store it.
 
     The first run is the anchor. `tasks` restricts it; otherwise all tasks that generate. Raises
     UserError for runs that were not asked the same, or of the same model, or without answers, and
-    for a budget of votes that so many `raters` (0: not known yet) can't fill, unless it may be
-    lowered to what they can (`lower_votes`).
+    for a budget of votes or a target of grades that so many `raters` (0: not known yet) can't fill,
+    unless it may be lowered to what they can (`lower_votes`, `lower_target`).
     """
     if len(runs) < 2 and "pairs" in rules.forms:
         raise UserError("pairs need two runs", field="runs", hint="name the anchor, then others")
@@ -223,8 +224,8 @@ def create(
         tuple(golds),
         secrets.token_hex(16),
     )
-    if raters and "pairs" in rules.forms:
-        session = _fillable(session, raters, lower=lower_votes)
+    if raters:
+        session = _fillable(session, raters, lower_votes, lower_target)
     store.append(
         "rating_sessions",
         [{"session_id": session.id, "event": "created", "config": _to_config(session)}],
@@ -232,20 +233,32 @@ def create(
     return session
 
 
-def _fillable(session: Session, raters: int, *, lower: bool) -> Session:
-    """The session with a budget that its raters can fill: each votes on a pair once."""
-    pairs = len(session.items) * len(session.design.comparisons)
-    most, wanted = raters * pairs, session.rules.votes
-    if wanted <= most:
-        return session
-    if lower:
-        return replace(session, rules=replace(session.rules, votes=most))
+def _fillable(session: Session, raters: int, lower_votes: bool, lower_target: bool) -> Session:
+    """The session with budgets that its raters can fill: each sees a pair or an answer once."""
+    rules, items = session.rules, len(session.items)
+    if "pairs" in rules.forms:
+        pairs = items * len(session.design.comparisons)
+        most = _most(rules.votes, raters, pairs, "votes", "pairs", lower_votes)
+        rules = replace(rules, votes=most)
+    if set(rules.forms) - {"pairs"}:
+        answers = items * len(session.contenders)
+        most = _most(rules.target, raters, answers, "grades", "answers", lower_target)
+        rules = replace(rules, target=most)
+    return replace(session, rules=rules)
+
+
+def _most(wanted: int, raters: int, shown: int, what: str, of: str, lower: bool) -> int:
+    """What is wanted, or as much as can be had of `shown` things where it may be lowered."""
+    most = raters * shown
+    if wanted <= most or lower:
+        return min(wanted, most)
     people = "one rater" if raters == 1 else f"{raters} raters"
+    field = "--votes" if what == "votes" else "--target"
     raise UserError(
-        f"{wanted} votes are wanted, and {people} can give {most} at most: each of {pairs} pairs "
+        f"{wanted} {what} are wanted, and {people} can give {most} at most: each of {shown} {of} "
         "once",
-        field="--votes",
-        hint=f"--votes {most}, or {-(-wanted // pairs)} raters, or runs of a larger suite",
+        field=field,
+        hint=f"{field} {most}, or {-(-wanted // shown)} raters, or runs of a larger suite",
     )
 
 

@@ -350,3 +350,13 @@ def test_a_budget_that_nobody_can_fill_is_refused_or_lowered(rated):
     lowered = ratings.create(rated.store, rated.runs, rules, raters=2, lower_votes=True)
     assert lowered.rules.votes == 24
     assert ratings.create(rated.store, rated.runs, rules).rules.votes == 300, "raters come later"
+
+
+def test_a_target_of_grades_that_nobody_can_reach_is_refused_or_lowered(rated):
+    rules = ratings.Rules(title="x", forms=("questions",), target=50)
+    with pytest.raises(UserError, match="2 raters can give 48 at most: each of 24 answers") as said:
+        ratings.create(rated.store, rated.runs, rules, raters=2)
+    assert said.value.field == "--target"
+    lowered = ratings.create(rated.store, rated.runs, rules, raters=2, lower_target=True)
+    assert (lowered.rules.target, lowered.rules.votes) == (48, 500)
+    assert ratings.create(rated.store, rated.runs, rules, raters=3).rules.target == 50
