@@ -70,7 +70,7 @@ def forest(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         tooltip=tooltip(rows, words),
     )
     layers = [band, *_rules(x), bars, *_beyond(base, x, y), clickable(marks, rows)]
-    return styled(alt.layer(*layers), height=max(150, 44 * rows["name"].nunique() + 80))
+    return styled(alt.layer(*layers), height=max(190, 44 * rows["name"].nunique() + 120))
 
 
 def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
@@ -91,7 +91,7 @@ def dumbbell(rows: pd.DataFrame, *, words: Words) -> alt.LayerChart:
     )
     best = base.mark_tick(thickness=3, size=20, color=AMBER).encode(x=alt.X("best:Q", scale=x), y=y)
     layers = [*_rules(x), bars, best, *_beyond(base, x, y), clickable(now, rows)]
-    return styled(alt.layer(*layers), height=max(110, 34 * len(rows) + 40))
+    return styled(alt.layer(*layers), height=max(130, 34 * len(rows) + 60))
 
 
 def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
