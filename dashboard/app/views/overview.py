@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.app import verdict_text
 from dashboard.app.answers import answer_box, said, sentence
+from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
     MARKS,
     cached,
@@ -15,7 +16,6 @@ from dashboard.app.page import (
     empty,
     export,
     link,
-    mark,
     may_act,
     provenance,
     recent,
@@ -258,14 +258,22 @@ def _recent() -> None:
     found = cached(last_candidates, 8)
     if not found:
         return
+    import pandas as pd
+
     st.subheader(tr("Last verdicts"), anchor=False)
-    for row in found:
-        outcome, text, go = st.columns([1.4, 4, 1.2], vertical_alignment="center")
-        outcome.markdown(mark(row.outcome))
-        text.markdown(f"{plain(row.name)} · {when(row.decided_at)}")
-        text.caption(plain(_deciding(row)))
-        with go:
-            link("verdict", tr("the verdict →"), verdict=row.verdict_id)
+    table = pd.DataFrame(
+        [
+            {
+                tr("candidate"): row.name,
+                tr("verdict"): f"{MARKS[row.outcome]} {tr(row.outcome)}",
+                tr("when"): when(row.decided_at),
+                tr("change"): _deciding(row),
+            }
+            for row in found
+        ]
+    )
+    leads = [url("verdict", verdict=row.verdict_id) for row in found]
+    linked_table(table, leads, name=tr("Last verdicts"))
 
 
 def _deciding(row: Judged) -> str:
