@@ -47,17 +47,17 @@ def styled(chart: Any, *, height: int) -> alt.LayerChart:
     return drawn
 
 
-def clickable(layer: Any, frame: pd.DataFrame) -> Any:
+def clickable(layer: Any, frame: pd.DataFrame, *, told: bool = True) -> Any:
     """The layer with marks that lead on to the address in their row's `href`, where it has one.
 
     A link and no selection: Streamlit takes two entries of the browser's history for a page that
     a selection switches to, and Back would need two presses. Only these marks are told to a reader
-    of the screen, and reached by keyboard (`chart_keys`).
+    of the screen, and reached by keyboard (`chart_keys`); none that lies on another (`told` false).
     """
     if "href" not in frame:
         return layer
     linked = layer.encode(href="href:N")
-    linked.mark.aria = True
+    linked.mark.aria = told
     return linked
 
 

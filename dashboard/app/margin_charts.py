@@ -145,7 +145,7 @@ def heat(cells: pd.DataFrame, *, words: Words) -> alt.LayerChart:
         )
     )
     height = 36 * max(1, cells["name"].nunique()) + 130
-    drawn = alt.layer(clickable(boxes, cells), clickable(sure, cells))
+    drawn = alt.layer(clickable(boxes, cells), clickable(sure, cells, told=False))
     return styled(drawn.resolve_scale(color="independent"), height=height)
 
 
