@@ -224,7 +224,7 @@ def _headline(verdict: WatchVerdict, console: Console, settling: int) -> None:
     # The breaker counts requests, and knows of no conversations.
     talks = f"{detail['conversations']:,} conversations, " if "conversations" in detail else ""
     late = f", {detail['late']:,} came late" if detail.get("late") else ""
-    more = f"; {settling:,} more conversations still settle" if settling else ""
+    more = f"; {settling:,} more conversations are not counted yet" if settling else ""
     console.print(
         f"{talks}{verdict.observations:,} observations{late}{more}; "
         f"looked at {verdict.decided_at:%Y-%m-%d %H:%M} UTC",

@@ -155,8 +155,8 @@ def settling(state: LineState) -> Sentence | None:
         return None
     values = {"n": f"{state.serving.uncounted:,}"}
     return Sentence(
-        "{n} conversations are not counted yet: each settles first (settle in the policy, 10 min "
-        "by default).",
+        "{n} conversations came in that the last look has not counted: each settles first (settle "
+        "in the policy, 10 min by default).",
         values,
     )
 

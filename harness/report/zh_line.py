@@ -33,7 +33,7 @@ STATE: dict[str, str] = {
     "Nothing failed so far on {n} conversations, looked at {when} UTC.": "{n} 次会话中尚无信号未通过，检查于 {when} UTC。",
     "A canary runs: {digest} has {share} of the traffic.": "金丝雀发布进行中：{digest} 承担 {share} 的流量。",
     "No conversation is counted yet, looked at {when} UTC.": "尚无会话计入，检查于 {when} UTC。",
-    "{n} conversations are not counted yet: each settles first (settle in the policy, 10 min by default).": "另有 {n} 次会话尚未计入：每次会话需先沉淀一段时间（策略中的 settle，默认 10 分钟）。",
+    "{n} conversations came in that the last look has not counted: each settles first (settle in the policy, 10 min by default).": "另有 {n} 次会话未计入最近一次检验：每次会话需先沉淀一段时间（策略中的 settle，默认 10 分钟）。",
     "FAIL: {signals} since {when} UTC, on {n} conversations; nothing could be done: {reason}": "未通过：{signals}，自 {when} UTC，共 {n} 次会话；无法处置：{reason}",
     "FAIL: {signals} since {when} UTC, on {n} conversations; nothing was done about it.": "未通过：{signals}，自 {when} UTC，共 {n} 次会话；尚未处置。",
     "{line}: its canary {digest} fails ({signals}). End it.": "{line}：金丝雀 {digest} 未通过（{signals}）。请终止。",

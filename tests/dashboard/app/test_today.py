@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from harness.comparison.line_words import needs
 from harness.core.workspace import HOME_VARIABLE
+from tests.dashboard.app.stories import tables
 from tests.harness.line_stories import LINE, Story
 
 SLY = "<b>no</b> [click](http://evil.example) :red[**PASS**]"
@@ -118,8 +119,10 @@ def test_one_row_for_each_candidate(story: Story) -> None:
     story.judge("two", "inconclusive", "base")
     story.judge("two", "fail", "base", against="crest")
     story.judge("three", "pass", "base")
-    rows = [str(m.value) for m in _today().markdown if str(m.value).startswith("model ")]
-    assert [row.split(" · ")[0] for row in rows] == ["model three", "model two"]
+    (table,) = tables(_today())
+    assert table["candidate"].tolist() == ["model three", "model two"]
+    assert table["verdict"].tolist() == ["✓ pass", "✗ fail"]
+    assert all(lead.startswith("verdict?verdict=") for lead in table["leads"])
 
 
 def test_in_chinese_with_names_that_are_hostile(story: Story) -> None:
@@ -128,6 +131,9 @@ def test_in_chinese_with_names_that_are_hostile(story: Story) -> None:
     app = _today(lang="zh")
     said = _text(app)
     assert "尚无定论：暂不发布" in said
+    (table,) = [b.proto.body for b in app.get("html") if 'class="leads"' in b.proto.body]
+    assert "&lt;b&gt;no" in table
+    assert "<b>" not in table
     assert "能发布吗？" in said
     shown = "\n".join(str(m.value) for m in app.markdown)
     assert "[click](" not in shown

@@ -308,10 +308,10 @@ def test_what_came_in_and_still_settles_is_said(
         serve(store, digest, now - timedelta(seconds=30), 20, seed=1, every_s=1)
     code, said = ratchet("watch", "check")
     assert code == 2
-    assert "0 conversations, 0 observations; 20 more conversations still settle;" in said
+    assert "0 conversations, 0 observations; 20 more conversations are not counted yet;" in said
     _, said = ratchet("status", LINE)
     assert "No conversation is counted yet" in said
-    assert "20 conversations are not counted yet" in said
+    assert "20 conversations came in that the last look has not counted" in said
     with Store(home) as store:
         old = now - timedelta(hours=2)
         serve(store, digest, old, 5, seed=2, conversation_id=lambda i: f"old-{i}")
