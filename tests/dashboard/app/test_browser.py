@@ -226,6 +226,8 @@ def test_no_view_has_a_serious_finding_of_axe(browser: Any, server: str, scheme:
     found = {}
     for view in (view for section in VIEWS.values() for view in section):
         visit.go(view if view != "overview" else "")
+        # Streamlit's own button, while the page is still drawn.
+        visit.page.get_by_role("button", name="Stop").wait_for(state="detached")
         visit.page.evaluate(AXE.read_text(encoding="utf-8"))
         found[view] = visit.page.evaluate(
             "axe.run().then(said => said.violations"
