@@ -43,6 +43,11 @@ def kind_of(path: Path) -> str | None:
     return kind if kind in _TEXTS or (kind in _TABLES and not packed) else None
 
 
+def is_table(kind: str) -> bool:
+    """Whether rows of this kind are columns of a table, and not texts."""
+    return kind in _TABLES
+
+
 def read_rows(path: Path) -> Numbered:
     """(line, row) of every row of one file. Lines count from 1, a CSV's header included; an object
     of a JSON list stands on the line that it begins on; Parquet and Arrow count rows.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.core.types import Row
-from harness.data.rows import Numbered, kind_of, read_rows
+from harness.data.rows import Numbered, is_table, kind_of, read_rows
 
 HUB = "hub:"
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|test|valid|validation|dev|eval)(?![a-z])")
@@ -23,6 +23,12 @@ class SourceRow:
     file: Path
     line: int
     row: Row
+
+    @property
+    def from_table(self) -> bool:
+        """Whether objects in it have every key that any row's has, null where they had none."""
+        kind = kind_of(self.file)
+        return kind is None or is_table(kind)
 
 
 def is_hub(name: str) -> bool:

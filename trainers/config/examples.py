@@ -41,17 +41,24 @@ def examples_of(
         return [Example(index, name, text=_filled(source.text, fields), columns=fields)]
     options = _options(source, fields, template)
     base = Example(index, name, columns=fields, options=options)
-    turns = _prompt(source, fields)
+    sparse = found.from_table
+    turns = _prompt(source, fields, sparse)
     if source.shape == "conversation" and not drawn:
         return _conversations(base, source, turns)
     prompt = tuple(_without_weight(turn) for turn in turns)
     if source.shape == "pair":
-        one, other = (_given(text, source, fields) for text in (source.chosen, source.rejected))
+        one, other = (
+            _given(text, source, fields, sparse) for text in (source.chosen, source.rejected)
+        )
         prompt, chosen, rejected = pair_of(prompt, one, other)
         return [replace(base, prompt=prompt, chosen=chosen, rejected=rejected)]
     if source.shape in ("prompt", "conversation"):
         return [replace(base, prompt=_asked(prompt))]
-    said = prompt[-1:] if source.completion is None else _given(source.completion, source, fields)
+    said = (
+        prompt[-1:]
+        if source.completion is None
+        else _given(source.completion, source, fields, sparse)
+    )
     prompt = prompt[:-1] if source.completion is None else prompt
     completion = said if isinstance(said, str) else said_in(said)
     made = replace(
@@ -100,9 +107,9 @@ def _of_turns(base: Example, turns: tuple[Message, ...], learned: tuple[int, ...
     return replace(base, prompt=turns[:last], completion=said, turns=turns, learned=learned)
 
 
-def _prompt(source: SourceModel, fields: Row) -> tuple[Message, ...]:
+def _prompt(source: SourceModel, fields: Row, sparse: bool) -> tuple[Message, ...]:
     if source.messages is not None:
-        return conversation(templates.value(source.messages, fields), source.thoughts)
+        return _turns(templates.value(source.messages, fields), source, sparse)
     if source.prompt is None:
         return ()
     fill = {"system": templates.system_turn, "user": templates.render}
@@ -122,7 +129,13 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _given(template: str | None, source: SourceModel, fields: Row) -> str | tuple[Message, ...]:
+def _turns(value: Any, source: SourceModel, sparse: bool) -> tuple[Message, ...]:
+    return conversation(_without_nulls(value) if sparse else value, source.thoughts)
+
+
+def _given(
+    template: str | None, source: SourceModel, fields: Row, sparse: bool
+) -> str | tuple[Message, ...]:
     """An answer: a text, or the turns of a conversation that ends with it."""
     assert template is not None
     try:
@@ -134,7 +147,7 @@ def _given(template: str | None, source: SourceModel, fields: Row) -> str | tupl
             value = None
         if not is_conversation(value):
             raise
-    return conversation(value, source.thoughts)
+    return _turns(value, source, sparse)
 
 
 def _filled(template: str | None, fields: Row) -> str | None:

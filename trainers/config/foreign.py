@@ -138,6 +138,75 @@ _OURS: Mapping[str, str] = {
 }
 """Keys of other trainers, and what to write in a recipe."""
 
+
+def _keys(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_WHOSE: Mapping[str, frozenset[str]] = {
+    "LLaMA-Factory": _keys(
+        """
+        additional_target adapter_name_or_path cutoff_len dataset dataset_dir
+        default_system disable_gradient_checkpointing enable_liger_kernel
+        enable_thinking eval_dataset finetuning_type flash_attn freeze_trainable_layers
+        interleave_probs loraplus_lr_ratio lora_alpha lora_dropout lora_rank lora_target
+        mask_history max_samples mix_strategy model_name_or_path neat_packing
+        overwrite_cache packing pissa_init plot_loss pref_beta pref_ftx pref_loss
+        preprocessing_num_workers pure_bf16 quantization_bit quantization_method
+        ref_model resize_vocab reward_model rope_scaling streaming tokenized_path
+        tool_format train_on_prompt use_dora use_rslora use_unsloth val_size
+        """
+    ),
+    "axolotl": _keys(
+        """
+        base_model chat_template chat_template_jinja dataset_prepared_path datasets
+        early_stopping_patience eval_sample_packing evals_per_epoch
+        excess_length_strategy field_messages flash_attention load_in_4bit load_in_8bit
+        lora_alpha lora_dropout lora_model_dir lora_modules_to_save lora_r
+        lora_target_linear lora_target_modules lr_scheduler message_property_mappings
+        micro_batch_size model_type num_epochs optimizer pad_to_sequence_len
+        peft_use_dora peft_use_rslora plugins rl roles_to_train sample_packing
+        saves_per_epoch sequence_len special_tokens test_datasets tf32 tokenizer_type
+        train_on_eos train_on_inputs unfrozen_parameters val_set_size wandb_project
+        warmup_ratio xformers_attention
+        """
+    ),
+    "ms-swift": _keys(
+        """
+        adapters attn_impl bnb_4bit_compute_dtype custom_register_path dataset
+        enable_thinking external_plugins lazy_tokenize lora_alpha lora_dropout lora_rank
+        loss_scale model_author model_type num_generations packing padding_free
+        quant_bits quant_method rlhf_type split_dataset_ratio system target_modules
+        train_type truncation_strategy tuner_type use_hf val_dataset
+        """
+    ),
+    "TRL": _keys(
+        """
+        assistant_only_loss attn_implementation chat_template_path completion_only_loss
+        dataset_name dataset_train_split dataset_text_field eos_token epsilon
+        load_in_4bit load_in_8bit lora_alpha lora_dropout lora_r lora_target_modules
+        loss_type max_completion_length max_length max_prompt_length model_name_or_path
+        num_generations num_iterations padding_free reward_funcs reward_weights
+        sync_ref_model use_peft use_vllm vllm_mode
+        """
+    ),
+    "the Trainer of transformers": _keys(
+        """
+        adam_beta1 adam_beta2 adam_epsilon bf16 data_seed dataloader_num_workers
+        ddp_timeout deepspeed do_eval do_train eval_steps eval_strategy fp16 fsdp
+        gradient_accumulation_steps gradient_checkpointing group_by_length
+        load_best_model_at_end logging_steps lr_scheduler_kwargs lr_scheduler_type
+        max_steps metric_for_best_model neftune_noise_alpha num_train_epochs optim
+        output_dir overwrite_output_dir per_device_eval_batch_size
+        per_device_train_batch_size remove_unused_columns report_to
+        resume_from_checkpoint run_name save_only_model save_safetensors save_steps
+        save_strategy save_total_limit torch_dtype use_liger_kernel warmup_ratio
+        weight_decay
+        """
+    ),
+}
+"""Whose a key is. What stands nowhere here may still be a key of one of them."""
+
 _UNKNOWN = re.compile(r"unknown key '([^']*)'")
 
 
@@ -174,9 +243,15 @@ def refuse_other_files(document: YamlDocument, own: frozenset[str]) -> None:
 
 
 def in_our_words(error: UserError) -> UserError:
-    """The same error, with the counterpart of another trainer's key as its hint."""
+    """The same error; of another trainer's key the hint says whose it is, and what to write."""
     unknown = _UNKNOWN.match(error.what)
-    hint = _OURS.get(unknown[1]) if unknown else None
+    if unknown is None:
+        return error
+    key = unknown[1]
+    tools = [tool for tool, keys in _WHOSE.items() if key in keys]
+    hint = _OURS.get(key)
+    if tools:
+        hint = f"a key of {' and '.join(tools)}: {hint or 'recipes have none that says the same'}"
     if hint is None:
         return error
     return UserError(error.what, file=error.file, line=error.line, field=error.field, hint=hint)

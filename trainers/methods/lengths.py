@@ -37,11 +37,11 @@ def with_fitting_rows(
     if not long:
         return stage
     gone = keeps.count(False)
-    told = [f"{len(long)} of {len(examples)} rows have more than {most} tokens: {_named(long)}"]
+    told = [f"of {len(examples)} rows {len(long)} with more than {most} tokens: {_named(long)}"]
     if gone < len(long):
-        told.append(f"{len(long) - gone} of them are cut at their end")
+        told.append(f"{len(long) - gone} cut at the end")
     if gone:
-        told.append(f"{gone} of them are left out" + (", their prompt being too long" * cuts))
+        told.append(f"{gone} left out" + (", the prompt being too long" * cuts))
     count = len(stage.examples)
     fitted = replace(
         stage,

@@ -314,3 +314,20 @@ def test_a_training_on_conversations_learns_what_is_marked(
     row = method.make(job).train_dataset[0]
     said = job.tokenizer.decode([label for label in row["labels"] if label >= 0])
     assert said == "yes<|im_end|>no<|im_end|>"
+
+
+def test_what_a_table_adds_as_null_is_in_no_turn_and_no_call(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    calls = [{"function": {"name": "f", "arguments": {"n": 2}}}]
+    others = [{"function": {"name": "g", "arguments": {"q": "x"}}}]
+    rows = [
+        {"m": [turn(U, "a"), turn(A, None, tool_calls=some), turn("tool", "ok"), turn(A, "b")]}
+        for some in (calls, others)
+    ]
+    path = world(tmp_path, rows, {"messages": "{{ m }}", "source": "rows.parquet"})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    found = load_recipe(path).stages[0].examples
+    arguments = [e.turns[1]["tool_calls"][0]["function"]["arguments"] for e in found]
+    assert arguments == [{"n": 2}, {"q": "x"}]

@@ -69,8 +69,8 @@ def test_rows_that_are_too_long_are_left_out_where_the_recipe_says_so(
     long = 1 if trainer == "grpo" else 2
     assert len(fits.stages[0].examples) == len(ROWS) - long
     (note,) = fits.stages[0].notes
-    assert note.startswith(f"{long} of 12 rows have more than 48 tokens: rows.jsonl:")
-    assert f"{long} of them are left out" in note
+    assert note.startswith(f"of 12 rows {long} with more than 48 tokens: rows.jsonl:")
+    assert f"; {long} left out" in note
     assert fits.digest == loaded.digest
 
 
@@ -82,7 +82,7 @@ def test_an_answer_is_cut_at_its_end_and_a_prompt_is_never(
     _, fits = fitted(path, base)
     assert [example.line for example in fits.stages[0].examples] == [1, 2, *range(4, 13)]
     (note,) = fits.stages[0].notes
-    assert "1 of them are cut at their end; 1 of them are left out, their prompt being too" in note
+    assert "; 1 cut at the end; 1 left out, the prompt being too long" in note
     text = "".join(json.dumps(row) + "\n" for row in ROWS if row["q"] != LONG)
     (tmp_path / "rows.jsonl").write_text(text, encoding="utf-8")
     job, method = job_of(path, tmp_path / "home")
@@ -117,5 +117,5 @@ def test_recipes_check_counts_them_before_the_plan(
 ) -> None:
     assert main(["recipes", "check", str(world(tmp_path, base, "sft", "drop"))]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 of 12 rows have more than 48 tokens: rows.jsonl:2" in said
-    assert "2 of them are left out" in said
+    assert "of 12 rows 2 with more than 48 tokens: rows.jsonl:2" in said
+    assert "; 2 left out" in said
