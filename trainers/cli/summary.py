@@ -37,8 +37,11 @@ def show_plan(
     data than the recipe allows.
     """
     console = console or Console()
-    if fitted is not None and any(s.data.too_long != "refuse" for s in recipe.stages):
+    leaves_out = any(stage.data.too_long != "refuse" for stage in recipe.stages)
+    if fitted is not None and leaves_out:
         recipe, fitted = fitted(), None
+    elif leaves_out:
+        say(console, "`ratchet train --dry-run` fetches the base, and counts rows too long for it")
     console.print(Text(f"{recipe.model.name}: {recipe.path}", style="bold"))
     for stage in recipe.stages:
         _show_stage(recipe, stage, console)

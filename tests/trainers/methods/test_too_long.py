@@ -119,3 +119,6 @@ def test_recipes_check_counts_them_before_the_plan(
     said = " ".join(capsys.readouterr().out.split())
     assert "of 12 rows 2 with more than 48 tokens: rows.jsonl:2" in said
     assert "; 2 left out" in said
+    elsewhere = world(tmp_path, Path("owner/model"), "sft", "drop")
+    assert main(["recipes", "check", str(elsewhere)]) == 0
+    assert "`ratchet train --dry-run` fetches the base" in capsys.readouterr().out
