@@ -17,11 +17,8 @@ from harness.core.yaml_file import YamlDocument
 from harness.data.sources import read_source
 from trainers.config.data_schema import DataModel
 from trainers.config.method_traits import traits_of
-from trainers.config.schema import AdapterModel, RecipeModel, StageModel
+from trainers.config.schema import ALL_LINEAR, RecipeModel, StageModel
 from trainers.config.trainer_options import NOT_FOR_ALL
-
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear layers of a block of Llama and of what is built like it."""
 
 FEWEST_HELD = 10
 """Rows that are held out, on the average: which they are is by the digest of each row's name."""
@@ -222,25 +219,20 @@ def adapter_of(
     targets: Any,
     saved: Any = None,
     kind: str = "lora",
+    init: str = "default",
 ) -> dict[str, Any]:
     """`targets` are a list of names, one text of them, or a word for all linear layers."""
     made: dict[str, Any] = {} if kind == "lora" else {"kind": kind}
     made |= {"rank": rank, "alpha": alpha}
     if dropout:
         made["dropout"] = dropout
-    made["targets"] = all_linear() if targets in ("all", "all-linear", True) else _names(targets)
+    everything = targets in ("all", ALL_LINEAR, [ALL_LINEAR], True)
+    made["targets"] = ALL_LINEAR if everything else _names(targets)
+    if init != "default":
+        made["init"] = init
     if saved:
         made["modules_to_save"] = _names(saved)
     return made
-
-
-def all_linear() -> Any:
-    """All linear layers, in a recipe's own word where it has one."""
-    try:
-        AdapterModel.model_validate({"targets": "all-linear"})
-    except ValueError:
-        return list(LINEAR)
-    return "all-linear"
 
 
 def _names(value: Any) -> list[str]:

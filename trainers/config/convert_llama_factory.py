@@ -71,8 +71,8 @@ _LEFT = {
     "loraplus_lr_ratio": "every weight has one learning rate",
     "use_galore": "recipes have no such optimizer",
     "use_badam": "recipes have no such optimizer",
-    "pissa_init": "an adapter begins as LoRA's own initialization has it",
-    "pissa_*": "an adapter begins as LoRA's own initialization has it",
+    "pissa_iter": "PiSSA takes the exact singular values",
+    "pissa_convert": "an adapter is kept as it was trained",
     "freeze_*": "either an adapter is trained, or the whole model",
     "upcast_*": "an adapter is in float32 as it is",
     "resize_vocab": "resize the base's embeddings and save it first",
@@ -119,6 +119,7 @@ def _adapter(settings: Settings, draft: Draft) -> None:
     dropout, targets = settings.number("lora_dropout", 0), settings.take("lora_target", "all")
     saved = settings.take("additional_target")
     dora, scaled = settings.flag("use_dora"), settings.flag("use_rslora")
+    pissa = settings.flag("pissa_init")
     if kind == "lora":
         draft.adapter = adapter_of(
             rank=rank,
@@ -127,6 +128,7 @@ def _adapter(settings: Settings, draft: Draft) -> None:
             targets=targets,
             saved=saved,
             kind="dora" if dora else "rslora" if scaled else "lora",
+            init="pissa" if pissa and not dora else "default",
         )
     bits = settings.take("quantization_bit")
     if bits is not None:

@@ -31,6 +31,7 @@ from trainers.config.convert_rows import by_its_fields
 COMMAND = re.compile(
     r"(?:^|\s|/)swift\s+(sft|pt|rlhf)\b|(?:swift/cli/|-m\s+swift\.cli\.)(sft|pt|rlhf)"
 )
+_INITS = ("gaussian", "pissa", "olora")
 _METHODS = {"dpo": "dpo", "kto": "kto", "rm": "reward"}
 _LEFT = {
     "output_dir": KEPT,
@@ -70,7 +71,6 @@ _LEFT = {
     "load_args": "every key is read",
     "ignore_args_error": "every key is read",
     "padding_free": "rows are padded to the longest of their batch, or packed",
-    "init_weights": "an adapter begins as LoRA's own initialization has it",
     "report_to": "write `tracking`",
     "load_from_cache_file": "rows are read as they are",
     "check_model": "a base is named by its bytes",
@@ -155,7 +155,11 @@ def _adapter(settings: Settings, draft: Draft) -> None:
     kind = str(settings.first("tuner_type", "train_type", otherwise="lora"))
     if kind not in ("lora", "full"):
         raise settings.document.error(f"recipes train no {kind!r}", ("train_type",))
+    init = str(settings.take("init_weights", "default"))
+    if init not in ("default", "True", "true", *_INITS):
+        settings.left["init_weights"] = f"recipes have no {init!r}"
     made = adapter_of(
+        init=init if init in _INITS else "default",
         rank=settings.whole("lora_rank", 8),
         alpha=settings.whole("lora_alpha", 32),
         dropout=settings.number("lora_dropout", 0.05),

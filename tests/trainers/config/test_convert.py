@@ -181,6 +181,7 @@ def test_llama_factory_with_its_datasets(folder: Path, capsys: pytest.CaptureFix
     assert recipe["base"] == "Qwen/Qwen3-4B"
     assert recipe["adapter"]["rank"] == 8
     assert recipe["adapter"]["alpha"] == 16
+    assert recipe["adapter"]["targets"] == "all-linear"
     data = recipe["data"]
     assert (data["max_length"], data["too_long"], data["validation"]) == (2048, "cut", 0.1)
     assert data["template"] == {"enable_thinking": False}
@@ -215,6 +216,7 @@ def test_llama_factory_with_its_datasets(folder: Path, capsys: pytest.CaptureFix
         ({"stage": "pt", "dataset": "c4_demo"}, "sft", "text"),
         ({"dataset": "history", "mask_history": True}, "sft", "conversation"),
         ({"finetuning_type": "full", "dataset": "history"}, "sft", "conversation"),
+        ({"pissa_init": True, "lora_target": "q_proj,v_proj"}, "sft", ""),
         ({"use_dora": True, "quantization_bit": 4, "bf16": None}, "sft", ""),
     ],
 )
@@ -230,6 +232,9 @@ def test_llama_factorys_stages(
     assert not shape or {source.shape for source in loaded.stages[0].data.mix} == {shape}
     if changes.get("finetuning_type") == "full":
         assert "adapter" not in recipe
+    if changes.get("pissa_init"):
+        assert recipe["adapter"]["init"] == "pissa"
+        assert recipe["adapter"]["targets"] == ["q_proj", "v_proj"]
     if changes.get("use_dora"):
         assert recipe["adapter"]["kind"] == "dora"
         assert recipe["quantize"] == "4bit"
