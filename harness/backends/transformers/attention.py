@@ -135,26 +135,47 @@ def read(
     tokens: Sequence[int],
     places: Sequence[int],
     lookup: Lookup,
-    **arguments: Any,
 ) -> Tensor:
     """The states, (tokens, width), of tokens at those places of their texts, which `lookup` knows.
 
     The rows that fill up are behind the others, where `lookup` sees them too.
     """
     more = [0] * (-len(tokens) % ROWS)
-    ids = torch.tensor([*tokens, *more], device=causal.device)[:, None]
-    positions = torch.tensor([*places, *more], device=causal.device)[:, None]
+    ids = torch.tensor([*tokens, *more], device=causal.device)
+    positions = torch.tensor([*places, *more], device=causal.device)
+    return read_rows(causal, ids, positions, lookup)[: len(tokens)]
+
+
+def read_rows(
+    causal: Causal, ids: Tensor, places: Tensor, lookup: Lookup, **arguments: Any
+) -> Tensor:
+    """The states, (tokens, width), of tokens on the device, as many as are a multiple of `ROWS`."""
+    told = arguments or {"use_cache": False}
     with looking_up(causal, lookup):
-        states = causal.states(ids, position_ids=positions, **(arguments or {"use_cache": False}))
-    return states[: len(tokens), 0]
+        return causal.states(ids[:, None], position_ids=places[:, None], **told)[:, 0]
 
 
 def _register() -> None:
-    from transformers.masking_utils import AttentionMaskInterface
+    from transformers import masking_utils
     from transformers.modeling_utils import AttentionInterface
 
     AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, _mask)
+    masking_utils.AttentionMaskInterface.register(NAME, _mask)
+    utilities: Any = masking_utils
+    find = getattr(utilities, "find_packed_sequence_indices", None)
+    if find is not None and find.__module__ != __name__:
+        utilities.find_packed_sequence_indices = _unless_looking_up(find)
+
+
+def _unless_looking_up(find: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """`find` several texts in one row, for which transformers reads from the device at every pass:
+    in ours a row is of one text.
+    """
+
+    def found(position_ids: Tensor) -> Any:
+        return find(position_ids) if _LOOKUP.get(None) is None else None
+
+    return found
 
 
 def _mask(*args: Any, mask_function: Any, attention_mask: Any = None, **settings: Any) -> Seen:

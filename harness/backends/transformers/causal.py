@@ -15,6 +15,7 @@ ROWS = 16
 """What is computed has a multiple of this many rows. For fewer, a processor's products have kernels
 of their own, which round otherwise."""
 _COLUMNS = 32
+_LOOK_ON_GPU = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Causal:
         # Whether a long text's logits hang on how long it is: some choose which parts they look at
         # among all there are. A cache then gives others than reading the text whole does.
         self.leaks = False
+        # After how many steps of writing the host looks at what was written; None: as suits it.
+        self.looks_after: int | None = None
         # Bytes that the keys and values of one token take, and other states of one row, once seen.
         self.token_bytes: int | None = None
         self.row_bytes = 0
@@ -59,6 +62,13 @@ class Causal:
         """For how many tokens the model has one; None where its class doesn't say."""
         module = self.model.get_input_embeddings()
         return getattr(getattr(module, "base_layer", module), "num_embeddings", None)
+
+    @property
+    def look(self) -> int:
+        """After how many steps of writing the host looks at what was written. On a GPU a look makes
+        the device wait; on a processor it costs nothing, and what is written past an end does.
+        """
+        return self.looks_after or (1 if self.device.type == "cpu" else _LOOK_ON_GPU)
 
     @property
     def config(self) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from harness.backends.base import (
@@ -17,12 +18,13 @@ from harness.backends.base import (
     LogprobRequest,
     Logprobs,
 )
-from harness.backends.transformers.causal import Causal, filled_up
+from harness.backends.transformers.causal import Causal
 from harness.backends.transformers.kv_cache import Memory
 from harness.backends.transformers.lockstep import Reread
 from harness.backends.transformers.logprobs import finished
 from harness.backends.transformers.rows import Rows
-from harness.backends.transformers.sampling import choose, token_logprobs, uniforms
+from harness.backends.transformers.sampling import uniforms
+from harness.backends.transformers.stepping import Chooser, Stepper, Written
 from harness.backends.transformers.trial import Remember
 
 NOT_FINITE = "the model's logits are not finite: its weights are broken, or have diverged"
@@ -114,6 +116,8 @@ class Writer:
             self._given.setdefault(text.context_ids, []).append(text)
         self._rows: list[_Row] = []
         self._memory: Memory | None = None
+        self._choose = Chooser(causal, settings)
+        self._stepper: Stepper | None = None
         self._capacity = 0
         self._length = 0
         self._now: Span = "below"
@@ -148,7 +152,7 @@ class Writer:
         time is lost. An answer that was written alone and still had too little is an error.
         """
         now = time.perf_counter()
-        lost, self._rows, self._memory = self._rows, [], None
+        lost, self._rows, self._memory, self._stepper = self._rows, [], None, None
         torch.cuda.empty_cache()
         if len(lost) <= 1:
             for row in lost:
@@ -214,6 +218,7 @@ class Writer:
                 if head.span == "across"
                 else self.remember(self._capacity, head.need)
             )
+            self._stepper = Stepper(self._choose, self._memory, rows=self._capacity)
         assert self._memory is not None
         prompts: list[tuple[int, ...]] = []
         source: list[int] = []
@@ -226,14 +231,14 @@ class Writer:
             fresh += [self._row(job, position, started) for position in job.positions]
         self._rows += fresh
         if not (isinstance(self._memory, Rows) and self._memory.reads):
-            self._extend(fresh, self._memory.admit(prompts, source))
+            self._begin(fresh, self._memory.admit(prompts, source))
             return []
         beside = dict.fromkeys(prompt for prompt in prompts if prompt in self._given)
         given = [text for prompt in beside for text in self._given[prompt]]
         states, values = self._memory.admit_and_read(prompts, source, given)
         for prompt in beside:
             del self._given[prompt]
-        self._extend(fresh, states)
+        self._begin(fresh, states)
         seconds = time.perf_counter() - started
         return [finished(text, found, seconds) for text, found in zip(given, values, strict=True)]
 
@@ -256,38 +261,43 @@ class Writer:
         draws = uniforms(job.request.seeds[position], limit) if sampled else None
         return _Row(job.request, position, limit, draws, started)
 
-    def _step(self) -> None:
-        assert self._memory is not None
-        states = self._memory.step([row.tokens[-1] for row in self._rows])
-        self._extend(self._rows, states)
+    def _begin(self, rows: Sequence[_Row], states: torch.Tensor) -> None:
+        """Give new rows their first tokens, from the states (rows, width) at their prompts' end."""
+        draws = None if self.settings.temperature == 0 else [row.draws[0] for row in rows]
+        self._take(rows, self._choose.first(states, draws))
 
-    def _extend(self, rows: list[_Row], states: torch.Tensor) -> None:
-        """Give each of `rows` its next token, from the states (rows, width) at its last one."""
-        logits = self.causal.wide_logits(filled_up(states))
-        draws = [row.draws[len(row.tokens)] if row.draws is not None else 0.0 for row in rows]
-        draws += [0.0] * (len(logits) - len(rows))
-        top = logits.amax(dim=-1)
-        ids = choose(logits, draws, self.settings, top)
-        values = token_logprobs(logits, ids).tolist() if self.settings.logprobs else None
-        finite = top.isfinite().tolist()
-        chosen = ids.tolist()
-        now = time.perf_counter()  # after `tolist`, which waits for the device
-        for index, (row, token) in enumerate(zip(rows, chosen, strict=False)):
-            if not finite[index]:
-                row.finish = "error"
-                continue
-            if token in self.ending.tokens:
-                row.finish, row.end = "stop", token
-                continue
-            if not row.tokens:
-                row.first_token_s = now - row.started
-            row.tokens.append(token)
-            if values is not None:
-                row.logprobs.append(values[index])
-            if self.settings.stop and self._stopped(row.tokens):
-                row.finish = "stop"
-            elif len(row.tokens) >= row.limit:
-                row.finish = "length"
+    def _step(self) -> None:
+        """Write until the host looks again, or a row may have no more tokens."""
+        assert self._stepper is not None
+        rows = self._rows
+        steps = min(self.causal.look, *(row.limit - len(row.tokens) for row in rows))
+        draws = None
+        if self.settings.temperature > 0:
+            draws = np.stack([row.draws[len(row.tokens) :][:steps] for row in rows], axis=1)
+        self._take(rows, self._stepper.run([row.tokens[-1] for row in rows], draws, steps))
+
+    def _take(self, rows: Sequence[_Row], written: Written) -> None:
+        """Give rows what was written, up to each one's end."""
+        now = time.perf_counter()
+        for step, tokens in enumerate(written.tokens):
+            for index, (row, token) in enumerate(zip(rows, tokens, strict=False)):
+                if row.finish is not None:
+                    continue
+                if not written.finite[step][index]:
+                    row.finish = "error"
+                    continue
+                if token in self.ending.tokens:
+                    row.finish, row.end = "stop", token
+                    continue
+                if not row.tokens:
+                    row.first_token_s = now - row.started
+                row.tokens.append(token)
+                if written.logprobs is not None:
+                    row.logprobs.append(written.logprobs[step][index])
+                if self.settings.stop and self._stopped(row.tokens):
+                    row.finish = "stop"
+                elif len(row.tokens) >= row.limit:
+                    row.finish = "length"
 
     def _stopped(self, tokens: list[int]) -> bool:
         """Whether the answer holds a stop string; at most steps only its tail is made into text."""

@@ -25,8 +25,14 @@ class Memory(Protocol):
         """
         ...
 
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        """Append one token to every row, in order; the states there, (rows, width)."""
+    def begin(self, steps: int) -> int:
+        """Prepare for so many steps. How many tokens each is to be given: those of the rows, in
+        order, and any that fill up.
+        """
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append to every row its token, (tokens,) on the device; the states, (tokens, width)."""
         ...
 
     def keep(self, order: Sequence[int]) -> None:
@@ -132,7 +138,10 @@ class Slots:
         last = states[torch.arange(len(prompts), device=device), ends]
         return last[added]
 
-    def step(self, tokens: Sequence[int]) -> Tensor:
+    def begin(self, steps: int) -> int:
+        return self.used
+
+    def step(self, tokens: Tensor) -> Tensor:
         device = self.causal.device
         self.row = torch.arange(self.used, device=device)
         self.place = torch.tensor(self.lengths, device=device)
@@ -143,7 +152,7 @@ class Slots:
         mask = torch.zeros(seen.shape, dtype=dtype, device=device)
         mask.masked_fill_(~seen, torch.finfo(dtype).min)
         states = self.causal.states(
-            torch.tensor(tokens, device=device)[:, None],
+            tokens[:, None],
             position_ids=self.place[:, None],
             attention_mask=mask[:, None, None, :],
             past_key_values=self._cache,

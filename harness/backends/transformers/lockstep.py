@@ -60,11 +60,13 @@ class Lockstep:
             states = states[torch.tensor(source, device=ids.device)]
         return states
 
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        column = [0] * self._rows
-        for row, token in zip(self._at, tokens, strict=True):
-            column[row] = token
-        ids = torch.tensor(column, device=self.causal.device)[:, None]
+    def begin(self, steps: int) -> int:
+        return len(self._at)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        ids = tokens.new_zeros(self._rows)
+        ids[torch.tensor(self._at, device=ids.device)] = tokens
+        ids = ids[:, None]
         states = self._read(ids, torch.full_like(ids, self._length) if self.way.placed else None)
         self._length += 1
         return states if self._at == list(range(self._rows)) else states[self._at]
@@ -103,8 +105,11 @@ class Reread:
         self._texts += [list(prompts[index]) for index in source]
         return self._last(prompts)[torch.tensor(source, device=self.causal.device)]
 
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        for text, token in zip(self._texts, tokens, strict=True):
+    def begin(self, steps: int) -> int:
+        return len(self._texts)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        for text, token in zip(self._texts, tokens.tolist(), strict=True):
             text.append(token)
         return self._last(self._texts)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.backends.base import LogprobRequest
-from harness.backends.transformers.attention import Query, read, weigh
+from harness.backends.transformers.attention import Query, read_rows, weigh
 from harness.backends.transformers.beginnings import Beginnings
-from harness.backends.transformers.causal import Causal
+from harness.backends.transformers.causal import ROWS, Causal
 from harness.backends.transformers.passes import TreeReader
 from harness.backends.transformers.prefix_tree import Piece
 from harness.backends.transformers.shared_reading import Questions, text_of
@@ -39,6 +41,14 @@ class Rows:
         self.tokens = tokens
         self.beginnings = beginnings
         self.lengths: list[int] = []
+        # Where each row's next token goes, in as many places as a step has rows that fill up.
+        filled = -(-rows // ROWS) * ROWS
+        self.places = torch.zeros(filled, dtype=torch.long, device=causal.device)
+        self._all = torch.arange(rows, device=causal.device)
+        # Of the steps to come: how many rows the model reads, and how many of them look; and where
+        # the shapes stay the same, how wide all of these look.
+        self._count = self._looking = 0
+        self._wide: int | None = None
         self._layers: list[tuple[Tensor, Tensor]] = []
 
     def admit(self, prompts: Sequence[Sequence[int]], source: Sequence[int]) -> Tensor:
@@ -86,10 +96,42 @@ class Rows:
         self.lengths += [len(texts[index]) for index in source]
         return torch.stack([ends[index] for index in source]), [*questions.values.values()]
 
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        states = read(self.causal, tokens, self.lengths, self._lookup())
+    @property
+    def shape(self) -> tuple[int, int | None]:
+        """What all steps since `begin` have in common."""
+        return self._count, self._wide
+
+    def begin(self, steps: int) -> int:
+        used, device = len(self.lengths), self.places.device
+        self._count, self._looking, self._wide = -(-used // ROWS) * ROWS, used, None
+        if self.causal.look > 1:
+            # Few shapes, which repeat: all rows as wide as the longest will be.
+            self._count = min(next(n for n in _bucket(ROWS) if n >= used), len(self.places))
+            self._looking = min(self._count, self.rows)
+            last = max(self.lengths) + steps
+            self._wide = min(next(n for n in _bucket(WIDTH) if n >= last), self.length)
+        filling = [0] * (self._count - used)
+        self.places[: self._count] = torch.tensor([*self.lengths, *filling], device=device)
+        return self._count
+
+    def step(self, tokens: Tensor) -> Tensor:
+        return self._step(tokens)
+
+    def _step(self, tokens: Tensor, **arguments: Any) -> Tensor:
+        places, looking = self.places[: self._count], self._looking
+        lookup = _RowLookup(self._layers, places[:looking], self._all[:looking], self._runs())
+        states = read_rows(self.causal, tokens, places, lookup, **arguments)
+        places.add_(1)
         self.lengths = [length + 1 for length in self.lengths]
         return states
+
+    def _runs(self) -> list[tuple[int, int, int]]:
+        """Rows that look equally far: the first, the one after the last, and how far."""
+        if self._wide is not None:
+            return [(0, self._looking, self._wide)]
+        wide = [(length // WIDTH + 1) * WIDTH for length in self.lengths]
+        turns = [row for row in range(1, len(wide)) if wide[row] != wide[row - 1]]
+        return [(a, b, wide[a]) for a, b in pairwise([0, *turns, len(wide)])]
 
     def keep(self, order: Sequence[int]) -> None:
         for target, origin in enumerate(order):
@@ -118,8 +160,13 @@ class Rows:
             for row in rows:
                 buffer[row, :, : len(part)] = part.transpose(0, 1)
 
-    def _lookup(self) -> _RowLookup:
-        return _RowLookup(self._layers, self.lengths, self.causal.device)
+
+def _bucket(least: int) -> Iterator[int]:
+    """The sizes that shapes have: `least` times 1, 2, 3, 4, 6, 8, 12, and so on."""
+    for power in itertools.count():
+        yield least * 2**power
+        if power:
+            yield least * 3 * 2 ** (power - 1)
 
 
 class _RowLookup:
@@ -128,25 +175,20 @@ class _RowLookup:
     takes_texts = False
 
     def __init__(
-        self, layers: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int], device: torch.device
+        self,
+        layers: Sequence[tuple[Tensor, Tensor]],
+        places: Tensor,
+        rows: Tensor,
+        runs: Sequence[tuple[int, int, int]],
     ) -> None:
-        self.layers = layers
-        self.places = torch.tensor(lengths, device=device)
-        self.rows = torch.arange(len(lengths), device=device)
-        wide = [(length // WIDTH + 1) * WIDTH for length in lengths]
-        if device.type != "cpu":
-            # There what is started is dear: one kernel for all rows, as wide as the longest.
-            wide = [max(wide)] * len(wide)
-        turns = [row for row in range(1, len(wide)) if wide[row] != wide[row - 1]]
-        edges = [0, *turns, len(wide)]
-        self.runs = [(a, b, wide[a]) for a, b in pairwise(edges)]
+        self.layers, self.places, self.rows, self.runs = layers, places, rows, runs
         self._layer = 0
 
     def __call__(self, query: Query) -> Tensor:
         keys, values = self.layers[self._layer]
         self._layer += 1
-        count = len(self.places)
         heads, shared = query.queries.shape[1], keys.shape[1]
+        count = len(self.rows)
         keys[self.rows, :, self.places] = query.keys[:count]
         values[self.rows, :, self.places] = query.values[:count]
         out = query.values.new_zeros((len(query.queries), heads, values.shape[-1]))

@@ -22,13 +22,16 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 def choose(
     logits: Tensor,
-    draws: Sequence[float],
+    draws: Tensor | Sequence[float] | None,
     settings: GenerationSettings,
     top: Tensor | None = None,
+    *,
+    unasked: bool = False,
 ) -> Tensor:
     """One token id per row of `logits` (rows, vocabulary), any float dtype; `draws` in [0, 1), one
     a row. A row with NaN in it gets some token, which the caller has to notice. `top` is each row's
-    largest logit, where that is known.
+    largest logit, where that is known. `unasked` reads nothing from the device: it ranks the whole
+    vocabulary for top-p.
 
     Greedy at temperature 0. Otherwise by inverting the cumulative distribution, in the order of
     the vocabulary, at the row's own draw. An answer then depends on its own seed only: rounding
@@ -47,8 +50,10 @@ def choose(
     largest = logits.amax(dim=-1) if top is None else top
     weights = scaled.sub_((largest.float() / settings.temperature)[:, None]).exp_()
     if settings.top_p < 1:
-        weights = _nucleus(weights, settings.top_p)
-    return _invert(weights, torch.tensor(draws, dtype=torch.float64, device=logits.device))
+        weights = _nucleus(weights, settings.top_p, weights.shape[-1] if unasked else _NUCLEUS)
+    if not isinstance(draws, Tensor):
+        draws = torch.tensor(draws, dtype=torch.float64, device=logits.device)
+    return _invert(weights, draws)
 
 
 def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
@@ -60,11 +65,14 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     return chosen
 
 
-def _nucleus(weights: Tensor, top_p: float) -> Tensor:
-    """`weights` (rows, vocabulary) with 0 outside the smallest set that has the share `top_p`."""
+def _nucleus(weights: Tensor, top_p: float, ranked_first: int) -> Tensor:
+    """`weights` (rows, vocabulary) with 0 outside the smallest set that has the share `top_p`.
+
+    It is looked for among so many of the largest, and among more where it is not there.
+    """
     size = weights.shape[-1]
     mass = weights.sum(dim=-1, keepdim=True) * top_p
-    count = min(_NUCLEUS, size)
+    count = min(ranked_first, size)
     while True:
         ranked = largest_of(weights, count)
         below = ranked.cumsum(dim=-1) - ranked < mass

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.backends.transformers.attention import Query, looking_up, read, weigh
+from harness.backends.transformers.attention import Query, looking_up, weigh
 from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import ROWS, Causal
 from harness.backends.transformers.rows import Rows
@@ -57,19 +57,16 @@ class StateRows(Rows):
         self.lengths += [len(prompts[index]) for index in source]
         return torch.stack([ends[index] for index in source])
 
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        count = -(-len(tokens) // ROWS) * ROWS
-        given = {label: buffer[:count] for label, buffer in self._states.items()}
+    def step(self, tokens: Tensor) -> Tensor:
+        given = {label: buffer[: len(tokens)] for label, buffer in self._states.items()}
         for label, state in given.items():
             holder, key = self._places[label]
             holder[key] = state
-        kept = {**self._kept, "use_cache": True}
-        states = read(self.causal, tokens, self.lengths, self._lookup(), **kept)
+        states = self._step(tokens, **self._kept, use_cache=True)
         for label, state in given.items():
             holder, key = self._places[label]
             if holder[key] is not state:
                 state.copy_(holder[key])
-        self.lengths = [length + 1 for length in self.lengths]
         return states
 
     def keep(self, order: Sequence[int]) -> None:

@@ -182,13 +182,18 @@ class Trial:
         memory = remember(5, len(self.texts[0]) + 4)
         begins = [text[:-3] for text in self.texts]
         memory.admit(begins, [0, 1, 1, 2, 2])
-        memory.step([self.texts[k][-3] for k in (0, 1, 1, 2, 2)])
+        self._step(memory, [self.texts[k][-3] for k in (0, 1, 1, 2, 2)])
         # The rows of the second text end here; as in a batch, the last ones take their places.
         memory.keep([0, 3, 4] if not memory.refillable else [0, 4, 3])
-        memory.step([self.texts[k][-2] for k in (0, 2, 2)])
-        logits = self.causal.logits(memory.step([self.texts[k][-1] for k in (0, 2, 2)]))
+        self._step(memory, [self.texts[k][-2] for k in (0, 2, 2)])
+        logits = self.causal.logits(self._step(memory, [self.texts[k][-1] for k in (0, 2, 2)]))
         memory.keep([])
         return logits
+
+    def _step(self, memory: Memory, tokens: Sequence[int]) -> Tensor:
+        filling = [0] * (memory.begin(1) - len(tokens))
+        given = torch.tensor([*tokens, *filling], device=self.causal.device)
+        return memory.step(given)[: len(tokens)]
 
     def _whole(self, texts: Sequence[Sequence[int]]) -> Tensor:
         states = self.causal.whole(padded(texts, self.causal.device))[:, -1]
