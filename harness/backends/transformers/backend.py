@@ -52,7 +52,8 @@ class TransformersBackend:
 
     `token_budget` bounds the tokens held at once (in generation with their keys and values),
     `rows` the answers written side by side; what is not given comes from the memory that is free
-    when answers are asked for. `max_length` in tokens replaces the model's own limit.
+    when answers are asked for. `max_length` in tokens replaces the model's own limit, `look` after
+    how many tokens the host looks at what was written (see `Causal.look`).
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class TransformersBackend:
         token_budget: int | None = None,
         rows: int | None = None,
         max_length: int | None = None,
+        look: int | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.token_budget = token_budget
         self.rows = rows
-        self._causal = Causal(model)
+        self._causal = Causal(model, look=look)
         self._max_length = max_length or _longest(self._causal.config, tokenizer)
         self._ends = tokens.end_tokens(
             tokenizer, getattr(model, "generation_config", None), model.config, self._causal.config
@@ -174,7 +176,7 @@ class TransformersBackend:
         with evaluating(self.model):
             self._try(writing=bool(possible))
             ending = Ending(self._ends, self.said)
-            budget = self._budget()
+            budget = self.budget
             room = Room(budget.rows, budget.tokens, self.max_length)
             memory, longest = self._memory(possible, budget.tokens), self._causal.cut_up_to
             cut = [text for text in texts if len(text_of(text)) <= longest]
@@ -203,7 +205,8 @@ class TransformersBackend:
         most = _CPU_READ if self._causal.device.type == "cpu" else TOKENS
         return min(self.token_budget or most, most)
 
-    def _budget(self) -> Budget:
+    @property
+    def budget(self) -> Budget:
         """How much is written at once: as was said, else as the device's free memory allows."""
         causal = self._causal
         found = budget_for(causal.device, causal.token_bytes, causal.row_bytes)

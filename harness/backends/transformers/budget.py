@@ -14,7 +14,7 @@ TOKENS = 16384
 """Tokens that are held at once where what one takes is not known, and the most on a processor: it
 is busy with far fewer."""
 ROWS, ROWS_ON_GPU = 64, 1024
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def free_bytes(device: torch.device) -> int | None:
     free = int(psutil.virtual_memory().available)
     try:
         # A container's own limit, where there is one ("max" otherwise).
-        most = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
+        most = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
     except (OSError, ValueError):
         return free
     return max(0, min(free, most - used))

@@ -16,6 +16,15 @@ _ALIKE = 0.99
 another token where two are as likely."""
 
 
+def may_capture(device: torch.device) -> bool:
+    """Whether a graph may be tried: on the card that is in use, and not where processes wait for
+    each other within a step.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return False
+    return device.type == "cuda" and device.index in (None, torch.cuda.current_device())
+
+
 class Captured:
     """One graph for each shape of a step that changes nothing but the tensors `held`, and what can
     be written twice.

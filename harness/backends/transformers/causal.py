@@ -34,7 +34,7 @@ class Causal:
     trying once; for them `states` are the logits themselves.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, look: int | None = None) -> None:
         self.model = model
         self._plain: bool | None = None
         # Whether a text may stand beside a longer one, filled up on the right.
@@ -42,8 +42,7 @@ class Causal:
         # Whether a long text's logits hang on how long it is: some choose which parts they look at
         # among all there are. A cache then gives others than reading the text whole does.
         self.leaks = False
-        # After how many steps of writing the host looks at what was written; None: as suits it.
-        self.looks_after: int | None = None
+        self._look = look
         # Bytes that the keys and values of one token take, and other states of one row, once seen.
         self.token_bytes: int | None = None
         self.row_bytes = 0
@@ -68,7 +67,7 @@ class Causal:
         """After how many steps of writing the host looks at what was written. On a GPU a look makes
         the device wait; on a processor it costs nothing, and what is written past an end does.
         """
-        return self.looks_after or (1 if self.device.type == "cpu" else _LOOK_ON_GPU)
+        return self._look or (1 if self.device.type == "cpu" else _LOOK_ON_GPU)
 
     @property
     def config(self) -> Any:

@@ -23,8 +23,12 @@ _MADE = _aten.lift_fresh.default
 
 
 class Counting(TorchDispatchMode):
-    """Within the `with` block: `operations` in all, `reads` for which the host waits, `copies` of
-    the host's numbers into tensors; and `shapes`, the name and the shapes of each operation.
+    """Counts within the `with` block.
+
+    operations  in all
+    reads       for which the host waits
+    copies      of the host's numbers, or of a tensor from one device to another
+    shapes      of each operation: its name, and the shapes that it was given
     """
 
     def __init__(self) -> None:
@@ -44,10 +48,11 @@ class Counting(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self.reads += func in _READS or _picks(func, args)
         self.copies += func is _MADE
-        given = [a.device.type for a in args if isinstance(a, Tensor)]
-        if isinstance(result, Tensor) and given and func is not _MADE:
-            self.copies += "cpu" in given and result.device.type != "cpu"
-            self.reads += result.device.type == "cpu" and given[0] != "cpu"
+        if isinstance(result, Tensor) and func is not _MADE:
+            device = result.device
+            if any(isinstance(a, Tensor) and a.device != device for a in args):
+                self.reads += device.type == "cpu"
+                self.copies += device.type != "cpu"
         return result
 
 

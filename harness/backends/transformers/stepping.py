@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.backends.base import GenerationSettings
-from harness.backends.transformers.captured import Captured
+from harness.backends.transformers.captured import Captured, may_capture
 from harness.backends.transformers.causal import ROWS, Causal, filled_up
 from harness.backends.transformers.kv_cache import Memory
 from harness.backends.transformers.rows import Rows
@@ -82,7 +82,7 @@ class Stepper:
         self._finite = made(*shape, dtype=torch.bool)
         self._logprobs = made(*shape, dtype=torch.float32) if settings.logprobs else None
         self._captured: Captured | None = None
-        if causal.device.type == "cuda" and isinstance(memory, Rows) and memory.reads:
+        if may_capture(causal.device) and isinstance(memory, Rows) and memory.reads:
             changed = [self._number, self._tokens, self._chosen, self._finite, memory.places]
             self._captured = Captured(changed)
 
@@ -98,7 +98,7 @@ class Stepper:
         self._tokens[:rows] = torch.tensor(tokens, device=device)
         if self._draws is not None:
             self._draws[:steps, :rows] = torch.as_tensor(draws, device=device)
-        step = self._one(count)
+        step = self.step_of(count)
         if not self._as_graph(step, steps):
             for _ in range(steps):
                 step()
@@ -119,7 +119,7 @@ class Stepper:
         memory.lengths = [length + steps for length in lengths] if done else lengths
         return done
 
-    def _one(self, count: int) -> Callable[[], None]:
+    def step_of(self, count: int) -> Callable[[], None]:
         """One step of `count` rows, those included that fill up."""
         filled = -(-count // ROWS) * ROWS
         tokens, number = self._tokens[:count], self._number

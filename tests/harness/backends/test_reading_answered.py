@@ -108,8 +108,8 @@ def test_a_prompt_is_read_once(tokenizer: Any) -> None:
     given = [LogprobRequest(str(n), prompt, (5, 6, 7)) for n, prompt in enumerate(prompts)]
     settings = GenerationSettings(max_new_tokens=1)
     list(backend.answer(requests[:1], settings, given[:1]))  # what is tried once is not counted
-    before = backend._causal.tokens_read
+    before = backend.tokens_read
     results = list(backend.answer(requests, settings, given))
     assert sum(isinstance(each, Logprobs) for each in results) == 12
     # Apart they were 12 x 100 tokens more.
-    assert backend._causal.tokens_read - before <= 12 * (100 + 2) + 16 * 3
+    assert backend.tokens_read - before <= 12 * (100 + 2) + 16 * 3

@@ -15,6 +15,7 @@ from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.backends.transformers import captured
 from harness.backends.transformers.backend import TransformersBackend
 from harness.backends.transformers.captured import Captured
+from harness.backends.transformers.causal import Causal
 from harness.backends.transformers.counting import Counting
 from harness.backends.transformers.rows import Rows
 from harness.backends.transformers.stepping import Stepper
@@ -44,8 +45,7 @@ def answered(
 def test_the_answers_are_those_of_looking_after_each_token(name: str, tokenizer: Any) -> None:
     model = tiny_model(len(tokenizer)) if name == "llama" else tiny_family(name)
     backend = TransformersBackend(model, tokenizer, rows=13)
-    seldom = TransformersBackend(model, tokenizer, rows=13)
-    seldom._causal.looks_after = 8
+    seldom = TransformersBackend(model, tokenizer, rows=13, look=8)
     for settings in SETTINGS.values():
         expected, found = answered(backend, settings), answered(seldom, settings)
         assert found.keys() == expected.keys()
@@ -64,8 +64,7 @@ def test_an_answer_never_outgrows_the_model_or_its_row(tokenizer: Any) -> None:
     requests = [GenerationRequest("a", prompt, tuple(range(8)))]
     settings = GenerationSettings(max_new_tokens=50, temperature=1.0)
     for look in (1, 16):
-        backend = TransformersBackend(model, tokenizer, max_length=40)
-        backend._causal.looks_after = look
+        backend = TransformersBackend(model, tokenizer, max_length=40, look=look)
         answers = list(backend.generate(requests, settings))
         assert any(a.finish_reason == "length" and len(a.token_ids) == 5 for a in answers)
         assert all(len(a.token_ids) <= 5 for a in answers)
@@ -100,10 +99,10 @@ class Watched:
         self.steps: list[Counting] = []
         self.asked: list[str] = []
         self.looks: list[int] = []
-        one, run = Stepper._one, Stepper.run
+        step_of, run = Stepper.step_of, Stepper.run
 
         def watched(stepper: Stepper, count: int) -> Callable[[], None]:
-            step = one(stepper, count)
+            step = step_of(stepper, count)
 
             def counted() -> None:
                 with Asking() as asking, Counting() as counting:
@@ -117,7 +116,7 @@ class Watched:
             self.looks.append(steps)
             return run(stepper, tokens, draws, steps)
 
-        monkeypatch.setattr(Stepper, "_one", watched)
+        monkeypatch.setattr(Stepper, "step_of", watched)
         monkeypatch.setattr(Stepper, "run", looked)
 
 
@@ -131,8 +130,7 @@ def test_a_step_asks_nothing_of_the_host_and_repeats_its_shapes(
 ) -> None:
     model = tiny_model(len(tokenizer)) if name == "llama" else tiny_family(name)
     layers = model.config.num_hidden_layers
-    backend = TransformersBackend(model, tokenizer, rows=24)
-    backend._causal.looks_after = 8
+    backend = TransformersBackend(model, tokenizer, rows=24, look=8)
     answered(backend, SETTINGS["sampled"], count=1)  # what is tried once is not counted
     seen = Watched(monkeypatch)
     answers = answered(backend, SETTINGS["sampled"], count=40)
@@ -165,9 +163,7 @@ def test_on_a_processor_the_host_looks_after_each_token(
 
 
 def test_rows_and_widths_are_in_few_buckets(tokenizer: Any) -> None:
-    backend = TransformersBackend(tiny_model(len(tokenizer)), tokenizer)
-    causal = backend._causal
-    causal.looks_after = 16
+    causal = Causal(tiny_model(len(tokenizer)), look=16)
     nothing: Any = None
     shapes = set()
     for rows in (700, 1024):
