@@ -108,7 +108,7 @@ class Sample:
     `prompt` are the rendered chat messages (empty for a task that scores given text); `text` is
     that given text; `references` are the rendered reference answers; `cluster` groups samples
     that are not independent; `reserve` marks samples that are kept for later looks; `options` say
-    how the messages are asked.
+    how the messages are asked; `question` is what is asked last, without examples before it.
     """
 
     id: str
@@ -121,6 +121,7 @@ class Sample:
     language: str | None = None
     reserve: bool = False
     options: PromptOptions = AS_USUAL
+    question: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

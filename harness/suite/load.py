@@ -289,9 +289,9 @@ def _shots(task: str, model: TaskModel, document: YamlDocument) -> Shots | None:
 def _sample(sample_id: str, filling: Filling, shots: Shots | None) -> Sample:
     model, row = filling.model, filling.found.row
     prompt: tuple[Message, ...] = ()
-    options = PromptOptions()
+    options, question = PromptOptions(), None
     if model.prompt:
-        prompt, options = asked(model.prompt, row, filling, shots)
+        prompt, options, question = asked(model.prompt, row, filling, shots)
     if model.cluster is not None and model.cluster not in row:
         raise UserError(
             f"the cluster field {model.cluster!r} is missing from this row",
@@ -312,6 +312,7 @@ def _sample(sample_id: str, filling: Filling, shots: Shots | None) -> Sample:
         cluster=None if model.cluster is None else str(row[model.cluster]),
         language=str(language) if language else None,
         options=options,
+        question=question,
     )
 
 

@@ -168,12 +168,17 @@ def shots_of(model: ShotsModel, pool: Sequence[Shot]) -> Shots:
 
 def asked(
     prompt: SuitePrompt, row: Row, filling: Filling, shots: Shots | None
-) -> tuple[tuple[Message, ...], PromptOptions]:
-    """A row's messages, and how they are asked. Raises what `filling.wrong` makes."""
+) -> tuple[tuple[Message, ...], PromptOptions, str | None]:
+    """A row's messages, how they are asked, and the last question without examples. Raises what
+    `filling.wrong` makes.
+    """
+    question: str | None = None
     if prompt.user is not None:
-        messages = _question(prompt, row, filling, shots)
+        question = filling.text(prompt.user, "user")
+        messages = _question(prompt, row, question, filling, shots)
     else:
         messages = _conversation(prompt, filling)
+        question = question_of(messages)
     try:
         tools = () if prompt.tools is None else read_tools(filling.value(prompt.tools, "tools"))
     except MessagesError as error:
@@ -185,13 +190,12 @@ def asked(
         raw=prompt.raw,
         now=None if prompt.now is None else prompt.now.isoformat(),
     )
-    return messages, options
+    return messages, options, question
 
 
 def _question(
-    prompt: SuitePrompt, row: Row, filling: Filling, shots: Shots | None
+    prompt: SuitePrompt, row: Row, user: str, filling: Filling, shots: Shots | None
 ) -> tuple[Message, ...]:
-    user = filling.text(prompt.user or "", "user")
     turns: list[Message] = []
     if prompt.system is not None:
         system = filling.text(prompt.system, "system")

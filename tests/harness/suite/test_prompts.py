@@ -19,6 +19,7 @@ from harness.evaluation.runner import score
 from harness.store.runs import load_samples, run_responses
 from harness.store.store import Store
 from harness.suite.load import load_suite
+from harness.suite.passages import of_suite
 from harness.suite.suite import Suite
 from tests.harness.suite_builders import write_jsonl
 from tests.tiny import tiny_tokenizer
@@ -121,6 +122,14 @@ def test_shots_as_text_stand_in_the_question(tmp_path: Path, raw: bool) -> None:
     samples = suite_of(tmp_path, prompt).task("t").samples
     wanted = "Q: 1 + 1?\nA: 2\n\nQ: 2 + 2?\nA: 4\n\nQ: 3 + 3?\nA:"
     assert texts(samples[2]) == [f"user: {wanted}"]
+
+
+def test_training_data_is_searched_for_the_question_alone(tmp_path: Path) -> None:
+    shots = {"from": "rows.jsonl", "n": 2, "as": "text"}
+    by_shots = suite_of(tmp_path, {"user": "{{ q }}", "shots": shots})
+    assert [passage.texts for passage in of_suite(by_shots)][:1] == [("1 + 1?",)]
+    talk = suite_of(tmp_path, {"messages": "{{ talk[:-1] }}"})
+    assert [passage.texts for passage in of_suite(talk)][:1] == [("1 + 1?",)]
 
 
 def test_how_a_prompt_is_written(tmp_path: Path) -> None:
