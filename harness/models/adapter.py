@@ -8,6 +8,10 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.models.architecture import other_parts
 
+BASE_KEPT = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Ways to begin an adapter (peft's `init_lora_weights`) that leave the base as it is; the others
+move part of its weights into the adapter, which then belongs to another base."""
+
 _OF_THE_TRAINING = frozenset({"value_head", "v_head"})
 """Modules that judged while the adapter was trained, and say nothing of what it answers."""
 
@@ -58,6 +62,8 @@ def exchanged(model: Any, folder: Path | None) -> Any | None:
         if config.is_prompt_learning or not hasattr(model, "unload"):
             return None
         if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
+            return None
+        if getattr(config, "init_lora_weights", True) not in BASE_KEPT:
             return None
         base = model.unload()
     return base.eval() if folder is None else put_on(base, folder).eval()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.models.adapter import BASE_KEPT
 from trainers.config.known_trainers import TRAINERS
 from trainers.config.schema import AdapterModel, RecipeModel, is_pattern
 
@@ -41,10 +42,6 @@ _NOT_THE_MODEL = frozenset(
 """Keys of peft's that the weights don't hang on once they are trained (`init_lora_weights` is
 looked at by itself), and those that say which modules it is on: one that has no weights yet changes
 nothing, and weights that the recipe's adapter has no place for are refused as they are loaded."""
-
-_BASE_KEPT = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Ways to begin an adapter that leave the base as it is; the others move part of its weights into
-the adapter, which then belongs to another base."""
 
 BEFORE_A_TEXT = frozenset({"PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "ADAPTION_PROMPT"})
 """Kinds of adapters that are no change of the base's weights."""
@@ -114,7 +111,7 @@ def require_same_adapter(model: RecipeModel, start: Path) -> None:
         if not _same(name, found.get(name), wanted.get(name), model.adapter)
     ]
     moved = found.get("init_lora_weights", True)
-    if moved not in _BASE_KEPT and (moved != model.adapter.init or not model.adapter.moves_base):
+    if moved not in BASE_KEPT and (moved != model.adapter.init or not model.adapter.moves_base):
         apart.append(f"init_lora_weights {found['init_lora_weights']!r}, which changes the base")
     if apart:
         raise UserError(
@@ -195,7 +192,7 @@ def _hint(found: Mapping[str, Any], start: Path) -> str:
         _same(name, found.get(name), _as_peft_has_it(adapter).get(name), adapter)
         for name in found.keys() - _NOT_THE_MODEL
     )
-    if not expressible or found.get("init_lora_weights", True) not in (*_BASE_KEPT, adapter.init):
+    if not expressible or found.get("init_lora_weights", True) not in (*BASE_KEPT, adapter.init):
         return merge
     words = ", ".join(f"{k}: {_plain(v)}" for k, v in said.items() if (k, v) != ("bias", "none"))
     return f"write `adapter: {{{words}}}` in the recipe, or {merge}"

@@ -134,7 +134,15 @@ def test_a_gate_of_two_adapters_and_their_base_reads_the_base_once(
     assert len(reads) == 2
 
 
-@pytest.mark.parametrize("config", [{"bias": "all"}, {"modules_to_save": ["lm_head"]}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"bias": "all"},
+        {"modules_to_save": ["lm_head"]},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+    ],
+)
 def test_an_adapter_that_changed_its_base_is_not_exchanged(
     tmp_path: Path, tiny_llama: Path, config: dict[str, Any]
 ) -> None:
