@@ -66,7 +66,8 @@ class TrainingRecord:
         from other weights, or where it is to be done `again`. True: it was interrupted.
         """
         start, workspace = self.run.start, self.run.workspace
-        origin = "" if start is None else resolve(str(start), workspace).digest
+        base = self.run.recipe.model.base  # that which the start names may have been moved
+        origin = "" if start is None else resolve(str(start), workspace, base=base).digest
         state = load_state(self.path)
         if state is not None and (again or state.origin != origin):
             self._put_away()

@@ -13,10 +13,12 @@ import pytest
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.resolve import load, resolve
+from harness.store.store import Store
 from tests.tiny import save_tiny_llama
 from tests.trainers.method_builders import as_its_reference, job_of, write_method_world
+from tests.trainers.training_driver import Quiet
 from trainers.config.load import load_recipe
-from trainers.loop.stages import first_start
+from trainers.loop.stages import first_start, run_stages
 from trainers.methods.base import method_of
 
 LORA: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
@@ -301,3 +303,17 @@ def test_an_adapter_of_a_deeper_base_is_neither_scored_nor_gone_on_from(
         load(resolve(str(start), Workspace(tmp_path / "w")))
     with pytest.raises(UserError, match=r"weights that the recipe's adapter doesn't"):
         started(tmp_path, base, start)
+
+
+def test_a_start_whose_base_is_nowhere_trains_on_the_recipes(tmp_path: Path, base: Path) -> None:
+    start = saved(lora(), base, tmp_path / "start")
+    note = start / "adapter_config.json"
+    raw = json.loads(note.read_text("utf-8"))
+    note.write_text(json.dumps({**raw, "base_model_name_or_path": "/home/someone/m"}), "utf-8")
+    stage = {"steps": 2, "checkpoint_every": 2}
+    path = write_method_world(tmp_path, base, "sft", adapter=RECIPE, start=str(start), stage=stage)
+    workspace = Workspace(tmp_path / "w").ensure()
+    reporter: Any = Quiet()
+    with Store(workspace) as store:
+        [result] = run_stages(load_recipe(path), workspace, store, reporter)
+    assert result.status == "finished"
