@@ -11,6 +11,13 @@ ModelName = Annotated[
     str,
     typer.Argument(help="A folder (model or adapter), a hub id, an embedded name, or line:NAME."),
 ]
+ModelNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Folders (models or adapters), hub ids, embedded names, line:NAME, RUN/checkpoint-*.",
+    ),
+]
 SuiteOption = Annotated[
     Path, typer.Option("--suite", "-s", help="The suite, a YAML file.", show_default=False)
 ]

@@ -11,7 +11,7 @@ from harness.cli.options import (
     DeviceOption,
     DtypeOption,
     LimitOption,
-    ModelName,
+    ModelNames,
     SeedOption,
     SuiteOption,
 )
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def score(
-    model: ModelName,
+    models: ModelNames,
     suite: SuiteOption,
     limit: LimitOption = None,
     seed: SeedOption = 0,
@@ -69,53 +69,60 @@ def score(
         bool, typer.Option("--dry-run", help="Only say what would be generated, and its cost.")
     ] = False,
 ) -> None:
-    """Score a model on a suite: generate missing answers, score them, store every score."""
+    """Score a model on a suite: generate missing answers, score them, store every score.
+
+    Of several models, such as RUN/checkpoint-*, adapters share one base in memory; at the end
+    stands a table of all, with each metric over the steps.
+    """
     from rich.console import Console
 
+    from harness.cli.several import named, score_each, show_over_steps
     from harness.core.workspace import Workspace
     from harness.evaluation.plan import Extent, Scoring
-    from harness.evaluation.runner import score as score_model
     from harness.store.store import Store
     from harness.suite.load import load_suite
 
     loaded = load_suite(suite)
+    names = named(models)
     workspace = Workspace.at().ensure()
     console = Console()
     from harness.backends.openers import Hardware
     from harness.backends.ray.cluster import connect
     from harness.evaluation.open_model import open_model
+    from harness.models.kept_base import KeptBase
 
     cluster = connect(replicas) if executor == "ray" else None
     if cluster is not None and device == "auto":
         device = cluster.device
 
     with Store(workspace, on_wait=in_passing(console)) as store:
-        candidate = open_model(
-            model,
-            workspace,
-            store,
-            hardware=Hardware.choose(device, dtype),
-            base=base,
-            cluster=cluster,
-            say=in_passing(console),
-        )
-        extent = Extent(responses, 1.0 if reserve else 0.0)
-        if dry_run:
-            scoring = Scoring(candidate, loaded, seed, limit, draw, extent)
-            _show_missing(scoring, store, console)
-            return
-        with bars(console) as progress:
-            report = score_model(
-                candidate,
-                loaded,
+        hardware, kept = Hardware.choose(device, dtype), KeptBase()
+        candidates = [
+            open_model(
+                name,
+                workspace,
                 store,
-                seed=seed,
-                limit=limit,
-                draw=draw,
-                extent=extent,
-                progress=progress,
+                hardware=hardware,
+                base=base,
+                cluster=cluster,
+                kept=kept,
+                say=in_passing(console),
             )
-        show_report(report, store, console)
+            for name in names
+        ]
+        extent = Extent(responses, 1.0 if reserve else 0.0)
+        scorings = [Scoring(each, loaded, seed, limit, draw, extent) for each in candidates]
+        if dry_run:
+            for scoring in scorings:
+                if len(scorings) > 1:
+                    console.print(scoring.candidate.name, markup=False, highlight=False)
+                _show_missing(scoring, store, console)
+            return
+        reports = score_each(scorings, store, console)
+        if len(reports) == 1:
+            show_report(reports[0], store, console)
+        else:
+            show_over_steps(names, [report.run for report in reports], store, console)
 
 
 def rescore(

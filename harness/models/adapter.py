@@ -16,6 +16,13 @@ _OF_THE_TRAINING = frozenset({"value_head", "v_head"})
 """Modules that judged while the adapter was trained, and say nothing of what it answers."""
 
 
+_LEAVES_SOMETHING = (
+    *("modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication"),
+    *("alora_invocation_tokens", "arrow_config", "corda_config", "eva_config", "loftq_config"),
+)
+"""Settings of an adapter that leaves something of its own in the base when it is taken off."""
+
+
 def put_on(base: Any, folder: Path) -> Any:
     """The base with the adapter in `folder` around it. Raises UserError where weights that the
     adapter's configuration speaks of are not there, or the base has no place for those that are:
@@ -61,12 +68,21 @@ def exchanged(model: Any, folder: Path | None) -> Any | None:
     else:
         if config.is_prompt_learning or not hasattr(model, "unload"):
             return None
-        if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
+        if not _comes_off_whole(config):
             return None
         if getattr(config, "init_lora_weights", True) not in BASE_KEPT:
             return None
         base = model.unload()
     return base.eval() if folder is None else put_on(base, folder).eval()
+
+
+def _comes_off_whole(config: Any) -> bool:
+    """Whether a base is what it was once the adapter is taken off. PiSSA, OLoRA and others take
+    their beginning out of the base's own weights, when they are read as well.
+    """
+    begun = getattr(config, "init_lora_weights", True) in (True, False, "gaussian")
+    left = any(getattr(config, name, None) for name in _LEAVES_SOMETHING)
+    return begun and not left and getattr(config, "bias", "none") == "none"
 
 
 def _unsaved(model: Any, folder: Path) -> set[str]:

@@ -37,5 +37,8 @@ class KeptBase:
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
-        changed = exchanged(model, files.adapter)
+        try:
+            changed = exchanged(model, files.adapter)
+        except Exception:  # noqa: BLE001 -- whatever is wrong with the files, `load` says it
+            return None
         return None if changed is None else (changed, tokenizer)
