@@ -85,12 +85,17 @@ def written(
 
 
 def words_of(tokenizer: Any, said: str, ends: frozenset[int] = frozenset()) -> str:
-    """An answer's own words, of all that a model has said."""
+    """An answer's own words, of all that a model has said, without what frames it."""
     place = place_of(tokenizer, ends)
-    if place.lead.startswith(said) and _is_mark(said):
+    frame = tokens.frame_of(tokenizer, ends)
+    lead, tail = (
+        tokens.text_of(tokenizer, tokens.encode(tokenizer, text), frame) if text else ""
+        for text in (place.lead, place.tail)
+    )
+    if lead.startswith(said) and _is_mark(said):
         return ""  # it was cut before its first word
-    words = said.removeprefix(place.lead)
-    return words.removesuffix(place.tail) if place.tail else words
+    words = said.removeprefix(lead)
+    return words.removesuffix(tail) if tail else words
 
 
 def noted(tokenizer: Any) -> str:

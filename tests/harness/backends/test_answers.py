@@ -11,6 +11,7 @@ from harness.backends import answers
 from harness.backends import tokenization as tokens
 from harness.core.thoughts import closing, without_thoughts
 from tests.chat_templates import FAMILIES, QUESTION, ends_of, tokenizer_of
+from tests.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ["Wednesday", "  spaced\n", "7", "星期三。", '{"day": 3}', "a\n\nb", "'s", "\n\nlate", ""]
@@ -215,3 +216,15 @@ def test_a_prompt_that_ends_otherwise_has_nothing_before_its_answer(name: str, m
         before, words = answers.read(tokenizer, "So.", longer)
         assert before == ()
         assert tokens.as_read(tokenizer, words) == "So."
+
+
+def test_a_template_that_asks_for_no_answer_leaves_its_beginning_to_the_model() -> None:
+    """What begins the answer is BOS here, which frames an answer and is no text."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace("add_generation_prompt", "false")
+    ends = tokens.end_tokens(tokenizer)
+    ids = answers.written(tokenizer, "So.", ends)
+    assert tokens.as_read(tokenizer, ids) == "<|im_start|>assistant\nSo."
+    said = tokens.text_of(tokenizer, ids, tokens.frame_of(tokenizer, ends))
+    assert said == "assistant\nSo."
+    assert answers.words_of(tokenizer, said, ends) == "So."
