@@ -112,10 +112,11 @@ def follow(
     from harness.backends.openers import Hardware
     from harness.store.store import Store
     from trainers.wrap import follow as following
+    from trainers.wrap.followed import Follow
     from trainers.wrap.gated import LineReporter
 
     out = to or folder / "ratchet"
-    asked = following.Follow(
+    asked = Follow(
         folder=folder,
         suite=loaded,
         out=out,

@@ -21,7 +21,8 @@ from harness.suite.load import load_suite
 from tests.trainers.training_driver import Quiet
 from tests.trainers.warm_process import Warm
 from tests.trainers.wrap.wrap_builders import Fault, sft, suite_in
-from trainers.wrap.follow import Follow, Follower, follow
+from trainers.wrap.follow import Follower, follow
+from trainers.wrap.followed import Follow
 
 ROOT = Path(__file__).parents[3]
 
