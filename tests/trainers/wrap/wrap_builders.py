@@ -109,7 +109,7 @@ class Fault(TrainerCallback):  # type: ignore[misc]
                     weight.add_(noise)
         if self._kind == "optimizer":
             for state_of in told["optimizer"].state.values():
-                state_of["exp_avg"].add_(0.3)
+                state_of["exp_avg"].neg_()
 
 
 def a_fault(seed: int) -> Fault:
