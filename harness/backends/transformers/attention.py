@@ -67,6 +67,15 @@ class Seen:
 
     sees: Callable[[int, int, Tensor, Tensor], Tensor]
     made: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
+    firsts: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+
+    def first(self, *places: int) -> list[int]:
+        """The first place that each of `places` sees; those behind see none before it."""
+        if places not in self.firsts:
+            asking, keys = torch.tensor(places)[:, None], torch.arange(max(places) + 1)[None]
+            seen = self.sees(0, 0, asking, keys).expand(len(places), keys.shape[1])
+            self.firsts[places] = seen.byte().argmax(dim=1).tolist()
+        return self.firsts[places]
 
     def mask(self, places: Tensor, width: int, like: Tensor) -> Tensor:
         """0 where it is seen and -inf elsewhere, (places, width), in the dtype of `like`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ ROWS = 16
 of their own, which round otherwise."""
 _COLUMNS = 32
 _LOOK_ON_GPU = 16
+# Settings of a model that looks at a part of the text only.
+_PARTIAL = re.compile(r"window(_size|_len)?$|attention_chunk|local_att|index_topk|attention_types")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,14 @@ class Causal:
         """For how many tokens the model has one; None where its class doesn't say."""
         module = self.model.get_input_embeddings()
         return getattr(getattr(module, "base_layer", module), "num_embeddings", None)
+
+    @property
+    def narrowest(self) -> float:
+        """The narrowest view of a layer, in places. In a longer text attention is asked how far
+        back it sees, and summed from there; on a GPU, where asking is dear, it never is.
+        """
+        views = partial_views(self.config) if self.device.type == "cpu" else []
+        return min((view for view in views if isinstance(view, int)), default=math.inf)
 
     @property
     def look(self) -> int:
@@ -159,6 +170,13 @@ class Causal:
         except (AttributeError, TypeError, RuntimeError, ValueError, LookupError):
             return False
         return whole.shape == apart.shape and close(whole, apart)
+
+
+def partial_views(config: Any) -> list[Any]:
+    """The settings of `config` that make a model look at a part of the text only."""
+    if not getattr(config, "use_sliding_window", True):
+        return []
+    return [value for name, value in vars(config).items() if _PARTIAL.search(name) and value]
 
 
 def filled_up(states: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import torch
@@ -33,7 +34,10 @@ class PieceLookup:
         keep: int | None,
         wanted: Collection[int] = (),
         put: Put | None = None,
+        *,
+        narrowest: float = math.inf,
     ) -> None:
+        self.narrowest = narrowest
         self.pieces, self.kept, self.keep = pieces, kept, keep
         self.wanted, self.put = wanted, put
         self.found: Chain = []
@@ -61,7 +65,8 @@ class PieceLookup:
                 texts.pop(piece.after, None)
             if self.put is not None and index in self.wanted:
                 self.put(index, layer, keys[: piece.end], values[: piece.end])
-            out[rows] = _piece(query, query.queries[rows], piece.start, keys, values)
+            first = query.seen.first if piece.end > self.narrowest else None
+            out[rows] = _piece(query, query.queries[rows], piece.start, keys, values, first)
         if self.keep is not None:
             end = self.pieces[self.keep].end
             keys, values = texts[self.keep]
@@ -84,8 +89,18 @@ def _line(before: Tensor | None, own: Tensor, length: int) -> Tensor:
     return torch.cat(parts if before is None else [before, *parts])
 
 
-def _piece(query: Query, own: Tensor, start: int, keys: Tensor, values: Tensor) -> Tensor:
-    """What the tokens from place `start` on see of their text, (tokens, heads, width)."""
+def _piece(
+    query: Query,
+    own: Tensor,
+    start: int,
+    keys: Tensor,
+    values: Tensor,
+    first_seen: Callable[[int], list[int]] | None,
+) -> Tensor:
+    """What the tokens from place `start` on see of their text, (tokens, heads, width).
+
+    `first_seen` gives the first place that one sees, where that is asked for.
+    """
     heads, shared = own.shape[1], keys.shape[1]
     groups = heads // shared
     end = start + len(own)
@@ -101,9 +116,11 @@ def _piece(query: Query, own: Tensor, start: int, keys: Tensor, values: Tensor) 
         wide = -(-(block + 1) * QUERIES // KEYS) * KEYS
         until = min(last, wide // QUERIES)
         count = until - block
-        mask = query.seen.blocks(block, count, groups, wide, own)
+        # What the first of them sees, those that are not in this pass included.
+        since = 0 if first_seen is None else first_seen(wide - KEYS)[0] // KEYS * KEYS
+        mask = query.seen.blocks(block, count, groups, wide, own)[..., since:]
         line, meant = (
-            part[:wide].transpose(0, 1).expand(count, -1, -1, -1) for part in (keys, values)
+            part[since:wide].transpose(0, 1).expand(count, -1, -1, -1) for part in (keys, values)
         )
         found.append(
             weigh(query, blocks[block - first : until - first], line, meant, mask, QUERIES)
@@ -134,7 +151,8 @@ class TreeReader:
         node, end = self.course.goes_on_from
         ends = [(piece.node, piece.end) for piece in pieces]
         keep = ends.index((node, end)) if node is not None and (node, end) in ends else None
-        lookup = PieceLookup(pieces, self.kept, keep, wanted, put)
+        narrow = self.causal.narrowest
+        lookup = PieceLookup(pieces, self.kept, keep, wanted, put, narrowest=narrow)
         tokens = [token for piece in pieces for token in piece.tokens]
         places = [piece.start + n for piece in pieces for n in range(len(piece.tokens))]
         states = read(self.causal, tokens, places, lookup)

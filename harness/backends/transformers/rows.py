@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.backends.base import LogprobRequest
-from harness.backends.transformers.attention import Query, read_rows, weigh
+from harness.backends.transformers.attention import Query, Seen, read_rows, weigh
 from harness.backends.transformers.beginnings import Beginnings
 from harness.backends.transformers.causal import ROWS, Causal
 from harness.backends.transformers.passes import TreeReader
@@ -120,6 +120,8 @@ class Rows:
     def _step(self, tokens: Tensor, **arguments: Any) -> Tensor:
         places, looking = self.places[: self._count], self._looking
         lookup = _RowLookup(self._layers, places[:looking], self._all[:looking], self._runs())
+        if self._wide is None and max(self.lengths) >= self.causal.narrowest:
+            lookup.lengths = tuple(self.lengths)
         states = read_rows(self.causal, tokens, places, lookup, **arguments)
         places.add_(1)
         self.lengths = [length + 1 for length in self.lengths]
@@ -182,7 +184,20 @@ class _RowLookup:
         runs: Sequence[tuple[int, int, int]],
     ) -> None:
         self.layers, self.places, self.rows, self.runs = layers, places, rows, runs
+        # The rows' lengths, where a row is looked at only from the first place that it sees.
+        self.lengths: tuple[int, ...] | None = None
         self._layer = 0
+
+    def _parts(self, seen: Seen) -> Iterator[tuple[int, int, int, int]]:
+        """Rows that look alike: the first, the one after the last, from where and how far."""
+        if self.lengths is None:
+            yield from ((first, last, 0, wide) for first, last, wide in self.runs)
+            return
+        since = [first // WIDTH * WIDTH for first in seen.first(*self.lengths)]
+        for first, last, wide in self.runs:
+            turns = [row for row in range(first + 1, last) if since[row] != since[row - 1]]
+            for a, b in pairwise([first, *turns, last]):
+                yield a, b, since[a], wide
 
     def __call__(self, query: Query) -> Tensor:
         keys, values = self.layers[self._layer]
@@ -192,11 +207,10 @@ class _RowLookup:
         keys[self.rows, :, self.places] = query.keys[:count]
         values[self.rows, :, self.places] = query.values[:count]
         out = query.values.new_zeros((len(query.queries), heads, values.shape[-1]))
-        for first, last, wide in self.runs:
+        for first, last, since, wide in self._parts(query.seen):
             asking = query.queries[first:last].view(last - first, shared, heads // shared, -1)
             mask = query.seen.rows((first, last, wide), self.places[first:last], wide, asking)
-            found = weigh(
-                query, asking, keys[first:last, :, :wide], values[first:last, :, :wide], mask, 1
-            )
+            seen, seen_values = (part[first:last, :, since:wide] for part in (keys, values))
+            found = weigh(query, asking, seen, seen_values, mask[..., since:], 1)
             out[first:last] = found.reshape(last - first, heads, -1)
         return out

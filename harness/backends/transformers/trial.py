@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.backends.transformers.beginnings import Beginnings
-from harness.backends.transformers.causal import Causal
+from harness.backends.transformers.causal import Causal, partial_views
 from harness.backends.transformers.kv_cache import Memory, Slots
 from harness.backends.transformers.lockstep import Lockstep, Reread, Way, padded
 from harness.backends.transformers.passes import TreeReader
@@ -31,8 +31,6 @@ FAILURES = (
     AssertionError,
 )  # fmt: skip
 
-# Settings of a model that looks at a part of the text only.
-_PARTIAL = re.compile(r"window(_size|_len)?$|attention_chunk|local_att|index_topk|attention_types")
 # A window wider than this is not crossed in the trial.
 _WIDEST = 256
 _TEXT = 12
@@ -255,13 +253,6 @@ def _longest(causal: Causal) -> int:
 
 def _chooses_parts(config: Any) -> bool:
     return any(_CHOSEN.search(name) and value for name, value in vars(config).items())
-
-
-def partial_views(config: Any) -> list[Any]:
-    """The settings of `config` that make a model look at a part of the text only."""
-    if not getattr(config, "use_sliding_window", True):
-        return []
-    return [value for name, value in vars(config).items() if _PARTIAL.search(name) and value]
 
 
 def _only_full(config: Any) -> bool:

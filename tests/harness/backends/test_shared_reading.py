@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from harness.backends.base import LogprobRequest
+from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
 from harness.backends.transformers.backend import TransformersBackend
 from harness.backends.transformers.causal import Causal
 from tests.tiny import tiny_model
@@ -204,3 +206,39 @@ def test_a_model_whose_attention_is_its_own_is_left_as_it_was(tokenizer: Any) ->
     list(backend.logprobs(forest(5)[:3]))
     assert backend.model.config._attn_implementation == before
     assert VOCABULARY > 300
+
+
+def test_a_window_is_summed_from_its_beginning(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not from the text's: a layer that sees 16 places computes two blocks at most."""
+    from harness.backends.transformers import attention, passes, rows
+
+    model = tiny_family("gemma3_text", max_position_embeddings=600)
+    backend = TransformersBackend(model, tokenizer)
+    text = tuple(3 + (7 * n) % 300 for n in range(500))
+    request = LogprobRequest("a", text[:-8], text[-8:])
+    settings = GenerationSettings(max_new_tokens=4)
+    prompt = [GenerationRequest("a", text, (0,))]
+    list(backend.generate(prompt, settings))  # what is tried once is not counted
+    widths: dict[str, list[int]] = {"read": [], "written": []}
+
+    def noted(query: Any, asking: Any, keys: Any, *more: Any, to: list[int]) -> Any:
+        to.append(keys.shape[2])
+        return attention.weigh(query, asking, keys, *more)
+
+    monkeypatch.setattr(passes, "weigh", partial(noted, to=widths["read"]))
+    monkeypatch.setattr(rows, "weigh", partial(noted, to=widths["written"]))
+    assert asked(backend, [request])["a"] == pytest.approx(
+        by_hand(backend.model, request), abs=1e-4
+    )
+    kinds = model.config.layer_types
+    full = sum(kind == "full_attention" for kind in kinds)
+    windows = len(kinds) - full
+    # Places are read in blocks of 128, over keys in blocks of 128; one place in blocks of 64.
+    both = {128: len(kinds), 256: len(kinds) + 2 * windows}
+    assert Counter(widths["read"]) == {**both, 384: full, 512: full}
+    list(backend.generate(prompt, settings))
+    written = Counter(widths["written"])
+    assert written.keys() == {64, 512}
+    assert written[64] * full == written[512] * windows
