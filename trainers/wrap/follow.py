@@ -103,6 +103,9 @@ class Follower:
             )
         run = job_of(self._asked, self._workspace, planned, every=max(1, first.step))
         training = Followed(run, self._asked, self._store, self._reporter)
+        if not run.state_file.exists() and (name := self._anchor_name()) is not None:
+            # Before it is announced: a name that leads nowhere begins nothing.
+            _ = stored_run(name, self._store) or training.named(name)
         if training.record.open(again=False):
             self._reporter.say("Going on where this was stopped.")
         if training.state.of(0) is None:
@@ -112,7 +115,7 @@ class Follower:
         return training
 
     def _anchor(self, training: Followed, first: Found) -> None:
-        name = self._asked.against or self._promoted()
+        name = self._anchor_name()
         if name is not None:
             self._reporter.say(f"The anchor is {name}")
             run = stored_run(name, self._store) or training.score_named(name)
@@ -125,8 +128,10 @@ class Follower:
         training.folder.take_as_anchor(first)
         training.judge_saved(0)
 
-    def _promoted(self) -> str | None:
+    def _anchor_name(self) -> str | None:
         line = self._asked.line
+        if self._asked.against is not None:
+            return self._asked.against
         if line is None or Registry(self._workspace, self._store).promoted(line) is None:
             return None
         return f"line:{line}"

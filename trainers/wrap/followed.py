@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from harness.backends.base import Backend
+from harness.backends.base import Backend, Candidate
 from harness.backends.openers import Hardware
 from harness.core.digests import digest_of
 from harness.core.files import write_atomic
@@ -164,10 +164,10 @@ class Followed(Watched):
     def judged(self, step: int) -> Judged | None:
         return next((each for each in self.state.judged if each.step == step), None)
 
-    def score_named(self, name: str) -> Run:
-        """The run of a model that is named, scored as far as an anchor is."""
+    def named(self, name: str) -> Candidate:
+        """Raises UserError where no model has that name."""
         asked = self._asked
-        candidate = open_model(
+        return open_model(
             name,
             self.stage_run.workspace,
             self._store,
@@ -175,7 +175,10 @@ class Followed(Watched):
             base=asked.base,
             say=self.reporter.say,
         )
-        return self.judging.extend(candidate, 0, self.judging.whole)
+
+    def score_named(self, name: str) -> Run:
+        """The run of a model that is named, scored as far as an anchor is."""
+        return self.judging.extend(self.named(name), 0, self.judging.whole)
 
     def copy_of(self, judged: Judged) -> str | None:
         """The digest of a copy of a checkpoint's model in the workspace; None where it is gone."""

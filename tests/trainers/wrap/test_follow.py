@@ -233,6 +233,9 @@ def test_bad_input_is_one_message(
     caught = capsys.readouterr()
     assert said in caught.err + caught.out
     assert "Traceback" not in caught.err
+    if (copied / "home").exists():
+        with Store(copied / "home") as store:
+            assert store.query("SELECT * FROM trainings") == []
 
 
 def commands() -> list[str]:
