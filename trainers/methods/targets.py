@@ -71,7 +71,7 @@ def require_targets(
         inside = _inside(model, recipe, "modules_to_save", wanted, found, set(modules), parts)
         if len(inside) < len(found):
             raise _in_both(recipe, "adapter.modules_to_save", wanted, inside[0])
-    _require_apart(recipe, adapter)
+    _require_apart(recipe, adapter, meant | experts)
     _require_known_patterns(recipe, adapter, meant | experts)
     return Meant(frozenset(meant), frozenset(experts))
 
@@ -105,13 +105,21 @@ def _inside(
     return inside
 
 
-def _require_apart(recipe: Recipe, adapter: AdapterModel) -> None:
+def _require_apart(recipe: Recipe, adapter: AdapterModel, meant: set[str]) -> None:
     if both := sorted(set(adapter.targets) & set(adapter.modules_to_save)):
         raise UserError(
             f"{both[0]!r} is a target of the adapter and trained whole as well",
             file=recipe.path,
             field="adapter.modules_to_save",
             hint="name it in one of `targets` and `modules_to_save`",
+        )
+    if meant and all(_is_within_any(name, adapter.modules_to_save) for name in meant):
+        raise UserError(
+            "every target of the adapter is in a module that is trained whole, so that no adapter "
+            "is left",
+            file=recipe.path,
+            field="adapter.modules_to_save",
+            hint="leave that module out of `modules_to_save`, or name targets outside of it",
         )
 
 

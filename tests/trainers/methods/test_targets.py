@@ -85,6 +85,9 @@ def test_the_usual_targets_are_those_of_the_language_model(tmp_path: Path, famil
         ("gpt2", {"targets": ["wte"]}, "shares its weight", "modules_to_save"),
         ("mistral3", {"targets": ["embed_tokens"]}, "shares its weight", "modules_to_save"),
         ("gemma3_text", {"targets": [".*(q_proj|lm_head)"]}, "shares its weight", "modules_to"),
+        # Trained whole as well.
+        ("llama", {"modules_to_save": ["self_attn"]}, "every target .* trained whole", "outside"),
+        ("llama", {"targets": [".*_proj"], "modules_to_save": ["layers"]}, "no module na", "all-l"),
         # Patterns.
         ("llama", {"targets": r".*\.(a|b)_proj"}, "no module named", "all-linear"),
         ("qwen3_vl", {"targets": r".*visual.*qkv"}, "reads no text", "language model"),
