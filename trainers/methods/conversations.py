@@ -66,6 +66,7 @@ def learned(
     """
     if not tokenizer.chat_template:
         return _only_last(tokenizer, example, end, written)
+    ends = ends if end is None else ends | {end}
     page = _Page(tokenizer, example)
     page.require_tools()
     spans = list(page.marked()) or list(page.found())

@@ -222,3 +222,22 @@ def test_words_that_the_template_leaves_out_are_said() -> None:
     thinks = (CHAT[1], {"role": "assistant", "content": "<think>hm</think>yes"})
     with pytest.raises(TurnsError, match="the thought of turn 2"):
         of(split, thinks, (1,))
+
+
+@pytest.mark.parametrize("family", ["llama-3", "phi", "exaone", "chatml", "gemma", "mistral"])
+def test_a_familys_turns_end_with_what_its_template_writes_once(family: str) -> None:
+    from tests.chat_templates import FAMILIES, ends_of, tokenizer_of
+
+    tokenizer = tokenizer_of(FAMILIES[family])
+    ends = ends_of(tokenizer, FAMILIES[family])
+    turns = CHAT[1:]
+    example = Example(0, "r", turns[:-1], "", turns=turns, learned=(1, 3))
+    found = learned(
+        tokenizer,
+        example,
+        ends=ends,
+        end=tokens.turn_end(tokenizer, ends),
+        written=lambda text, _: tokens.encode(tokenizer, text),
+    )
+    end = FAMILIES[family].end
+    assert stretches(tokenizer, found) == [f"yes{end}", f"no{end}"]
