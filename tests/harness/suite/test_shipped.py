@@ -156,9 +156,13 @@ def test_a_suite_scores_end_to_end_and_an_unchanged_model_passes(name, store):
     for task, metric in suite.metrics():
         line = lines[f"{task.name}/{metric.spec.name}"]
         assert (line.counts.errors, line.counts.total) == (0, len(task.samples))
-        # The embedded toxicity model reads English only, and says so.
-        blind = {"zh"} if metric.spec.name == "toxicity" else set()
-        assert line.counts.scored == sum(sample.language not in blind for sample in task.samples)
+        english = sum(sample.language != "zh" for sample in task.samples)
+        if metric.spec.name == "toxicity":
+            # The embedded model reads English only, and says so; not all that a model with random
+            # weights writes is surely English.
+            assert 0.8 * english <= line.counts.scored <= english
+        else:
+            assert line.counts.scored == len(task.samples)
     scores = metric_scores(
         store, report.run, policy=suite.policy, slices=slices_of(suite, suite.policy)
     )
