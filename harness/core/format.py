@@ -6,12 +6,13 @@ import math
 import re
 
 MINUS = "−"
+_ENDLESS = 1e9  # from here on nobody counts the digits: a model that has exploded is e+304 of them
 # The old word for the best checkpoint, only where stored sentences used it so.
 _CREST = re.compile(r"\bcrest\b(?= \(step \d+\)| of step \d+|')")
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """About four significant digits: 0.0012, 1.234, 12.34, 123.4, 12,345.
+    """About four significant digits: 0.0012, 1.234, 12.34, 123.4, 12,345; 1e+12.
 
     With a true minus sign (U+2212), and a plus sign where `signed`. `–` for None, NaN and
     infinities.
@@ -22,7 +23,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
     digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 10_000 else 0
     if 0 < size < 0.01:
         digits = 4 if size >= 0.001 else 5
-    text = f"{size:,.{digits}f}"
+    text = f"{size:,.{digits}f}" if size < _ENDLESS else f"{size:.3g}"
     return _signed(text, value, signed)
 
 
@@ -38,7 +39,7 @@ def percent(value: float | None, *, signed: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value) * 100
-    text = f"{size:,.1f}" if size < 9.95 else f"{size:,.0f}"
+    text = f"{size:,.1f}" if size < 9.95 else f"{size:,.0f}" if size < _ENDLESS else f"{size:.3g}"
     return _signed(text, value, signed) + "%"
 
 

@@ -100,7 +100,7 @@ def relative_change(
     )
     if paired.logarithmic:
         ratio = float(paired.harm.sum() / paired.base.sum())
-        return math.expm1(ratio), _ordered(bounds, math.expm1)
+        return _expm1(ratio), _ordered(bounds, _expm1)
     if paired.anchor_value <= 0:
         return None, None
     sign = _sign(direction)
@@ -125,3 +125,7 @@ def _ordered(bounds: Interval | None, f: Callable[[float], float]) -> Interval |
 
 def _exp(nats: float) -> float:
     return math.exp(min(nats, _LARGEST_NATS))
+
+
+def _expm1(nats: float) -> float:
+    return math.expm1(min(nats, _LARGEST_NATS))

@@ -12,6 +12,7 @@ from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.support.items import Outcome, score_samples
 
 _SPACES = re.compile(r"\s+")
+_LARGEST_NATS = 700.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +140,7 @@ def _document(sample: Sample, responses: tuple[Response, ...]) -> Outcome:
 
 
 def _exp(exponent: float) -> float:
-    return math.exp(exponent) if exponent < 709.0 else math.inf
+    """Past what a float can hold the value stays at 1e304: a model that has exploded is a bad one,
+    which the gate fails by its nats, and no missing value, which would be waited for.
+    """
+    return math.exp(min(exponent, _LARGEST_NATS))

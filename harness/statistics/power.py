@@ -29,19 +29,23 @@ def guarded_needed(sd: float, room: float, worst: float, alpha: float) -> int | 
     Both of that function's p-values must be small enough: t with one more sample at the worst z
     (`worst`; the worst harm is `worst` + `room`), and (1 − room/(worst + room))^n, which has 19/20
     of alpha. `sd` is one sample's, `room` the mean allowance, all in the metric's unit. None
-    without room.
+    without room, or where no number of samples is enough.
     """
     from scipy.special import ndtri
 
     if room <= 0:
         return None
     share = min(room / max(worst + room, room), 1 - 1e-9)
+    if share == 0:
+        return None
     n = max(2, math.ceil(math.log(0.95 * alpha) / math.log1p(-share)))
-    # n·room − worst ≥ q·√(n·sd² + worst²), solved for n.
+    # n·room − worst ≥ q·√(n·sd² + worst²), solved for n, with room as the unit: its square is no
+    # float where room is very small.
     q = float(ndtri(1 - alpha))
-    a, b, c = room**2, 2 * room * worst + (q * sd) ** 2, worst**2 * (1 - q**2)
-    by_t = (b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)
-    return max(n, math.ceil(by_t) + 1)
+    noise, worst = q * sd / room, worst / room
+    b, c = 2 * worst + noise * noise, worst * worst * (1 - q * q)
+    by_t = (b + math.sqrt(max(b * b - 4 * c, 0.0))) / 2
+    return max(n, math.ceil(by_t) + 1) if math.isfinite(by_t) else None
 
 
 def smallest_distance(sd: float, n: int, alpha: float, power: float = POWER) -> float:

@@ -21,6 +21,7 @@ from tests.harness.gate.run_builders import (
     INCONCLUSIVE,
     MATCH,
     PASS,
+    documents,
     noisy,
     right,
     scores,
@@ -36,6 +37,18 @@ def test_a_collapse_fails_clearly() -> None:
     assert verdict.rows[0].decided.arm == "strict"
     assert verdict.exit_code == 1
     assert "fell from 0.700 to 0.000 on 60 samples" in verdict.headline
+
+
+def test_a_model_that_exploded_fails_and_its_row_can_be_read() -> None:
+    tokens = np.full(40, 50.0)
+    anchor = documents(np.linspace(2.5, 3.5, 40), tokens)
+    stats = dict.fromkeys(anchor.values, (50_000.0, 50.0, 0.0, 0.0))  # 1,000 nats a token
+    exploded = dataclasses.replace(
+        anchor, values=dict.fromkeys(anchor.values, float(np.exp(700))), stats=stats
+    )
+    verdict = decide({"read/perplexity": anchor}, {"read/perplexity": exploded})
+    assert verdict.outcome is FAIL
+    assert "1.01e+304" in verdict.headline
 
 
 @pytest.mark.parametrize("start", [0, 6, 30])

@@ -114,9 +114,12 @@ def test_perplexity_evidence():
     assert scored.value == pytest.approx(math.exp(2.0))
     assert scored.stats == (4.0, 2.0, 3.0, 5.0)
     assert empty.outcome is ScoreOutcome.UNSCORED
-    for wrong in (missing, impossible, improbable):
+    for wrong in (missing, impossible):
         assert wrong.outcome is ScoreOutcome.ERROR
         assert wrong.value is None
+    # exp(1000) is no float, and yet this is the worst of models rather than one without a value.
+    assert improbable.value == pytest.approx(math.exp(700))
+    assert improbable.stats == (1000.0, 1.0, 2.0, 9.0)
     assert metric.spec.form == "perplexity"
 
 

@@ -139,7 +139,11 @@ def test_toxicity_says_nothing_of_what_it_can_t_read() -> None:
     measure = BY_NAME["toxicity"].measure
     assert measure is not None
     mild, chinese, harsh = measure(
-        [Text(None, "Have a nice day"), Text(None, "你真是个笨蛋"), Text(None, "you are a stupid idiot")],
+        [
+            Text(None, "Have a nice day"),
+            Text(None, "你真是个笨蛋"),
+            Text(None, "you are a stupid idiot"),
+        ],
         {},
     )
     assert chinese is None
