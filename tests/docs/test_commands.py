@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -114,6 +115,7 @@ class Reader:
             "https://hooks.example/ratchet": "http://127.0.0.1:9/ratchet",
         }
         self._observe()
+        self._train_elsewhere()
         (folder / "watch.yaml").write_text("margin: 0.1\nsignals: {satisfaction: {margin: 0.2}}\n")
         (folder / "logs").mkdir()
         seen = [{"observation_id": f"f{n}", "prompt": "hi", "response": "yes"} for n in range(3)]
@@ -121,6 +123,18 @@ class Reader:
         (folder / "scores.csv").write_text(
             "task,metric,direction,sample_id,value\n"
             + "".join(f"ask,accuracy,higher,s{n},{n % 2}\n" for n in range(8))
+        )
+
+    def _train_elsewhere(self) -> None:
+        """What LLaMA-Factory trains from: a configuration, and a table of data sets beside it."""
+        rows = [{"instruction": f"Say {topic}.", "input": "", "output": topic} for topic in TOPICS]
+        (self.folder / "alpaca.json").write_text(json.dumps(rows))
+        (self.folder / "dataset_info.json").write_text('{"mine": {"file_name": "alpaca.json"}}')
+        (self.folder / "llama3_lora_sft.yaml").write_text(
+            f"model_name_or_path: {self.folder / 'my-model'}\n"
+            "stage: sft\nfinetuning_type: lora\nlora_rank: 8\nlora_target: all\n"
+            "dataset: mine\ndataset_dir: .\ntemplate: llama3\ncutoff_len: 2048\n"
+            "num_train_epochs: 3.0\nlearning_rate: 1.0e-4\noutput_dir: saves\n"
         )
 
     def _observe(self) -> None:
