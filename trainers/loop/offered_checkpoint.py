@@ -44,13 +44,19 @@ def choose_offered(judging: Judging, state: TrainingState) -> Offered:
     }
     first = _estimates(judging, opponent, standing, judging.first)
     for step in in_order(first):
-        run = _extended(judging, step)
+        run = _extended(judging, step) if _more_is_left(judging) else standing[step]
         whole = _estimates(judging, opponent, {step: run}, judging.whole)[step]
         if whole.ahead:
             return Offered(step, _why(step, best, whole))
     if best:
         return Offered(best, "the best checkpoint: no other that stands is estimated to be better")
     return Offered(0, "no checkpoint is estimated to be at least as good as checkpoint-0")
+
+
+def _more_is_left(judging: Judging) -> bool:
+    """Whether a first look leaves anything to score; else nothing has to be loaded for it."""
+    samples = (sample for task in judging.stage.suite.tasks for sample in task.samples)
+    return judging.whole.responses != judging.first.responses or any(s.reserve for s in samples)
 
 
 def _stands(state: TrainingState, step: int, attempt: int) -> bool:
