@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ COPIES = 1_000
 """Calibrations, and verdicts and actions of the watch."""
 
 DAYS = 5
-"""Over which the observations are spread."""
+"""Over which the observations are spread, until now: Watch shows the last two of them."""
+
+SIGNALS = ("errors", "completion", "satisfaction")
+"""That the observations carry something of."""
 
 LINE = "bot"
 TRAINING = "long"
@@ -249,6 +253,8 @@ def _watch(store: Any, observations: int) -> None:
     from tests.harness.watch.watch_builders import verdict_on
 
     verdict = verdict_on("d" * 64, line=LINE, watch_id="w")
+    signals = tuple(replace(verdict.signals[0], signal=name) for name in SIGNALS)
+    verdict = replace(verdict, signals=signals)
     store.append("watch_verdicts", [verdict.row()])
     action = {"action_id": "a", "watch_id": "w", "line": LINE, "action": "rolled_back"}
     store.append("watch_actions", [{**action, "acted": True, "reason": "thumbs went down"}])
@@ -268,7 +274,8 @@ def _watch(store: Any, observations: int) -> None:
                 CASE WHEN hash(i * 11) % 100 = 0 THEN 'timeout' END AS error,
                 CASE WHEN hash(i * 13) % 20 = 0 THEN 1 + (hash(i * 17) % 5)::DOUBLE END AS stars,
                 CASE WHEN hash(i * 19) % 4 = 0 THEN 'completed' END AS outcome, 'plain' AS source,
-                TIMESTAMP '2026-11-17' + to_microseconds((i * {apart_us})::BIGINT) AS observed_at,
+                now()::TIMESTAMP - to_microseconds((({observations} - i) * {apart_us})::BIGINT)
+                    AS observed_at,
                 observed_at AS received_at, 100000000 + i AS seq
             FROM range({observations}) t(i)
             """
