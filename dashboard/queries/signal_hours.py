@@ -21,18 +21,24 @@ ANSWERS = 10
 Inside = Mapping[str, tuple[float | None, float | None]]
 """Signal -> the limits that its reference set; only for signals that have some."""
 
-# Feedback joins the conversation of what it is about. $1 line, $2 from, $3 until.
+# Feedback joins the conversation of what it is about. $1 line, $2 from, $3 until. Only what is
+# named by some feedback is joined, and nothing is kept between: a busy line has millions of rows.
 _TALKS = """
-    WITH recent AS (
+    WITH recent AS NOT MATERIALIZED (
         SELECT *, coalesce(least(observed_at, received_at), observed_at, received_at) AS moment
         FROM observations WHERE line = $1
             AND coalesce(received_at, observed_at) >= $2::TIMESTAMP
             AND coalesce(received_at, observed_at) < $3::TIMESTAMP
     ),
+    named AS (
+        SELECT observation_id, conversation_id FROM recent WHERE observation_id IN (
+            SELECT coalesce(about, retry_of) FROM recent
+            WHERE about IS NOT NULL OR retry_of IS NOT NULL)
+    ),
     r AS (
         SELECT a.*, coalesce(
             a.conversation_id, p.conversation_id, p.observation_id, a.observation_id) AS talk
-        FROM recent a LEFT JOIN recent p ON p.observation_id = coalesce(a.about, a.retry_of)
+        FROM recent a LEFT JOIN named p ON p.observation_id = coalesce(a.about, a.retry_of)
     )
 """
 
