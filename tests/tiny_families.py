@@ -99,7 +99,8 @@ def tiny_family(name: str, *, whole: bool = False, **said: Any) -> Any:
     text = sizes.get("text_config", sizes)
     text.update(said)
     if "layer_types" in text:
-        text["layer_types"] = text["layer_types"][: text.get("num_hidden_layers", 4)]
+        layers = text.get("num_hidden_layers", 4)
+        text["layer_types"] = (text["layer_types"] * layers)[:layers]
     config = kind(**sizes)
     automatic: Any = AutoModelForCausalLM
     if whole or kind not in MODEL_FOR_CAUSAL_LM_MAPPING:

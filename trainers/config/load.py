@@ -31,8 +31,8 @@ from trainers.config.validate import (
     check_health,
     check_labels,
     check_order_and_loss,
-    check_plain_prompts,
     check_rewards,
+    check_whole_prompts,
     unlearnable,
 )
 
@@ -130,7 +130,7 @@ def _stage(
     check_order_and_loss(model, data, examples, document, here, data_at)
     if method.samples:
         check_columns(examples)
-        check_plain_prompts(data, examples, document, data_at)
+        check_whole_prompts(data, document, data_at)
     check_labels(examples, document, (*data_at, "mix"))
     check_rewards(recipe, index, examples, document, here)
     health = dict(recipe.health if model.health is None else model.health)

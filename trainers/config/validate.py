@@ -98,33 +98,14 @@ def check_columns(examples: Sequence[Example]) -> None:
             )
 
 
-def check_plain_prompts(
-    data: DataModel, examples: Sequence[Example], document: YamlDocument, place: Place
-) -> None:
-    """Raises UserError for tools where answers are drawn, because nobody would answer a call, and
-    for arguments of the template, which what draws does not give.
-    """
-    if data.template:
-        raise document.error(
-            "the trainer draws answers by the chat template as it is by itself",
-            (*place, "template"),
-            hint="leave `template` out, or set its arguments' defaults in the base's own template",
-        )
+def check_whole_prompts(data: DataModel, document: YamlDocument, place: Place) -> None:
+    """Raises UserError where a prompt would be cut that answers are drawn to."""
     if data.too_long == "cut":
         raise document.error(
             "a prompt that is cut asks something else",
             (*place, "too_long"),
             hint="write `too_long: drop`",
         )
-    for example in examples:
-        if example.options.tools:
-            raise UserError(
-                "this row offers tools, and the trainer draws answers in which nobody answers a "
-                "call",
-                file=example.file,
-                line=example.line,
-                hint="leave `tools` out of the source, or write them into the prompt",
-            )
 
 
 def check_labels(examples: Sequence[Example], document: YamlDocument, place: Place) -> None:

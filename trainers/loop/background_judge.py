@@ -272,7 +272,10 @@ class _Opened:
             return None
         if files.adapter is None or before.folder != files.folder:
             return None
-        model = exchanged(self._model[0], files.adapter)
+        try:
+            model = exchanged(self._model[0], files.adapter)
+        except Exception:  # noqa: BLE001 -- whatever is wrong with the files, reading them says it
+            return None
         return None if model is None else (model, self._model[1])
 
 

@@ -10,6 +10,7 @@ that the marks of a thought or a channel are lost.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,25 +19,32 @@ from harness.backends.base import GenerationRequest, GenerationSettings
 from harness.backends.tokenization import as_read, beginning
 from harness.core.errors import UserError
 from harness.core.thoughts import PROMPT_TAIL, cut_in_thought
+from harness.core.types import PromptOptions
 from trainers.distributed.sharding import gathered
 from trainers.methods.base import Job
 
+OPTIONS = "_options"
+"""A row's tools and arguments of the template, as JSON, beside its `prompt`."""
 
-def prompt_ids(backend: Any, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
-    """The tokens of a prompt as the scorer asks it: of chat messages, or, for a base without a chat
-    template, of a text. What the tokenizer puts before a text stands there once.
+
+def prompt_ids(backend: Any, row: Mapping[str, Any]) -> list[int]:
+    """The tokens of a row's `prompt` as the scorer asks it: of chat messages, or, for a base
+    without a chat template, of a text. What the tokenizer puts before a text stands there once.
     """
+    prompt = row["prompt"]
     if isinstance(prompt, str):
         return [*beginning(backend.tokenizer), *backend.encode(prompt)]
-    return list(backend.encode_chat(prompt))
+    options = json.loads(row[OPTIONS])
+    more = (PromptOptions.of(options),) if options else ()
+    return list(backend.encode_chat(prompt, *more))
 
 
-def said(backend: Any, prompt: str | Sequence[Mapping[str, str]], ids: Sequence[int]) -> str:
+def said(backend: Any, row: Mapping[str, Any], ids: Sequence[int]) -> str:
     """What was said, as the scorer reads it: rewards judge the same text as metrics do."""
     text = str(backend.said(ids))
     if ids and ids[-1] in backend.ends:
         return text
-    asked = prompt_ids(backend, prompt)[-PROMPT_TAIL:]
+    asked = prompt_ids(backend, row)[-PROMPT_TAIL:]
     return cut_in_thought(as_read(backend.tokenizer, asked), text)
 
 
@@ -56,8 +64,13 @@ def drawing_as_scored(trainer_class: type[Any], job: Job, *, pairs: bool) -> typ
             all_ends: list[int] = sorted({*ends, *getattr(self, "eos_token_ids", ())})
             self.eos_token_ids = all_ends
 
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            self._asked = inputs
+            return super()._generate_and_score_completions(inputs)
+
         def _tokenize_prompts(self, prompts: Any) -> Any:
-            return [prompt_ids(backend, prompt) for prompt in prompts], None, {}
+            # TRL hands on no more than the messages, in the order of the rows.
+            return [prompt_ids(backend, row) for row in self._asked], None, {}
 
         def _generate_single_turn(self, prompts: Sequence[Sequence[int]], *rest: Any) -> Any:
             if by_vllm:
@@ -70,7 +83,7 @@ def drawing_as_scored(trainer_class: type[Any], job: Job, *, pairs: bool) -> typ
         def _calculate_rewards(
             self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
         ) -> Any:
-            texts = map(partial(said, backend), prompts, completion_ids_list)
+            texts = map(partial(said, backend), inputs, completion_ids_list)
             given = [
                 text if isinstance(one, str) else [{"role": "assistant", "content": text}]
                 for one, text in zip(completions, texts, strict=True)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.config.recipe import Recipe
+from harness.core.errors import UserError
+from harness.evaluation.prompts import TEMPLATE_FAULTS
+from trainers.config.recipe import Example, Recipe
 from trainers.config.schema import RecipeModel, StageModel
 from trainers.methods.base import Job
 from trainers.methods.causal import CausalMethod
-from trainers.methods.drawing import drawing_as_scored
+from trainers.methods.drawing import OPTIONS, drawing_as_scored
 from trainers.methods.lengths import require_lengths
 from trainers.methods.own_logits import (
     learning_its_own,
@@ -214,12 +216,14 @@ def rewards_of(job: Job) -> RewardMixture:
 
 
 def prompts(job: Job) -> Any:
-    """Rows of `prompt`, and of the data's own columns as JSON, for rewards to look at."""
+    """Rows of `prompt` with its options, and of the data's own columns as JSON, for rewards to look
+    at.
+    """
     from datasets import Dataset
 
     examples = job.stage.examples
     room = job.stage.model.max_new_tokens
-    lengths = [len(example.asked(job.backend)) + room for example in examples]
+    lengths = [len(_asked(job.backend, example)) + room for example in examples]
     require_lengths(job.recipe, job.stage, examples, lengths, reads=job.backend.max_length)
     chat = bool(job.tokenizer.chat_template)
     rows = []
@@ -228,8 +232,21 @@ def prompts(job: Job) -> Any:
         if not chat:
             asked = "\n".join(message["content"] for message in example.prompt) + "\n"
         whole = json.dumps(dict(example.columns), ensure_ascii=False, default=str)
-        rows.append({ROW: whole, "prompt": asked})
+        options = json.dumps(example.options.stored, ensure_ascii=False)
+        rows.append({ROW: whole, OPTIONS: options, "prompt": asked})
     return Dataset.from_list(rows)
+
+
+def _asked(backend: Any, example: Example) -> list[int]:
+    try:
+        return example.asked(backend)
+    except TEMPLATE_FAULTS as problem:
+        raise UserError(
+            f"the base's chat template can't write this prompt: {problem}",
+            file=example.file,
+            line=example.line,
+            hint="write the tools into the prompt, or leave `tools` out of the source",
+        ) from None
 
 
 def _named(mixture: Any) -> list[Callable[..., Any]]:

@@ -215,7 +215,6 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("sft", {"m": CHAT}, {"messages": "all of {{ m }}"}, "one expression is meant"),
     ("sft", {"m": CHAT}, {"messages": "{{ n }}"}, "'n' is undefined"),
     ("grpo", {"m": CHAT}, {}, r"ends with an answer.*m\w*\[:-1\]"),
-    ("grpo", {"m": CHAT[:4], "t": [{"name": "f"}]}, {"tools": "{{ t }}"}, "this row offers tools"),
 ]
 
 
@@ -290,16 +289,10 @@ def test_arguments_of_the_template_are_part_of_every_prompt(tmp_path: Path) -> N
     assert plain.digest != told.digest
     with pytest.raises(UserError, match="'tools' is no argument to be given here"):
         load_recipe(world(tmp_path, [{"q": "a", "a": "b"}], source, template={"tools": []}))
-    with pytest.raises(UserError, match="draws answers by the chat template"):
-        load_recipe(
-            world(
-                tmp_path,
-                [{"q": "a"}],
-                {"prompt": {"user": "{{ q }}"}},
-                trainer="grpo",
-                template=off,
-            )
-        )
+    (drawn,) = examples(
+        tmp_path, [{"q": "a"}], {"prompt": {"user": "{{ q }}"}}, trainer="grpo", template=off
+    )
+    assert drawn.options.template == off
 
 
 def test_a_training_on_conversations_learns_what_is_marked(

@@ -12,7 +12,8 @@ from harness.backends import tokenization as tokens
 from tests.chat_templates import FAMILIES, Family, ends_of, tokenizer_of
 from tests.tiny import tiny_model
 from tests.trainers.method_builders import job_of, write_method_world
-from trainers.methods.drawing import said
+from trainers.methods.base import Job
+from trainers.methods.drawing import prompt_ids, said
 
 TRAINERS = ("sft", "dpo", "kto", "reward", "grpo", "rloo", "ppo")
 QUICK = {("gpt-oss", "sft"), ("qwen3-thinking", "dpo"), ("command-a", "kto"), ("llama-2", "sft")}
@@ -33,11 +34,10 @@ def base(folder: Path, family: Family) -> Path:
     return folder
 
 
-def asked_and_learned(trainer: str, made: Any) -> list[tuple[list[int], list[int]]]:
+def asked_and_learned(trainer: str, job: Job, made: Any) -> list[tuple[list[int], list[int]]]:
     """(prompt, what is learned) of the first row, for each answer that it has."""
     if trainer in ("grpo", "rloo"):
-        [prompt], *_ = made._tokenize_prompts([dict(made.train_dataset[0])["prompt"]])
-        return [(list(prompt), [])]
+        return [(prompt_ids(job.backend, dict(made.train_dataset[0])), [])]
     if trainer == "ppo":
         return [(list(answer.prompt), []) for answer in made.rollout(0).answers]
     row = made.train_dataset[0, 0] if trainer == "kto" else made.train_dataset[0]
@@ -63,7 +63,7 @@ def test_what_is_trained_is_what_is_scored_and_served(
     if trainer != "reward":
         assert tokenizer.convert_tokens_to_ids(family.end) in job.backend.ends
     answers = [example.chosen, example.rejected] if example.chosen else [example.completion or ""]
-    found = asked_and_learned(trainer, method.make(job))
+    found = asked_and_learned(trainer, job, method.make(job))
     if trainer == "ppo":
         assert {len(prompt) for prompt, _ in found} != {0}
         prompts = [list(job.backend.encode_chat(e.prompt)) for e in job.stage.examples]
@@ -108,17 +108,17 @@ def test_rewards_judge_what_metrics_judge(tmp_path: Path, name: str) -> None:
     made._generate_and_score_completions([dict(made.train_dataset[0])] * 4)
     pairs = [json.loads(line) for line in seen.read_text("utf-8").splitlines()]
     assert [text for text, _ in pairs] == [job.backend.said(ids) for _, ids in pairs]
-    prompt = job.stage.examples[0].prompt
+    row = dict(made.train_dataset[0])
     end = job.tokenizer.convert_tokens_to_ids(family.end)
     for text in ("Sun.", "<b>", ""):
         ids = [*tokens.encode(job.tokenizer, family.lead + text + family.tail), end]
-        assert said(job.backend, prompt, ids) == text
+        assert said(job.backend, row, ids) == text
 
 
 def test_a_thought_that_was_cut_is_no_answer_to_a_reward(tmp_path: Path) -> None:
     made = base(tmp_path / "m", FAMILIES["deepseek-r1"])
-    job, _ = job_of(write_method_world(tmp_path, made, "grpo"), tmp_path / "w")
-    prompt = job.stage.examples[0].prompt
+    job, method = job_of(write_method_world(tmp_path, made, "grpo"), tmp_path / "w")
+    row = dict(method.make(job).train_dataset[0])
     ids = list(tokens.encode(job.tokenizer, "Hm, is it"))
-    assert said(job.backend, prompt, ids) == "<think>\nHm, is it"
-    assert said(job.backend, prompt, [*ids, job.tokenizer.eos_token_id]) == "Hm, is it"
+    assert said(job.backend, row, ids) == "<think>\nHm, is it"
+    assert said(job.backend, row, [*ids, job.tokenizer.eos_token_id]) == "Hm, is it"

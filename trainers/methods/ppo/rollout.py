@@ -100,7 +100,7 @@ def sample(
     processes. What `safe` turns down is drawn again, up to `tries` times in all. Raises UserError
     for a prompt that the model can't take.
     """
-    prompts = [tuple(prompt_ids(backend, row["prompt"])) for row in rows]
+    prompts = [tuple(prompt_ids(backend, row)) for row in rows]
 
     def draw(wanted: Sequence[int], attempt: int) -> list[Answer]:
         seeds = {index: seed_of(seed, attempt, first + index) for index in wanted}
