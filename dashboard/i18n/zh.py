@@ -271,6 +271,7 @@ SENTENCES: dict[str, str] = {
     "rolled_back": "回退",
     "running": "进行中",
     "silent": "无消息",
+    "skip_rows": "跳过有害的数据行",
     "skip_data": "跳过数据",
     "reshuffle": "打乱数据",
     "lower_lr": "降低学习率",

@@ -85,6 +85,18 @@ class CheckpointFolder:
             note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
             yield int(note["step"]), int(note["attempt"])
 
+    def stood_at(self, step: int, attempt: int) -> Path | None:
+        """The checkpoint of `step` that an attempt made or went on from, where it has been taken
+        back since too; None where it is deleted or damaged.
+        """
+        found = []
+        for folder in (self.path(step), *self.rejected.glob(f"step-{step:06d}.attempt*")):
+            if (folder / NOTE).exists() and not artifacts.verify(folder):
+                made = int(json.loads((folder / NOTE).read_text(encoding="utf-8"))["attempt"])
+                if made <= attempt:
+                    found.append((made, folder.stat().st_mtime, folder))
+        return max(found)[-1] if found else None
+
     def measures(self, step: int) -> dict[str, float]:
         """What was measured on the way to a checkpoint, as means over its segment."""
         note = json.loads((self.path(step) / NOTE).read_text(encoding="utf-8"))

@@ -38,11 +38,13 @@ class Judged:
 class TrainingState:
     """`attempt` counts from 1 and rises with each rollback; `start` is the step that this attempt
     went on from; `origin` the digest of the checkpoint that the stage began from, where it was not
-    the bare base; `dropped` are numbers of the data stream's segments; `failures` counts the
-    rollbacks since the best checkpoint last moved. `plan_version` is the way in which the data was
-    planned (`config.data_plan`): one that says nothing began before there was a second. `offered`
-    is the step chosen for promotion at the end; None where a training ended before there was a
-    choice. `settled` is None for a training that began before there was a choice of dtypes.
+    the bare base; `dropped` are numbers of the data stream's segments; `skipped` are rows that are
+    left out from a place in the order on: (how many rows come before it, the rows); `failures`
+    counts the rollbacks since the best checkpoint last moved. `plan_version` is the way in which
+    the data was planned (`config.data_plan`): one that says nothing began before there was a
+    second. `offered` is the step chosen for promotion at the end; None where a training ended
+    before there was a choice. `settled` is None for a training that began before there was a choice
+    of dtypes.
     """
 
     training_id: str
@@ -52,6 +54,7 @@ class TrainingState:
     start: int = 0
     dropped: tuple[int, ...] = ()
     reshuffles: tuple[tuple[int, int], ...] = ()
+    skipped: tuple[tuple[int, tuple[int, ...]], ...] = ()
     lr_scale: float = 1.0
     best_checkpoint: int = 0
     failures: int = 0
@@ -99,6 +102,7 @@ def load_state(path: Path) -> TrainingState | None:
         )
         raw["dropped"] = tuple(raw["dropped"])
         raw["reshuffles"] = tuple((after, seed) for after, seed in raw["reshuffles"])
+        raw["skipped"] = tuple((after, tuple(rows)) for after, rows in raw.get("skipped", ()))
         if "crest" in raw:  # as the best checkpoint was called at first
             raw["best_checkpoint"] = raw.pop("crest")
         if raw.get("settled") is not None:

@@ -19,6 +19,7 @@ from harness.report.console import verdict_table
 from trainers.loop.opinion import Opinion, deciding
 
 REMEDIES = {
+    "skip_rows": "leave out the rows that taught it",
     "skip_data": "leave out the data of that segment",
     "reshuffle": "plan the rest of the data in another order",
     "lower_lr": "halve the learning rate",

@@ -109,6 +109,36 @@ def current_order(plan: DataPlan, dropped: Sequence[int], reshuffles: Reshuffles
     return plan.indices(dropped)
 
 
+def without_rows(
+    stage: Stage, order: Sequence[int], skipped: Sequence[tuple[int, Collection[int]]]
+) -> list[int]:
+    """The order with rows left out: each of `skipped` names how many rows stay as they were, and
+    which ones do not occur behind them. In their places stand others of the same source, drawn by
+    the recipe's seed and the place alone; so no other row moves, and the mixture stays.
+    """
+    rows = list(order)
+    gone: set[int] = set()
+    for after, numbers in sorted(skipped, key=lambda each: each[0]):
+        gone.update(numbers)
+        left = _left(stage, gone)
+        for place in range(after, len(rows)):
+            if rows[place] in gone and (others := left[stage.examples[rows[place]].source]):
+                chance = _generator(stage.data.seed, f"instead{place}")
+                rows[place] = others[int(chance.integers(len(others)))]
+    return rows
+
+
+def _left(stage: Stage, gone: Collection[int]) -> list[list[int]]:
+    """By source: the rows that may stand in for those that are gone; any that is left where a
+    source has none.
+    """
+    keep = [number for number in range(len(stage.examples)) if number not in gone]
+    by_source: list[list[int]] = [[] for _ in stage.data.mix]
+    for number in keep:
+        by_source[stage.examples[number].source].append(number)
+    return [rows or keep for rows in by_source]
+
+
 def shares_of(stage: Stage, plan: DataPlan) -> list[tuple[float, float]]:
     """(asked, got) of each source: its share of the rows of the planned segments, 0 to 1."""
     rows = max(1, len(plan.segments[0]))

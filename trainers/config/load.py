@@ -31,6 +31,7 @@ from trainers.config.validate import (
     check_health,
     check_labels,
     check_order_and_loss,
+    check_remedies,
     check_rewards,
     check_whole_prompts,
     unlearnable,
@@ -93,6 +94,7 @@ def _stage(
     if problem := method.problem(recipe, model):
         raise document.error(problem, here)
     _check_options(recipe, model, document, (*here, "trainer_options"))
+    check_remedies(gate, model, document, gate_at)
     suite = _suite(gate.suite, document, (*gate_at, "suite"), suites)
     foreign = {m.spec.name for _, m in suite.metrics()} - (method.judged_by or frozenset())
     if method.judged_by is not None and foreign:

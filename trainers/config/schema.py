@@ -22,7 +22,7 @@ from trainers.config.trainer_options import TrainerOptionsModel
 from trainers.rewards.mixture import RewardModelSpec
 from trainers.rewards.safety import SafetyModel
 
-Remedy = Literal["skip_data", "reshuffle", "lower_lr", "stop"]
+Remedy = Literal["skip_rows", "skip_data", "reshuffle", "lower_lr", "stop"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 LONGEST_NAME = 100
 """As of a line: a recipe whose line could not be promoted must not train first."""

@@ -11,7 +11,7 @@ from harness.core.yaml_file import Place, YamlDocument
 from trainers.config.curriculum import column_of
 from trainers.config.data_schema import DataModel
 from trainers.config.method_traits import traits_of
-from trainers.config.schema import HealthRule, RecipeModel, StageModel
+from trainers.config.schema import HealthRule, RecipeModel, StageModel, TrainingGateModel
 from trainers.rewards.mixture import check as check_reward
 
 if TYPE_CHECKING:
@@ -172,7 +172,14 @@ def check_health(
     if "reward" in measures:
         known.discard("loss_gap")
     place: Place = (*here, "health") if model.health is not None else ("health",)
-    for name in health:
+    for name, rule in health.items():
+        if rule.then == "skip_rows":
+            raise document.error(
+                "skip_rows leaves out the rows that taught what a verdict found worse, and a "
+                "health rule has no verdict",
+                (*place, name, "then"),
+                hint="write skip_data",
+            )
         if name not in known:
             raise document.error(
                 f"the trainer {model.trainer} doesn't measure {name!r}",
@@ -184,6 +191,18 @@ def check_health(
             "`loss_gap` needs rows to validate on",
             (*place, "loss_gap"),
             hint="set data.validation, such as 0.1",
+        )
+
+
+def check_remedies(
+    gate: TrainingGateModel, model: StageModel, document: YamlDocument, gate_at: Place
+) -> None:
+    """Raises UserError for a remedy that the stage's trainer has no place for."""
+    if "skip_rows" in gate.on_fail and model.trainer != "sft":
+        raise document.error(
+            f"skip_rows needs a loss of each row by itself, and {model.trainer} has none",
+            (*gate_at, "on_fail"),
+            hint="write skip_data, which leaves out the whole segment",
         )
 
 

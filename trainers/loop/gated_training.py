@@ -20,7 +20,7 @@ from harness.models.resolve import ModelFiles
 from harness.store.store import Store
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import TrainingState
-from trainers.config.data_plan import DataPlan, current_order, make_plan
+from trainers.config.data_plan import DataPlan, make_plan
 from trainers.config.difficulty import difficulty_of
 from trainers.config.recipe import Recipe, Stage
 from trainers.config.run_options import ALL_HERE, RunOptions
@@ -33,7 +33,7 @@ from trainers.loop.judge import Judge, JudgeInProcess, Judging
 from trainers.loop.offered_checkpoint import choose_offered
 from trainers.loop.promotion import offer
 from trainers.loop.record import TrainingRecord
-from trainers.loop.remedies import Failure
+from trainers.loop.remedies import Failure, order_of
 from trainers.loop.reporter import Reporter, TrainingResult
 from trainers.loop.rollback import Rollback
 from trainers.loop.stage_run import StageRun
@@ -145,7 +145,7 @@ class GatedLoop(ABC):
         self.verdicts.begin()
         self.folder.clear_staging()
         place = None if resume is None else str(self.folder.require(resume))
-        order = current_order(self.plan, self.state.dropped, self.state.reshuffles)
+        order = order_of(self.stage, self.plan, self.state)
         segment = Segment(order, place, self.state.lr_scale)
         self.engine.run(self.ranks.share(segment))
         # The last checkpoints may still be open where the judge works in the background.

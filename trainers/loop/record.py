@@ -39,6 +39,7 @@ class TrainingRecord:
         self._plan: DataPlan | None = None
         self.folder = folder
         self.path = run.home / "state.json"
+        self.store = store
         self.log = TrainingLog(store, run.training_id)
 
     @property

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainers.checkpoints.state import Judged, TrainingState
-from trainers.config.data_plan import DataPlan
+from trainers.config.data_plan import DataPlan, current_order, without_rows
+from trainers.config.method_traits import traits_of
 from trainers.config.recipe import Stage
 from trainers.config.schema import Remedy
 
@@ -70,8 +71,11 @@ def rolled_back(
     *,
     stage: Stage,
     plan: DataPlan,
+    skip: Sequence[int] = (),
 ) -> TrainingState:
-    """The state in which the next attempt begins."""
+    """The state in which the next attempt begins. `skip` are the rows that `skip_rows` leaves
+    out.
+    """
     if failure.judged is not None:
         state = state.with_judged(failure.judged)
     state = replace(
@@ -85,6 +89,9 @@ def rolled_back(
     if remedy == "skip_data":
         consumed = plan.consumed(state.dropped)
         return replace(state, dropped=(*state.dropped, consumed[-(-failure.step // every) - 1]))
+    if remedy == "skip_rows":
+        before = rows_of(stage, target)
+        return replace(state, skipped=(*state.skipped, (before, tuple(sorted(skip)))))
     if remedy == "reshuffle":
         # Counted in the stream, where segments that were dropped before have their place.
         past = plan.consumed(state.dropped)[: target // every]
@@ -93,3 +100,23 @@ def rolled_back(
     if remedy == "lower_lr":
         return replace(state, lr_scale=state.lr_scale * LOWER_LR_BY)
     return state
+
+
+def learned_in(stage: Stage, plan: DataPlan, state: TrainingState, step: int) -> list[int]:
+    """The rows of the segment in which `step` lies, in the order in which a training in that state
+    learns from them: numbers of the stage's examples.
+    """
+    every = stage.model.checkpoint_every
+    end = -(-step // every) * every
+    return order_of(stage, plan, state)[rows_of(stage, end - every) : rows_of(stage, end)]
+
+
+def order_of(stage: Stage, plan: DataPlan, state: TrainingState) -> list[int]:
+    """The rows of the whole stage as the remedies have left the plan."""
+    order = current_order(plan, state.dropped, state.reshuffles)
+    return without_rows(stage, order, state.skipped) if state.skipped else order
+
+
+def rows_of(stage: Stage, steps: int) -> int:
+    """How many rows so many steps learn from."""
+    return traits_of(stage.model.trainer).rows(stage.model, steps)

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.core.fault_points import fault_point
 from harness.core.webhook import call
+from trainers.loop.blame import Blame, rows_to_skip
 from trainers.loop.record import TrainingRecord
 from trainers.loop.remedies import Failure, next_remedy, rolled_back, target_of
 from trainers.loop.reporter import Reporter
@@ -26,9 +27,17 @@ class Rollback:
         record = self._record
         stage, folder = record.run.stage, record.folder
         remedy = next_remedy(record.state, stage, failure)
+        blame = Blame()
+        if remedy == "skip_rows":
+            blame = rows_to_skip(record, failure, self._reporter)
+            remedy = "skip_rows" if blame.rows else "skip_data"
         target = target_of(record.state, [step for step, _ in folder.steps()])
-        state = rolled_back(record.state, failure, remedy, target, stage=stage, plan=record.plan)
-        detail = {
+        skip = [row.number for row in blame.rows]
+        state = rolled_back(
+            record.state, failure, remedy, target, stage=stage, plan=record.plan, skip=skip
+        )
+        detail: dict[str, Any] = {
+            **blame.told(),
             "to": target,
             "remedy": remedy,
             "why": failure.why,

@@ -74,6 +74,13 @@ def gated(
     why_not = _no_plan(batches, schedule)
     remedies = on_fail or (("lower_lr", "stop") if why_not else ("skip_data", "lower_lr", "stop"))
     options = options_of(suite, line, remedies, looks, max_rollbacks, name)
+    if "skip_rows" in options.on_fail:
+        raise UserError(
+            "skip_rows needs rows that a recipe names by file and line, and this Trainer has its "
+            "own",
+            field="on_fail",
+            hint="skip_data leaves out the whole segment; ratchet train RECIPE knows its rows",
+        )
     if why_not and (wanted := _NEED_A_PLAN.intersection(options.on_fail)):
         raise UserError(
             f"{min(wanted)} needs an order of rows that can be planned anew, and {why_not}",

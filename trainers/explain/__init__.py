@@ -1,0 +1,1 @@
+"""Why a checkpoint got worse: which rows taught it what it lost."""

@@ -1,0 +1,194 @@
+"""How much learning from each row raised the loss on given texts: TracIn, one direction at a time.
+
+A step of plain gradient descent on a row moves the weights by −rate · g(row), and so raises the
+loss of the texts by −rate · g(row) · g(texts). The texts' gradient is one vector, so that of each
+row only its share along that vector is needed: a forward derivative, many rows at once, with no
+gradient of a row ever held. It is exact, where a random projection of each would not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100
+TOKENS = 1024
+"""Padded tokens of the rows that are read at once."""
+STOPS = 4
+"""Places on the way of a segment at which the texts' gradient is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a model reads, and beside each token itself where it is to be learned, −100 where not;
+    both of one length.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def learned(self) -> int:
+        """How many tokens are learned; the first one never is, for nothing stands before it."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+def influence(
+    model: Any,
+    rows: Sequence[Tokens],
+    texts: Sequence[Tokens],
+    *,
+    end: Mapping[str, Tensor] | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> list[float]:
+    """What a unit step of gradient descent on each of `rows` adds to the loss of `texts`, by their
+    gradients over the model's trainable weights; > 0 where it does harm.
+
+    With `end`, the trainable weights that the model was trained to, the texts' gradient is its mean
+    on the straight way there, so that its product with the way is the loss that was gained on it;
+    at either end alone it may well point elsewhere. The rows are read half-way.
+
+    A row's loss is the sum over its learned tokens, in nats, as it stands in a batch's; that of the
+    texts is the mean over them of each one's mean per token. In evaluation mode, so without
+    dropout; the model and its random states are left as they were.
+    """
+    import torch
+
+    from harness.backends.transformers.causal import evaluating
+
+    begin = {name: p.detach().clone() for name, p in trainable(model).items()}
+    try:
+        with evaluating(model):
+            direction = {name: torch.zeros_like(p) for name, p in begin.items()}
+            for number in range(STOPS if end else 1):
+                if end:
+                    _put(model, begin, end, (number + 0.5) / STOPS)
+                for name, part in gradient(model, texts).items():
+                    direction[name] += part / (STOPS if end else 1)
+            if end:
+                _put(model, begin, end, 0.5)
+            along: list[tuple[int, float]] = []
+            for batch in batches(rows):
+                found = _along(model, [rows[i] for i in batch], direction)
+                along.extend(zip(batch, found, strict=True))
+                progress(len(along), len(rows))
+    finally:
+        _put(model, begin, begin, 0.0)
+    return [-value for _, value in sorted(along)]
+
+
+def trainable(model: Any) -> dict[str, Any]:
+    """What is trained of a model, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _put(model: Any, begin: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, p in trainable(model).items():
+            p.copy_(begin[name] + share * (end[name].to(p.device) - begin[name]))
+
+
+def gradient(model: Any, texts: Sequence[Tokens]) -> dict[str, Tensor]:
+    """Of the texts' mean loss per token, by the name of each trainable weight."""
+    import torch
+
+    weights = trainable(model)
+    total = {name: torch.zeros_like(p) for name, p in weights.items()}
+    for batch in batches(texts):
+        some = [texts[i] for i in batch]
+        shares = torch.tensor([1 / max(1, text.learned) / len(texts) for text in some])
+        with torch.enable_grad():
+            losses = _losses(model, some)
+            loss = (losses * shares.to(losses.device)).sum()
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for name, part in zip(weights, found, strict=True):
+            if part is not None:
+                total[name] += part
+    return total
+
+
+def batches(rows: Sequence[Tokens]) -> Iterator[list[int]]:
+    """Numbers of rows, those of like length together, as many as `TOKENS` padded ones hold."""
+    batch: list[int] = []
+    for number in sorted(range(len(rows)), key=lambda i: -len(rows[i].ids)):
+        if batch and len(rows[batch[0]].ids) * (len(batch) + 1) > TOKENS:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _along(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) -> list[float]:
+    """The derivative of each row's loss along a direction in the weights."""
+    try:
+        return _forward(model, rows, direction)
+    except (NotImplementedError, RuntimeError) as error:
+        # Kernels of quantized weights, for one, have a backward derivative alone.
+        if "forward" not in str(error).lower() and not isinstance(error, NotImplementedError):
+            raise
+        return [_backward(model, row, direction) for row in rows]
+
+
+def _forward(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) -> list[float]:
+    import torch
+    from torch.autograd import forward_ad
+    from torch.func import functional_call
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    dual: Any = forward_ad
+    with torch.no_grad(), dual.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        moving = {
+            name: dual.make_dual(p.detach(), direction[name])
+            for name, p in trainable(model).items()
+        }
+        losses = _losses(
+            lambda **asked: functional_call(model, moving, (), asked), rows, model.device
+        )
+        tangent = dual.unpack_dual(losses).tangent
+        return [0.0] * len(rows) if tangent is None else [float(value) for value in tangent]
+
+
+def _backward(model: Any, row: Tokens, direction: Mapping[str, Tensor]) -> float:
+    import torch
+
+    weights = trainable(model)
+    with torch.enable_grad():
+        [loss] = _losses(model, [row])
+        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    return sum(
+        float((part * direction[name]).sum())
+        for name, part in zip(weights, found, strict=True)
+        if part is not None
+    )
+
+
+def _losses(ask: Any, rows: Sequence[Tokens], device: Any = None) -> Tensor:
+    """The sum over each row's learned tokens, in nats: shape (rows,)."""
+    import torch
+    from torch.nn import functional
+
+    device = ask.device if device is None else device
+    longest = max(len(row.ids) for row in rows)
+
+    def padded(name: str, by: int) -> Tensor:
+        filled = [[*getattr(r, name), *[by] * (longest - len(r.ids))] for r in rows]
+        return torch.tensor(filled, device=device)
+
+    mask = torch.tensor([[i < len(r.ids) for i in range(longest)] for r in rows], device=device)
+    logits = ask(input_ids=padded("ids", 0), attention_mask=mask.long(), use_cache=False).logits[
+        :, :-1
+    ]
+    labels = padded("labels", IGNORED)[:, 1:]
+    learned = labels != IGNORED
+    # The logits of learned tokens alone: those of a long prompt would cost as much, for nothing.
+    nll = functional.cross_entropy(logits[learned].float(), labels[learned], reduction="none")
+    row = torch.arange(len(rows), device=device)[:, None].expand_as(labels)[learned]
+    sums: Tensor = torch.zeros(len(rows), device=device).index_add(0, row, nll)
+    return sums
