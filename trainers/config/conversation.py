@@ -128,15 +128,27 @@ def learned_turns(turns: Sequence[Message], learn: Learn) -> tuple[int, ...]:
 
 
 def said_in(turns: Sequence[Message]) -> str:
-    """The text of the one assistant turn that an answer is. Raises MessagesError."""
+    """The text of the one assistant turn that an answer is, or its calls of tools as JSON. Raises
+    MessagesError.
+    """
     if len(turns) != 1 or turns[0]["role"] != "assistant":
         roles = ", ".join(turn["role"] for turn in turns) or "none"
         raise MessagesError(f"an answer is one turn of the assistant, and here are: {roles}")
-    if turns[0].get("tool_calls"):
-        raise MessagesError("an answer that is judged is a text, and this one calls a tool")
+    calls = turns[0].get("tool_calls")
     thought = turns[0].get("reasoning_content")
-    said: str = turns[0]["content"]
+    said: str = turns[0]["content"] or (json.dumps(calls, ensure_ascii=False) if calls else "")
     return f"<think>\n{thought.strip()}\n</think>\n\n{said}" if thought else said
+
+
+def as_turns(*answers: str | Sequence[Message]) -> tuple[Message, ...]:
+    """The turns that these answers are, where one of them calls a tool; else nothing: texts say it
+    all.
+    """
+    turns = [
+        {"role": "assistant", "content": said} if isinstance(said, str) else said[-1]
+        for said in answers
+    ]
+    return tuple(turns) if any(turn.get("tool_calls") for turn in turns) else ()
 
 
 def pair_of(

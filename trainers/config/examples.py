@@ -13,6 +13,7 @@ from harness.data.messages import Message, MessagesError, read_tools
 from harness.data.rows import row_id
 from harness.data.sources import SourceRow
 from trainers.config.conversation import (
+    as_turns,
     conversation,
     is_conversation,
     learned_turns,
@@ -51,7 +52,8 @@ def examples_of(
             _given(text, source, fields, sparse) for text in (source.chosen, source.rejected)
         )
         prompt, chosen, rejected = pair_of(prompt, one, other)
-        return [replace(base, prompt=prompt, chosen=chosen, rejected=rejected)]
+        pair = replace(base, prompt=prompt, chosen=chosen, rejected=rejected)
+        return [replace(pair, answers=as_turns(one, other))]
     if source.shape in ("prompt", "conversation"):
         return [replace(base, prompt=_asked(prompt))]
     said = (
@@ -61,10 +63,9 @@ def examples_of(
     )
     prompt = prompt[:-1] if source.completion is None else prompt
     completion = said if isinstance(said, str) else said_in(said)
-    made = replace(
-        base, prompt=prompt, completion=completion, label=_label(_filled(source.label, fields))
-    )
-    return [made if options is AS_USUAL else _as_conversation(made, completion)]
+    label = _label(_filled(source.label, fields))
+    made = replace(base, prompt=prompt, completion=completion, label=label, answers=as_turns(said))
+    return [made if options is AS_USUAL and not made.answers else _as_conversation(made)]
 
 
 def _asked(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -80,11 +81,12 @@ def _without_weight(turn: Message) -> Message:
     return {key: value for key, value in turn.items() if key != "weight"}
 
 
-def _as_conversation(example: Example, completion: str) -> Example:
-    """An answer whose prompt has tools or arguments of the template: it is what the template
-    writes under these.
+def _as_conversation(example: Example) -> Example:
+    """An answer that calls a tool, or whose prompt has tools or arguments of the template: it is
+    what the template writes under these.
     """
-    turns = (*example.prompt, {"role": "assistant", "content": completion})
+    text = {"role": "assistant", "content": example.completion or ""}
+    turns = (*example.prompt, *(example.answers or (text,)))
     return replace(example, turns=turns, learned=(len(turns) - 1,))
 
 

@@ -31,6 +31,7 @@ class Example:
     read, for rewards to look at. Of a conversation `turns` are all that is read, the last one that
     is learned from included, and `learned` the numbers (from 0) of those that are; `prompt` and
     `completion` are then the last one's. `options` are the tools and the template's arguments.
+    Of answers that are judged `answers` are the turns themselves where one of them calls a tool.
     `again` counts the source's rows of this id.
     """
 
@@ -48,6 +49,7 @@ class Example:
     turns: tuple[Message, ...] = ()
     learned: tuple[int, ...] = ()
     options: PromptOptions = AS_USUAL
+    answers: tuple[Message, ...] = ()
     again: int = 1
 
     @property
@@ -64,9 +66,10 @@ class Example:
     @property
     def more(self) -> list[Any]:
         """What decides what is learned beside prompt and answers; empty for most rows."""
-        if not self.learned and not self.options.stored:
+        if not self.learned and not self.options.stored and not self.answers:
             return []
-        return [self.turns, self.learned, self.options.stored]
+        told = [self.turns, self.learned, self.options.stored]
+        return [*told, self.answers] if self.answers else told
 
 
 @dataclass(frozen=True, slots=True)

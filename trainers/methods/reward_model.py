@@ -153,6 +153,13 @@ def _pairs(job: Job, examples: Sequence[Example]) -> Any:
     end = answer_end(job.tokenizer)
     rows = []
     for example in examples:
+        if example.answers:
+            raise UserError(
+                "a reward model reads answers that are texts, and one of this row's calls a tool",
+                file=example.file,
+                line=example.line,
+                hint="write the call into the answer's text, as the model's template does",
+            )
         prompt = example.asked(job.backend)
         given = (
             job.backend.encode_answer(text or "", prompt)

@@ -82,14 +82,15 @@ def asked_and_answered(
     job: Job, example: Example, *texts: str
 ) -> tuple[list[int], list[list[int]]]:
     """(the tokens of an example's prompt, those that are learned of each answer to it)."""
-    if example.options is AS_USUAL:
+    if example.options is AS_USUAL and not example.answers:
         end = turn_end(job)
         prompt = example.asked(job.backend)
         return prompt, [answered(job, prompt, text, end) for text in texts]
     prompt = []
     said = []
-    for text in texts:
-        turns = (*example.prompt, {"role": "assistant", "content": text})
+    given = example.answers or [{"role": "assistant", "content": text} for text in texts]
+    for answer in given:
+        turns = (*example.prompt, answer)
         whole = conversation(job, replace(example, turns=turns, learned=(len(turns) - 1,)))
         prompt = list(whole.ids[: whole.answer])
         said.append(list(whole.ids[whole.answer :]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.backends import tokenization as tokens
 from harness.core.types import PromptOptions
-from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
+from tests.tiny import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from tests.trainers.method_builders import job_of, write_method_world
 from trainers.config.recipe import Example
 from trainers.methods.conversations import IGNORED, TurnsError, learned
 
@@ -241,3 +244,46 @@ def test_a_familys_turns_end_with_what_its_template_writes_once(family: str) -> 
     )
     end = FAMILIES[family].end
     assert stretches(tokenizer, found) == [f"yes{end}", f"no{end}"]
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "kto"])
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_call_of_a_tool_is_an_answer_to_be_judged(
+    tmp_path: Path, trainer: str, offered: bool
+) -> None:
+    """Good where the tool is called, bad where it is talked about, and each as it is written."""
+    asked = {"role": "user", "content": "a table"}
+    called, talked = CALLED[1], {"role": "assistant", "content": "I would book."}
+    pairs = [[asked, called], [asked, talked]]
+    if trainer == "dpo":
+        rows = [{"c": pairs[0], "r": pairs[1]}] * 4
+        source = {"prompt": None, "chosen": "{{ c }}", "rejected": "{{ r }}"}
+    else:
+        rows = [{"m": turns, "ok": turns[1] is called} for turns in pairs * 2]
+        source = {"prompt": None, "completion": None, "messages": "{{ m }}", "label": "{{ ok }}"}
+    (tmp_path / "calls.jsonl").write_text(
+        "".join(json.dumps({**row, "t": [BOOK]}) + "\n" for row in rows), "utf-8"
+    )
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = TOOLS
+    tiny_model(len(tokenizer)).save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    tools = {"tools": "{{ t }}"} if offered else {}
+    recipe = write_method_world(
+        tmp_path, tmp_path / "m", trainer, source={"source": "calls.jsonl", **source, **tools}
+    )
+    job, method = job_of(recipe, tmp_path / "w")
+    data = method.make(job).train_dataset
+    row = data[0, 0] if trainer == "kto" else data[0]
+    said = [row[name] for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in row]
+    given = [dict(tool) for tool in job.stage.examples[0].options.tools] or None
+    assert bool(given) == offered
+    for answer, turn in zip(said, (called, talked), strict=False):
+        whole = tokens.encode(
+            job.tokenizer,
+            job.tokenizer.apply_chat_template([asked, turn], tools=given, tokenize=False),
+        )
+        ids = [*row["prompt_ids"], *answer]
+        assert ids == list(whole[: len(ids)])
+        assert ids[-1] == job.tokenizer.eos_token_id
+    assert "<tool_call>book" in tokens.as_read(job.tokenizer, said[0])
