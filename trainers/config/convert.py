@@ -90,7 +90,7 @@ class Settings:
 
 @dataclass
 class Draft:
-    """A recipe in the making. `epochs` are turned into steps once the rows are counted."""
+    """A recipe in the making. Where `steps` is 0, `epochs` say how long it trains."""
 
     base: str
     trainer: str
@@ -182,10 +182,12 @@ def _stage(draft: Draft, counts: list[int]) -> dict[str, Any]:
     every = draft.save_every if 0 < draft.save_every <= steps else max(1, math.ceil(steps / 5))
     wanted, steps = steps, math.ceil(steps / every) * every
     if not draft.steps:
-        draft.notes.append(f"{draft.epochs:g} epochs of {rows} rows in batches of {batch}.")
+        passes = f"{draft.epochs:g} epochs of {rows} rows in batches of {batch}"
+        draft.notes.append(f"{passes}: {steps} steps.")
     if steps != wanted:
         draft.notes.append(f"{steps} steps and not {wanted}, so that the last is judged too.")
-    stage["steps"], stage["checkpoint_every"] = steps, every
+    stage |= {"steps": steps} if draft.steps else {"epochs": draft.epochs}
+    stage["checkpoint_every"] = every
     if draft.warmup_ratio:
         stage["warmup_steps"] = math.ceil(draft.warmup_ratio * steps)
     if stage.get("warmup_steps", 0) >= steps:
