@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from harness.attribution.sample import right_answer
 from harness.comparison.evidence import metric_scores
 from harness.core.errors import UserError
 from harness.core.protocol import MetricName, tasks_of
@@ -80,7 +81,7 @@ def _worst(store: Store, row: MetricVerdict, anchor: Run, candidate: Run) -> Ite
     samples = load_samples(store, tasks[task].digest)
     for harm, name in sorted(_harms(store, row, anchor, candidate), key=lambda h: (-h[0], h[1])):
         sample = samples.get(name)
-        said = None if sample is None else _right(store, anchor, sample)
+        said = None if sample is None else right_answer(store, anchor, sample)
         if sample is not None and said:
             yield Lost(task, row.metric, sample, harm, said)
 
@@ -99,17 +100,3 @@ def _harms(
     for name, (was, now) in pairs.items():
         if (harm := better * (was - now)) > 0:
             yield harm, name
-
-
-def _right(store: Store, anchor: Run, sample: Sample) -> str | None:
-    if sample.text is not None:
-        return sample.text
-    if sample.references:
-        return sample.references[0]
-    rows = store.query(
-        "SELECT r.text FROM run_responses l JOIN responses r USING (key) WHERE l.run_id = ? "
-        "AND l.task = ? AND l.sample_id = ? AND l.kind = 'generation' AND r.error IS NULL "
-        "ORDER BY r.draw, r.response_index LIMIT 1",
-        [anchor.id, sample.task, sample.id],
-    )
-    return rows[0]["text"] if rows else None

@@ -1,0 +1,79 @@
+"""How likely a causal language model finds an answer to a question, as a function of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Token ids of a prompt and of the answer behind it; `begin` to `end` are the prompt's tokens
+    that are asked about: the question, without what stands before it and what the chat template
+    writes behind it.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    begin: int
+    end: int
+
+    @classmethod
+    def between(cls, prompt: Sequence[int], empty: Sequence[int], answer: Sequence[int]) -> Asked:
+        """`empty` are the tokens of the same prompt with no question in it."""
+        begin = 0
+        while begin < min(len(prompt), len(empty)) and prompt[begin] == empty[begin]:
+            begin += 1
+        behind = 0
+        most = min(len(prompt), len(empty)) - begin
+        while behind < most and prompt[-1 - behind] == empty[-1 - behind]:
+            behind += 1
+        end = len(prompt) - behind
+        return cls(tuple(prompt), tuple(answer), min(begin, end), end)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return (*self.prompt, *self.answer)
+
+
+def embedded(model: Any, asked: Asked) -> Tensor:
+    """The embeddings of a prompt and its answer: shape (1, tokens, width)."""
+    import torch
+
+    ids = torch.tensor([asked.ids], device=model.device)
+    found: Tensor = model.get_input_embeddings()(ids).detach()
+    return found
+
+
+def without(model: Any, asked: Asked) -> Tensor:
+    """The same with the mean of all embeddings in place of each token that is asked about: a word
+    that says nothing. Zeros would say something of their own, for norms turn them into noise.
+    """
+    found = embedded(model, asked).clone()
+    mean = model.get_input_embeddings().weight.detach().float().mean(0)
+    found[:, asked.begin : asked.end] = mean.to(found.dtype)
+    return found
+
+
+def answer_logprob(model: Any, embeddings: Tensor, asked: Asked) -> Tensor:
+    """Log p(answer | prompt) in nats, of inputs of shape (n, tokens, width): shape (n,)."""
+    import torch
+
+    logits = model(inputs_embeds=embeddings, use_cache=False).logits
+    first = len(asked.prompt) - 1
+    said = torch.tensor(asked.answer, device=logits.device)
+    logprobs = torch.log_softmax(logits[:, first : first + len(said)].float(), -1)
+    found: Tensor = logprobs.gather(-1, said.expand(len(logits), -1)[..., None])[..., 0].sum(-1)
+    return found
+
+
+def logprobs_of(model: Any, asked: Sequence[Asked]) -> list[float]:
+    """Log p(answer | prompt) of each, in nats, one at a time."""
+    import torch
+
+    with torch.no_grad():
+        return [float(answer_logprob(model, embedded(model, one), one)[0]) for one in asked]
