@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from harness.core.language import CJK
 
@@ -144,28 +144,31 @@ class Labels:
 
     def told_apart(self) -> list[tuple[str, ...]]:
         """The labels that only case, an article or their exact text tells apart, by groups."""
-        groups = self._groups[self._forms[0]]
+        groups = self._grouped(self._forms[0])
         return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
 
     def _with_form(self, form: _Form, answer: str) -> frozenset[str]:
-        return self._groups[form].get(_formed(answer, form), frozenset())
+        return self._grouped(form).get(_formed(answer, form), frozenset())
 
     @cached_property
     def _exact(self) -> frozenset[str]:
         return frozenset(map(_written, self.known))
 
+    def _grouped(self, form: _Form) -> dict[str, frozenset[str]]:
+        """The labels by that form, made when it is asked for: nearly always the first decides."""
+        if form not in self._groups:
+            found: dict[str, set[str]] = {}
+            for label in self._exact:
+                found.setdefault(_formed(label, form), set()).add(label)
+            self._groups[form] = {key: frozenset(group) for key, group in found.items()}
+        return self._groups[form]
+
     @cached_property
     def _groups(self) -> dict[_Form, dict[str, frozenset[str]]]:
-        found: dict[_Form, dict[str, set[str]]] = {}
-        for form in self._forms:
-            for label in self._exact:
-                found.setdefault(form, {}).setdefault(_formed(label, form), set()).add(label)
-        return {
-            form: {key: frozenset(group) for key, group in found.get(form, {}).items()}
-            for form in self._forms
-        }
+        return {}
 
 
+@lru_cache(maxsize=8192)
 def _formed(text: str, form: _Form) -> str:
     case, articles = form
     return label_form(text, case=case, articles=articles)

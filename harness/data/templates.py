@@ -29,6 +29,12 @@ _OWN_NAMES = re.compile(r"'?harness\.data\.templates\._(\w+) object'?")
 _OTHER_MARKS = re.compile(r"\{(\w+)\}|\$\{?(\w+)\}?")
 """How Python and the shell write a field: `{x}`, `$x`, `${x}`."""
 
+_HOLE = re.compile(r"(?<!\{)\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
+_MORE = re.compile(r"\{[{%#]|[}%#]\}|\r")
+_RESERVED = frozenset(
+    {"true", "false", "none", "True", "False", "None", "self", "super", "loop", "caller"}
+    | {"and", "or", "not", "in", "is", "if", "else"}
+)
 _EXPRESSION = re.compile(r"\{\{-?\s*((?:(?!\}\}|\{\{).)+?)\s*-?\}\}", re.DOTALL)
 
 _SHOWN = 160
@@ -188,8 +194,11 @@ def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> 
     be several answers, is refused), or any `json`. Raises TemplateError naming an absent field, or
     showing how the row would read.
     """
-    values = {name: _silent(value) for name, value in fields.items()}
     _require_no_other_marks(source, fields)
+    plain = _joined(source, fields)
+    if plain is not None and is_whole(plain):
+        return plain
+    values = {name: _silent(value) for name, value in fields.items()}
     try:
         text = _compiled(source, meant).render(values)
         if not is_whole(text):
@@ -213,6 +222,32 @@ def render(source: str, fields: Mapping[str, Any], *, meant: Meant = "text") -> 
         *(RecursionError, JinjaError, MemoryError),
     ) as error:
         raise TemplateError(f"the template fails on this row: {error}") from None
+
+
+def _joined(source: str, fields: Mapping[str, Any]) -> str | None:
+    """The template filled without Jinja, which takes tens of microseconds to begin; None where it
+    is more than text with names of fields that are texts.
+    """
+    parts = _holes(source)
+    if parts is None:
+        return None
+    said = list(parts)
+    for place in range(1, len(said), 2):
+        found = fields.get(said[place])
+        if type(found) is not str:
+            return None
+        said[place] = found
+    return "".join(said)
+
+
+@lru_cache(maxsize=256)
+def _holes(source: str) -> tuple[str, ...] | None:
+    """Text, name, text, name … text; None where the template does more."""
+    parts = _HOLE.split(source)
+    texts, names = parts[::2], parts[1::2]
+    if _RESERVED.intersection(names) or any(_MORE.search(text) for text in texts):
+        return None
+    return tuple(parts)
 
 
 def value(source: str, fields: Mapping[str, Any]) -> Any:

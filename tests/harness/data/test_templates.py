@@ -9,8 +9,9 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from jinja2 import Environment, TemplateSyntaxError
 
 from harness.data.templates import TemplateError, render, system_turn
 
@@ -192,3 +193,22 @@ def test_a_row_may_lack_a_system_turn(source: str, row: dict[str, object], turn:
 def test_a_hole_in_a_system_turn_is_an_error(source: str, row: dict[str, object]) -> None:
     with pytest.raises(TemplateError):
         system_turn(source, row)
+
+
+HOLES = ("{{ a }}", "{{b}}", "{{  a  }}", "{{ none }}", "{{ true }}", "{{ a | trim }}", "{{- b }}")
+REST = ("{% if a %}", "{% endif %}", "{# c #}", "text", "\n", "\r\n", " ", "{", "}", "}}", "#}")
+PIECES = st.sampled_from((*HOLES, *REST))
+
+
+@given(st.lists(PIECES, max_size=8).map("".join), st.text(max_size=5), st.text(max_size=5))
+def test_what_is_joined_without_jinja_reads_as_jinja_writes_it(source: str, a: str, b: str) -> None:
+    fields = {"a": a, "b": b, "none": "field", "true": "field"}
+    plain = Environment(keep_trailing_newline=True)
+    try:
+        expected = plain.from_string(source).render(fields)
+    except TemplateSyntaxError:
+        with pytest.raises(TemplateError):
+            render(source, fields)
+        return
+    assume("{{ none }}" not in source)  # a null is refused
+    assert render(source, fields) == expected
