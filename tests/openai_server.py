@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from harness.backends.base import GenerationRequest, GenerationSettings, LogprobRequest
@@ -206,3 +207,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2] if truncated else data)
         if truncated:
             self.close_connection = True
+
+
+@contextmanager
+def serving_adapters(base: Path, workspace: Any) -> Iterator[ModelServer]:
+    """`serving` the model `tiny` in the folder `base`, and whatever adapters on it are loaded."""
+    from harness.backends.transformers.backend import TransformersBackend
+    from harness.models.resolve import load, resolve
+
+    def backend(files: Any) -> TransformersBackend:
+        return TransformersBackend(*load(files), max_length=258)
+
+    put_on: dict[str, Any] = {"tiny": backend(resolve(str(base), workspace))}
+
+    def switch(_: int, path: str, body: Mapping[str, Any]) -> None:
+        name = body.get("model")
+        if name is None or path.endswith("lora_adapter"):
+            return
+        if name not in put_on:
+            put_on[name] = backend(resolve(started.adapters[name], workspace))
+        started.backend = put_on[name]
+
+    with serving(put_on["tiny"], fault=switch) as started:
+        yield started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.core.quiet import quiet_libraries
 from harness.models.adapter import exchanged
 from harness.models.resolve import ModelFiles, load
 
@@ -38,7 +39,8 @@ class KeptBase:
 
             tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
         try:
-            changed = exchanged(model, files.adapter)
+            with quiet_libraries():
+                changed = exchanged(model, files.adapter)
         except Exception:  # noqa: BLE001 -- whatever is wrong with the files, `load` says it
             return None
         return None if changed is None else (changed, tokenizer)

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.backends.transformers.backend import TransformersBackend
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
-from harness.models.resolve import load, resolve
 from harness.store.store import Store
-from tests.openai_server import ModelServer, serving
+from tests.openai_server import ModelServer, serving_adapters
 from tests.serving import VLLM_CAN, has, vllm_server
 from tests.tiny import save_tiny_llama
 from tests.trainers.recipe_builders import write_world
@@ -35,20 +32,7 @@ ADAPTER = {"rank": 4, "alpha": 8}
 
 @pytest.fixture
 def server(tiny_llama: Path, tmp_path: Path) -> Iterator[ModelServer]:
-    workspace = Workspace.at(tmp_path / "server")
-    base = TransformersBackend(*load(resolve(str(tiny_llama), workspace)), max_length=258)
-    put_on: dict[str, Any] = {"tiny": base}
-
-    def switch(_: int, path: str, body: Mapping[str, Any]) -> None:
-        name = body.get("model")
-        if name is None or path.endswith("lora_adapter"):
-            return
-        if name not in put_on:
-            files = resolve(started.adapters[name], workspace)
-            put_on[name] = TransformersBackend(*load(files), max_length=258)
-        started.backend = put_on[name]
-
-    with serving(base, fault=switch) as started:
+    with serving_adapters(tiny_llama, Workspace.at(tmp_path / "server")) as started:
         yield started
 
 

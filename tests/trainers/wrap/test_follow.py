@@ -18,9 +18,10 @@ from harness.core.workspace import Workspace
 from harness.registry.registry import Registry
 from harness.store.store import Store
 from harness.suite.load import load_suite
+from tests.openai_server import serving_adapters
 from tests.trainers.training_driver import Quiet
 from tests.trainers.warm_process import Warm
-from tests.trainers.wrap.wrap_builders import Fault, sft, suite_in
+from tests.trainers.wrap.wrap_builders import Fault, lora, sft, suite_in
 from trainers.wrap.follow import Follower, follow
 from trainers.wrap.followed import Follow
 
@@ -107,6 +108,29 @@ def test_it_acts_on_each_failure_and_ends_with_the_plan(copied: Path) -> None:
         == 1
     )
     assert (copied / "heard").read_text(encoding="utf-8").splitlines() == heard
+
+
+@pytest.mark.long
+def test_a_server_answers_for_the_adapters_of_the_job(
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It judges as it does where they are read here, and the server ends as it began."""
+    suite_in(tmp_path / "here", tiny_llama)
+    trainer = sft(tmp_path / "here" / "out", tiny_llama, peft=lora(), learning_rate=0.03)
+    trainer.add_callback(Fault(8, "noise"))
+    trainer.train()
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    base = ("--base", str(tiny_llama))
+    assert ratchet_follow(tmp_path / "here", *base) == 1
+    with serving_adapters(tiny_llama, Workspace.at(tmp_path / "server")) as server:
+        described = tmp_path / "vllm.yaml"
+        described.write_text(f"url: {server.url}\nweights: {tiny_llama}\n", encoding="utf-8")
+        assert ratchet_follow(tmp_path / "there", *base, "--score-on", f"openai:{described}") == 1
+        assert any(path.endswith("load_lora_adapter") for path, _ in server.asked)
+        assert not server.adapters
+    for step in (6, 9):
+        mine, theirs = (verdict(tmp_path / name, step) for name in ("here", "there"))
+        assert (mine["outcome"], mine["best"]) == (theirs["outcome"], theirs["best"])
 
 
 def asked(folder: Path, **more: Any) -> Follow:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import LoraConfig
 from transformers import TrainerCallback
 
 from harness.core.errors import UserError
@@ -22,6 +21,7 @@ from tests.trainers.wrap.wrap_builders import (
     Fault,
     a_fault,
     batches,
+    lora,
     sft,
     suite_in,
     texts,
@@ -62,10 +62,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) ->
 @pytest.fixture(scope="module")
 def uninterrupted_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Any:
     return plain_ends(tmp_path_factory, tiny_llama, adapter=True, learning_rate=0.03)
-
-
-def lora() -> LoraConfig:
-    return LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=["q_proj", "v_proj"])
 
 
 def plain_ends(
@@ -176,8 +172,21 @@ def test_an_interrupted_script_goes_on_to_the_same_end(
     assert again.gate_result == trainer.gate_result
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        # What the Trainer would load at the end by its own loss is taken over.
+        {
+            "load_best_model_at_end": True,
+            "eval_rows": 8,
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+        },
+    ],
+)
 def test_the_best_checkpoint_is_never_lost_and_ends_in_memory(
-    tmp_path: Path, tiny_llama: Path
+    tmp_path: Path, tiny_llama: Path, own: dict[str, Any]
 ) -> None:
     trainer, _ = train(
         tmp_path,
@@ -185,6 +194,7 @@ def test_the_best_checkpoint_is_never_lost_and_ends_in_memory(
         Fault(11, "noise"),
         gate={"on_fail": "stop"},
         save_total_limit=1,
+        **own,
     )
     assert trainer.gate_result.status == "stopped"
     best = trainer.gate_result.best_step
@@ -197,6 +207,7 @@ def test_the_best_checkpoint_is_never_lost_and_ends_in_memory(
     assert (tmp_path / "out" / "best").resolve().name == f"step-{best:06d}"
     assert not list((tmp_path / "out").glob("checkpoint-*"))
     assert trainer.args.save_total_limit == 1
+    assert trainer.args.load_best_model_at_end is bool(own)
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -47,6 +48,10 @@ def arguments(output: Path, **more: Any) -> dict[str, Any]:
         "seed": 5,
         **more,
     }
+
+
+def lora() -> LoraConfig:
+    return LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=["q_proj", "v_proj"])
 
 
 def sft(
