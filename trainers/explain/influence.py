@@ -8,6 +8,7 @@ gradient of a row ever held. It is exact, where a random projection of each woul
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,6 @@ def _along(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) 
 def _forward(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) -> list[float]:
     import torch
     from torch.autograd import forward_ad
-    from torch.func import functional_call
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     dual: Any = forward_ad
@@ -148,9 +148,7 @@ def _forward(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]
             name: dual.make_dual(p.detach(), direction[name])
             for name, p in trainable(model).items()
         }
-        losses = _losses(
-            lambda **asked: functional_call(model, moving, (), asked), rows, model.device
-        )
+        losses = _losses(model, rows, moving)
         tangent = dual.unpack_dual(losses).tangent
         return [0.0] * len(rows) if tangent is None else [float(value) for value in tangent]
 
@@ -169,12 +167,15 @@ def _backward(model: Any, row: Tokens, direction: Mapping[str, Tensor]) -> float
     )
 
 
-def _losses(ask: Any, rows: Sequence[Tokens], device: Any = None) -> Tensor:
-    """The sum over each row's learned tokens, in nats: shape (rows,)."""
+def _losses(model: Any, rows: Sequence[Tokens], moving: Mapping[str, Tensor] | None = None) -> Any:
+    """The sum over each row's learned tokens, in nats: shape (rows,). `moving` stands in place of
+    the model's own trainable weights.
+    """
     import torch
+    from torch.func import functional_call
     from torch.nn import functional
 
-    device = ask.device if device is None else device
+    device = model.device
     longest = max(len(row.ids) for row in rows)
 
     def padded(name: str, by: int) -> Tensor:
@@ -182,13 +183,26 @@ def _losses(ask: Any, rows: Sequence[Tokens], device: Any = None) -> Tensor:
         return torch.tensor(filled, device=device)
 
     mask = torch.tensor([[i < len(r.ids) for i in range(longest)] for r in rows], device=device)
-    logits = ask(input_ids=padded("ids", 0), attention_mask=mask.long(), use_cache=False).logits[
-        :, :-1
-    ]
+    asked: dict[str, Any] = {
+        "input_ids": padded("ids", 0),
+        "attention_mask": mask.long(),
+        "use_cache": False,
+    }
     labels = padded("labels", IGNORED)[:, 1:]
     learned = labels != IGNORED
-    # The logits of learned tokens alone: those of a long prompt would cost as much, for nothing.
+    # Logits where something is learned: those of a long prompt would cost as much, for nothing.
+    kept = learned.any(0).nonzero()[:, 0]
+    if _keeps_some(model):
+        asked["logits_to_keep"] = kept
+    found = model(**asked) if moving is None else functional_call(model, dict(moving), (), asked)
+    logits = found.logits if _keeps_some(model) else found.logits[:, kept]
+    labels, learned = labels[:, kept], learned[:, kept]
     nll = functional.cross_entropy(logits[learned].float(), labels[learned], reduction="none")
     row = torch.arange(len(rows), device=device)[:, None].expand_as(labels)[learned]
-    sums: Tensor = torch.zeros(len(rows), device=device).index_add(0, row, nll)
-    return sums
+    return torch.zeros(len(rows), device=device).index_add(0, row, nll)
+
+
+def _keeps_some(model: Any) -> bool:
+    """Whether it can be asked for the logits of some places alone."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(whole.forward).parameters
