@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,12 +51,11 @@ def embedded(model: Any, asked: Asked) -> Tensor:
 
 
 def without(model: Any, asked: Asked) -> Tensor:
-    """The same with the mean of all embeddings in place of each token that is asked about: a word
-    that says nothing. Zeros would say something of their own, for norms turn them into noise.
+    """The same with zeros in place of each token that is asked about: a question of no words. From
+    a blank's embedding, or from the mean of all, the way to the question is less smooth.
     """
     found = embedded(model, asked).clone()
-    mean = model.get_input_embeddings().weight.detach().float().mean(0)
-    found[:, asked.begin : asked.end] = mean.to(found.dtype)
+    found[:, asked.begin : asked.end] = 0
     return found
 
 
@@ -63,10 +63,13 @@ def answer_logprob(model: Any, embeddings: Tensor, asked: Asked) -> Tensor:
     """Log p(answer | prompt) in nats, of inputs of shape (n, tokens, width): shape (n,)."""
     import torch
 
-    logits = model(inputs_embeds=embeddings, use_cache=False).logits
-    first = len(asked.prompt) - 1
+    given: dict[str, Any] = {"inputs_embeds": embeddings, "use_cache": False}
+    # Of the answer alone: what a head of many words writes at the prompt would be thrown away.
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        given["logits_to_keep"] = len(asked.answer) + 1
+    logits = model(**given).logits[:, -len(asked.answer) - 1 : -1]
     said = torch.tensor(asked.answer, device=logits.device)
-    logprobs = torch.log_softmax(logits[:, first : first + len(said)].float(), -1)
+    logprobs = torch.log_softmax(logits.float(), -1)
     found: Tensor = logprobs.gather(-1, said.expand(len(logits), -1)[..., None])[..., 0].sum(-1)
     return found
 
