@@ -23,6 +23,21 @@ _LETTER = re.compile(r"[^\W\d_]")
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _ASCII_PUNCTUATION = frozenset(string.punctuation)
 
+
+class _NoPunctuation(dict[int, int | None]):
+    """None for each punctuation mark, as `str.translate` asks for it: each character is looked up
+    once.
+    """
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        mark = character in _ASCII_PUNCTUATION or unicodedata.category(character)[0] == "P"
+        self[code] = None if mark else code
+        return self[code]
+
+
+_NO_PUNCTUATION = _NoPunctuation()
+
 HAN_SHARE = 0.2
 """From this share of Han among a text's letters on, the text counts as Chinese: one Han character
 says about as much as one English word of five letters."""
@@ -73,9 +88,4 @@ def normalize_label(text: str) -> str:
     punctuation: `“北京。”` equals `北京`.
     """
     text = unicodedata.normalize("NFKC", text).lower()
-    kept = "".join(
-        character
-        for character in text
-        if character not in _ASCII_PUNCTUATION and unicodedata.category(character)[0] != "P"
-    )
-    return " ".join(kept.split())
+    return " ".join(text.translate(_NO_PUNCTUATION).split())

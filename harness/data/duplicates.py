@@ -3,23 +3,21 @@
 Texts are compared as their characters are read: NFKC, small letters, single spaces, no
 punctuation but the operators between two numbers, and nothing that can't be seen. Two texts of the
 same letters and digits are the same, however they are spaced and accented. Similarity is exact,
-over sets of shingles (runs of characters: 5 of them, 2 in Chinese) through an inverted index;
-nothing is sampled or hashed away.
+over sets of shingles (runs of characters: 5 of them, 2 in Chinese). Only texts with a rare shingle
+in common are compared; none that is like another is missed so, and nothing is sampled.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from harness.core.language import CJK, detect_language, normalize_label
-
-if TYPE_CHECKING:
-    pass
 
 Kind = Literal["exact", "near", "contained"]
 
@@ -37,13 +35,27 @@ WORD_FOR_WORD, WORD_FOR_WORD_CJK = 12, 8
 
 _UNSEEN = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\u034f\u115f\u1160\u17b4\u17b5\u3164]")
 """Marks without a glyph beside those of the category Cf."""
-_ASCII_OPERATORS = str.maketrans("−×÷", "-*/")
 _OPERATOR = re.compile(r"(?<=\d)(?:\s*([-+*/^=<>])\s*|([.:]))(?=\d)")
 _KEPT = 0xE000
 """Private characters from here on stand for operators, which are no punctuation there."""
 _ACCENT = re.compile("[\u0300-\u036f]")
 CJK_SIGN = re.compile(f"[{CJK}]")
 _SPACE_BESIDE_CJK = re.compile(f"(?<=[{CJK}]) | (?=[{CJK}])")
+
+
+class _Seen(dict[int, str | int | None]):
+    """What stands for each character that can't be seen (None) or is an operator, as
+    `str.translate` asks for it: each character is looked up once.
+    """
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        hidden = unicodedata.category(character) == "Cf" or _UNSEEN.match(character)
+        self[code] = None if hidden else code
+        return None if hidden else code
+
+
+_SEEN = _Seen(str.maketrans("−×÷", "-*/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +77,15 @@ class Passage:
 
 def normalized(text: str) -> str:
     """`text` as it is compared. Spaces beside CJK characters have no meaning and are dropped."""
-    return _SPACE_BESIDE_CJK.sub("", normalize_label(text))
+    words = normalize_label(text)
+    return words if words.isascii() else _SPACE_BESIDE_CJK.sub("", words)
 
 
 def compared(text: str) -> str:
     """`normalized` without what can't be seen, and with the operators between two numbers."""
-    seen = _UNSEEN.sub("", "".join(c for c in text if unicodedata.category(c) != "Cf"))
-    seen = seen.translate(_ASCII_OPERATORS)
-    kept = _OPERATOR.sub(lambda found: chr(_KEPT + ord(found[1] or found[2])), seen)
+    kept = _OPERATOR.sub(
+        lambda found: chr(_KEPT + ord(found[1] or found[2])), text.translate(_SEEN)
+    )
     return normalized(kept)
 
 
@@ -87,7 +100,7 @@ def shingles(normal: str, size: int | None = None) -> frozenset[str]:
     is its own.
     """
     size = size or run_length(normal)
-    return frozenset(normal[i : i + size] for i in range(max(1, len(normal) - size + 1)))
+    return frozenset([normal[i : i + size] for i in range(max(1, len(normal) - size + 1))])
 
 
 def run_length(normal: str) -> int:
@@ -95,8 +108,31 @@ def run_length(normal: str) -> int:
     return SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
 
 
+@dataclass(slots=True)
+class _Keys:
+    """The rare shingles by which texts are found, for one likeness and one length of shingles.
+
+    A text whose likeness to another reaches `near` shares at least that part of its shingles with
+    it. So one that shares none of the others and one more can't be like it, whichever those are:
+    the rarest are taken, and few texts have one by chance.
+    """
+
+    texts: int = 0
+    """How many texts of the index have been gone through."""
+    by_shingle: dict[str, list[int]] = field(default_factory=dict)
+
+    def found(self, parts: frozenset[str]) -> list[int]:
+        """The numbers of the texts that one with these shingles may be like, in order."""
+        keys = parts & self.by_shingle.keys() if len(self.by_shingle) < len(parts) else parts
+        numbers: set[int] = set()
+        for key in keys:
+            if held := self.by_shingle.get(key):
+                numbers.update(held)
+        return sorted(numbers)
+
+
 class Index:
-    """An inverted index of passages: shingle -> texts. More may be added between searches.
+    """An index of passages by their rare shingles. More may be added between searches.
 
     `word_for_word`: whether a text of less than 20 shingles counts as contained where it stands in
     another one as a whole.
@@ -104,10 +140,11 @@ class Index:
 
     def __init__(self, held: Iterable[Passage] = (), *, word_for_word: bool = False) -> None:
         self._texts: list[tuple[Passage, str]] = []
-        self._sizes: list[int] = []
+        self._parts: list[frozenset[str]] = []
         self._runs: list[int] = []
         self._present: set[int] = set()
-        self._by_shingle: dict[str, list[int]] = defaultdict(list)
+        self._frequency: Counter[str] = Counter()
+        self._keys: dict[tuple[int, float], _Keys] = {}
         self._same: dict[str, list[Passage]] = defaultdict(list)
         self._word_for_word = word_for_word
         self.add(held)
@@ -119,10 +156,9 @@ class Index:
                     self._same[letters].append(passage)
             for normal in filter(None, map(compared, passage.parts or passage.texts)):
                 parts = shingles(normal)
-                for part in parts:
-                    self._by_shingle[part].append(len(self._texts))
+                self._frequency.update(parts)
                 self._texts.append((passage, normal))
-                self._sizes.append(len(parts))
+                self._parts.append(parts)
                 self._runs.append(run_length(normal))
                 self._present.add(self._runs[-1])
 
@@ -136,18 +172,16 @@ class Index:
         normal = compared(text)
         for passage in self._same.get(squeezed(normal), ()):
             yield passage, "exact", 1.0
-        for run in self._present:
+        for run in sorted(self._present):
             yield from self._alike(normal, run, near)
 
     def _alike(self, normal: str, run: int, near: float) -> Iterable[tuple[Passage, Kind, float]]:
         """Those of `like` whose shingles have `run` characters."""
         parts = shingles(normal, run)
-        shared = Counter(n for part in parts for n in self._by_shingle.get(part, ()))
-        for number, common in shared.items():
-            if self._runs[number] != run:
-                continue
+        for number in self._keys_of(run, near).found(parts):
             passage, theirs = self._texts[number]
-            size = self._sizes[number]
+            size = len(self._parts[number])
+            common = len(parts & self._parts[number])
             if normal == theirs:
                 yield passage, "exact", 1.0
             elif (jaccard := common / (len(parts) + size - common)) >= near:
@@ -157,6 +191,31 @@ class Index:
                     yield passage, "contained", common / size
             elif self._word_for_word and common == size and stands_in(theirs, normal):
                 yield passage, "contained", 1.0
+
+    def _keys_of(self, run: int, near: float) -> _Keys:
+        """The keys of all texts whose shingles have `run` characters, those added since with
+        them.
+        """
+        keys = self._keys.setdefault((run, near), _Keys())
+        for number in range(keys.texts, len(self._texts)):
+            if self._runs[number] != run:
+                continue
+            parts = self._parts[number]
+            rarest = sorted(parts, key=lambda part: (self._frequency[part], part))
+            for part in rarest[: len(parts) - least_common(len(parts), near) + 1]:
+                keys.by_shingle.setdefault(part, []).append(number)
+        keys.texts = len(self._texts)
+        return keys
+
+
+def least_common(size: int, near: float) -> int:
+    """How many of a text's `size` shingles another one has that is like it from `near` on, at
+    least 1: the smallest number whose share, as it is calculated, is not below `near`.
+    """
+    least = min(size, max(1, math.floor(near * size) - 1))
+    while least < size and least / size < near:
+        least += 1
+    return least
 
 
 def stands_in(short: str, long: str) -> bool:
