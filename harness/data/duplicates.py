@@ -17,6 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.core.language import CJK, detect_language, normalize_label
 
 Kind = Literal["exact", "near", "contained"]
@@ -108,27 +111,64 @@ def run_length(normal: str) -> int:
     return SHINGLE_ZH if detect_language(normal) == "zh" else SHINGLE
 
 
+_HITS = 8
+"""How many of its rare shingles a text shares with another before the two are compared."""
+_BITS = 20
+
+
 @dataclass(slots=True)
 class _Keys:
     """The rare shingles by which texts are found, for one likeness and one length of shingles.
 
-    A text whose likeness to another reaches `near` shares at least that part of its shingles with
-    it. So one that shares none of the others and one more can't be like it, whichever those are:
-    the rarest are taken, and few texts have one by chance.
+    A text that is like another from `near` on has at least that part of its shingles. So it has
+    `_HITS` of those that are left when all but `_HITS` of that part are taken away, whichever those
+    are: the rarest are left, and few texts have several of them by chance.
     """
 
+    run: int
+    near: float
     texts: int = 0
     """How many texts of the index have been gone through."""
     by_shingle: dict[str, list[int]] = field(default_factory=dict)
+    hits: dict[int, int] = field(default_factory=dict)
+    """How many of its keys each text is found by."""
+    marked: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1 << _BITS, bool))
+    """Whether any key has a number, for a glance at a whole text before its shingles are made."""
 
-    def found(self, parts: frozenset[str]) -> list[int]:
-        """The numbers of the texts that one with these shingles may be like, in order."""
-        keys = parts & self.by_shingle.keys() if len(self.by_shingle) < len(parts) else parts
-        numbers: set[int] = set()
-        for key in keys:
-            if held := self.by_shingle.get(key):
-                numbers.update(held)
-        return sorted(numbers)
+    def add(self, number: int, normal: str, frequency: Counter[str]) -> None:
+        parts = shingles(normal, self.run)
+        rarest = sorted(parts, key=lambda part: (frequency[part], part))
+        least = least_common(len(parts), self.near)
+        self.hits[number] = min(_HITS, least)
+        kept = set(rarest[: len(parts) - least + self.hits[number]])
+        for part in kept:
+            self.by_shingle.setdefault(part, []).append(number)
+        numbers = _numbers(normal, self.run)
+        self.marked[
+            [n for i, n in enumerate(numbers.tolist()) if normal[i : i + self.run] in kept]
+        ] = True
+
+    def found(self, normal: str) -> list[int]:
+        """The numbers of the texts that a `compared` one may be like, in order."""
+        places = np.flatnonzero(self.marked[_numbers(normal, self.run)]).tolist()
+        shared: dict[int, int] = defaultdict(int)
+        for key in {normal[place : place + self.run] for place in places}:
+            for number in self.by_shingle.get(key, ()):
+                shared[number] += 1
+        return sorted(number for number, hits in shared.items() if hits >= self.hits[number])
+
+
+def _numbers(normal: str, run: int) -> npt.NDArray[np.uint64]:
+    """A number of 20 bits for each run of characters; for a shorter text one, of the whole."""
+    codes = np.frombuffer(normal.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    windows = max(1, len(codes) - run + 1)
+    mixed = np.zeros(windows, np.uint64)
+    for place in range(min(run, len(codes))):
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed += codes[place : place + windows]
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed >>= np.uint64(64 - _BITS)
+    return mixed
 
 
 class Index:
@@ -177,8 +217,9 @@ class Index:
 
     def _alike(self, normal: str, run: int, near: float) -> Iterable[tuple[Passage, Kind, float]]:
         """Those of `like` whose shingles have `run` characters."""
-        parts = shingles(normal, run)
-        for number in self._keys_of(run, near).found(parts):
+        found = self._keys_of(run, near).found(normal)
+        parts = shingles(normal, run) if found else frozenset()
+        for number in found:
             passage, theirs = self._texts[number]
             size = len(self._parts[number])
             common = len(parts & self._parts[number])
@@ -196,14 +237,12 @@ class Index:
         """The keys of all texts whose shingles have `run` characters, those added since with
         them.
         """
-        keys = self._keys.setdefault((run, near), _Keys())
+        if (run, near) not in self._keys:
+            self._keys[run, near] = _Keys(run, near)
+        keys = self._keys[run, near]
         for number in range(keys.texts, len(self._texts)):
-            if self._runs[number] != run:
-                continue
-            parts = self._parts[number]
-            rarest = sorted(parts, key=lambda part: (self._frequency[part], part))
-            for part in rarest[: len(parts) - least_common(len(parts), near) + 1]:
-                keys.by_shingle.setdefault(part, []).append(number)
+            if self._runs[number] == run:
+                keys.add(number, self._texts[number][1], self._frequency)
         keys.texts = len(self._texts)
         return keys
 

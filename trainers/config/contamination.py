@@ -157,7 +157,11 @@ def _words(passages: Sequence[Passage]) -> dict[str, Counter[str]]:
 
 
 def _words_of(text: str) -> Iterable[str]:
-    for run in _RUN.findall(normalized(text)):
+    normal = normalized(text)
+    if normal.isascii():
+        yield from normal.split()
+        return
+    for run in _RUN.findall(normal):
         if len(run) > 1 and _RUN_OF_CJK.match(run):
             yield from map("".join, pairwise(run))
         else:
