@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from harness.attribution.sample import SampleExplained
     from harness.store.store import Store
 
-PARTS = PluginTable("ratchet.explained", "part of an explanation", {})
+PARTS = PluginTable(
+    "ratchet.explained",
+    "part of an explanation",
+    {"where": "harness.comparison.where:where"},
+)
 """What each room has to say of a verdict: `part(store, workspace, verdict_id, console)` writes it,
 and raises UserError where it has nothing to say; its docstring's first line is its heading."""
 
@@ -35,7 +39,7 @@ def explain(
         typer.Option("--output", "-o", help="With --sample: the folder for its pictures."),
     ] = Path("explained"),
 ) -> None:
-    """Say why a checkpoint got worse: which rows taught it; with --sample, which words did it."""
+    """Say why a checkpoint got worse: where, and which rows taught it; with --sample, which words."""
     from rich.console import Console
 
     from harness.core.quiet import quiet
