@@ -39,7 +39,7 @@ def explain(
         typer.Option("--output", "-o", help="With --sample: the folder for its pictures."),
     ] = Path("explained"),
 ) -> None:
-    """Say why a checkpoint got worse: where, and which rows taught it; with --sample, which words."""
+    """Say why a checkpoint got worse: where, which rows taught it; with --sample, which words."""
     from rich.console import Console
 
     from harness.core.quiet import quiet
