@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 PARTS = PluginTable(
     "ratchet.explained",
     "part of an explanation",
-    {"where": "harness.comparison.where:where"},
+    {
+        "where": "harness.comparison.where:where",
+        "mistakes": "harness.comparison.mistakes:mistakes",
+    },
 )
 """What each room has to say of a verdict: `part(store, workspace, verdict_id, console)` writes it,
 and raises UserError where it has nothing to say; its docstring's first line is its heading."""

@@ -99,9 +99,9 @@ def where(store: Store, workspace: object, verdict_id: str, console: Console) ->
         unit = " nats" if paired.logarithmic else ""
         mean = _moved(float(paired.harm.mean()), unit)
         tail = "" if found else " No slice stands out."
-        _print(console, f"{name}: {mean} on average over {paired.n} samples.{tail}")
+        print_plain(console, f"{name}: {mean} on average over {paired.n} samples.{tail}")
         for each in found:
-            _print(
+            print_plain(
                 console,
                 f"  {visible(each.name, 100)}: {_moved(each.inside, unit)} on {each.n}, "
                 f"{_moved(each.outside, unit)} on the others (p = {each.p:.2g} over all slices)",
@@ -217,5 +217,6 @@ def _words(text: str) -> set[str]:
     return {word for word in words(text.lower()) if any(map(str.isalpha, word))}
 
 
-def _print(console: Console, text: str) -> None:
+def print_plain(console: Console, text: str) -> None:
+    """A line of an explanation: what models and data say in it is text, and no markup."""
     console.print(text, markup=False, highlight=False)

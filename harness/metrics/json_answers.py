@@ -145,6 +145,11 @@ def _validator(schema: str) -> Any:
     return kind(parsed)
 
 
+def fields_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a parsed object under its path (`user.names.0`), as `json_fields` counts."""
+    return {".".join(map(str, path)): leaf for path, leaf in _leaves(dict(value)).items()}
+
+
 def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], Any]:
     if isinstance(value, dict | list) and value:
         inner = value.items() if isinstance(value, dict) else enumerate(value)
