@@ -27,7 +27,7 @@ def standing_out(
     clusters: npt.NDArray[np.intp] | None = None,
     alpha: float = 0.05,
     most: int = 5,
-    rounds: int = 4_000,
+    rounds: int = 2_000,
     seed: int = 0,
 ) -> list[StandsOut]:
     """The parts whose samples lost more than the others, the clearest first; empty where none does.
