@@ -34,7 +34,7 @@ def prompt_ids(backend: Any, row: Mapping[str, Any]) -> list[int]:
     prompt = row["prompt"]
     if isinstance(prompt, str):
         return [*beginning(backend.tokenizer), *backend.encode(prompt)]
-    options = json.loads(row[OPTIONS])
+    options = json.loads(row.get(OPTIONS, "{}"))
     more = (PromptOptions.of(options),) if options else ()
     return list(backend.encode_chat(prompt, *more))
 
