@@ -162,8 +162,6 @@ def test_every_trainer_asks_with_the_tokens_of_the_scorer(
     assert asked.count(begin) == 1
     if trainer in ("grpo", "rloo"):
         row: Any = dict(made.train_dataset[0])
-        [found], *_ = made._tokenize_prompts([row["prompt"]])
-        assert found == asked
         seen = made._generate_and_score_completions([row] * 4)
         masked = zip(seen["prompt_ids"][0].tolist(), seen["prompt_mask"][0].tolist(), strict=True)
         assert [token for token, kept in masked if kept] == asked
