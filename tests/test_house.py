@@ -18,7 +18,6 @@ THEIRS = frozenset(
         "_get_per_token_logps_and_entropies",  # TRL: what a reference's answers are worth
         "_loglikelihood_tokens",  # lm-eval: reads token ids, for texts that have no words
         "_load_optimizer_and_scheduler",  # transformers: what a rollback from files calls
-        "_tokenize_prompts",  # TRL: what a group's prompts are read as
     }
 )
 """Private names of others' that have no public door."""
