@@ -109,7 +109,7 @@ class ConsoleReporter:
         self.console.print()
         self.console.print(Text(title, style="bold"))
         self.console.print(verdict_table(decision.verdict))
-        self.console.print(Text(f"which rows taught it: ratchet explain {decision.id}", "dim"))
+        self.console.print(Text(f"why it got worse: ratchet explain {decision.id}", "dim"))
 
     def rolled_back(self, step: int, to: int, remedy: str, why: str) -> None:
         self.console.print()

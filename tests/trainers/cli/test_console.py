@@ -45,7 +45,7 @@ def test_a_line_a_checkpoint(said: tuple[str, Path]) -> None:
 def test_the_table_is_for_what_decides(said: tuple[str, Path]) -> None:
     assert said[0].count("step 9 against the best checkpoint") == 1
     assert said[0].count("candidate") == 1
-    assert said[0].count("which rows taught it: ratchet explain ") == 1
+    assert said[0].count("why it got worse: ratchet explain ") == 1
     assert "rolling back from step 9 to step 6" in said[0]
 
 
