@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -303,26 +303,22 @@ def judge(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Judge at most N pairs.")
     ] = None,
+    reward: Annotated[
+        bool, typer.Option("--reward", help="MODEL is a reward model: the higher reward wins.")
+    ] = False,
 ) -> None:
-    """Let a language model vote on the pairs, in both orders, counted apart from people."""
+    """Let a model vote on the pairs, counted apart from people, and show its Elo.
+
+    A language model is asked in both orders; of a reward model (--reward) the higher reward wins.
+    """
     from dashboard.rating.console import show_judges
-    from harness.core.workspace import Workspace
-    from harness.evaluation.open_model import open_model
-    from harness.metrics.judge import judge as ask_judge
-    from harness.ratings.model_raters import vote_as_judge
+    from harness.ratings.model_raters import judged_by
     from harness.ratings.session import load
 
     with _opened() as (store, console):
         found = load(store, session)
-        candidate = open_model(model, Workspace.at(), store)
-
-        def ask(questions: Any) -> list[str | None]:
-            asked, lefts, rights = zip(*questions, strict=True)
-            replies = ask_judge(asked, lefts, rights, backend=candidate.open())
-            return [reply.choice for reply in replies]
-
-        count = vote_as_judge(store, found, candidate.name, "llm", ask, limit=limit)
-        console.print(f"{count} votes of {candidate.name}", markup=False, highlight=False)
+        name, count = judged_by(store, found, model, reward=reward, limit=limit)
+        console.print(f"{count} votes of {name}", markup=False, highlight=False)
         show_judges(store, console, found)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.statistics.agreement import Agreement
+    from harness.statistics.elo import Ratings
 
 
 def show_all(store: Store, console: Console) -> None:
@@ -54,13 +55,14 @@ def show_status(store: Store, console: Console, session: Session) -> list[Standi
 
 
 def show_judges(store: Store, console: Console, session: Session) -> None:
-    """Print each judge with its win shares and its agreement with people."""
+    """Print each judge with its win shares, its agreement with people, and the Elo it gives."""
     human = votes(store, session)
     table = _table("judge", "kind", "votes", "win share", "κ with people", "pairs")
+    judges: dict[str, list[Vote]] = {}
     for kind in KINDS[1:]:
         found = votes(store, session, kind=kind)
         for name in sorted({vote.rater for vote in found}):
-            mine = [vote for vote in found if vote.rater == name]
+            mine = judges[name] = [vote for vote in found if vote.rater == name]
             agreement = between_kinds(human, mine)
             stands = standings(session, mine)
             shares = ", ".join("–" if s.share is None else f"{s.share:.2f}" for s in stands)
@@ -69,6 +71,9 @@ def show_judges(store: Store, console: Console, session: Session) -> None:
             )
     if table.row_count:
         console.print(table)
+    for name, mine in judges.items():
+        console.print(f"by {name} alone:", style="dim", markup=False, highlight=False)
+        _rated(console, ratings(session, mine, alone=True))
 
 
 def _raters(store: Store, console: Console, session: Session) -> None:
@@ -113,7 +118,10 @@ def _agreement(console: Console, found: list[Vote]) -> None:
 
 
 def _ratings(console: Console, session: Session, found: list[Vote]) -> None:
-    rated = ratings(session, found)
+    _rated(console, ratings(session, found))
+
+
+def _rated(console: Console, rated: Ratings | None) -> None:
     if rated is None:
         return
     table = _table("model", "Elo", "95% interval", "both bad")

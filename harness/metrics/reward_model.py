@@ -49,6 +49,19 @@ def reward(prompts: Sequence[Messages], answers: Sequence[str], *, model: str) -
     return found
 
 
+def rewards_of_whole(
+    prompts: Sequence[Messages], answers: Sequence[str], *, model: str
+) -> list[float | None]:
+    """As `reward`, and None where a conversation is longer than the model reads."""
+    tokenizer, classifier = _loaded(model)
+    texts = [_conversation(tokenizer, p, a) for p, a in zip(prompts, answers, strict=True)]
+    values = reward(prompts, answers, model=model).tolist()
+    return [
+        None if cut else value
+        for value, cut in zip(values, cut_off(tokenizer, classifier, texts), strict=True)
+    ]
+
+
 def _conversation(tokenizer: Any, prompt: Messages, answer: str) -> str:
     messages = [*map(dict, prompt), {"role": "assistant", "content": answer}]
     if tokenizer.chat_template:
@@ -125,13 +138,9 @@ class RewardModel:
     def _values(self, pairs: list[Pair]) -> list[Outcome]:
         prompts = [sample.prompt for sample, _ in pairs]
         answers = [response.text for _, response in pairs]
-        tokenizer, model = _loaded(self.model)
-        texts = [_conversation(tokenizer, p, a) for p, a in zip(prompts, answers, strict=True)]
-        limit = max_tokens(tokenizer, model)
-        values: list[float] = reward(prompts, answers, model=self.model).tolist()
-        return [
-            Evidence.unscored(None, f"longer than the {limit} tokens that the reward model reads")
-            if cut
-            else value
-            for value, cut in zip(values, cut_off(tokenizer, model, texts), strict=True)
-        ]
+        values = rewards_of_whole(prompts, answers, model=self.model)
+        limit = max_tokens(*_loaded(self.model))
+        longer = Evidence.unscored(
+            None, f"longer than the {limit} tokens that the reward model reads"
+        )
+        return [longer if value is None else value for value in values]

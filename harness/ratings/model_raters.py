@@ -7,6 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from harness.core.errors import UserError
+from harness.core.workspace import Workspace
+from harness.evaluation import open_model as models
+from harness.metrics.judge import judge
+from harness.metrics.reward_model import rewards_of_whole
+from harness.metrics.support.encoders import described, require
+from harness.metrics.support.silence import says_nothing
 from harness.ratings.blinding import load_texts
 from harness.ratings.items import Item
 from harness.ratings.session import CHOICES, Session
@@ -22,6 +28,67 @@ Ask = Callable[[Sequence[Question]], Sequence[str | None]]
 def pair_id(index: int, i: int, j: int) -> str:
     """The name of a pair: item `index` with the answers of contenders i and j."""
     return f"{index}.{i}.{j}"
+
+
+def judged_by(
+    store: Store,
+    session: Session,
+    model: str,
+    *,
+    reward: bool = False,
+    limit: int | None = None,
+) -> tuple[str, int]:
+    """Let `model` vote: a language model, asked in both orders, or with `reward` a reward model.
+
+    Returns the judge's name and the number of its new votes. A reward model's name holds its
+    folder's digest, so that other weights at the same place are another judge.
+    """
+    if reward:
+        require(model)
+        name = described(model)
+        return name, vote_as_judge(
+            store, session, name, "reward_model", by_reward(model), limit=limit
+        )
+    candidate = models.open_model(model, Workspace.at(), store)
+
+    def ask(questions: Sequence[Question]) -> list[str | None]:
+        asked, lefts, rights = zip(*questions, strict=True)
+        return [one.choice for one in judge(asked, lefts, rights, backend=candidate.open())]
+
+    count = vote_as_judge(store, session, candidate.name, "llm", ask, limit=limit)
+    return candidate.name, count
+
+
+def by_reward(model: str) -> Ask:
+    """Choose by a reward model: the answer with the higher reward, a tie where they are equal.
+
+    An answer that says nothing has lost, for a reward has no worst value; two of them are a tie. No
+    vote where a conversation is longer than the model reads. Raises UserError for a model with more
+    than one output.
+    """
+
+    def ask(questions: Sequence[Question]) -> list[str | None]:
+        asked = [[{"role": "user", "content": question}] for question, _, _ in questions]
+        sides = [
+            rewards_of_whole(asked, [question[side] for question in questions], model=model)
+            for side in (1, 2)
+        ]
+        return [
+            _preferred(question[1:], rewards)
+            for question, rewards in zip(questions, zip(*sides, strict=True), strict=True)
+        ]
+
+    return ask
+
+
+def _preferred(answers: tuple[str, ...], rewards: tuple[float | None, float | None]) -> str | None:
+    silent = [says_nothing(answer) for answer in answers]
+    if any(silent):
+        return "tie" if all(silent) else ("right" if silent[0] else "left")
+    left, right = rewards
+    if left is None or right is None:
+        return None
+    return "tie" if left == right else ("left" if left > right else "right")
 
 
 def vote_as_judge(

@@ -118,14 +118,19 @@ def labels(session: Session) -> dict[str, str]:
     }
 
 
-def ratings(session: Session, found: Sequence[Vote], *, bootstraps: int = 200) -> Ratings | None:
+def ratings(
+    session: Session, found: Sequence[Vote], *, bootstraps: int = 200, alone: bool = False
+) -> Ratings | None:
     """Elo points with Davidson's ties, intervals clustered by rater and by prompt.
 
-    The anchor stands at 1000. None before a vote ranks it.
+    The anchor stands at 1000. None before a vote ranks it. `alone` is for the votes of one judge:
+    the ratings are by this judge, and the intervals are over prompts only.
     """
     from harness.statistics.elo import rate
 
     table = frame(session, found)
+    if alone:
+        table = table.drop(columns="rater")
     ranking = table[table["choice"] != "both_bad"]
     anchor = labels(session)[session.anchor.digest]
     if ranking.empty or not ((ranking["left"] == anchor) | (ranking["right"] == anchor)).any():

@@ -13,8 +13,10 @@ from starlette.testclient import TestClient
 
 from dashboard.rating.server import make_app
 from harness.cli.app import main
+from harness.ratings.blinding import load_texts
+from harness.ratings.model_raters import by_reward
 from harness.ratings.session import load, sessions
-from harness.ratings.votes import votes
+from harness.ratings.votes import ratings, votes
 from tests.dashboard.rating.rating_builders import RatedRuns
 from trainers.config.load import load_recipe
 
@@ -226,7 +228,60 @@ def test_a_judge_votes_beside_people(rated, verb, monkeypatch):
     code, said = verb("judge", session, "judge-1")
     assert code == 0, said
     assert "12 votes of judge-1" in said
+    assert "by judge-1 alone:" in said
+    assert "Elo" in said
     assert "llm" in verb("status", session)[1]
     found = votes(rated.store, load(rated.store, session), kind="llm")
     assert {vote.choice for vote in found} == {"tie"}  # whoever stands first wins: no preference
     assert votes(rated.store, load(rated.store, session)) == []
+
+
+def test_a_reward_model_votes_and_gives_each_model_an_elo(rated, verb, monkeypatch):
+    session, _ = created(verb, rated)
+
+    def rewards(prompts, answers, *, model):
+        assert all(turns[0]["role"] == "user" for turns in prompts)
+        return [float(sum(map(ord, answer))) for answer in answers]
+
+    monkeypatch.setattr("harness.ratings.model_raters.rewards_of_whole", rewards)
+    code, said = verb("judge", session, "some/reward-model", "--reward")
+    assert code == 0, said
+    assert "12 votes of some/reward-model" in said
+    found = votes(rated.store, load(rated.store, session), kind="reward_model")
+    texts = load_texts(rated.store, load(rated.store, session)).answers
+    worth = {key: sum(map(ord, text)) for key, text in texts.items()}
+    for vote in found:
+        left, right = worth[vote.left_key], worth[vote.right_key]
+        assert vote.choice == ("tie" if left == right else "left" if left > right else "right")
+    assert votes(rated.store, load(rated.store, session)) == []
+    again = verb("judge", session, "some/reward-model", "--reward")[1]
+    assert "0 votes of some/reward-model" in again
+    rated_by = ratings(load(rated.store, session), found, alone=True)
+    assert rated_by is not None
+    for low, high in rated_by.intervals.values():
+        assert low < high
+    status = verb("status", session)[1]
+    assert "by some/reward-model alone:" in status
+    code, said = verb("judge", session, "no/such/folder", "--reward")
+    assert code == 3
+    assert "there is no model folder no/such/folder" in said
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "rewards", "choice"),
+    [
+        ("a", "b", (1.0, 0.5), "left"),
+        ("a", "b", (0.5, 1.0), "right"),
+        ("a", "b", (0.5, 0.5), "tie"),
+        ("", "b", (9.0, 0.5), "right"),
+        ("a", " ", (0.5, 9.0), "left"),
+        ("", " ", (9.0, 0.5), "tie"),
+        ("a", "b", (None, 0.5), None),
+    ],
+)
+def test_how_a_reward_model_chooses(monkeypatch, left, right, rewards, choice):
+    sides = iter(rewards)
+    monkeypatch.setattr(
+        "harness.ratings.model_raters.rewards_of_whole", lambda *_, **__: [next(sides)]
+    )
+    assert by_reward("some/model")([("q", left, right)]) == [choice]
