@@ -20,6 +20,7 @@ PARTS = PluginTable(
     "part of an explanation",
     {
         "where": "harness.comparison.where:where",
+        "words": "harness.comparison.wording:wording",
         "mistakes": "harness.comparison.mistakes:mistakes",
     },
 )

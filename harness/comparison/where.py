@@ -81,18 +81,25 @@ def worst_slices(paired: Paired, samples: Mapping[str, Sample], tests: int = 1) 
     ]
 
 
-def where(store: Store, workspace: object, verdict_id: str, console: Console) -> None:
-    """Where it fell"""
+def compared(store: Store, verdict_id: str) -> tuple[Run, Run, dict[str, Paired]]:
+    """A verdict's anchor and candidate, and its failed metrics sample by sample; where none failed,
+    all that bind. Raises UserError where it compares with no run.
+    """
     [stored] = store.query("SELECT * FROM verdicts WHERE verdict_id = ?", [verdict_id])
     verdict = Verdict.from_dict(stored["detail"])
     if stored["anchor_run"] is None:
         raise UserError("the verdict compares with no other run")
     runs = [require_run(store, stored[side]) for side in ("anchor_run", "candidate_run")]
     rows = [row for row in _asked_about(verdict) if row.slice is None]
-    pairs = dict(_paired(store, rows, runs[0], runs[1]))
+    return runs[0], runs[1], dict(_paired(store, rows, runs[0], runs[1]))
+
+
+def where(store: Store, workspace: object, verdict_id: str, console: Console) -> None:
+    """Where it fell"""
+    _, candidate, pairs = compared(store, verdict_id)
     if not pairs:
         raise UserError("no metric of this verdict has values of single samples in both runs")
-    protocol = runs[1].fingerprint.protocol
+    protocol = candidate.fingerprint.protocol
     for name, paired in pairs.items():
         samples = load_samples(store, tasks_of(protocol)[MetricName.parse(name).task].digest)
         found = worst_slices(paired, samples, len(pairs))

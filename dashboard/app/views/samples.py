@@ -26,11 +26,11 @@ from dashboard.app.views.compare import two_runs
 from dashboard.i18n.reader import tr
 from dashboard.queries import history, sample_diff
 from dashboard.queries.sample_diff import Filters
-from dashboard.queries.text_diff import Part, diff
 from dashboard.web.escape import plain
 from harness.core.escape import SHOWN_CHARACTERS, visible
 from harness.core.format import number
 from harness.core.protocol import MetricName
+from harness.core.text_diff import Part, diff
 from harness.core.types import Row
 
 PAGE = 100

@@ -6,7 +6,7 @@ import pytest
 
 from dashboard.queries import history
 from dashboard.queries.sample_diff import Filters, pairs, slice_of, slices, task_digest
-from dashboard.queries.text_diff import diff
+from harness.core.text_diff import diff
 from harness.store.store import Store
 from tests.dashboard.app.stories import opened, text_of
 
