@@ -55,6 +55,12 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "e388574f1883b08c",
         "367678405e6a577c",
     ),
+    "suites/tools.yaml": (
+        "d01bca42c26fcc48",
+        "396f8e1ca952ea2f",
+        "781046a636fc7438",
+        "ddd92969d2579ac0",
+    ),
     "trainers/recipes/gates/pairs.yaml": (
         "eaa21ea451afccd5",
         "012e0a2385eae732",

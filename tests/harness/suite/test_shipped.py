@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from harness.backends.base import Candidate
 from harness.backends.openers import Hardware
@@ -33,7 +34,11 @@ LANGUAGES = {
     "forgetting": {"en": 37, "zh": 27},
     "knowledge": {"en": 44, "zh": 44},
     "safety": {"en": 60, "zh": 60},
+    "tools": {"en": 30, "zh": 30},
 }
+# Its abstentions, and its calls, are scored on the requests that are theirs.
+ABSTAIN = 10
+TOOLS_TEMPLATE = "{{ tools | map(attribute='function.name') | join(' ') if tools }}"
 SUITES = {path.stem: path for path in sorted((ROOT / "suites").glob("*.yaml"))}
 
 
@@ -161,6 +166,10 @@ def test_a_suite_scores_end_to_end_and_an_unchanged_model_passes(name, store):
             # The embedded model reads English only, and says so; not all that a model with random
             # weights writes is surely English.
             assert 0.8 * english <= line.counts.scored <= english
+        elif metric.spec.name in ("tool_arguments", "tool_abstain"):
+            called = len(task.samples) - ABSTAIN
+            abstains = metric.spec.name == "tool_abstain"
+            assert line.counts.scored == (ABSTAIN if abstains else called)
         else:
             assert line.counts.scored == len(task.samples)
     scores = metric_scores(
@@ -171,10 +180,16 @@ def test_a_suite_scores_end_to_end_and_an_unchanged_model_passes(name, store):
 
 @pytest.fixture(scope="module")
 def patient_llama(tmp_path_factory) -> Path:
-    """The tiny model with room for Chinese: its tokenizer makes three tokens of a character."""
-    return save_tiny_llama(
+    """The tiny model with room for Chinese: its tokenizer makes three tokens of a character. Its
+    template writes the names of tools.
+    """
+    folder = save_tiny_llama(
         tmp_path_factory.mktemp("models") / "patient", max_position_embeddings=1024
     )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = TOOLS_TEMPLATE + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
@@ -237,3 +252,56 @@ def test_knowledge_and_bias_know_which_answer_is_which(store):
     assert values(store, knowledge)["recall/reference_nll"] == pytest.approx(0.1)
     pairs = score(model, shipped("bias-pairs"), store).run
     assert values(store, pairs)["pairs/stereotype_preference"] == 1
+
+
+def tools_asked(write) -> dict[str, str]:
+    """Each request of `tools` with the calls that are right, as `write` writes one."""
+    return {
+        row["message"]: "\n".join(
+            write(name, {key: values[0] for key, values in allowed.items()})
+            for call in row["calls"]
+            for name, allowed in call.items()
+        )
+        or "I can tell you that without a tool."
+        for row in rows_of("suites/data/tools.calls.jsonl")
+    }
+
+
+def test_tools_tells_three_stages_apart(store):
+    hermes = '<tool_call>{{"name": "{}", "arguments": {}}}</tool_call>'
+    read = {
+        row["message"]: f"It says: {row['answer']}."
+        for row in rows_of("suites/data/tools.results.jsonl")
+    }
+    right = tools_asked(lambda name, given: hermes.format(name, json.dumps(given)))
+    vague = tools_asked(lambda name, given: hermes.format(name, "{}"))
+    eager = dict.fromkeys(right, hermes.format("get_weather", '{"city": "Lima"}'))
+    found = [
+        values(store, score(candidate(answers, name=name), shipped("tools"), store).run)
+        for name, answers in (
+            ("right", {**right, **read}),
+            ("vague", {**vague, **read}),
+            ("eager", {**eager, **dict.fromkeys(read, "I don't know.")}),
+        )
+    ]
+    stages = ("calls/tool_choice", "calls/tool_arguments", "calls/tool_abstain")
+    assert [[one[stage] for stage in stages] for one in found[:2]] == [[1, 1, 1], [1, 0, 1]]
+    assert found[2]["calls/tool_arguments"] == found[2]["calls/tool_abstain"] == 0
+    assert [one["results/tool_answer"] for one in found] == [1, 1, 0]
+
+
+def test_every_right_call_fits_the_tools_that_are_offered():
+    for row in rows_of("suites/data/tools.calls.jsonl"):
+        offered = {
+            tool["function"]["name"]: tool["function"]["parameters"] for tool in row["tools"]
+        }
+        for call in row["calls"]:
+            ((name, allowed),) = call.items()
+            assert (
+                set(offered[name]["required"]) <= set(allowed) <= set(offered[name]["properties"])
+            )
+            for key, given in allowed.items():
+                enum = offered[name]["properties"][key].get("enum", given)
+                assert set(given) <= set(enum), row["id"]
+    for row in rows_of("suites/data/tools.results.jsonl"):
+        assert row["answer"] in row["turns"][1]["content"]
