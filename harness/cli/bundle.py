@@ -42,14 +42,15 @@ def import_(
     what: Annotated[
         str,
         typer.Argument(
-            help="A bundle's folder, or a kind: lm-eval, inspect, csv.",
+            help="A bundle's folder, or a kind: lm-eval, inspect, evalscope, csv.",
             show_default=False,
         ),
     ],
     place: Annotated[
         Path | None,
         typer.Argument(
-            help="The results: lm-eval's folder, Inspect's log or the CSV.", show_default=False
+            help="The results: the folder of lm-eval or EvalScope, the log, the CSV.",
+            show_default=False,
         ),
     ] = None,
     run: Annotated[
@@ -63,9 +64,9 @@ def import_(
         typer.Option("--lower", help="A metric of an Inspect log for which lower is better."),
     ] = None,
 ) -> None:
-    """Import a run: a bundle, or results of lm-eval, of Inspect or in a CSV.
+    """Import a run: a bundle, or results of lm-eval, Inspect, EvalScope or in a CSV.
 
-    ratchet import DIR, or import lm-eval DIR, import inspect FILE,
+    ratchet import DIR, or import lm-eval DIR, import inspect FILE, import evalscope DIR,
     import csv FILE --run NAME. Importing twice changes nothing.
     Installed packages may add kinds of results.
     """

@@ -39,6 +39,7 @@ PAGES_ELSEWHERE = {
 COMMANDS_ELSEWHERE = {
     "ratchet import lm-eval": "tests/harness/interop/test_importers.py",
     "ratchet import inspect": "tests/harness/interop/test_importers.py",
+    "ratchet import evalscope": "tests/harness/interop/test_evalscope.py",
     "ratchet gate run:B --against run:A": "tests/harness/interop/test_importers.py",
     "ratchet train trainers/recipes/dpo.yaml": "tests/trainers/recipes/test_shipped.py",
     "ratchet train recipe.yaml --score-on openai:vllm.yaml": (

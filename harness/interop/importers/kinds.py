@@ -18,6 +18,7 @@ IMPORTERS = PluginTable(
         "lm-eval": "harness.interop.importers.lm_eval:read_lm_eval",
         "inspect": "harness.interop.importers.inspect_log:read_inspect",
         "csv": "harness.interop.importers.csv_scores:read_csv",
+        "evalscope": "harness.interop.importers.evalscope:read_evalscope",
     },
     also=", bundle, or a bundle's folder alone",
 )
