@@ -42,7 +42,7 @@ def import_(
     what: Annotated[
         str,
         typer.Argument(
-            help="A bundle's folder, or a kind: lm-eval, inspect, evalscope, csv.",
+            help="A bundle's folder, or a kind: lm-eval, inspect, evalscope, promptfoo, csv.",
             show_default=False,
         ),
     ],
@@ -64,10 +64,10 @@ def import_(
         typer.Option("--lower", help="A metric of an Inspect log for which lower is better."),
     ] = None,
 ) -> None:
-    """Import a run: a bundle, or results of lm-eval, Inspect, EvalScope or in a CSV.
+    """Import a run: a bundle, or results of lm-eval, Inspect, EvalScope, promptfoo or in a CSV.
 
     ratchet import DIR, or import lm-eval DIR, import inspect FILE, import evalscope DIR,
-    import csv FILE --run NAME. Importing twice changes nothing.
+    import promptfoo FILE, import csv FILE --run NAME. Importing twice changes nothing.
     Installed packages may add kinds of results.
     """
     from rich.console import Console

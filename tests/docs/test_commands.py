@@ -40,6 +40,7 @@ COMMANDS_ELSEWHERE = {
     "ratchet import lm-eval": "tests/harness/interop/test_importers.py",
     "ratchet import inspect": "tests/harness/interop/test_importers.py",
     "ratchet import evalscope": "tests/harness/interop/test_evalscope.py",
+    "ratchet import promptfoo": "tests/harness/interop/test_promptfoo.py",
     "ratchet gate run:B --against run:A": "tests/harness/interop/test_importers.py",
     "ratchet train trainers/recipes/dpo.yaml": "tests/trainers/recipes/test_shipped.py",
     "ratchet train recipe.yaml --score-on openai:vllm.yaml": (

@@ -19,6 +19,7 @@ IMPORTERS = PluginTable(
         "inspect": "harness.interop.importers.inspect_log:read_inspect",
         "csv": "harness.interop.importers.csv_scores:read_csv",
         "evalscope": "harness.interop.importers.evalscope:read_evalscope",
+        "promptfoo": "harness.interop.importers.promptfoo:read_promptfoo",
     },
     also=", bundle, or a bundle's folder alone",
 )
