@@ -200,7 +200,7 @@ def test_a_bad_header_is_named(tmp_path: Path, header: str, says: str) -> None:
     ("words", "says"),
     [
         (["lm-eval"], "with the results of lm-eval is missing"),
-        (["lmeval", "dir"], "did you mean lm-eval?"),
+        (["lmeval", "dir"], "did you mean lm-eval"),
         (["csv", "x.csv"], "name it: --run NAME"),
         (["csv", "x.csv", "--run", "x"], "no such file"),
         (["inspect", "x.eval"], "no such file"),
