@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import UserError
 from harness.evaluation.prompts import TEMPLATE_FAULTS
 from trainers.config.recipe import Example, Recipe
 from trainers.config.schema import RecipeModel, StageModel
@@ -31,6 +30,7 @@ from trainers.methods.trainer_arguments import (
     ours,
     without_printing,
 )
+from trainers.methods.turns import refused
 from trainers.rewards.mixture import ROW
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def prompts(job: Job) -> Any:
 
     examples = job.stage.examples
     room = job.stage.model.max_new_tokens
-    lengths = [len(_asked(job.backend, example)) + room for example in examples]
+    lengths = [len(_asked(job, example)) + room for example in examples]
     require_lengths(job.recipe, job.stage, examples, lengths, reads=job.backend.max_length)
     chat = bool(job.tokenizer.chat_template)
     rows = []
@@ -237,16 +237,11 @@ def prompts(job: Job) -> Any:
     return Dataset.from_list(rows)
 
 
-def _asked(backend: Any, example: Example) -> list[int]:
+def _asked(job: Job, example: Example) -> list[int]:
     try:
-        return example.asked(backend)
+        return example.asked(job.backend)
     except TEMPLATE_FAULTS as problem:
-        raise UserError(
-            f"the base's chat template can't write this prompt: {problem}",
-            file=example.file,
-            line=example.line,
-            hint="write the tools into the prompt, or leave `tools` out of the source",
-        ) from None
+        raise refused(problem, example, job.recipe.model.base) from None
 
 
 def _named(mixture: Any) -> list[Callable[..., Any]]:
