@@ -11,6 +11,10 @@ import yaml
 
 from harness.backends.base import Candidate
 from harness.backends.scripted import ScriptedBackend
+from harness.comparison.service import gate
+from harness.evaluation.runner import score
+from harness.store.store import Store
+from harness.suite.load import load_suite
 
 Ratchet = Callable[..., tuple[int, str]]
 """The fixture `ratchet`: the words of a command to its exit code and what it printed."""
@@ -64,3 +68,30 @@ def scripted(answers: Any = None, *, name: str = "scripted") -> tuple[Candidate,
     backend = ScriptedBackend(CAPITALS if answers is None else answers)
     digest = f"digest of {name}"
     return Candidate(name, digest, backend.subject, lambda: backend), backend
+
+
+def verdict_between(
+    folder: Path,
+    store: Store,
+    rows: list[Mapping[str, Any]],
+    good: Mapping[str, str],
+    bad: Mapping[str, str],
+    metric: str = "exact_match",
+) -> str:
+    """The id of a stored verdict on two models that answer the questions `q` of the rows like
+    this; `a` is what is right.
+    """
+    write_jsonl(folder / "d.jsonl", rows)
+    (folder / "s.yaml").write_text(
+        "name: s\ntasks:\n  t:\n    data: d.jsonl\n    prompt: {user: '{{ q }}'}\n"
+        f"    reference: '{{{{ a }}}}'\n    metrics: [{metric}]\n",
+        "utf-8",
+    )
+    suite = load_suite(folder / "s.yaml")
+    anchor, candidate = (
+        score(scripted(answers, name=name)[0], suite, store).run
+        for name, answers in (("good", good), ("bad", bad))
+    )
+    gate(candidate, anchor, store=store)
+    [row] = store.query("SELECT verdict_id FROM verdicts")
+    return str(row["verdict_id"])

@@ -14,12 +14,9 @@ import pytest
 from rich.console import Console
 
 from harness.comparison.mistakes import changes, kinds_of, mistakes
-from harness.comparison.service import gate
 from harness.core.types import Response, Sample
-from harness.evaluation.runner import score
 from harness.store.store import Store
-from harness.suite.load import load_suite
-from tests.harness.suite_builders import scripted, write_jsonl
+from tests.harness.suite_builders import verdict_between
 
 ORDER = json.dumps({"intent": "refund", "slots": {"order": 7}})
 
@@ -92,20 +89,11 @@ def test_copies_in_one_cluster_count_once() -> None:
 
 def test_a_verdict_of_the_store_says_what_kind(tmp_path: Path, store: Store) -> None:
     rows: list[Mapping[str, Any]] = [{"id": n, "q": f"refund {n}", "a": ORDER} for n in range(40)]
-    write_jsonl(tmp_path / "d.jsonl", rows)
-    (tmp_path / "s.yaml").write_text(
-        "name: s\ntasks:\n  t:\n    data: d.jsonl\n    prompt: {user: '{{ q }}'}\n"
-        "    reference: '{{ a }}'\n    metrics: [json_valid]\n",
-        "utf-8",
+    refusal = "I am sorry, I can't help with [red]that[/red]."
+    verdict = verdict_between(
+        tmp_path, store, rows, {"refund": ORDER}, {"refund": refusal}, "json_valid"
     )
-    suite = load_suite(tmp_path / "s.yaml")
-    runs = []
-    for name, said in (("good", ORDER), ("bad", "I am sorry, I can't help with [red]that[/red].")):
-        candidate, _ = scripted({"refund": said}, name=name)
-        runs.append(score(candidate, suite, store).run)
-    gate(runs[1], runs[0], store=store)
-    [row] = store.query("SELECT verdict_id FROM verdicts")
     heard = io.StringIO()
-    mistakes(store, None, row["verdict_id"], Console(file=heard, width=100))
+    mistakes(store, None, verdict, Console(file=heard, width=100))
     assert "t: no JSON object  0 → 40 of 40 samples (p < 0.0001)" in heard.getvalue()
     assert "t: refuses  0 → 40 of 40 samples" in heard.getvalue()

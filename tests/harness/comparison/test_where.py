@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.comparison.service import gate
 from harness.comparison.where import Slice, where, worst_slices
 from harness.core.types import Sample
-from harness.evaluation.runner import score
 from harness.gate.pairing import Paired
 from harness.store.store import Store
-from harness.suite.load import load_suite
-from tests.harness.suite_builders import scripted, write_jsonl
+from tests.harness.suite_builders import verdict_between
 
 KINDS = ("refund", "address", "opening")
 
@@ -94,24 +91,10 @@ def test_a_verdict_of_the_store_says_where(tmp_path: Path, store: Store) -> None
     rows: list[Mapping[str, Any]] = [
         {"id": n, "q": f"{KINDS[n % 3]} {n}", "a": "yes", "kind": KINDS[n % 3]} for n in range(90)
     ]
-    write_jsonl(tmp_path / "d.jsonl", rows)
-    (tmp_path / "s.yaml").write_text(
-        "name: s\ntasks:\n  t:\n    data: d.jsonl\n    prompt: {user: '{{ q }}'}\n"
-        "    reference: '{{ a }}'\n    metrics: [exact_match]\n",
-        "utf-8",
-    )
-    suite = load_suite(tmp_path / "s.yaml")
-    runs = []
-    for name, answers in (
-        ("good", dict.fromkeys(KINDS, "yes")),
-        ("bad", {**dict.fromkeys(KINDS, "yes"), "refund": "no"}),
-    ):
-        candidate, _ = scripted(answers, name=name)
-        runs.append(score(candidate, suite, store).run)
-    gate(runs[1], runs[0], store=store)
-    [row] = store.query("SELECT verdict_id FROM verdicts")
+    right = dict.fromkeys(KINDS, "yes")
+    verdict = verdict_between(tmp_path, store, rows, right, {**right, "refund": "no"})
     heard = io.StringIO()
-    where(store, None, row["verdict_id"], Console(file=heard, width=100))
+    where(store, None, verdict, Console(file=heard, width=100))
     said = heard.getvalue()
     assert "t/exact_match: 0.333 lost on average over 90 samples." in " ".join(said.split())
     assert "kind refund: 1.000 lost on 30, 0.000 gained on the others" in said

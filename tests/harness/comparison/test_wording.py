@@ -15,14 +15,11 @@ import yaml
 from rich.console import Console
 
 from harness.cli.app import main
-from harness.comparison.service import gate
 from harness.comparison.wording import Told, most_lost, told, wording
 from harness.core.types import Response
 from harness.core.workspace import Workspace
-from harness.evaluation.runner import score
 from harness.store.store import Store
-from harness.suite.load import load_suite
-from tests.harness.suite_builders import scripted, write_jsonl
+from tests.harness.suite_builders import verdict_between, write_jsonl
 from tests.tiny import save_tiny_llama
 
 
@@ -77,21 +74,9 @@ def test_what_lost_no_more_than_the_others_is_not_named() -> None:
 
 def said_of(tmp_path: Path, store: Store, good: str, bad: str) -> str:
     rows: list[Mapping[str, Any]] = [{"id": n, "q": f"refund {n}", "a": good} for n in range(40)]
-    write_jsonl(tmp_path / "d.jsonl", rows)
-    (tmp_path / "s.yaml").write_text(
-        "name: s\ntasks:\n  t:\n    data: d.jsonl\n    prompt: {user: '{{ q }}'}\n"
-        "    reference: '{{ a }}'\n    metrics: [exact_match]\n",
-        "utf-8",
-    )
-    suite = load_suite(tmp_path / "s.yaml")
-    runs = [
-        score(scripted({"refund": text}, name=name)[0], suite, store).run
-        for name, text in (("good", good), ("bad", bad))
-    ]
-    gate(runs[1], runs[0], store=store)
-    [row] = store.query("SELECT verdict_id FROM verdicts")
+    verdict = verdict_between(tmp_path, store, rows, {"refund": good}, {"refund": bad})
     heard = io.StringIO()
-    wording(store, None, row["verdict_id"], Console(file=heard, width=200))  # type: ignore[arg-type]
+    wording(store, None, verdict, Console(file=heard, width=200))  # type: ignore[arg-type]
     return heard.getvalue()
 
 
