@@ -13,8 +13,8 @@ from harness.store.store import Store
 
 
 def find_named_run(name: str, store: Store) -> Run | None:
-    """The run that `run:ID` (or `run:NAME`, of an imported one) or `bundle:DIR` names; None for the
-    name of a model.
+    """The run that `run:ID` (or `run:NAME`, or NAME alone, of an imported one) or `bundle:DIR`
+    names; None for the name of a model. Raises UserError where a name alone is a folder, too.
     """
     kind, _, rest = name.partition(":")
     if kind == "run":
@@ -23,7 +23,16 @@ def find_named_run(name: str, store: Store) -> Run | None:
         from harness.store.bundle import import_bundle
 
         return runs.require_run(store, import_bundle(store, Path(rest)))
-    return None
+    # With a slash or a colon it is a path, a model's id or a server, whatever was imported.
+    if "/" in name or ":" in name:
+        return None
+    imported = runs.imported_as(store, name)
+    if imported is not None and Path(name).exists():
+        raise UserError(
+            f"{name!r} is a file or folder here, and a run was imported under that name",
+            hint=f"say which: ./{name} or run:{imported.id}",
+        )
+    return imported
 
 
 def suite_path(run: Run, store: Store) -> Path | None:

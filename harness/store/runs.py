@@ -101,13 +101,14 @@ def require_run(store: Store, run_id: str) -> Run:
     """The run of that id, or the one that was imported under that name. Raises UserError where
     there is none, or where several were imported under it.
     """
-    run = find_run(store, run_id) or _imported_as(store, run_id)
+    run = find_run(store, run_id) or imported_as(store, run_id)
     if run is None:
         raise UserError(f"there is no run {run_id!r} here", hint="`ratchet runs` lists them")
     return run
 
 
-def _imported_as(store: Store, name: str) -> Run | None:
+def imported_as(store: Store, name: str) -> Run | None:
+    """The run that was imported under that name. Raises UserError where several were."""
     rows = store.query(
         "SELECT run_id, provenance FROM runs WHERE model = ? ORDER BY started_at, run_id", [name]
     )

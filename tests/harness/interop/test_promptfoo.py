@@ -76,6 +76,24 @@ def test_two_files_are_gated(home: Workspace, tmp_path: Path, ratchet: Ratchet) 
     assert (code, "FAIL: sums/" in said) == (1, True)
 
 
+def test_an_imported_run_is_found_by_its_name_alone(
+    home: Workspace, tmp_path: Path, ratchet: Ratchet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, k in (("good", 8), ("bad", 2)):
+        place = write(tmp_path / f"{name}.json", [result(n, n % k != 0) for n in range(40)])
+        ratchet("import", "promptfoo", place, "--run", name)
+    code, said = ratchet("gate", "bad", "--against", "good")
+    assert (code, "FAIL: sums/" in said) == (1, True)
+    (tmp_path / "bad").mkdir()
+    code, said = ratchet("gate", "bad", "--against", "good")
+    assert (code, "./bad or run:" in said) == (3, True)
+    write(tmp_path / "good.json", [result(n, True) for n in range(40)])
+    ratchet("import", "promptfoo", tmp_path / "good.json", "--run", "good")
+    code, said = ratchet("gate", "./bad", "--against", "good")
+    assert (code, "several runs were imported as 'good'" in said) == (3, True)
+
+
 def test_what_is_not_whole_is_one_message(tmp_path: Path) -> None:
     rows = [result(n, True) for n in range(3)]
     path = write(tmp_path / "a.json", rows)
