@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.comparison.evidence import metric_scores
+from harness.comparison.topics import topics
 from harness.core.errors import UserError
 from harness.core.escape import visible
 from harness.core.format import number
@@ -31,11 +32,12 @@ FEWEST = 8
 """Samples inside a slice, and outside it."""
 LABELS = 20
 """Of one field: one with more is a text or a number, not a kind."""
-TOPICS = 60
+WORDS = 60
 """Words of the questions that are asked about, the most frequent ones."""
 LONGEST_LABEL = 40
 
 Condition = tuple[str, str]
+Conditions = dict[tuple[Condition, ...], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +57,57 @@ class Slice:
         return " and ".join(f"{field} {label}" for field, label in self.conditions)
 
 
+@dataclass(frozen=True, slots=True)
+class Fell:
+    """A metric of a verdict: its mean harm over `n` samples, in its unit (`nats` or none), and the
+    slices that lost more than the rest.
+    """
+
+    metric: str
+    harm: float
+    n: int
+    unit: str
+    slices: tuple[Slice, ...]
+
+
+def fell(store: Store, verdict_id: str) -> list[Fell]:
+    """Where each failed metric of a stored verdict fell; of each that binds, where none failed.
+
+    Raises UserError where there is no other run, or no metric has values of single samples.
+    """
+    _, candidate, pairs = compared(store, verdict_id)
+    if not pairs:
+        raise UserError("no metric of this verdict has values of single samples in both runs")
+    declared = tasks_of(candidate.fingerprint.protocol)
+    asked: dict[tuple[str, tuple[str, ...]], Conditions] = {}
+    found = []
+    for name, paired in pairs.items():
+        digest = declared[MetricName.parse(name).task].digest
+        if (digest, paired.ids) not in asked:
+            asked[digest, paired.ids] = conditions(paired.ids, load_samples(store, digest))
+        slices = _standing_out(paired, asked[digest, paired.ids], len(pairs))
+        unit = "nats" if paired.logarithmic else ""
+        found.append(Fell(name, float(paired.harm.mean()), paired.n, unit, tuple(slices)))
+    return found
+
+
 def worst_slices(paired: Paired, samples: Mapping[str, Sample], tests: int = 1) -> list[Slice]:
     """The slices that stand out by their harm, the clearest first; empty where none does.
 
     Of each field that has at most `LABELS` labels, the language, the length of the question in
-    thirds, pairs of those, and the question's frequent words. `tests` is how many metrics are asked
-    about at once: with all of them together, a slice is named in at most 5% of worlds in which no
-    slice differs.
+    thirds, its topic, pairs of those, and the question's frequent words. `tests` is how many
+    metrics are asked about at once: with all of them together, a slice is named in at most 5% of
+    worlds in which no slice differs.
     """
-    conditions = _conditions(paired, samples)
-    if not conditions:
+    return _standing_out(paired, conditions(paired.ids, samples), tests)
+
+
+def _standing_out(paired: Paired, asked: Conditions, tests: int) -> list[Slice]:
+    if not asked:
         return []
-    parts = np.stack(list(conditions.values())).astype(float)
+    parts = np.stack(list(asked.values())).astype(float)
     found = standing_out(paired.harm, parts, clusters=paired.clusters, alpha=0.05 / tests)
-    named = list(conditions)
+    named = list(asked)
     return [
         Slice(
             named[each.part],
@@ -96,26 +135,20 @@ def compared(store: Store, verdict_id: str) -> tuple[Run, Run, dict[str, Paired]
 
 def where(store: Store, workspace: object, verdict_id: str, console: Console) -> None:
     """Where it fell"""
-    _, candidate, pairs = compared(store, verdict_id)
-    if not pairs:
-        raise UserError("no metric of this verdict has values of single samples in both runs")
-    protocol = candidate.fingerprint.protocol
-    for name, paired in pairs.items():
-        samples = load_samples(store, tasks_of(protocol)[MetricName.parse(name).task].digest)
-        found = worst_slices(paired, samples, len(pairs))
-        unit = " nats" if paired.logarithmic else ""
-        mean = _moved(float(paired.harm.mean()), unit)
-        tail = "" if found else " No slice stands out."
-        print_plain(console, f"{name}: {mean} on average over {paired.n} samples.{tail}")
-        for each in found:
+    for each in fell(store, verdict_id):
+        unit = f" {each.unit}" if each.unit else ""
+        tail = "" if each.slices else " No slice stands out."
+        mean = moved(each.harm, unit)
+        print_plain(console, f"{each.metric}: {mean} on average over {each.n} samples.{tail}")
+        for one in each.slices:
             print_plain(
                 console,
-                f"  {visible(each.name, 100)}: {_moved(each.inside, unit)} on {each.n}, "
-                f"{_moved(each.outside, unit)} on the others (p = {each.p:.2g} over all slices)",
+                f"  {visible(one.name, 100)}: {moved(one.inside, unit)} on {one.n}, "
+                f"{moved(one.outside, unit)} on the others (p = {one.p:.2g} over all slices)",
             )
 
 
-def _moved(harm: float, unit: str) -> str:
+def moved(harm: float, unit: str) -> str:
     return f"{number(abs(harm))}{unit} {'lost' if harm > 0 else 'gained'}"
 
 
@@ -146,21 +179,39 @@ def _of(known: MetricScores, scores: MetricScores) -> MetricScores:
     return replace(scores, values={i: v for i, v in scores.values.items() if i in known.values})
 
 
-def _conditions(paired: Paired, samples: Mapping[str, Sample]) -> dict[tuple[Condition, ...], Any]:
+def conditions(ids: Sequence[str], samples: Mapping[str, Sample]) -> Conditions:
     """Each slice that may be named, with which samples are in it, bool of shape (n,)."""
-    rows = [samples.get(name) for name in paired.ids]
-    single: dict[tuple[Condition, ...], Any] = {}
-    for field, labels in _labels(rows).items():
-        for label in sorted({each for each in labels if each is not None}):
-            single[((field, label),)] = np.array([each == label for each in labels])
-    kept = {named: inside for named, inside in single.items() if _carries(inside)}
-    for one, other in combinations(list(kept), 2):
-        if one[0][0] == other[0][0]:
-            continue
-        both = kept[one] & kept[other]
-        if _carries(both) and both.sum() < min(kept[one].sum(), kept[other].sum()):
-            kept[(*one, *other)] = both
-    return kept | _topics(rows)
+    rows = [samples.get(name) for name in ids]
+    labels = _labels(rows)
+    about = topics([None if row is None else _question(row) for row in rows])
+    own = {named: inside for field in labels for named, inside in _alone(field, labels[field])}
+    mine = dict(_alone("topic", about))
+    # The suite's own names first: of two names for the same samples the first is told.
+    every = [own, _both(own, own), mine, _both(own, mine), _frequent(rows)]
+    found: dict[bytes, tuple[tuple[Condition, ...], Any]] = {}
+    for some in every:
+        for named, inside in some.items():
+            if _carries(inside):
+                found.setdefault(inside.tobytes(), (named, inside))
+    return dict(found.values())
+
+
+def _alone(field: str, labels: Sequence[str | None]) -> Iterator[tuple[tuple[Condition, ...], Any]]:
+    for label in sorted({each for each in labels if each is not None}):
+        inside = np.array([each == label for each in labels])
+        if _carries(inside):
+            yield ((field, label),), inside
+
+
+def _both(some: Conditions, others: Conditions) -> Conditions:
+    """Pairs of two fields: what is no more than one of them alone is left out."""
+    pairs = combinations(some, 2) if some is others else product(some, others)
+    found = {}
+    for one, other in pairs:
+        inside = some[one] & others[other]
+        if one[0][0] != other[0][0] and inside.sum() < min(some[one].sum(), others[other].sum()):
+            found[(*one, *other)] = inside
+    return found
 
 
 def _carries(inside: Any) -> bool:
@@ -210,11 +261,12 @@ def _question(sample: Sample) -> str:
     return str(said[-1]) if said else ""
 
 
-def _topics(rows: Sequence[Sample | None]) -> dict[tuple[Condition, ...], Any]:
+def _frequent(rows: Sequence[Sample | None]) -> Conditions:
+    """Those in which a word stands that many questions have."""
     asked = [set() if row is None else _words(_question(row)) for row in rows]
     times = Counter(word for each in asked for word in each)
     half = len(asked) / 2
-    frequent = [word for word, n in times.most_common() if FEWEST <= n <= half][:TOPICS]
+    frequent = [word for word, n in times.most_common() if FEWEST <= n <= half][:WORDS]
     return {
         (("word", f"{word!r}"),): np.array([word in each for each in asked]) for word in frequent
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
-BLOCK = 256
+BLOCK = 128
+_TIE = 1e-5
+"""Correlations that are this near count as one: single precision tells them no further apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,13 @@ def standing_out(
     harm, parts = _in_clusters(harm, parts, clusters)
     if harm.size < 3 or not parts.size:
         return []
-    chance = np.random.default_rng(seed)
-    orders = [chance.permutation(harm.size) for _ in range(rounds)]
+    orders = _Orders(harm.size, rounds, seed)
     centered = parts - parts.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centered, axis=1)
     usable = lengths > 1e-12
     centered[usable] /= lengths[usable, None]
     centered[~usable] = 0.0
+    single = centered.astype(np.float32)
     found: list[StandsOut] = []
     left = harm - harm.mean()
     while len(found) < most:
@@ -62,23 +64,46 @@ def standing_out(
         seen = centered @ (left / size)
         seen[[each.part for each in found]] = -np.inf
         part = int(seen.argmax())
-        p = (1 + int((_largest(centered, left / size, orders) >= seen[part] - 1e-12).sum())) / (
-            rounds + 1
-        )
-        if p > alpha or seen[part] <= 0:
+        if seen[part] <= 0:
+            break
+        p = _p_value(single, left / size, orders, float(seen[part]), alpha)
+        if p is None:
             break
         found.append(StandsOut(part, p))
         left = left - (centered[part] @ left) * centered[part]
     return found
 
 
-def _largest(centered: Array, harm: Array, orders: Sequence[npt.NDArray[np.intp]]) -> Array:
-    """Of each dealing of the harm the largest correlation with any part, shape (rounds,)."""
-    found = []
-    for start in range(0, len(orders), BLOCK):
-        dealt = np.stack([harm[order] for order in orders[start : start + BLOCK]], axis=1)
-        found.append((centered @ dealt).max(axis=0))
-    return np.concatenate(found)
+class _Orders:
+    """Dealings of `size` samples, made as far as they are asked for: shapes (size, up to BLOCK)."""
+
+    def __init__(self, size: int, rounds: int, seed: int) -> None:
+        self.size, self.rounds = size, rounds
+        self._chance = np.random.default_rng(seed)
+        self._made: list[npt.NDArray[np.int32]] = []
+
+    def blocks(self) -> Iterator[npt.NDArray[np.int32]]:
+        for place, start in enumerate(range(0, self.rounds, BLOCK)):
+            if place == len(self._made):
+                count = min(BLOCK, self.rounds - start)
+                made = [self._chance.permutation(self.size) for _ in range(count)]
+                self._made.append(np.stack(made, axis=1).astype(np.int32))
+            yield self._made[place]
+
+
+def _p_value(
+    centered: npt.NDArray[np.float32], harm: Array, orders: _Orders, seen: float, alpha: float
+) -> float | None:
+    """The share of dealings whose largest correlation with any part is at least `seen`; None as
+    soon as it is sure to be above `alpha`.
+    """
+    dealt = harm.astype(np.float32)
+    as_large = 1
+    for block in orders.blocks():
+        as_large += int(((centered @ dealt[block]).max(axis=0) >= seen - _TIE).sum())
+        if as_large > alpha * (orders.rounds + 1):
+            return None
+    return as_large / (orders.rounds + 1)
 
 
 def _in_clusters(

@@ -152,5 +152,5 @@ def _where(count: int) -> dict[str, object]:
         "peer": "5 s (goal)",
         "ratio": took / 5,
         "goal": "≤ 1",
-        "note": "three fields, language, length, pairs of them and 60 words; 2,000 dealings",
+        "note": "fields, language, length, topics, pairs of them, 60 words; 2,000 dealings",
     }

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from harness.comparison.topics import topics
 from harness.comparison.where import Slice, where, worst_slices
 from harness.core.types import Sample
 from harness.gate.pairing import Paired
@@ -67,9 +68,61 @@ def test_a_bad_field_language_pair_or_word_is_named_by_what_it_is() -> None:
 
 
 def test_noise_is_not_told_as_a_story() -> None:
-    stories = sum(bool(named(np.random.default_rng(n).normal(0, 1, 120))) for n in range(60))
-    # Of 60 worlds at 5%, 9 or more come in 1 of 100 trials.
-    assert stories < 9
+    stories = sum(bool(named(np.random.default_rng(n).normal(0, 1, 120))) for n in range(200))
+    # Of 200 worlds at 5%, 18 or more come in 1 of 100 trials.
+    assert stories < 18
+
+
+ABOUT = {
+    "travel": "flight hotel ticket airport luggage train passport visa station seat",
+    "food": "pizza noodles rice soup chicken recipe oven salt spicy dinner",
+    "trip": "航班 酒店 机票 机场 行李 火车 护照 签证 车站 座位",
+    "money": "发票 退款 付款 银行 价格 税费 贷款 信用 费用 账单",
+}
+"""What questions are about, in words of which each question has three."""
+
+
+def asks_about(seed: int) -> tuple[dict[str, Sample], list[str]]:
+    """200 questions by what they are about; no word is in all of one kind."""
+    chance = np.random.default_rng(seed)
+    kinds = [list(ABOUT)[n % 4] for n in range(200)]
+    asked = {}
+    for n, kind in enumerate(kinds):
+        said = chance.choice(ABOUT[kind].split(), 3, replace=False)
+        chinese = kind in ("trip", "money")
+        text = (
+            f"请问：{'，'.join(said)}，怎么办？"
+            if chinese
+            else f"Please tell me: {' '.join(said)}?"
+        )
+        prompt = ({"role": "user", "content": text},)
+        asked[f"s{n:03d}"] = Sample(f"s{n:03d}", "t", prompt=prompt)
+    return asked, kinds
+
+
+@pytest.mark.parametrize("bad", list(ABOUT))
+def test_a_bad_topic_is_named_by_its_words(bad: str) -> None:
+    right = 0
+    for seed in range(10):
+        samples, kinds = asks_about(seed)
+        chance = np.random.default_rng(seed)
+        harm = chance.normal(0, 0.5, 200) + [kind == bad for kind in kinds]
+        zero = np.zeros(200)
+        there = Paired(tuple(samples), zero, -harm, harm, zero, 0.0, 0.0, (zero, -harm))
+        [first, *_] = worst_slices(there, samples)
+        [(field, label), *_] = first.conditions
+        right += field == "topic" and set(label.split(", ")) <= set(ABOUT[bad].split())
+    assert right >= 9
+
+
+def test_the_order_of_questions_moves_no_topic() -> None:
+    samples, _ = asks_about(0)
+    texts = [sample.prompt[0]["content"] for sample in samples.values()]
+    found = topics(texts)
+    assert len({name for name in found if name}) == 4
+    assert topics(texts[::-1]) == found[::-1]
+    assert topics([*texts, "42", None])[-2:] == [None, None]
+    assert topics(texts[:40]) == topics([""] * 40) == [None] * 40
 
 
 @pytest.mark.parametrize("tests", [1, 10])
