@@ -32,7 +32,9 @@ _BESIDE_HAN = re.compile(
 _WIDE: dict[int, int | str | None] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **{ord("\u3002"): ".", ord("\u3001"): ",", ord("\u3000"): " ", ord("\u2212"): "-"},
+    **{ord("\u03c0"): r"\pi ", ord("\u221e"): r"\infty ", ord("\u222a"): r"\cup "},
 }
+_ROOT = re.compile(r"\u221a\s*(?:\(([^()]*)\)|([0-9]+|[A-Za-z]))")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
 
@@ -41,9 +43,9 @@ def math_equal(answer: str, references: Sequence[str]) -> float:
 
     Both are read and compared as math-verify does (as lm-eval and lighteval use it): the last
     `\boxed{…}`, formula or number of a text. What is one bare expression (`2x+3`) is read whole.
-    Full-width forms and the signs of Chinese texts are read as their usual ones, also where no
-    space stands between them and a number. A reference that is no mathematics (`east`) is compared
-    as text. A comparison that takes over 5 seconds is 0.0.
+    Full-width forms, the signs of Chinese texts (also where no space stands between them and a
+    number) and π, √, ∞ and ∪ are read as their usual ones. A reference that is no mathematics
+    (`east`) is compared as text. A comparison that takes over 5 seconds is 0.0.
     """
     return float(any(_equal(answer, reference) for reference in references))
 
@@ -60,8 +62,10 @@ def _words(text: str) -> str:
 
 
 def _usual(text: str) -> str:
-    """The text with spaces between Han and what is written beside it, and no full-width forms."""
-    plain = text.translate(_WIDE)
+    """The text with spaces between Han and what is written beside it, signs as LaTeX has them, and
+    no full-width forms.
+    """
+    plain = _ROOT.sub(r"\\sqrt{\1\2}", text.translate(_WIDE))
     return plain if text.isascii() else _BESIDE_HAN.sub(" ", plain.replace(":", ": "))
 
 

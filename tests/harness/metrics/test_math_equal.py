@@ -37,6 +37,10 @@ pytest.importorskip("math_verify")
         ("答案：3/4", "0.75"),
         ("3/4", r"所以 $\boxed{\frac{3}{4}}$。"),
         ("-7", "结果是－７"),
+        (r"14\pi", "14π"),
+        (r"4\sqrt{3}", "4√3"),
+        (r"2\sqrt{x+1}", "2√(x+1)"),
+        (r"[2, \infty)", "[2, ∞)"),
     ],
 )
 def test_the_same_result(reference: str, answer: str) -> None:

@@ -43,6 +43,12 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "428f386387df433d",
         "92ac3cd33a17f6ae",
     ),
+    "suites/math.yaml": (
+        "e8ad443f08510493",
+        "da8845957260f022",
+        "84d44cec642675f9",
+        "22013962028856cb",
+    ),
     "suites/quickstart.yaml": (
         "a204c01f531f23ba",
         "65cb8385d633ae4a",

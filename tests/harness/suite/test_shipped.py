@@ -33,6 +33,7 @@ LANGUAGES = {
     "chat-zh": {"zh": 64},
     "forgetting": {"en": 37, "zh": 27},
     "knowledge": {"en": 44, "zh": 44},
+    "math": {"en": 32, "zh": 32},
     "safety": {"en": 60, "zh": 60},
     "tools": {"en": 30, "zh": 30},
 }
@@ -106,7 +107,8 @@ def test_no_row_is_nearly_another():
         if not file.name.startswith("intents")
         for row in rows_of(str(file))
         for field in ("message", "answer", "question", "text", "stereotype")
-        if isinstance(row.get(field), str)
+        # Two questions may well have the same short answer.
+        if isinstance(row.get(field), str) and len(row[field]) > 12
     }
     near = [
         (one, other)
@@ -252,6 +254,26 @@ def test_knowledge_and_bias_know_which_answer_is_which(store):
     assert values(store, knowledge)["recall/reference_nll"] == pytest.approx(0.1)
     pairs = score(model, shipped("bias-pairs"), store).run
     assert values(store, pairs)["pairs/stereotype_preference"] == 1
+
+
+def test_math_reads_the_result_where_it_asks_for_it(store):
+    suite = shipped("math")
+    rows = [row for path in data_of(suite) for row in rows_of(str(path))]
+    right = {
+        row["question"]: f"First 17, then 4.\n\\boxed{{{row['answer']}}}"
+        if "form" in row["id"]
+        else f"17 and 4 are no answers.\n**{row['answer']}**"
+        for row in rows
+    }
+    bare = {row["question"]: row["answer"] for row in rows}
+    other = {row["question"]: f"\\boxed{{{row['answer']}}} - 1 = \\boxed{{9/7}}" for row in rows}
+    found = [
+        values(store, score(candidate(answers, name=name), suite, store).run)
+        for name, answers in (("right", right), ("bare", bare), ("other", other))
+    ]
+    tasks = ("numbers/math_equal", "forms/math_equal")
+    assert [[one[task] for task in tasks] for one in found] == [[1, 1], [1, 0], [0, 0]]
+    assert {row["level"] for row in rows} == {1, 2, 3, 4}
 
 
 def tools_asked(write) -> dict[str, str]:
