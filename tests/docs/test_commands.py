@@ -23,7 +23,8 @@ from tests.tiny import save_tiny_llama
 
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"^\s*(ratchet [^\n]*?)(?:\s{2,}#[^\n]*)?$", re.MULTILINE)
-FENCED = re.compile(r"^```(?:sh|bash)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = ("", "sh", "bash")
 
 PAGES_ELSEWHERE = {
     "docs/backends.md": "tests/harness/backends/test_docs.py",
@@ -46,6 +47,9 @@ COMMANDS_ELSEWHERE = {
     "ratchet train recipe.yaml --score-on openai:vllm.yaml": (
         "tests/trainers/loop/test_scored_on.py"
     ),
+    "ratchet train recipe.yaml --aside cuda:1": "tests/trainers/loop/test_background_judge.py",
+    "ratchet score my-run/checkpoint-*": "tests/harness/cli/test_several.py",
+    "ratchet pick": "tests/harness/comparison/test_pick.py",
     "ratchet score my-model --suite suites/code.yaml": "tests/harness/metrics/test_code_suite.py",
     "ratchet problems": "tests/harness/metrics/test_code_tests.py",
     "ratchet explain": "tests/trainers/cli/test_explain.py",
@@ -78,7 +82,9 @@ TOPICS = (
 
 def commands(page: str) -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    return [found for block in FENCED.findall(text) for found in COMMAND.findall(block)]
+    # Every fence is read, whatever its language: what ends one must not be taken to begin another.
+    blocks = [block for language, block in FENCED.findall(text) if language in SHELL]
+    return [found for block in blocks for found in COMMAND.findall(block)]
 
 
 def elsewhere(command: str) -> str | None:
