@@ -138,7 +138,7 @@ def from_(
         Path | None, typer.Option("--to", help="Where the recipe is written; FILE.recipe.yaml.")
     ] = None,
     line: Annotated[
-        str | None, typer.Option("--line", help="What its best checkpoint is promoted to.")
+        str | None, typer.Option("--line", help="What its offered checkpoint is promoted to.")
     ] = None,
     dataset_info: Annotated[
         Path | None, typer.Option("--dataset-info", help="LLaMA-Factory's dataset_info.json.")

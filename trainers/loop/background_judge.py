@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.backends.base import Backend
 from harness.core.errors import UserError
-from harness.models.adapter import exchanged
+from harness.models.kept_base import KeptBase
 from harness.models.resolve import ModelFiles
 from trainers.checkpoints.folder import CheckpointFolder
 from trainers.checkpoints.state import TrainingState
@@ -250,33 +250,19 @@ class _Opened:
         self._method = process.run.method
         self._process = process
         self._held: tuple[ModelFiles, Backend] | None = None
-        self._model: tuple[Any, Any] | None = None
+        self._kept = KeptBase(process.run.method.load)
 
     def backend(self, files: ModelFiles) -> Backend:
         if self._held is None or self._held[0].digest != files.digest:
-            before = self._held and self._held[0]
             # Two models at once need not fit.
             self._held = None
-            model, tokenizer = self._model = self._exchanged(before, files) or self._read(files)
-            self._held = files, self._method.backend(model, tokenizer)
+            self._held = files, self._method.backend(*self._read(files))
         return self._held[1]
 
     def _read(self, files: ModelFiles) -> tuple[Any, Any]:
-        self._model = None
         dtype, device = self._process.run.settled.scored, self._process.device
-        return self._method.load(files, dtype=dtype, device=device)
-
-    def _exchanged(self, before: ModelFiles | None, files: ModelFiles) -> tuple[Any, Any] | None:
-        """The base that was read for the checkpoint before, with this one's adapter."""
-        if before is None or self._model is None or not self._method.continues:
-            return None
-        if files.adapter is None or before.folder != files.folder:
-            return None
-        try:
-            model = exchanged(self._model[0], files.adapter)
-        except Exception:  # noqa: BLE001 -- whatever is wrong with the files, reading them says it
-            return None
-        return None if model is None else (model, self._model[1])
+        read = self._kept.load if self._method.continues else self._method.load
+        return read(files, dtype=dtype, device=device)
 
 
 class _Forwarding:

@@ -37,7 +37,7 @@ class GateCallback(TrainerCallback):  # type: ignore[misc]
     itself: `trainers.gated`.
 
     suite    a YAML file, or what `harness.load_suite` gave
-    line     what the best checkpoint is offered to where no FAIL stopped it; None: to nothing
+    line     what the offered checkpoint is promoted to where no FAIL stopped it; None: nothing is
     stop     False: only say so, and train on
     looks    shares of the evidence, as a recipe's `on_inconclusive`
     name     of the training, by default that of the Trainer's output_dir

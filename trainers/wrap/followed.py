@@ -18,7 +18,8 @@ from harness.core.types import Run
 from harness.core.workspace import Workspace
 from harness.evaluation.open_model import open_model
 from harness.gate.verdict import Verdict
-from harness.models.resolve import ADAPTER_CONFIG, ModelFiles, load
+from harness.models.kept_base import KeptBase
+from harness.models.resolve import ADAPTER_CONFIG, ModelFiles
 from harness.registry.registry import Registry
 from harness.report.document import to_json
 from harness.store.store import Store
@@ -241,9 +242,11 @@ class _Files:
 class _FromFiles(CausalMethod):
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
+        self._kept = KeptBase()
 
     def load(self, files: ModelFiles, **_: Any) -> tuple[Any, Any]:
-        return load(files, dtype=self._hardware.dtype, device=self._hardware.device)
+        """The checkpoints of an adapter's training share their base, which is read once."""
+        return self._kept.load(files, dtype=self._hardware.dtype, device=self._hardware.device)
 
 
 def job_of(asked: Follow, workspace: Workspace, planned: int, *, every: int) -> StageRun:

@@ -51,7 +51,7 @@ def gated(
     checkpoint, rolls back those that are worse and ends with the best one in memory.
 
     suite     a YAML file, or what `harness.load_suite` gave
-    line      what the best checkpoint is offered to at the end; None: to nothing
+    line      what the offered checkpoint is promoted to at the end; None: nothing is
     on_fail   remedies one after the other: "skip_data", "reshuffle", "lower_lr", "stop". By default
               the first of them, where the data can be planned, then the last two
     looks     shares of the evidence, as a recipe's `on_inconclusive`

@@ -13,6 +13,7 @@ from harness.core.workspace import Workspace
 from harness.models import kept_base
 from harness.models.kept_base import KeptBase
 from harness.models.resolve import load, resolve
+from tests.tiny import save_tiny_llama
 from tests.tiny_adapters import save_adapter
 
 WHERE = {"dtype": "float32", "device": "cpu"}
@@ -77,3 +78,19 @@ def test_a_broken_adapter_leaves_nothing_behind(
         kept.load(resolve(str(broken), workspace), **WHERE)
     assert torch.equal(logits(kept.load(files, **WHERE)), alone)
     assert len(loads) == 3  # the good one, the broken one that says so, the good one anew
+
+
+def test_a_folder_that_was_written_again_is_read_again(
+    tmp_path: Path, workspace: Workspace, loads: list[str]
+) -> None:
+    """As a training does that went back: its checkpoint-9 of now isn't the one of before."""
+    folder = save_tiny_llama(tmp_path / "checkpoint-9", seed=1)
+    kept = KeptBase()
+    first = logits(kept.load(resolve(str(folder), workspace), **WHERE))
+    save_tiny_llama(tmp_path / "checkpoint-9", seed=2)
+    files = resolve(str(folder), workspace)
+    again = logits(kept.load(files, **WHERE))
+    assert not torch.equal(again, first)
+    assert torch.equal(again, logits(load(files, **WHERE)))
+    assert torch.equal(logits(kept.load(files, **WHERE)), again)
+    assert len(loads) == 2

@@ -15,6 +15,8 @@ import pytest
 from harness.cli.app import main
 from harness.core.files import sha256_of_file
 from harness.core.workspace import Workspace
+from harness.models import kept_base
+from harness.models.resolve import load
 from harness.registry.registry import Registry
 from harness.store.store import Store
 from harness.suite.load import load_suite
@@ -112,16 +114,19 @@ def test_it_acts_on_each_failure_and_ends_with_the_plan(copied: Path) -> None:
 
 @pytest.mark.long
 def test_a_server_answers_for_the_adapters_of_the_job(
-    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It judges as it does where they are read here, and the server ends as it began."""
+    """It judges as it does where they are read here, on one base, and ends as it began."""
     suite_in(tmp_path / "here", tiny_llama)
     trainer = sft(tmp_path / "here" / "out", tiny_llama, peft=lora(), learning_rate=0.03)
     trainer.add_callback(Fault(8, "noise"))
     trainer.train()
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     base = ("--base", str(tiny_llama))
+    read: list[str] = []
+    monkeypatch.setattr(kept_base, "load", lambda f, **k: read.append(f.name) or load(f, **k))
     assert ratchet_follow(tmp_path / "here", *base) == 1
+    assert len(read) == 1  # the base; its adapters take turns on it
     with serving_adapters(tiny_llama, Workspace.at(tmp_path / "server")) as server:
         described = tmp_path / "vllm.yaml"
         described.write_text(f"url: {server.url}\nweights: {tiny_llama}\n", encoding="utf-8")
