@@ -23,6 +23,7 @@ LABELS = (
     "mid-promotion",
     "mid-rollback",
     "mid-import",
+    "mid-push",
     "before-judgement",
     "before-rollback",
     "mid-rejection",

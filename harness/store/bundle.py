@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import UserError
 from harness.core.files import fsync, sha256_of_file, staged
 from harness.core.protocol import tasks_of
+from harness.store.missing import missing
 from harness.store.schema import Table, utc
 from harness.store.store import Store
 from harness.store.tables import BY_NAME
@@ -130,11 +131,12 @@ def read_bundle(folder: Path) -> Bundle:
     )
 
 
-def import_bundle(store: Store, folder: Path) -> str:
+def import_bundle(store: Store, folder: Path, *, merge: bool = False) -> str:
     """Add a bundle to the store, all of it or nothing, and return its run's id.
 
-    Importing it twice changes nothing. Raises UserError for a bundle that is not intact, and
-    where the store has another run of the same id.
+    Importing it twice changes nothing. With `merge`, what a run that is here already gained
+    elsewhere (a rescore, answers after an interruption) is added to it. Raises UserError for a
+    bundle that is not intact, and where the store has another run of the same id.
     """
     bundle = read_bundle(folder)
     known = store.query("SELECT * EXCLUDE seq FROM runs WHERE run_id = ?", [bundle.run_id])
@@ -145,21 +147,43 @@ def import_bundle(store: Store, folder: Path) -> str:
             hint="use another --home",
         )
     if not known:
-        runs, events = BY_NAME["runs"], BY_NAME["run_events"]
-        happened = events.encode({"run_id": bundle.run_id, **event} for event in bundle.events)
+        runs = BY_NAME["runs"]
         store.append_together(
-            {
-                "samples": bundle.samples,
-                "responses": bundle.responses,
-                "run_responses": bundle.run_responses,
-                "scores": bundle.scores,
-                "run_events": events.to_arrow(happened),
-                "runs": runs.to_arrow(runs.encode([bundle.run])),
-            },
+            {**_rows_of(bundle), "runs": runs.to_arrow(runs.encode([bundle.run]))},
             # Asked again under the lock: another process may import the same bundle meanwhile.
             unless=("SELECT 1 FROM runs WHERE run_id = ?", [bundle.run_id]),
         )
+    elif merge:
+        _merge(store, bundle)
     return bundle.run_id
+
+
+def _rows_of(bundle: Bundle) -> dict[str, pyarrow.Table]:
+    """Table -> the rows of everything in a bundle but the run itself."""
+    events = BY_NAME["run_events"]
+    happened = events.encode({"run_id": bundle.run_id, **event} for event in bundle.events)
+    return {
+        "samples": bundle.samples,
+        "responses": bundle.responses,
+        "run_responses": bundle.run_responses,
+        "scores": bundle.scores,
+        "run_events": events.to_arrow(happened),
+    }
+
+
+def _merge(store: Store, bundle: Bundle) -> None:
+    """Add the rows that the run doesn't have here; the keys of samples and responses decide."""
+    new = _rows_of(bundle)
+    # An event's detail is JSON, which two stores may write differently.
+    for name, key in (
+        ("run_responses", None),
+        ("scores", None),
+        ("run_events", "event || '@' || happened_at"),
+    ):
+        new[name] = missing(
+            store, BY_NAME[name], new[name], key, where="run_id = ?", params=[bundle.run_id]
+        )
+    store.append_together({name: rows for name, rows in new.items() if rows.num_rows})
 
 
 def _portable(path: str | None) -> str | None:
@@ -217,18 +241,23 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 
 def _read_table(folder: Path, name: str, files: Mapping[str, Any]) -> pyarrow.Table:
-    import pyarrow
-    import pyarrow.parquet as parquet
-
     path = folder / f"{name}.parquet"
     expected = files.get(path.name)
     if not path.is_file() or expected is None:
         raise _refused(path, "is missing")
     if sha256_of_file(path) != expected["sha256"]:
         raise _refused(path, "was torn, or changed after it was written")
+    return read_rows(BY_NAME[name], path)
+
+
+def read_rows(table: Table, path: Path) -> pyarrow.Table:
+    """Rows of a table from Parquet, in the table's columns. Raises UserError for other columns."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
     try:
-        return _in_order(BY_NAME[name], parquet.read_table(path))
-    except (pyarrow.ArrowException, KeyError, ValueError) as error:
+        return _in_order(table, parquet.read_table(path))
+    except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
         raise _refused(path, "can't be read") from error
 
 

@@ -33,6 +33,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
         rows = [
             *one_row_commits(Path(folder), seconds=1.5 if quick else 5.0, rounds=1 if quick else 3),
             bulk(Path(folder), rows=100_000 if quick else 1_000_000, rounds=3),
+            pushed(Path(folder), rows=100_000 if quick else 1_000_000),
             gate_query(Path(folder), runs=1_000 if quick else 10_000),
         ]
         # The skinny package logs to SQLite by the same code, without the server and its UI.
@@ -175,6 +176,58 @@ def bulk(folder: Path, rows: int, rounds: int) -> dict[str, object]:
         statistics.median(ours) / statistics.median(peer),
         "at most 4",
         "ours checks every value, numbers the rows and is one transaction",
+    )
+
+
+def pushed(folder: Path, rows: int) -> dict[str, object]:
+    """A run of so many scores sent to a bucket on loopback, against writing and sending it bare."""
+    import pyarrow.parquet as parquet
+    from moto.server import ThreadedMotoServer
+
+    from harness.core.workspace import Workspace
+    from harness.store.share.place import open_place
+    from harness.store.share.push import push
+    from harness.store.store import Store
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    data = _scores(rows)
+    run_id = data.column("run_id")[0].as_py()
+    try:
+        with Store(Workspace.at(folder / "pushed")) as store:
+            store.append("runs", [{"run_id": run_id, "model": "m", "protocol": {}}])
+            store.append("run_events", [{"run_id": run_id, "event": "finished"}])
+            store.append_together({"scores": data})
+            import fsspec
+
+            bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+            bucket.mkdir("bench")
+            place = open_place("s3://bench/ours")
+            ours = _timed(lambda: push(store, place))
+            plain = folder / "plain.parquet"
+
+            def bare() -> None:
+                found = store.query_arrow("SELECT * FROM scores WHERE run_id = ?", [run_id])
+                parquet.write_table(found, plain, compression="zstd")
+                bucket.put_file(str(plain), "bench/plain")
+
+            peer = _timed(bare)
+    finally:
+        server.stop()
+    return _row(
+        f"ratchet push of {rows:,} scores to S3 (moto, loopback)",
+        f"{ours:.2f} s",
+        f"{peer:.2f} s (one query, pyarrow, s3fs)",
+        ours / peer,
+        "at most 10 s",
+        "ours leaves out what was rescored, sums the run up, and digests every file",
     )
 
 

@@ -33,6 +33,7 @@ PAGES_ELSEWHERE = {
     "docs/tutorial.zh.md": "tests/docs/test_tutorial.py",
     "docs/scaling.md": "tests/harness/backends/test_ray_pool.py",
     "docs/ci.md": "tests/docs/test_action.py",
+    "docs/team.md": "tests/dashboard/test_team_end_to_end.py",
     "docs/wrap.md": "tests/trainers/wrap/test_follow.py",
 }
 """Pages with a test of their own, which reads its commands from them."""
