@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from harness.comparison.elo_ratings import UNIT, ratings_of
 from harness.core.protocol import MetricName, metrics_of
 from harness.core.types import LOST, NOTE, Direction, Run
 from harness.evaluation.plan import Extent, samples_in
@@ -276,16 +277,21 @@ def summarize(store: Store, run: Run) -> list[MetricSummary]:
     """A run's table, one line a metric."""
     counts = _counts(store, run)
     found = metric_scores(store, run)
+    rated = ratings_of(store, run)
     lines = []
     for name, declared in metrics_of(run.fingerprint.protocol):
         scores = found[str(name)]
         counted = counts.get((name.task, name.metric), {})
+        elo = rated.get(str(name))
+        estimate = ValueWithInterval(*value_with_interval(scores))
+        if elo is not None:
+            estimate = ValueWithInterval(elo.points, elo.low, elo.high)
         lines.append(
             MetricSummary(
                 metric=str(name),
-                unit=declared["unit"],
+                unit=declared["unit"] if elo is None else UNIT,
                 direction=scores.direction,
-                estimate=ValueWithInterval(*value_with_interval(scores)),
+                estimate=estimate,
                 counts=Counts(len(scores.values), **counted),
             )
         )

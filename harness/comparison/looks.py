@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.comparison.asked import SETTLE, compare_asked
+from harness.comparison.elo import meet, save_wins, with_wins
+from harness.comparison.elo_ratings import meet_earlier, note_of
 from harness.comparison.evidence import metric_scores, planned, planned_responses, slices_of
 from harness.comparison.verdict_log import Decision, keep
 from harness.core.fingerprint import protocol_differences
@@ -67,6 +69,20 @@ def evidence_at(
     )
 
 
+def both_at(
+    store: Store, anchor: Run, candidate: Run, suite: Suite, policy: GatePolicy, extent: Extent
+) -> tuple[dict[str, MetricScores], dict[str, MetricScores]]:
+    """The scores of an anchor and of a candidate as one look may use them. Their answers meet in
+    pairs where the suite has elo; what was judged is not judged again.
+    """
+    ours = evidence_at(store, anchor, suite, policy, extent, whole=True)
+    theirs = evidence_at(store, candidate, suite, policy, extent)
+    only = planned(suite, extent, limit=candidate.limit, seed=candidate.seed)
+    limits = planned_responses(suite, extent)
+    meet(store, suite, anchor, candidate, only=only, limits=limits)
+    return ours, with_wins(store, anchor, candidate, theirs, only=only, limits=limits)
+
+
 def compare(
     store: Store,
     anchor: Run,
@@ -93,8 +109,7 @@ def compare(
     notes = {"prompts": asked.problems[0]} if asked.problems else asked.notes
     extent = extents[look - 1]
     verdict = decide(
-        evidence_at(store, anchor, suite, policy, extent, whole=True),
-        evidence_at(store, candidate, suite, policy, extent),
+        *both_at(store, anchor, candidate, suite, policy, extent),
         policy,
         look=(look, len(extents)),
         earlier=earlier,
@@ -165,6 +180,9 @@ def decide_by_looks(
                 look=look,
                 earlier=decisions[name].verdict if name in decisions else None,
             ).with_note(**(notes or {}))
+            if name != "crest":
+                meet_earlier(store, suite, anchor, candidate, training_id)
+                verdict = rated(store, anchor, candidate, verdict)
             decisions[name] = keep(store, name, anchor, candidate, verdict, training_id, step)
         # What passed stays passed: only open comparisons are looked at again.
         outcomes = {name: decisions[name].verdict.outcome for name in open_names}
@@ -201,8 +219,22 @@ def decide_once(
     )
     proven = None
     if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
-        sides = [evidence_at(store, run, suite, policy, whole[0]) for run in (anchor, candidate)]
-        claim = improved(sides[0], sides[1], policy, today=runs.now().date())
+        sides = both_at(store, anchor, candidate, suite, policy, whole[0])
+        claim = improved(*sides, policy, today=runs.now().date())
         proven = claim.sentence if claim else None
-    verdict = verdict.with_note(**(notes or {}))
+    meet_earlier(store, suite, anchor, candidate, None)
+    verdict = rated(store, anchor, candidate, verdict.with_note(**(notes or {})))
     return keep(store, against, anchor, candidate, verdict, improvement=proven)
+
+
+def rated(store: Store, anchor: Run, candidate: Run, verdict: Verdict) -> Verdict:
+    """The verdict with the candidate's Elo beside the anchor's, where its suite has elo; the win
+    share of each answer is kept among the candidate's scores.
+    """
+    if verdict.outcome is VerdictOutcome.INCOMPARABLE and not verdict.rows:
+        return verdict
+    note = note_of(store, anchor, candidate)
+    if note is None:
+        return verdict
+    save_wins(store, anchor, candidate)
+    return verdict.with_note(elo=note)

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.comparison.asked import compare_asked
+from harness.comparison.elo import meet, with_wins
 from harness.comparison.evidence import metric_scores, planned, slices_of
+from harness.comparison.looks import rated
 from harness.comparison.verdict_log import Decision, keep
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
@@ -73,7 +75,10 @@ def pick(
     today = runs.now().date()
     found = estimates(
         _evidence(store, anchor, suite, policy, first),
-        {name: _evidence(store, run, suite, policy, first) for name, run in comparable.items()},
+        {
+            name: _against(store, anchor, run, suite, policy, first)
+            for name, run in comparable.items()
+        },
         policy,
         today=today,
     )
@@ -127,6 +132,14 @@ def _evidence(
     return metric_scores(store, run, policy=policy, only=half, slices=slices)
 
 
+def _against(
+    store: Store, anchor: Run, run: Run, suite: Suite, policy: GatePolicy, half: Half
+) -> dict[str, MetricScores]:
+    """A candidate's evidence, with its win share against the anchor where the suite has elo."""
+    meet(store, suite, anchor, run, only=half)
+    return with_wins(store, anchor, run, _evidence(store, run, suite, policy, half), only=half)
+
+
 def _decide(
     store: Store,
     anchor: Run,
@@ -136,14 +149,14 @@ def _decide(
     half: Half,
     of: int,
 ) -> Decision:
-    sides = [_evidence(store, run, suite, policy, half) for run in (anchor, chosen)]
+    ours = _evidence(store, anchor, suite, policy, half)
+    theirs = _against(store, anchor, chosen, suite, policy, half)
     today = runs.now().date()
-    verdict = decide(sides[0], sides[1], policy, today=today)
+    verdict = decide(ours, theirs, policy, today=today)
     proven = None
     if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
-        claim = improved(sides[0], sides[1], policy, today=today)
+        claim = improved(ours, theirs, policy, today=today)
         proven = claim.sentence if claim else None
     note = f"the half of the samples by which it was not chosen among {of}"
-    return keep(
-        store, "anchor", anchor, chosen, verdict.with_note(decided_on=note), improvement=proven
-    )
+    verdict = rated(store, anchor, chosen, verdict.with_note(decided_on=note))
+    return keep(store, "anchor", anchor, chosen, verdict, improvement=proven)

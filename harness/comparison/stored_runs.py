@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from harness.comparison.asked import SETTLE, compare_asked
+from harness.comparison.elo import meet, tasks_with_elo, with_wins
 from harness.comparison.evidence import metric_scores
-from harness.comparison.looks import incomparable
+from harness.comparison.looks import incomparable, rated
 from harness.comparison.verdict_log import Decision, keep
 from harness.core import protocol
 from harness.core.errors import UserError
@@ -22,12 +23,14 @@ from harness.core.fingerprint import protocol_differences
 from harness.core.protocol import MetricName
 from harness.core.types import Run, Sample, VerdictOutcome
 from harness.core.yaml_file import load_yaml, validate
+from harness.evaluation.references import suite_path
 from harness.gate.decision import decide
 from harness.gate.improvement import improved
 from harness.gate.metric_scores import MetricScores
 from harness.gate.policy import GatePolicy, policy_from_mapping
 from harness.store import runs
 from harness.store.store import Store
+from harness.suite.load import load_suite
 
 
 class _WithGate(BaseModel):
@@ -107,13 +110,25 @@ def decide_stored(
     only = _asked(store, anchor, candidate, samples)
     slices = _slices(samples, policy)
     ours, theirs = (_scores(store, run, policy, only, slices) for run in (anchor, candidate))
+    _meet(store, anchor, candidate, only)
+    theirs = with_wins(store, anchor, candidate, theirs, only=only)
     today = runs.now().date()
     verdict = decide(ours, theirs, policy, today=today).with_note(**notes)
+    verdict = rated(store, anchor, candidate, verdict)
     proven = None
     if verdict.outcome in (VerdictOutcome.PASS, VerdictOutcome.INCONCLUSIVE):
         claim = improved(ours, theirs, policy, today=today)
         proven = claim.sentence if claim else None
     return keep(store, against, anchor, candidate, verdict, improvement=proven)
+
+
+def _meet(store: Store, anchor: Run, candidate: Run, only: Mapping[str, Collection[str]]) -> None:
+    """Judge the pairs that elo needs, where the suite's file is here to say by whom."""
+    if not tasks_with_elo(candidate.fingerprint.protocol):
+        return
+    path = suite_path(candidate, store)
+    if path is not None and path.is_file():
+        meet(store, load_suite(path), anchor, candidate, only=only)
 
 
 def _scores(

@@ -29,6 +29,7 @@ METRICS = PluginTable(
         "citation_recall": "harness.metrics.citations:CitationRecall",
         "code_tests": "harness.metrics.code_tests:CodeTests",
         "distinct_n": "harness.metrics.distinct_n:DistinctN",
+        "elo": "harness.metrics.elo:Elo",
         "exact_match": "harness.metrics.exact_match:ExactMatch",
         "f1_macro": "harness.metrics.classification:F1Macro",
         "factual_consistency": "harness.metrics.similarity:FactualConsistency",

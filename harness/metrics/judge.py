@@ -49,12 +49,14 @@ class Judged:
     choice       None where it gave no verdict that can be read; `problem` then says why
     consistent   whether both orders gave the same verdict; if not, the choice is a tie
     tokens       prompts and replies of both orders together
+    lost         there was no reply, so that asking again may bring one
     """
 
     choice: Choice | None
     consistent: bool
     tokens: int
     problem: str | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _judged(row: int, replies: dict[str, Generation], prompts: dict[str, int]) -
     for name, swapped in zip(names, (False, True), strict=True):
         reply = replies.get(name)
         if reply is None or reply.error is not None:
-            return Judged(None, False, tokens, reply.error if reply else "no reply")
+            return Judged(None, False, tokens, reply.error if reply else "no reply", lost=True)
         choice = parse_verdict(reply.text, swapped=swapped)
         if choice is None:
             return Judged(None, False, tokens, f"no verdict in {reply.text[-80:]!r}")

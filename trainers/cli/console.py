@@ -100,6 +100,9 @@ class ConsoleReporter:
         room = self.console.width - len(name) - max(6, len(word)) - 2
         row.add_row(name, Text(word, style=style), Text(_in_short(opinion, room)))
         self.console.print(row)
+        for elo in (one.verdict.notes.get("elo") for one in opinion.decisions):
+            if elo is not None:
+                self.console.print(Text(f"{'':<{len(name)}} Elo: {elo}", "dim"), overflow="fold")
         decision = opinion.decisive
         if decision is None or decision.verdict.outcome is not VerdictOutcome.FAIL:
             return

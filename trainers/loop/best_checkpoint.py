@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.comparison.looks import evidence_at
+from harness.comparison.looks import both_at
 from harness.core.types import Run
 from harness.evaluation.plan import Extent
 from harness.gate.improvement import Improvement, improved
@@ -75,8 +75,5 @@ class BestCheckpointRule:
 
     def _compared(self, best: Run, run: Run, extent: Extent, alpha: float) -> Improvement:
         """How far `run` is ahead of the best checkpoint on the evidence of an extent."""
-        sides = [
-            evidence_at(self.store, one, self.suite, self.policy, extent, whole=one is best)
-            for one in (best, run)
-        ]
-        return improved(sides[0], sides[1], self.policy, alpha=alpha, today=runs.now().date())
+        sides = both_at(self.store, best, run, self.suite, self.policy, extent)
+        return improved(*sides, self.policy, alpha=alpha, today=runs.now().date())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.comparison.looks import evidence_at
+from harness.comparison.looks import both_at, evidence_at
 from harness.core.types import Run
 from harness.evaluation.plan import Extent
 from harness.gate.choice import Estimate, estimates, in_order
@@ -68,10 +68,11 @@ def _estimates(
     judging: Judging, opponent: Run, candidates: Mapping[int, Run], extent: Extent
 ) -> dict[int, Estimate]:
     suite, policy = judging.stage.suite, judging.policy
+    store = judging.store
     return estimates(
-        evidence_at(judging.store, opponent, suite, policy, extent, whole=True),
+        evidence_at(store, opponent, suite, policy, extent, whole=True),
         {
-            step: evidence_at(judging.store, run, suite, policy, extent)
+            step: both_at(store, opponent, run, suite, policy, extent)[1]
             for step, run in candidates.items()
         },
         policy,
