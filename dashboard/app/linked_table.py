@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -27,25 +27,32 @@ _LONG = 60
 
 
 def linked_table(
-    frame: pd.DataFrame, leads: Sequence[str | None], *, name: str, at: str | None = None
+    frame: pd.DataFrame,
+    leads: Sequence[str | None],
+    *,
+    name: str,
+    at: str | None = None,
+    also: Mapping[str, Sequence[str | None]] | None = None,
 ) -> None:
     """Draw `frame` with a link to its entry of `leads` in each row, in the column `at` (the first).
 
-    Rows without one are plain. Every cell is escaped, so that nothing in it is markup.
+    `also` has those of further columns. Rows without one are plain. Every cell is escaped, so that
+    nothing in it is markup.
     """
-    linked = frame.columns[0] if at is None else at
+    linked = {frame.columns[0] if at is None else at: leads, **(also or {})}
     right = {column for column in frame.columns if frame[column].dtype.kind in "if"}
     heads = "".join(
         f'<th scope="col" style="{_HEAD}{_side(column in right)}">{_text(column)}</th>'
         for column in frame.columns
     )
     rows = []
-    for values, lead in zip(frame.itertuples(index=False), leads, strict=True):
+    for place, values in enumerate(frame.itertuples(index=False)):
         cells = []
         for column, value in zip(frame.columns, values, strict=True):
             shown = _text(value)
             wrap = ";min-width:16rem" if len(shown) > _LONG else ";white-space:nowrap"
-            if column == linked and lead:
+            lead = linked[column][place] if column in linked else None
+            if lead and shown:
                 address = escape(lead, quote=True)
                 shown = f'<a href="{address}" style="color:inherit">{shown}</a>'
             cells.append(f'<td style="{_CELL}{_side(column in right)}{wrap}">{shown}</td>')

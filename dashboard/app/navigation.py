@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
 
 VIEWS: dict[str, dict[str, str]] = {
-    "": {"overview": "Today", "verdict": "Verdict", "watch": "Watch"},
+    "": {"overview": "Today", "verdict": "Verdict", "explain": "Why", "watch": "Watch"},
     "Quality": {
         "trend": "Trend",
         "heatmap": "Heat map",

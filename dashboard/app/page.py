@@ -18,6 +18,7 @@ from dashboard.queries import history
 from dashboard.queries.time_left import Spent, duration_parts
 from dashboard.web.escape import plain
 from harness.core.errors import UserError
+from harness.core.format import opponent_name
 from harness.core.types import Row
 from harness.core.workspace import Workspace
 from harness.store.store import Store
@@ -30,6 +31,8 @@ T = TypeVar("T")
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "◆", "incomparable": "○", "none": "·"}
 """Signs that every font has; no emoji, which many machines show as boxes."""
 _TONES = {"pass": "green", "fail": "red", "inconclusive": "orange", "incomparable": "violet"}
+EXPLAINED = ("fail", "inconclusive")
+"""Verdicts beside which a link leads to why."""
 MEMORY_MB = 512
 """What the queries of all pages together may take; they leave half of the cores to a training."""
 LOCK_S = 5.0
@@ -77,6 +80,18 @@ def recent(ask: Callable[..., T], *args: Any) -> T:
     return found
 
 
+@st.cache_data(ttl=600, max_entries=100, show_spinner=False)
+def _lasting(home: str, name: str, _ask: Callable[[], Any], key: tuple[Any, ...]) -> Any:
+    return _ask()
+
+
+def lasting(ask: Callable[..., T], *args: Any) -> T:
+    """`cached` for what takes a second or two and hardly ever changes: it is kept ten minutes."""
+    name = f"{ask.__module__}.{ask.__qualname__}"
+    found: T = _lasting(str(Workspace.at().home), name, lambda: ask(store(), *args), args)
+    return found
+
+
 def may_act() -> bool:
     """Whether this server was started with --actions."""
     return os.environ.get(ACTIONS_VARIABLE) == "1"
@@ -88,6 +103,19 @@ def may_act() -> bool:
 def mark(outcome: str) -> str:
     """A verdict's sign and word in its color, as Markdown."""
     return f":{_TONES.get(outcome, 'gray')}[**{MARKS[outcome]}** {tr(outcome)}]"
+
+
+def verdict_label(row: Row) -> str:
+    """A verdict in a list to choose from; its id alone where the list doesn't know it."""
+    if "outcome" not in row:
+        return str(row["verdict_id"])
+    name = row["model"] or row["candidate_run"]
+    look = ""
+    if (row["looks"] or 1) > 1:
+        look = f" · {tr('look {j} of {looks}', j=row['look'], looks=row['looks'])}"
+    against = tr("against the {what}", what=tr(opponent_name(row["against"] or "anchor")))
+    moment = f"{row['decided_at']:%Y-%m-%d %H:%M}"
+    return f"{MARKS[row['outcome']]} {name} · {against}{look} · {moment}"
 
 
 def when(moment: datetime | None) -> str:
@@ -154,6 +182,17 @@ def link(page: str, label: str, **params: str | None) -> None:
     if language() != LANGUAGES[0]:
         asked["lang"] = language()
     st.page_link(page_of(page), label=label, query_params=asked)
+
+
+def why_link(verdict_id: str, outcome: str | None) -> None:
+    """A link to the page that says why, beside a verdict that is a FAIL or INCONCLUSIVE."""
+    if outcome in EXPLAINED:
+        link("explain", tr("why? →"), verdict=verdict_id)
+
+
+def why_url(verdict_id: str | None, outcome: str | None) -> str | None:
+    """The same as an address; None beside another verdict."""
+    return url("explain", verdict=verdict_id) if verdict_id and outcome in EXPLAINED else None
 
 
 def url(view: str, **filters: str | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dashboard.i18n.zh_pages import PAGES
 from dashboard.i18n.zh_today import TODAY
 from dashboard.i18n.zh_watch import WATCH
+from dashboard.i18n.zh_why import WHY
 from harness.report.zh_line import STATE
 
 SENTENCES: dict[str, str] = {
@@ -318,5 +319,6 @@ SENTENCES: dict[str, str] = {
     **PAGES,
     **WATCH,
     **TODAY,
+    **WHY,
     **STATE,
 }

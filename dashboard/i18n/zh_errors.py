@@ -22,6 +22,9 @@ ERRORS: dict[str, str] = {
     "the anchor {name} has no vote that ranks it": "基准 {name} 还没有分出高下的票",
     "no vote ranks one model above another": "还没有分出模型高下的票",
     "a vote compares {model} with itself": "有一票把 {model} 与它自己比较",
+    "the verdict compares with no other run": "这个判定没有对照另一次运行",
+    "no metric of this verdict has values of single samples in both runs": "这个判定的指标在两次运行中都没有单个样本的数值",
+    "no answer changed, and no text has the probabilities of the same tokens in both runs": "没有回答发生变化，也没有文本在两次运行中都存有相同词元的概率",
     "free some space or fix the file; what was acknowledged is still there": "请腾出空间或修复文件；已确认写入的数据仍在",
 }
 

@@ -185,7 +185,7 @@ def files_of(run: Run, workspace: Workspace) -> ModelFiles:
     """The files that a run's model was scored from: by its name, or among the checkpoints of its
     training. Raises UserError where none there has the digest that was scored.
     """
-    for place in _places(run, workspace):
+    for place in places_of(run, workspace):
         try:
             files = resolve(place, workspace)
         except UserError:
@@ -200,7 +200,8 @@ def files_of(run: Run, workspace: Workspace) -> ModelFiles:
     )
 
 
-def _places(run: Run, workspace: Workspace) -> Iterator[str]:
+def places_of(run: Run, workspace: Workspace) -> Iterator[str]:
+    """Names under which a run's model may lie here, as `resolve` takes them."""
     name = run.model.removeprefix("vllm:")
     if ":" not in name or Path(name).exists():
         yield name

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.comparison.where import print_plain
@@ -15,7 +16,7 @@ from harness.core.protocol import tasks_of
 from harness.core.scripts import words
 from harness.core.thoughts import without_thoughts
 from harness.core.told_language import tell_language
-from harness.core.types import Response, Run, Sample
+from harness.core.types import Response, Sample
 from harness.metrics.json_answers import NotJsonError, fields_of, parse_answer, same_json
 from harness.metrics.refusal import refuses
 from harness.statistics.multiplicity import holm
@@ -32,6 +33,7 @@ FIELDS = 40
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?")
 _RUN = 4
+_SIDES = ("anchor", "candidate")
 _LONG = 20
 
 
@@ -99,11 +101,7 @@ def changes(
 
 def mistakes(store: Store, workspace: object, verdict_id: str, console: Console) -> None:
     """What kind of mistakes"""
-    [stored] = store.query("SELECT * FROM verdicts WHERE verdict_id = ?", [verdict_id])
-    if stored["anchor_run"] is None:
-        raise UserError("the verdict compares with no other run")
-    runs = [require_run(store, stored[side]) for side in ("anchor_run", "candidate_run")]
-    found = _of_runs(store, runs[0], runs[1])
+    found = kinds_between(store, verdict_id)
     if not found:
         print_plain(console, "No rule finds a mistake in the answers of either model.")
     sure = [each for each in found if each.p <= SURE]
@@ -116,7 +114,14 @@ def mistakes(store: Store, workspace: object, verdict_id: str, console: Console)
         print_plain(console, f"Of {kinds} none became surely more or fewer.")
 
 
-def _of_runs(store: Store, anchor: Run, candidate: Run) -> list[Change]:
+def kinds_between(store: Store, verdict_id: str) -> list[Change]:
+    """The `changes` between the answers of a stored verdict's two runs. Raises UserError where it
+    compares with no run.
+    """
+    [stored] = store.query("SELECT * FROM verdicts WHERE verdict_id = ?", [verdict_id])
+    if stored["anchor_run"] is None:
+        raise UserError("the verdict compares with no other run")
+    anchor, candidate = (require_run(store, stored[f"{side}_run"]) for side in _SIDES)
     protocol = candidate.fingerprint.protocol
     samples = {
         (name, sample.id): sample
@@ -174,7 +179,15 @@ def _sign_test(
     return float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
 
 
-def _beside(text: str, references: Sequence[str]) -> set[str]:
+@lru_cache(maxsize=20_000)
+def _beside(text: str, references: tuple[str, ...]) -> frozenset[str]:
+    """Both runs often say the same, and many what is right: each is looked at once."""
+    if text in references:
+        return frozenset()
+    return frozenset(_wrong_beside(text, references))
+
+
+def _wrong_beside(text: str, references: Sequence[str]) -> set[str]:
     found = set()
     told = tell_language(text)
     meant = {tell_language(reference) for reference in references}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.core.escape import visible
 from harness.core.format import number
 from harness.core.types import VerdictOutcome
 from harness.gate.explain import allowed_of, change_of, evidence_of, interval_of, sentences, why
@@ -103,6 +104,16 @@ def _cut(text: str, limit: int) -> str:
     """At most `limit` bytes, ending with a whole line."""
     kept = text.encode()[: max(limit, 0)].decode(errors="ignore")
     return kept.rpartition("\n")[0] or kept
+
+
+def in_markdown(text: str, *, edges: bool = False) -> str:
+    """Plain text that Markdown and HTML leave alone, on one line; with `edges` a blank at either
+    end stays one.
+    """
+    said = _text(visible(text))
+    if not edges:
+        return said
+    return f"{' ' * text[:1].isspace()}{said}{' ' * (bool(said) and text[-1:].isspace())}"
 
 
 def _text(text: str) -> str:

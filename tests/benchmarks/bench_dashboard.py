@@ -49,6 +49,7 @@ OPEN = (*["trainings"] * 5, "overview", "trend", "heatmap", "drift", "watch")
 SHOWN = {
     "overview": "the first page",
     "verdict": "of 200 to choose from",
+    "explain": "the last one in doubt",
     "watch": f"a day out of {DAYS}",
     "trend": "200 runs",
     "heatmap": "40 runs",

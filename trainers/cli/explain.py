@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.cli.progress import bars
+from harness.comparison.taught_rows import TaughtRow, TaughtRows, keep_taught
 from harness.core.escape import visible
 from harness.core.workspace import Workspace
 from harness.report.table import shortened
 from harness.store.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from trainers.config.recipe import Example
+    from trainers.explain.taught import Row
+    from trainers.loop.explained import Explained
+
+KEPT = 200
+"""Columns of a row's text that pages and reports show."""
 
 
 def rows(store: Store, workspace: Workspace, verdict_id: str, console: Console) -> None:
@@ -32,6 +40,7 @@ def rows(store: Store, workspace: Workspace, verdict_id: str, console: Console) 
         )
     taught = found.taught
     named = taught.harmful[:NAMED]
+    keep_taught(workspace, found.training_id, verdict_id, _kept(found, named))
     count = "these did" if len(named) < len(taught.harmful) else "they did"
     console.print(
         f"Of {len(taught.rows)} rows from step {found.begin} to {found.end} {len(taught.harmful)} "
@@ -52,6 +61,13 @@ def rows(store: Store, workspace: Workspace, verdict_id: str, console: Console) 
             "segment is deleted.",
             markup=False,
         )
+
+
+def _kept(found: Explained, named: Sequence[Row]) -> TaughtRows:
+    rows = [TaughtRow(row.place, row.share, _excerpt(row.example, KEPT)) for row in named]
+    taught = found.taught
+    counts = (len(taught.rows), len(taught.harmful), taught.samples)
+    return TaughtRows(tuple(rows), *counts, found.begin, found.end)
 
 
 def _excerpt(example: Example, room: int) -> str:

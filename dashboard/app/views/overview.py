@@ -10,6 +10,7 @@ from dashboard.app import verdict_text
 from dashboard.app.answers import answer_box, said, sentence
 from dashboard.app.linked_table import linked_table
 from dashboard.app.page import (
+    EXPLAINED,
     MARKS,
     cached,
     duration,
@@ -24,6 +25,8 @@ from dashboard.app.page import (
     took,
     url,
     when,
+    why_link,
+    why_url,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history
@@ -112,6 +115,7 @@ def _ship(state: LineState) -> None:
             text.caption(plain(line))
     with go:
         link("verdict", tr("the verdict →"), verdict=found.verdict_id)
+        why_link(found.verdict_id, found.outcome)
 
 
 def _better(state: LineState, of: Course | None) -> None:
@@ -238,8 +242,16 @@ def _need(need: Need) -> None:
         text.caption(plain(answered))
     with go:
         link(need.page, tr(_LINKS.get(need.page, "look →")), **need.params)
+        if need.page == "verdict":
+            _why_of(need.params.get("verdict"))
     with act:
         answer_box(need.about, need.line, key=f"need.{need.about}")
+
+
+def _why_of(verdict_id: str | None) -> None:
+    shown = cached(history.verdict, verdict_id) if verdict_id else None
+    if shown is not None:
+        why_link(shown.id, shown.verdict.outcome.value)
 
 
 _LINKS = {
@@ -268,12 +280,14 @@ def _recent() -> None:
                 tr("verdict"): f"{MARKS[row.outcome]} {tr(row.outcome)}",
                 tr("when"): when(row.decided_at),
                 tr("change"): _deciding(row),
+                tr("why"): tr("why? →") if row.outcome in EXPLAINED else "",
             }
             for row in found
         ]
     )
     leads = [url("verdict", verdict=row.verdict_id) for row in found]
-    linked_table(table, leads, name=tr("Last verdicts"))
+    reasons = [why_url(row.verdict_id, row.outcome) for row in found]
+    linked_table(table, leads, name=tr("Last verdicts"), also={tr("why"): reasons})
 
 
 def _deciding(row: Judged) -> str:

@@ -19,6 +19,8 @@ from dashboard.app.page import (
     require_history,
     title,
     url,
+    why_link,
+    why_url,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history
@@ -45,6 +47,7 @@ def show() -> None:
     if newest["verdict_id"]:
         text = tr("the verdict that v{n} stands on →", n=newest["version"])
         link("verdict", text, verdict=newest["verdict_id"])
+        why_link(newest["verdict_id"], newest["verdict"])
     provenance(cached(history.run, newest["run_id"]) if newest["run_id"] else None, role="Promoted")
 
 
@@ -88,5 +91,8 @@ def _draw(versions: list[Row]) -> None:
             for row in versions
         ]
     )
-    linked_table(table, points["href"].tolist(), name=tr("Promotions"), at=tr("model"))
+    reasons = [why_url(row["verdict_id"], row["verdict"]) for row in versions]
+    leads = points["href"].tolist()
+    also = {tr("verdict"): reasons}
+    linked_table(table, leads, name=tr("Promotions"), at=tr("model"), also=also)
     export("promotions", table, chart=chart)

@@ -18,6 +18,7 @@ from dashboard.app.page import (
     provenance,
     require_history,
     title,
+    why_link,
 )
 from dashboard.i18n.reader import tr
 from dashboard.queries import history, measures, run_table
@@ -188,6 +189,7 @@ def _one(row: Row) -> None:
     if row["verdict_id"]:
         with left:
             link("verdict", tr("the verdict on this run →"), verdict=row["verdict_id"])
+            why_link(row["verdict_id"], row["outcome"])
     if row["anchor_run"]:
         with right:
             link("samples", tr("its samples →"), a=row["anchor_run"], b=row["run_id"])

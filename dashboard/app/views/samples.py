@@ -5,7 +5,6 @@ Nothing on this page is rendered: what a model wrote is shown as plain text (das
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.app.filters import is_gone, just_chose, keep, pick, search
+from dashboard.app.marked_text import marked
 from dashboard.app.page import (
     cached,
     export,
@@ -258,7 +258,7 @@ def _answer(answer: Row | None, parts: Sequence[Part]) -> None:
         st.text(tr("{what}: {said}", what=tr("error"), said=visible(answer["error"], 500)))
         return
     more = answer["characters"] - len(answer["text"])
-    _marked(parts, f"… ({more:,} {tr('characters more')})" if more > 0 else "")
+    marked(parts, f"… ({more:,} {tr('characters more')})" if more > 0 else "")
     if not answer["text"].strip():
         st.caption(tr("an empty answer"))
     if answer["read"] is not None:
@@ -266,23 +266,6 @@ def _answer(answer: Row | None, parts: Sequence[Part]) -> None:
         said(answer["read"])
     if answer["finish_reason"] == "length":
         st.caption(tr("cut at the longest answer allowed"))
-
-
-_BOX = (
-    "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.875rem;"
-    "max-height:24rem;overflow:auto;padding:.6rem;border-radius:.5rem;margin:0;"
-    "background:rgba(128,128,128,.12);color:inherit;border:0"
-)
-_MARK = "background:rgba(230,159,0,.35);color:inherit;border-radius:2px"
-
-
-def _marked(parts: Sequence[Part], more: str) -> None:
-    """Plain text, escaped piece by piece; the only markup is ours."""
-    pieces = (
-        f'<mark style="{_MARK}">{html.escape(text)}</mark>' if differs else html.escape(text)
-        for text, differs in parts
-    )
-    st.html(f'<pre tabindex="0" style="{_BOX}">{"".join(pieces)}{html.escape(more)}</pre>')
 
 
 def _is_pair(sample: Row, ours: Row, theirs: Row) -> bool:

@@ -22,6 +22,7 @@ from dashboard.app.page import (
     took,
     url,
     when,
+    why_link,
 )
 from dashboard.app.tree_chart import checkpoint_tree as checkpoint_tree_chart
 from dashboard.i18n.reader import tr, words
@@ -260,6 +261,7 @@ def _events(events: list[Row], tree: Tree) -> None:
 
     st.subheader(tr("What happened"), anchor=False)
     backs = {back.verdict_id for back in tree.rollbacks}
+    outcomes = {one.verdict_id: one.outcome for one in tree.checkpoints if one.verdict_id}
     for event in [event for event in events if event["event"] not in _QUIET][:20]:
         text, to = st.columns([5, 1.4], vertical_alignment="center")
         detail = event["detail"] or {}
@@ -281,6 +283,7 @@ def _events(events: list[Row], tree: Tree) -> None:
         if verdict:
             with to:
                 link("verdict", tr("verdict of step {n} →", n=event["step"]), verdict=verdict)
+                why_link(verdict, outcomes.get(verdict))
     with st.expander(tr("Every event")):
         frame = pd.DataFrame(events)
         said = frame["detail"].map(lambda detail: in_todays_words(str(detail or "")))

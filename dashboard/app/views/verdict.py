@@ -20,12 +20,14 @@ from dashboard.app.page import (
     require_history,
     title,
     url,
+    verdict_label,
     when,
+    why_link,
 )
 from dashboard.i18n.reader import tr, words
 from dashboard.queries import history, sample_diff
 from dashboard.web.escape import plain
-from harness.core.format import number, opponent_name
+from harness.core.format import number
 from harness.core.protocol import MetricName
 from harness.core.types import Row
 from harness.gate.explain import allowed_of, change_of, interval_of, row_in_margins
@@ -50,7 +52,7 @@ def show() -> None:
         empty("The gate has not spoken yet.", "ratchet gate MODEL --against line:NAME")
         return
     chosen = pick(
-        tr("Verdict"), list(found), param="verdict", shown=lambda name: _label(found[name])
+        tr("Verdict"), list(found), param="verdict", shown=lambda name: verdict_label(found[name])
     )
     shown = cached(history.verdict, chosen)
     assert shown is not None
@@ -58,18 +60,6 @@ def show() -> None:
     about(f"{sign} {shown.candidate_model or shown.candidate_run}")
     _head(shown)
     _body(shown)
-
-
-def _label(row: Row) -> str:
-    if "outcome" not in row:
-        return str(row["verdict_id"])
-    name = row["model"] or row["candidate_run"]
-    look = ""
-    if (row["looks"] or 1) > 1:
-        look = f" · {tr('look {j} of {looks}', j=row['look'], looks=row['looks'])}"
-    against = tr("against the {what}", what=tr(opponent_name(row["against"] or "anchor")))
-    moment = f"{row['decided_at']:%Y-%m-%d %H:%M}"
-    return f"{MARKS[row['outcome']]} {name} · {against}{look} · {moment}"
 
 
 def _head(shown: history.Shown) -> None:
@@ -80,6 +70,7 @@ def _head(shown: history.Shown) -> None:
     box(f"**{plain(headline)}**")
     for sentence in more:
         st.markdown(f"- {plain(sentence)}")
+    why_link(shown.id, outcome)
 
 
 def _body(shown: history.Shown) -> None:

@@ -15,7 +15,8 @@ import yaml
 from rich.console import Console
 
 from harness.cli.app import main
-from harness.comparison.wording import Told, most_lost, told, wording
+from harness.comparison.lost_words import Told, most_lost, told
+from harness.comparison.wording import wording
 from harness.core.types import Response
 from harness.core.workspace import Workspace
 from harness.store.store import Store
@@ -64,6 +65,24 @@ def world(seed: int, harm: float) -> list[Told]:
 def test_a_planted_word_is_among_the_first_three() -> None:
     first = [[each.token for each in most_lost(world(seed, 2.0))[:3]] for seed in range(200)]
     assert sum(77 in found for found in first) >= 190
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_noise_names_no_word(together: bool) -> None:
+    """Where a text loses as a whole, and a word stands in it several times, too."""
+    named = 0
+    for seed in range(200):
+        texts = world(seed, 0.0)
+        if together:
+            chance = np.random.default_rng(seed)
+            more = chance.normal(0, 1, len(texts)).tolist()
+            texts = [
+                Told(one.sample, (*one.tokens, 80, 80, 80), (*(x + by for x in one.nats), *[y] * 3))
+                for one, by, y in zip(texts, more, chance.normal(0, 1, 60).tolist(), strict=True)
+            ]
+        named += bool(most_lost(texts))
+    # Of 200 worlds at 5%, 18 or more come in 1 of 100 trials.
+    assert named < 18
 
 
 def test_what_lost_no_more_than_the_others_is_not_named() -> None:

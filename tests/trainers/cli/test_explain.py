@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
+from harness.comparison.taught_rows import taught_rows
 from harness.core.workspace import Workspace
 from harness.store.store import Store
 from tests.trainers.recipe_builders import write_world
@@ -31,6 +32,12 @@ def test_the_rows_of_a_fail_are_named(
     assert said.count("rubbish.jsonl:") >= 5
     assert "zqx" in said or "qqq" in said or "vkvk" in said or "xxqz" in said
     assert all(len(line) <= 80 for line in said.splitlines())
+    with Store(workspace) as store:
+        kept = taught_rows(store, workspace, failed)
+    assert kept is not None
+    assert (kept.begin, kept.end) == (6, 9)
+    assert [row.place.split(":")[0] for row in kept.rows[:5]] == ["rubbish.jsonl"] * 5
+    assert kept.rows[0].said
     # A sample that is a text has no question to explain.
     assert main(["--home", str(home), "explain", failed, "--sample", "r0"]) == 3
     assert "no question" in capsys.readouterr().err
