@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dashboard.receiver.exposition import MEDIA_TYPE
+from dashboard.receiver.metrics import Metrics, receiver_families
 from dashboard.receiver.request_body import LIMIT, Budget, Share, TurnedAway, headers, read_body
 from dashboard.receiver.tokens import Tokens
 from harness.core.errors import UserError
@@ -45,6 +47,11 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, "committer")
         self._waiting: list[tuple[Taken, asyncio.Future[int]]] = []
         self._wake = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the next append."""
+        return len(self._waiting)
 
     async def keep(self, taken: Taken) -> int:
         """Wait until all is durable; the number of duplicates. Raises UserError on failure."""
@@ -95,6 +102,7 @@ class Receiver:
     def open(self) -> asyncio.Task[None]:
         """Start the task that writes. Call it in the event loop that serves."""
         self.committer = Committer(self.intake)
+        self.page = Metrics(self.intake.store)
         return asyncio.create_task(self.committer.run())
 
     async def observations(self, request: Request) -> Response:
@@ -172,6 +180,22 @@ class Receiver:
 
         return await self._guarded(request, answer, lambda status, what: _json(what, status))
 
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics: all lines and this receiver, in Prometheus's text format."""
+
+        async def answer(_: Share) -> Response:
+            own = receiver_families(
+                self.intake.counts.said(),
+                self.turned_away,
+                self.budget.used,
+                self.committer.waiting,
+            )
+            return Response(await self.page.page(own), media_type=MEDIA_TYPE)
+
+        return await self._guarded(
+            request, answer, lambda status, what: _json({"what": what}, status)
+        )
+
     async def _taken(
         self, parse: Callable[[bytes], tuple[Any, Taken]], body: bytes
     ) -> tuple[Any, Taken]:
@@ -228,6 +252,7 @@ def make_app(receiver: Receiver, *, drain_s: float = DRAIN_S) -> Starlette:
             Route("/v1/traces", receiver.traces, methods=["POST"]),
             Route("/healthz", receiver.health),
             Route("/counters", receiver.counts),
+            Route("/metrics", receiver.metrics),
         ],
         lifespan=lifespan,
     )

@@ -198,8 +198,9 @@ def pushed(folder: Path, rows: int) -> dict[str, object]:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    data = _scores(rows)
-    run_id = data.column("run_id")[0].as_py()
+    data, run_id = _scores(rows), "pushed"
+    for name, values in (("run_id", [run_id] * rows), ("sample_id", list(map(str, range(rows))))):
+        data = data.set_column(data.schema.get_field_index(name), name, [values])
     try:
         with Store(Workspace.at(folder / "pushed")) as store:
             store.append("runs", [{"run_id": run_id, "model": "m", "protocol": {}}])
