@@ -12,7 +12,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from harness.data.duplicates import NEAR, Index, Passage, compared, run_length, shingles
+from harness.data.duplicates import NEAR, Index, Passage, compared
+from harness.data.shingles import run_length, shingles
 
 SAMPLES = 1_000
 LETTERS = {
@@ -31,14 +32,12 @@ def _cost(language: str, rows: int) -> dict[str, object]:
     samples, texts = _texts(language, rows)
     index = Index(Passage("task", str(i), (text,)) for i, text in enumerate(samples))
     peer = Everything(samples)
-    next(iter(index.like(samples[0])))
+    next(iter(index.like_each(samples[:1])))
     ours, theirs = [], []
     for start in range(0, rows, rows // 5):
         part = texts[start : start + rows // 5]
         began = time.process_time()
-        found = {
-            (i, int(match[0].name)) for i, text in enumerate(part) for match in index.like(text)
-        }
+        found = {(i, int(passage.name)) for i, passage, _, _ in index.like_each(part, threads=1)}
         middle = time.process_time()
         wanted = {(i, number) for i, text in enumerate(part) for number in peer.like(text)}
         ended = time.process_time()

@@ -45,7 +45,9 @@ def show_plan(
     console.print(Text(f"{recipe.model.name}: {recipe.path}", style="bold"))
     for stage in recipe.stages:
         _show_stage(recipe, stage, console)
-    report = check_recipe(recipe, recipe.model.contamination)
+    workspace = Workspace.at()
+    known = workspace.cache if workspace.home.is_dir() else None
+    report = check_recipe(recipe, recipe.model.contamination, known)
     _show_contamination(report, console)
     if recipe.model.contamination is not None:
         report.require(recipe.model.contamination, recipe.path)

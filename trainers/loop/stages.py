@@ -43,7 +43,7 @@ def run_stages(
     if options.scored_on is not None:
         require_servable(recipe)
     model = recipe.model.contamination
-    report = check_recipe(recipe, model)
+    report = check_recipe(recipe, model, workspace.cache)
     if model is not None:
         report.require(model, recipe.path)
     elif report.matches:

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.data.characters import weight
 from harness.data.duplicates import (
+    CHARACTERS,
     SHORTEST_CONTAINED,
     Index,
     Kind,
     Passage,
     compared,
-    least_common,
-    run_length,
-    shingles,
     squeezed,
     stands_in,
 )
+from harness.data.shingles import least_common, run_length, shingles
 
 Found = tuple[str, Kind, float]
 
@@ -100,8 +100,45 @@ def test_rare_shingles_find_what_all_pairs_find(seed: int, near: float) -> None:
     index = Index(passages(held[:25]), word_for_word=True)
     by_index(index, "asked before the others are added", near)
     index.add(passages(held[25:], 25))
-    for text in [*(varied(rng, rng.choice(held)) for _ in range(10)), line(rng, ENGLISH, 60)]:
+    asked = [*(varied(rng, rng.choice(held)) for _ in range(10)), line(rng, ENGLISH, 60)]
+    for text in asked:
         assert by_index(index, text, near) == sorted(by_all_pairs(held, text, near))
+    for threads in (1, 2):
+        each = [
+            (n, p.name, kind, like) for n, p, kind, like in index.like_each(asked, near, threads)
+        ]
+        assert each == [
+            (n, p.name, kind, like)
+            for n, text in enumerate(asked)
+            for p, kind, like in index.like(text, near)
+        ]
+
+
+ODD = (
+    "aB 1２3-+*/^=<>.:−×÷,，。…½№℃ßΣσİéÉ\u0301\u200b\ufe0f\u3099がｶﾞㄱㅏ가각\u1161\u11a8你好㐀"
+    "ﬁ\u3000\t\n\x1c\x00\ue02d😀👍🏽\ud800กำ"
+)
+
+
+@given(st.lists(st.one_of(st.text(alphabet=ODD, max_size=30), st.text(max_size=10)), max_size=8))
+@settings(max_examples=400, deadline=None)
+def test_many_texts_at_once_are_read_as_each_is_compared(texts: list[str]) -> None:
+    batch = CHARACTERS.read(texts)
+    told = {int(number): batch.text(place) for place, number in enumerate(batch.numbers)}
+    assert told == {n: compared(text) for n, text in enumerate(texts) if n not in batch.apart}
+    weights = CHARACTERS.weights(batch).tolist()
+    assert weights == [weight(squeezed(told[number])) for number in sorted(told)]
+
+
+def test_hardly_any_text_is_apart() -> None:
+    texts = [
+        *ENGLISH,
+        *CHINESE,
+        "Was it 3.5 or 4 - 2? “Où,” he said…",
+        "価格は５０％です。",
+        "русский",
+    ]
+    assert CHARACTERS.read(texts).apart == []
 
 
 @pytest.mark.parametrize("near", [0.001, 0.1, 0.3, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])

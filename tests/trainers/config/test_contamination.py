@@ -10,17 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UserError
-from harness.data.duplicates import (
-    SHORTEST_CONTAINED,
-    Passage,
-    compared,
-    run_length,
-    shingles,
-    squeezed,
-    stands_in,
-)
+from harness.data.duplicates import SHORTEST_CONTAINED, Passage, compared, squeezed, stands_in
+from harness.data.shingles import run_length, shingles
 from harness.suite.load import load_suite
 from harness.suite.passages import of_suite
+from trainers.config import contamination
 from trainers.config.contamination import Report, check, check_recipe
 from trainers.config.frames import unframed
 from trainers.config.load import load_recipe
@@ -203,7 +197,7 @@ def leaky(folder: Path, stages: list[tuple[list[dict[str, str]], dict[str, objec
         "gate": {"suite": "suite.yaml"},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return check_recipe(load_recipe(folder / "recipe.yaml"))
+    return check_recipe(load_recipe(folder / "recipe.yaml"), cache=folder / "cache")
 
 
 TEXT: dict[str, object] = {"text": "{{ a }}"}
@@ -252,7 +246,7 @@ def framed(folder: Path, asked: str, learned: dict[str, object], rows: list[str]
     suite = (folder / "suite.yaml").read_text("utf-8")
     (folder / "suite.yaml").write_text(suite.replace("'{{ q }}'", json.dumps(asked)), "utf-8")
     assert report.matches == ()
-    return check_recipe(load_recipe(folder / "recipe.yaml"))
+    return check_recipe(load_recipe(folder / "recipe.yaml"), cache=folder / "cache")
 
 
 @pytest.mark.parametrize(
@@ -304,13 +298,30 @@ def test_what_is_said_over_and_over_is_looked_at_once(monkeypatch: pytest.Monkey
     from harness.data.duplicates import Index
 
     asked: list[str] = []
-    like = Index.like
+    like = Index.like_each
 
-    def counted(self: Index, text: str, near: float = 0.8) -> object:
-        asked.append(text)
-        return like(self, text, near)
+    def counted(self: Index, texts: list[str], near: float = 0.8) -> object:
+        asked.extend(texts)
+        return like(self, texts, near)
 
-    monkeypatch.setattr(Index, "like", counted)
+    monkeypatch.setattr(Index, "like_each", counted)
     rows = [Passage("d", f"r{n}", ("Be brief.", f"row {n % 7}")) for n in range(1000)]
     check(rows, held(QUESTION), ContaminationModel())
     assert len(asked) == 8
+
+
+def test_what_was_found_is_kept_until_something_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[dict[str, str]] = [{"id": str(n), "a": f"row {n}", "b": "yes"} for n in range(3)]
+    source = [([*rows, {"id": "x", "a": QUESTION, "b": "no"}], dict(CHAT))]
+    first = leaky(tmp_path, source)
+    assert first.share("s/t") == 1.0
+    kept = list((tmp_path / "cache" / "contamination").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(contamination, "check", None)
+        assert leaky(tmp_path, source) == first
+    kept[0].write_text("[1]", encoding="utf-8")
+    assert leaky(tmp_path, source) == first
+    assert leaky(tmp_path, [(rows, dict(CHAT))]).share("s/t") == 0.0
+    assert len(list((tmp_path / "cache" / "contamination").iterdir())) == 2
