@@ -248,6 +248,12 @@ SENTENCES: dict[str, str] = {
     "unchanged passes": "未变时通过",
     "unit": "单位",
     "user": "用户",
+    "Elo, checkpoint-0 is 1000 ({name})": "Elo，检查点 0 为 1000（{name}）",
+    "Elo points, the anchor 1000": "Elo 分，基准为 1000",
+    "win share": "胜率",
+    "Bars are 95% intervals of ratings that are fitted over all judged pairs.": (
+        "误差线是评分的 95% 区间，由所有已评判的回答对拟合得出。"
+    ),
     "validation loss, nats per token ({name})": "验证损失，奈特/词元（{name}）",
     "value": "数值",
     "votes": "票",

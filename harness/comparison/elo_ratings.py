@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNIT = "Elo points, the anchor 1000"
+ANCHOR_IS = "; the anchor is 1000"
+"""Ends the note of a verdict."""
 
 # People's votes on the very same two answers, whichever session asked for them.
 _PEOPLE = """
@@ -179,7 +181,7 @@ def note_of(store: Store, anchor: Run, candidate: Run) -> str | None:
         people = f", {found.people} of them by people" if found.people else ""
         pairs = f" ({found.pairs} pairs judged by {judge}{people})" if found.pairs else ""
         parts.append(f"{task} {found.words}{pairs}")
-    return None if not parts else f"{'; '.join(parts)}; the anchor is 1000"
+    return None if not parts else f"{'; '.join(parts)}{ANCHOR_IS}"
 
 
 def meet_earlier(

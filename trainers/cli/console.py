@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from harness.comparison.elo_ratings import ANCHOR_IS
 from harness.core.format import number, opponent_name
 from harness.core.types import VerdictOutcome
 from harness.gate.verdict import MetricVerdict
@@ -100,9 +101,10 @@ class ConsoleReporter:
         room = self.console.width - len(name) - max(6, len(word)) - 2
         row.add_row(name, Text(word, style=style), Text(_in_short(opinion, room)))
         self.console.print(row)
-        for elo in (one.verdict.notes.get("elo") for one in opinion.decisions):
-            if elo is not None:
-                self.console.print(Text(f"{'':<{len(name)}} Elo: {elo}", "dim"), overflow="fold")
+        for rated in (one.verdict.notes.get("elo") for one in opinion.decisions):
+            if rated is not None:
+                said = f"{'':<{len(name)}} Elo: {rated.removesuffix(ANCHOR_IS)}"
+                self.console.print(Text(said, "dim"))
         decision = opinion.decisive
         if decision is None or decision.verdict.outcome is not VerdictOutcome.FAIL:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,13 +27,14 @@ from dashboard.app.page import (
 )
 from dashboard.app.tree_chart import checkpoint_tree as checkpoint_tree_chart
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import checkpoint_tree, history, measures
+from dashboard.queries import checkpoint_tree, elo, history, measures
 from dashboard.queries.checkpoint_tree import Checkpoint, Tree
 from dashboard.queries.time_left import Left, spent, time_left
 from dashboard.web.escape import plain
 from harness.core.escape import visible
 from harness.core.format import in_todays_words
 from harness.core.types import Row
+from harness.statistics.intervals import Estimate
 
 EVERY_S = 5.0
 QUIET_S = 900
@@ -179,11 +181,11 @@ def _curves(row: Row, steps: list[Row]) -> None:
     frame = pd.DataFrame(steps)
     frame["attempt"] = frame["attempt"].map(lambda n: f"{tr('attempt')} {n}")
     left, right = st.columns(2)
+    _measured(row, left, right)
     with left:
         loss = _curve(frame, "loss", tr("training loss, nats per token"))
         _curve(frame, "learning_rate", tr("learning rate"), ".1e")
     with right:
-        _validation(row)
         _curve(frame, "grad_norm", tr("gradient norm, before clipping"))
     table = frame.drop(columns=["happened_at"]).assign(
         happened_at=frame["happened_at"].map(lambda at: at.isoformat() if at else None)
@@ -215,45 +217,66 @@ def _curve(frame: Any, name: str, axis: str, form: str = "") -> Any:
     return chart
 
 
-def _validation(row: Row) -> None:
-    """What the gate measured at each checkpoint: nats per token of held-out text."""
-    import pandas as pd
-
+def _measured(row: Row, left: Any, right: Any) -> None:
+    """What the gate measured at each checkpoint: on the right nats per token of held-out text, on
+    the left Elo, where the suite has it.
+    """
     runs = cached(history.runs_of, None, row["training_id"])
     last = cached(history.run, runs[-1]["run_id"]) if runs else None
-    declared = history.declared(last) if last else {}
-    texts = [name for name, says in declared.items() if says["form"] == "perplexity"]
-    if last is None or not texts:
+    if last is None:
         return
-    ids = [found["run_id"] for found in runs if found["suite"] == last["suite"]]
-    values = cached(measures.values, ids, declared, texts[0])
+    declared = history.declared(last)
+    runs = [found for found in runs if found["suite"] == last["suite"]]
+    texts = [name for name, says in declared.items() if says["form"] == "perplexity"][:1]
+    anchor = elo.anchor_of_training(runs)
+    rated = [name for name in declared if elo.is_elo(name)] if anchor else []
+    sides = [(found["run_id"], found["model_digest"]) for found in runs]
+    with right:
+        for name in texts:
+            values = cached(measures.values, [run for run, _ in sides], declared, name)
+            axis = tr("validation loss, nats per token ({name})", name=name)
+            _points(runs, name, values, axis, math.log)
+    with left:
+        for name in rated:
+            values = cached(elo.points, last["protocol"], name, anchor, sides)
+            axis = tr("Elo, checkpoint-0 is 1000 ({name})", name=name)
+            _points(runs, name, values, axis, float)
+
+
+def _points(
+    runs: list[Row],
+    name: str,
+    values: Mapping[tuple[str, str], Estimate],
+    axis: str,
+    shown: Callable[[float], float],
+) -> None:
+    """Draws one metric over the checkpoints, each value as `shown` makes it."""
+    import pandas as pd
+
     points = []
     for found in runs:
-        value = values.get((found["run_id"], texts[0]))
-        if value is None or value.low is None or value.high is None:
+        value = values.get((found["run_id"], name))
+        if value is None:
             continue
+        low, high = (value.value if end is None else end for end in (value.low, value.high))
+        at = shown(value.value)
         points.append(
             {
                 "step": found["step"],
-                "loss": math.log(value.value),
-                "low": math.log(max(value.low, 1e-9)),
-                "high": math.log(max(value.high, 1e-9)),
+                "value": at,
+                "low": shown(max(low, 1e-9)),
+                "high": shown(max(high, 1e-9)),
                 "tip_step": str(found["step"]),
-                "tip_value": f"{math.log(value.value):.3f}",
+                "tip_value": f"{at:.3f}" if at < 100 else f"{at:.0f}",
                 "tip_verdict": f"{MARKS[found['outcome']]} {tr(found['outcome'])}",
             }
         )
     if points:
-        axis = tr("validation loss, nats per token ({name})", name=texts[0])
         chart = charts.series(
-            pd.DataFrame(points),
-            x="step",
-            y="loss",
-            x_title=tr("step"),
-            words=words(),
+            pd.DataFrame(points), x="step", y="value", x_title=tr("step"), words=words()
         )
         st.markdown(f"**{plain(axis)}**")
-        st.altair_chart(chart, width="stretch", key="curve.validation", alt=axis)
+        st.altair_chart(chart, width="stretch", key=f"curve.{name}", alt=axis)
 
 
 def _events(events: list[Row], tree: Tree) -> None:

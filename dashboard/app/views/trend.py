@@ -20,7 +20,7 @@ from dashboard.app.page import (
     url,
 )
 from dashboard.i18n.reader import tr, words
-from dashboard.queries import history, measures
+from dashboard.queries import elo, history, measures
 from dashboard.queries.change_points import change_points
 from dashboard.queries.measures import Allowance, with_interval
 from dashboard.web.escape import plain
@@ -34,6 +34,8 @@ _NOTES = {
     "of the value": "Bars are 95% intervals over samples; most of their width is shared by all.",
 }
 """What a bar is: against the anchor sample by sample, or each run by itself."""
+
+_RATED = "Bars are 95% intervals of ratings that are fitted over all judged pairs."
 
 
 def show() -> None:
@@ -51,7 +53,14 @@ def show() -> None:
     anchor = cached(history.anchor_of, runs)
     ids = [row["run_id"] for row in runs]
     held = [anchor["run_id"]] if anchor else []
-    if held and _intervals() == PAIRED:
+    if anchor and elo.is_elo(metric):
+        sides = [(row["run_id"], row["model_digest"]) for row in (*runs, anchor)]
+        place = (last["protocol"], metric, anchor["model_digest"], sides)
+        found = cached(elo.points, *place)
+        if metric in required:
+            required = {**required, metric: elo.as_points(required[metric])}
+        declared = {**declared, metric: {**declared[metric], "unit": elo.UNIT}}
+    elif held and _intervals() == PAIRED:
         found = cached(measures.values, held, declared, metric)
         found = _paired(held[0], ids, declared, metric, found)
     else:
@@ -97,6 +106,8 @@ def _draw(
     st.markdown(f"**{plain(metric)}** · {plain(tr(says['unit']))} · {better}")
     st.altair_chart(chart, width="stretch", key="trend", alt=metric)
     notes = [tr(_NOTES.get(st.query_params.get("interval", ""), _NOTES[PAIRED]))]
+    if elo.is_elo(metric):
+        notes = [tr(_RATED)]
     notes.append(tr("The blue rule is the anchor."))
     if allowed is not None:
         notes.append(tr("The dashed rule is the margin of the last verdict."))
