@@ -21,6 +21,7 @@ METRICS = PluginTable(
     "ratchet.metrics",
     "metric",
     {
+        "abstains": "harness.metrics.abstains:Abstains",
         "accuracy": "harness.metrics.classification:Accuracy",
         "bertscore": "harness.metrics.bertscore:BertScoreMetric",
         "bleu": "harness.metrics.bleu:Bleu",
@@ -28,6 +29,7 @@ METRICS = PluginTable(
         "citation_precision": "harness.metrics.citations:CitationPrecision",
         "citation_recall": "harness.metrics.citations:CitationRecall",
         "code_tests": "harness.metrics.code_tests:CodeTests",
+        "contains": "harness.metrics.contains:Contains",
         "distinct_n": "harness.metrics.distinct_n:DistinctN",
         "elo": "harness.metrics.elo:Elo",
         "exact_match": "harness.metrics.exact_match:ExactMatch",

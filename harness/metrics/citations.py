@@ -96,6 +96,6 @@ class CitationRecall(_Cited):
             _, wanted, both = counts
             if not wanted:
                 return Evidence.unscored(None, "nothing is relevant to this sample")
-            return both / wanted
+            return both / wanted if response.text else silent_as(0.0)
 
-        return score_each(items, value, silent=silent_as(0.0))
+        return score_each(items, value)

@@ -78,6 +78,15 @@ def _json_list(text: str) -> list[Any] | None:
     return [one.get("id", "") if isinstance(one, dict) else one for one in value]
 
 
+def _listed(value: Any) -> list[str] | None:
+    """The ids of a row's field: a list of them, or of objects with an `id`."""
+    if not isinstance(value, list | tuple):
+        return None
+    ids = [one.get("id") if isinstance(one, Mapping) else one for one in value]
+    known = all(isinstance(one, str | int) for one in ids)
+    return list(dict.fromkeys(map(str, ids))) if known else None
+
+
 def grades_of(value: Any) -> dict[str, float] | None:
     """What a row says is relevant: a list of ids, one id, or ids with their grades. None for what
     is neither.
@@ -108,10 +117,13 @@ def relevant_to(sample: Sample, field: str) -> Grades | Evidence:
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """What the three share: the row's field with the relevant ids, and how many places count."""
+    """What the three share: the row's field with the relevant ids, how many places count, and the
+    field with the ranking where it isn't the answer that ranks (what `retrieve` found: `contexts`).
+    """
 
     k: int | None = 10
     field: str = "relevant"
+    ranking: str | None = None
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 1:
@@ -119,7 +131,10 @@ class _Ranked:
 
     def _spec(self, name: str) -> MetricSpec:
         options = (("k", str(self.k or "all")), ("field", self.field))
-        return MetricSpec(name, "higher", options=options, reads=(self.field,))
+        if self.ranking is None:
+            return MetricSpec(name, "higher", options=options, reads=(self.field,))
+        ranked = (*options, ("ranking", self.ranking))
+        return MetricSpec(name, "higher", options=ranked, reads=(self.field, self.ranking))
 
     def _score(
         self, items: Sequence[MetricItem], value: Callable[[Sequence[str], Grades], float]
@@ -128,9 +143,16 @@ class _Ranked:
             grades = relevant_to(sample, self.field)
             if isinstance(grades, Evidence):
                 return grades
-            return value(ranking_in(response.text), grades)
+            if self.ranking is None:
+                ranking = ranking_in(response.text)
+                return value(ranking, grades) if response.text else silent_as(0.0)
+            ids = _listed(sample.fields.get(self.ranking))
+            if ids is None:
+                reason = f"the row has no ranking in the field {self.ranking!r}"
+                return Evidence.unscored(None, reason)
+            return value(ids, grades)
 
-        return score_each(items, of, silent=silent_as(0.0))
+        return score_each(items, of)
 
 
 class HitAtK(_Ranked):

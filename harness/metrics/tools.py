@@ -12,6 +12,7 @@ from typing import Any
 from harness.core.thoughts import without_thoughts
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
+from harness.metrics.contains import contains
 from harness.metrics.support.items import Outcome, score_each, with_references_that_speak
 from harness.metrics.support.silence import says_nothing, silent_as
 from harness.metrics.support.tool_calls import Call, calls_in
@@ -228,27 +229,10 @@ class ToolAbstain(_Calls):
         return score_each(items, value, thoughts=True)
 
 
-def says(answer: str, reference: str) -> bool:
-    """Whether an answer holds the reference as words of its own: `18` is not in `180` or `1.18`.
-
-    Without case, full-width forms and the separators of thousands; white space counts as one.
-    """
-    said, wanted = _flat(answer), _flat(reference)
-    if not wanted:
-        return False
-    before = r"(?<![a-z0-9])(?<!\d\.)" if wanted[0].isascii() and wanted[0].isalnum() else ""
-    after = r"(?![a-z0-9]|\.\d)" if wanted[-1].isascii() and wanted[-1].isalnum() else ""
-    return re.search(before + re.escape(wanted) + after, said) is not None
-
-
-def _flat(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain).split())
-
-
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """Share of responses that say what a tool returned: they hold a reference (see `says`), and
+    """Share of responses that say what a tool returned: they hold a reference (see `contains`),
+    and
     call no tool again.
     """
 
@@ -265,4 +249,4 @@ def _read_result(sample: Sample, response: Response) -> Outcome:
         return Evidence.unscored(None, "the sample has no reference")
     if calls_in(response.text if response.whole is None else response.whole):
         return 0.0
-    return float(any(says(response.text, reference) for reference in sample.references))
+    return float(any(contains(response.text, reference) for reference in sample.references))

@@ -39,6 +39,9 @@ class Filling:
             lambda: templates.render(source, self.found.row, meant=meant), "reference"
         )
 
+    def query(self, source: str) -> str:
+        return self._text(lambda: templates.render(source, self.found.row), "retrieve", "query")
+
     def given(self, source: str) -> str:
         return self._text(lambda: templates.render(source, self.found.row), "text")
 

@@ -27,6 +27,7 @@ from harness.metrics import get_metric
 from harness.metrics.base import Fitted, Metric
 from harness.suite.filling import Filling
 from harness.suite.prompts import Shot, Shots, asked, shots_of
+from harness.suite.retrieval import Retrieval, retrieval_of
 from harness.suite.schema import SuiteModel, TaskModel
 from harness.suite.suite import Suite, Task, declaration
 
@@ -68,6 +69,7 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
         "generate": settings.model_dump(mode="json") if model.prompt else None,
         "reserve": model.reserve,
         "metrics": {metric.spec.name: declaration(metric.spec) for metric in metrics},
+        **({"retrieve": model.retrieve.protocol} if model.retrieve else {}),
         **({"answer": model.answer.protocol} if model.answer and model.answer.protocol else {}),
     }
     return Task(
@@ -206,6 +208,8 @@ def _check_templates(model: TaskModel, document: YamlDocument, place: tuple[str,
         sources += [(("prompt", *keys), text) for keys, text in model.prompt.templates()]
     if model.text is not None:
         sources.append((("text",), model.text))
+    if model.retrieve is not None:
+        sources.append((("retrieve", "query"), model.retrieve.query))
     sources.extend((("reference",), source) for source in _references_of(model))
     for field, source in sources:
         try:
@@ -218,7 +222,8 @@ def _samples(
     name: str, model: TaskModel, data_path: Path, document: YamlDocument
 ) -> tuple[Sample, ...]:
     rows = _rows(model.data, data_path, document, ("tasks", name, "data"))
-    shots = _shots(name, model, document)
+    retrieval = _retrieval(name, model, document)
+    shots = _shots(name, model, document, retrieval)
     first: dict[str, SourceRow] = {}
     samples = []
     for found in rows:
@@ -235,7 +240,8 @@ def _samples(
                 hint="ids must be unique within a task; without an id a row's content is its id",
             )
         first[sample_id] = found
-        samples.append(_sample(sample_id, Filling(name, model, found, document), shots))
+        filling = _filling(name, model, found, document, retrieval)
+        samples.append(_sample(sample_id, filling, shots))
     reserved = _reserved(name, [sample.id for sample in samples], model.reserve)
     if reserved and len(reserved) == len(samples):
         raise document.error(
@@ -260,7 +266,37 @@ def _rows(data: str, data_path: Path, document: YamlDocument, place: Place) -> l
         raise document.error(error.what, place, hint=error.hint) from None
 
 
-def _shots(task: str, model: TaskModel, document: YamlDocument) -> Shots | None:
+def _retrieval(task: str, model: TaskModel, document: YamlDocument) -> Retrieval | None:
+    if (wanted := model.retrieve) is None:
+        return None
+    place: Place = ("tasks", task, "retrieve", "from")
+    path = _data_path(wanted.source, document, place)
+    rows = _rows(wanted.source, path, document, place)
+    try:
+        return retrieval_of(wanted, rows)
+    except UserError as error:
+        if error.file is not None:
+            raise
+        raise document.error(error.what, place[:-1], hint=error.hint) from None
+
+
+def _filling(
+    task: str,
+    model: TaskModel,
+    found: SourceRow,
+    document: YamlDocument,
+    retrieval: Retrieval | None,
+) -> Filling:
+    """Fills a row's templates, with the passages that were found for it."""
+    filling = Filling(task, model, found, document)
+    if retrieval is None:
+        return filling
+    return replace(filling, found=retrieval.into(found, filling.query(retrieval.model.query)))
+
+
+def _shots(
+    task: str, model: TaskModel, document: YamlDocument, retrieval: Retrieval | None
+) -> Shots | None:
     """The solved examples of a task. Raises UserError where their answers aren't known."""
     if model.prompt is None or (wanted := model.prompt.shots) is None:
         return None
@@ -277,7 +313,7 @@ def _shots(task: str, model: TaskModel, document: YamlDocument) -> Shots | None:
 
     def solved(found: SourceRow) -> Shot:
         assert model.prompt is not None
-        filling = Filling(task, model, found, document)
+        filling = _filling(task, model, found, document, retrieval)
         own = wanted.answer is not None
         said = filling.text(answer, "shots", "answer") if own else filling.reference(answer)
         return Shot(row_id(found.row), filling.text(model.prompt.user or "", "user"), said)

@@ -12,6 +12,7 @@ from harness.core.strict_model import StrictModel
 from harness.gate.policy import GatePolicy
 from harness.suite.answers import AnswerModel
 from harness.suite.prompts import SuitePrompt
+from harness.suite.retrieval import RetrieveModel
 
 
 class PromptModel(StrictModel):
@@ -73,6 +74,7 @@ class TaskModel(StrictModel):
     """One task as the YAML file has it. `id`, `cluster` and `language` name fields of its rows."""
 
     data: str
+    retrieve: RetrieveModel | None = None
     prompt: SuitePrompt | None = None
     text: str | None = None
     reference: str | tuple[str, ...] | None = None

@@ -13,6 +13,7 @@ from harness.metrics import get_metric
 from harness.metrics.base import Evidence, MetricItem
 from harness.metrics.citations import citations_in
 from harness.metrics.retrieval import grades_of, hit_at_k, mrr, ndcg, ranking_in
+from tests.harness.metrics.item_builders import item
 
 
 def test_equal_to_trec_eval() -> None:
@@ -97,7 +98,8 @@ def scored(name: str, text: str, relevant: Any, **options: Any) -> Evidence:
         ("no mark", [1], 0.0, 0.0),
         ("The passages don't say.", [], 1.0, None),
         ("It is so [2].", [], 0.0, None),
-        ("", [], 0.0, 0.0),
+        ("", [], 0.0, None),
+        ("", [1], 0.0, 0.0),
         ("<think>[1]</think> see [2]", [1], 0.0, 0.0),
     ],
 )
@@ -114,6 +116,8 @@ def test_rankings_are_scored() -> None:
     assert scored("mrr", "d2\nd1", ["d1"]).value == 0.5
     assert scored("ndcg", '["d1"]', "d1").value == 1.0
     assert scored("mrr", "", ["d1"]).value == 0.0
+    assert "nothing is said" in str(scored("mrr", "", ["d1"]).reason)
+    assert scored("mrr", "", []).outcome is ScoreOutcome.UNSCORED
 
 
 def test_what_isnt_known_is_unscored() -> None:
@@ -126,3 +130,62 @@ def test_what_isnt_known_is_unscored() -> None:
     )
     with pytest.raises(UserError, match="at least 1"):
         get_metric("mrr", {"k": 0})
+
+
+def test_a_row_may_hold_the_ranking_itself() -> None:
+    def found(contexts: Any, **options: Any) -> Any:
+        metric = get_metric("hit_at_k", {"k": 1, "ranking": "contexts", **options})
+        ((one,),) = metric.score([item("", relevant=["d1"], contexts=contexts)])
+        return one
+
+    assert found([{"id": "d1", "text": "…"}, {"id": "d2"}]).value == 1.0
+    assert found(["d2", "d1"]).value == 0.0
+    assert found(["d2", "d1"], k=2).value == 1.0
+    assert found([]).value == 0.0
+    assert found("d1").reason == "the row has no ranking in the field 'contexts'"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("I don't know.", 1.0),
+        ("The passages do not explicitly mention the price [p1].", 1.0),
+        ("Its weight isn’t stated anywhere.", 1.0),
+        ("This cannot be determined from the text.", 1.0),
+        ("There is not enough information to answer.", 1.0),
+        ("文中没有提到票价。", 1.0),
+        ("根据资料无法得知它的重量。", 1.0),
+        ("不知道", 1.0),
+        ("资料未说明设计者是谁。", 1.0),
+        ("<think>I don't know.</think> It costs 5 euros.", 0.0),
+        ("It costs 5 euros [p1].", 0.0),
+        ("票价是五元。", 0.0),
+        ("It was founded in 1950 by nobody known to be rich.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_abstentions_are_told_by_their_wording(text: str, value: float) -> None:
+    assert scored("abstains", text, []).value == value
+    assert scored("abstains", text, ["p1"]).outcome is ScoreOutcome.UNSCORED
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "value"),
+    [
+        ("It is 18 metres high.", "18", 1.0),
+        ("It is 180 metres high.", "18", 0.0),
+        ("It is 1.18 or 18.5.", "18", 0.0),
+        ("8,700 buttons", "8700", 1.0),
+        ("by EDITH  Callow", "Edith Callow", 1.0),
+        ("一共有二十四座。", "二十四", 1.0),
+        ("", "18", 0.0),
+    ],
+)
+def test_what_an_answer_contains(answer: str, reference: str, value: float) -> None:
+    ((one,),) = get_metric("contains").score([item(answer, references=["", reference])])
+    assert one.value == value
+
+
+def test_an_empty_reference_is_none() -> None:
+    ((one,),) = get_metric("contains").score([item("so", references=["", ""])])
+    assert (one.outcome, one.reason) == (ScoreOutcome.UNSCORED, "the sample has no reference")

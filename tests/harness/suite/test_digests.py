@@ -55,6 +55,12 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "e191581597bc9124",
         "5a602f3be1135aac",
     ),
+    "suites/rag.yaml": (
+        "51b42d2512b763a5",
+        "5a4165029faf62df",
+        "673c1d9ae558f366",
+        "fadfe83d0bff483f",
+    ),
     "suites/safety.yaml": (
         "529bd55080babad3",
         "6b3b434d4e49371a",
