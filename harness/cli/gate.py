@@ -118,6 +118,7 @@ def gate(
                 say=told.say,
             )
         people = _ask_people(store, humans, decision)
+        why = _why(store, decision) if markdown is not None else ""
     _show(decision, console, samples=10 if samples else 0, everything=everything)
     j, looks = decision.verdict.look
     console.print(
@@ -125,7 +126,7 @@ def gate(
         style="dim",
         highlight=False,
     )
-    _write(decision, json_file, markdown, junit)
+    _write(decision, json_file, markdown, junit, why)
     if summary:
         _tell_github(decision, console)
     outcome = decision.verdict.outcome
@@ -200,8 +201,22 @@ def _show(decision: Decision, console: Console, *, samples: int, everything: boo
         console.print(Text(f"{name}: {note}", style="dim"))
 
 
+def _why(store: Store, decision: Decision) -> str:
+    """Why it came out as it did, where it is a FAIL or INCONCLUSIVE."""
+    from harness.core.types import VerdictOutcome
+    from harness.report.explained import explained_markdown
+
+    if decision.verdict.outcome not in (VerdictOutcome.FAIL, VerdictOutcome.INCONCLUSIVE):
+        return ""
+    return explained_markdown(store, store.workspace, decision.id)
+
+
 def _write(
-    decision: Decision, json_file: Path | None, markdown: Path | None, junit: Path | None
+    decision: Decision,
+    json_file: Path | None,
+    markdown: Path | None,
+    junit: Path | None,
+    why: str,
 ) -> None:
     from harness.core.files import write_atomic
 
@@ -212,7 +227,7 @@ def _write(
     if markdown is not None:
         from harness.report.markdown import to_markdown
 
-        write_atomic(markdown, to_markdown(decision.verdict))
+        write_atomic(markdown, to_markdown(decision.verdict, why=why))
     if junit is not None:
         from harness.report.junit import to_junit
 

@@ -28,9 +28,12 @@ def report(
     html: Annotated[
         bool, typer.Option("--html", help="Write one self-contained HTML file.")
     ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Write its last verdict, and why, as Markdown.")
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write. Default: report-RUN.html."),
+        typer.Option("--output", "-o", help="The file to write. Default: report-RUN.html or .md."),
     ] = None,
     everything: AllOption = False,
     lang: Annotated[str, typer.Option("--lang", help="Of the HTML page: en or zh.")] = "en",
@@ -56,6 +59,11 @@ def report(
     with Store(Workspace.at()) as store:
         found = require_run(store, run.removeprefix("run:"))
         judged = _judged(store, found)
+        if markdown:
+            place = output or Path(f"report-{found.id}.md")
+            write_atomic(place, _as_markdown(store, found, judged, html))
+            console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)
+            return
         if not html and output is None:
             show_run(found, store, console)
             for said in _standing(store, found, "en"):
@@ -76,6 +84,27 @@ def report(
     place = output or Path(f"report-{found.id}.html")
     write_atomic(place, page)
     console.print(f"{place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _as_markdown(store: Store, run: Run, judged: Judged | None, html: bool) -> str:
+    from harness.core.errors import UserError
+    from harness.report.explained import explained_markdown
+    from harness.report.markdown import to_markdown
+
+    if html:
+        raise UserError(
+            "--html and --markdown are two files",
+            field="--markdown",
+            hint="ask for one of them, then for the other",
+        )
+    if judged is None:
+        raise UserError(
+            f"the run {run.id} has no verdict to write as Markdown",
+            field="RUN",
+            hint="gate it first: ratchet gate run:ID --against ANCHOR",
+        )
+    why = explained_markdown(store, store.workspace, judged.id)
+    return to_markdown(judged.verdict, title=run.model, why=why)
 
 
 def _standing(store: Store, run: Run, language: Language) -> list[str]:

@@ -107,7 +107,7 @@ def mistakes(store: Store, workspace: object, verdict_id: str, console: Console)
     sure = [each for each in found if each.p <= SURE]
     for each in (sure or found)[:MOST]:
         p = f"p = {each.p:.2g}" if each.p >= 1e-4 else "p < 0.0001"
-        counts = f"{_count(each.before)} → {_count(each.after)} of {each.n} samples"
+        counts = f"{count(each.before)} → {count(each.after)} of {each.n} samples"
         print_plain(console, f"  {each.task}: {visible(each.kind, 60)}  {counts} ({p})")
     if found and len(sure) < len(found):
         kinds = f"{len(found) - len(sure)} {'more ' if sure else ''}kinds"
@@ -140,7 +140,8 @@ def kinds_between(store: Store, verdict_id: str) -> list[Change]:
     return changes(named, *sides)
 
 
-def _count(samples: float) -> str:
+def count(samples: float) -> str:
+    """So many samples: shares of some samples' answers may make them no whole number."""
     return f"{samples:.0f}" if samples == round(samples) else f"{samples:.1f}"
 
 

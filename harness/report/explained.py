@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from harness.comparison.lost_words import lost_words
-from harness.comparison.mistakes import SURE, kinds_between
+from harness.comparison.mistakes import SURE, count, kinds_between
 from harness.comparison.taught_rows import taught_rows
 from harness.comparison.where import fell, moved
 from harness.comparison.wording import short
 from harness.core.errors import UserError
-from harness.core.format import number
 from harness.core.text_diff import diff
 from harness.core.workspace import Workspace
 from harness.report.markdown import in_markdown
@@ -59,8 +58,8 @@ def _kinds(store: Store, workspace: Workspace, verdict_id: str) -> Iterator[str]
     sure = [each for each in kinds_between(store, verdict_id) if each.p <= SURE]
     for each in sure[:KINDS]:
         yield (
-            f"{in_markdown(each.task)}: {in_markdown(each.kind)}, {number(each.before)} → "
-            f"{number(each.after)} of {each.n} samples (p = {each.p:.2g})"
+            f"{in_markdown(each.task)}: {in_markdown(each.kind)}, {count(each.before)} → "
+            f"{count(each.after)} of {each.n} samples (p = {each.p:.2g})"
         )
     if not sure:
         yield "No kind became surely more or fewer."

@@ -26,9 +26,15 @@ HEADER = (
 
 
 def to_markdown(
-    verdict: Verdict, *, title: str = "Ratchet", limit: int = COMMENT_BYTES, samples: int = 10
+    verdict: Verdict,
+    *,
+    title: str = "Ratchet",
+    limit: int = COMMENT_BYTES,
+    samples: int = 10,
+    why: str = "",
 ) -> str:
-    """Headline, table, one sentence a metric, the samples that moved most; at most `limit` bytes.
+    """Headline, table, `why` (`explained_markdown`), one sentence a metric, the samples that moved
+    most; at most `limit` bytes.
 
     What doesn't fit is left out from the end, with a note that says so.
     """
@@ -37,7 +43,8 @@ def to_markdown(
     head += [HEADER, *(_line(row) for row in _ordered(verdict))]
     head += ["", f"Changes with their {verdict.level:.0%} interval. Required metrics are bold."]
     extra = [_text(sentence) for sentence in sentences(verdict)[1:]]
-    blocks = ["\n".join(head), *extra, *_details(verdict, samples)]
+    reasons = [why.strip()] if why.strip() else []
+    blocks = ["\n".join(head), *extra, *reasons, *_details(verdict, samples)]
     return _fitting(blocks, limit)
 
 

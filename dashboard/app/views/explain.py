@@ -31,7 +31,7 @@ from dashboard.i18n.reader import problem, tr
 from dashboard.queries import explained, history
 from dashboard.web.escape import plain
 from harness.comparison.lost_words import Changed, LostTexts
-from harness.comparison.mistakes import MOST, SURE, Change
+from harness.comparison.mistakes import MOST, SURE, Change, count
 from harness.comparison.where import Condition, Fell, Slice
 from harness.core.errors import UserError
 from harness.core.escape import visible
@@ -168,7 +168,7 @@ def _kinds(found: list[Change]) -> None:
             {
                 tr("task"): each.task,
                 tr("kind"): _kind(each.kind),
-                tr("before → after"): f"{number(each.before)} → {number(each.after)}",
+                tr("before → after"): f"{count(each.before)} → {count(each.after)}",
                 tr("samples"): f"{each.n:,}",
                 tr("p, over all kinds"): _p(each.p),
             }
