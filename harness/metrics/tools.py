@@ -13,6 +13,7 @@ from harness.core.thoughts import without_thoughts
 from harness.core.types import Response, Sample
 from harness.metrics.base import Evidence, MetricItem, MetricSpec
 from harness.metrics.contains import contains
+from harness.metrics.support.bfcl_calls import LANGUAGES, CheckedCall, matched
 from harness.metrics.support.items import Outcome, score_each, with_references_that_speak
 from harness.metrics.support.silence import says_nothing, silent_as
 from harness.metrics.support.tool_calls import Call, calls_in
@@ -20,6 +21,8 @@ from harness.metrics.support.tool_calls import Call, calls_in
 _LOOSE = re.compile(r"[,./\-_*^ ]")
 _OPTIONAL = ""
 """Among the values that an argument may have: it may be left out, as BFCL writes it."""
+_SOME, _NONE = "some", "none"
+"""In place of calls: some tool is to be called, whichever; none is, and silence is right too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,20 @@ class Wanted:
         )
 
 
-def wanted_calls(value: Any) -> list[Wanted] | None:
-    """The right calls as a row has them: `[{"name", "arguments"}]`, or BFCL's
-    `[{"name": {"argument": [allowed values]}}]`. Null and `[]` mean that nothing is to be called;
-    None is returned for what is neither.
+Right = Sequence[Wanted] | Sequence[CheckedCall]
+"""The calls that are right, as a row wants them."""
+
+
+def wanted_calls(value: Any) -> Right | None:
+    """The right calls as a row has them: `[{"name", "arguments"}]`, BFCL's
+    `[{"name": {"argument": [allowed values]}}]`, or rows of `bfcl:NAME`, which say the types as
+    well (`[{"name", "allowed", "parameters", "language"}]`). Null and `[]` mean that nothing is to
+    be called; None is returned for what is neither.
     """
     if value is None:
         return []
+    if isinstance(value, list) and value and all(map(_is_checked, value)):
+        return [CheckedCall(**one) for one in value]
     calls = []
     for one in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(one, Mapping):
@@ -71,6 +81,13 @@ def wanted_calls(value: Any) -> list[Wanted] | None:
         else:
             return None
     return calls
+
+
+def _is_checked(one: Any) -> bool:
+    if not isinstance(one, Mapping) or one.keys() != {"name", "allowed", "parameters", "language"}:
+        return False
+    parts = isinstance(one["allowed"], Mapping) and isinstance(one["parameters"], Mapping)
+    return parts and isinstance(one["name"], str) and one["language"] in LANGUAGES
 
 
 def _is_allowed(given: Any, wanted: Any, nested: bool) -> bool:
@@ -112,16 +129,26 @@ def _plain(text: str) -> str:
     return _LOOSE.sub("", unicodedata.normalize("NFKC", text)).lower().replace("'", '"')
 
 
-def tools_chosen(answer: str, wanted: Sequence[Wanted]) -> float:
+def tools_chosen(answer: str, wanted: Right) -> float:
     """1.0 where an answer calls just the wanted tools, each as often, in any order."""
     called = Counter(call.name for call in calls_in(answer))
     return float(called == Counter(one.name for one in wanted))
 
 
-def arguments_right(answer: str, wanted: Sequence[Wanted]) -> float:
+def arguments_right(answer: str, wanted: Right) -> float:
     """1.0 where its calls are the wanted ones with their arguments, in any order, and no others."""
     calls = calls_in(answer)
-    return float(len(calls) == len(wanted) and _matched(calls, list(wanted)))
+    checked = [one for one in wanted if isinstance(one, CheckedCall)]
+    if checked:
+        return float(matched(calls, checked))
+    given = [one for one in wanted if isinstance(one, Wanted)]
+    return float(len(calls) == len(given) and _matched(calls, given))
+
+
+def calls_something(answer: str) -> bool:
+    """Whether an answer calls tools, all in a way that can be read, as BFCL tells relevance."""
+    calls = calls_in(answer)
+    return bool(calls) and all(call.arguments is not None for call in calls)
 
 
 def _matched(calls: Sequence[Call], wanted: list[Wanted]) -> bool:
@@ -150,13 +177,20 @@ class _Calls:
         options = () if self.field == "calls" else (("field", self.field),)
         return MetricSpec(name, "higher", options=options, reads=(self.field,))
 
-    def _wanted(self, sample: Sample) -> list[Wanted] | Evidence:
+    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
+        return score_each(items, self._outcome, thoughts=True)
+
+    def _outcome(self, sample: Sample, response: Response) -> Outcome:
         if self.field not in sample.fields:
             return Evidence.unscored(None, f"the row has no field {self.field!r}")
-        found = wanted_calls(sample.fields[self.field])
-        if found is None:
+        given = sample.fields[self.field]
+        wanted = given if given in (_SOME, _NONE) else wanted_calls(given)
+        if wanted is None:
             return Evidence.unscored(None, f"the field {self.field!r} holds no calls")
-        return found
+        return self._value(response.text, wanted)
+
+    def _value(self, answer: str, wanted: Right | str) -> Outcome:
+        raise NotImplementedError
 
 
 class ToolChoice(_Calls):
@@ -168,17 +202,13 @@ class ToolChoice(_Calls):
     def spec(self) -> MetricSpec:
         return self._spec("tool_choice")
 
-    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        def value(sample: Sample, response: Response) -> Outcome:
-            wanted = self._wanted(sample)
-            if isinstance(wanted, Evidence):
-                return wanted
-            # Silence calls nothing, but it is no decision to answer without a tool.
-            if says_nothing(without_thoughts(response.text)) and not calls_in(response.text):
-                return silent_as(0.0)
-            return tools_chosen(response.text, wanted)
-
-        return score_each(items, value, thoughts=True)
+    def _value(self, answer: str, wanted: Right | str) -> Outcome:
+        if isinstance(wanted, str):
+            return float(calls_something(answer) == (wanted == _SOME))
+        # Silence calls nothing, but it is no decision to answer without a tool.
+        if says_nothing(without_thoughts(answer)) and not calls_in(answer):
+            return silent_as(0.0)
+        return tools_chosen(answer, wanted)
 
 
 class ToolArguments(_Calls):
@@ -192,16 +222,12 @@ class ToolArguments(_Calls):
     def spec(self) -> MetricSpec:
         return self._spec("tool_arguments")
 
-    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        def value(sample: Sample, response: Response) -> Outcome:
-            wanted = self._wanted(sample)
-            if isinstance(wanted, Evidence):
-                return wanted
-            if not wanted:
-                return Evidence.unscored(None, "nothing is to be called here")
-            return arguments_right(response.text, wanted)
-
-        return score_each(items, value, thoughts=True)
+    def _value(self, answer: str, wanted: Right | str) -> Outcome:
+        if wanted == _SOME:
+            return Evidence.unscored(None, "no arguments are known to be right here")
+        if not wanted or isinstance(wanted, str):
+            return Evidence.unscored(None, "nothing is to be called here")
+        return arguments_right(answer, wanted)
 
 
 class ToolAbstain(_Calls):
@@ -215,18 +241,14 @@ class ToolAbstain(_Calls):
     def spec(self) -> MetricSpec:
         return self._spec("tool_abstain")
 
-    def score(self, items: Sequence[MetricItem]) -> list[list[Evidence]]:
-        def value(sample: Sample, response: Response) -> Outcome:
-            wanted = self._wanted(sample)
-            if isinstance(wanted, Evidence):
-                return wanted
-            if wanted:
-                return Evidence.unscored(None, "something is to be called here")
-            if calls_in(response.text):
-                return 0.0
-            return silent_as(0.0) if says_nothing(without_thoughts(response.text)) else 1.0
-
-        return score_each(items, value, thoughts=True)
+    def _value(self, answer: str, wanted: Right | str) -> Outcome:
+        if wanted == _NONE:
+            return float(not calls_something(answer))
+        if wanted:
+            return Evidence.unscored(None, "something is to be called here")
+        if calls_in(answer):
+            return 0.0
+        return silent_as(0.0) if says_nothing(without_thoughts(answer)) else 1.0
 
 
 @dataclass(frozen=True, slots=True)

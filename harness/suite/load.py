@@ -6,7 +6,7 @@ Whatever is wrong with a suite is found here, before any weights are loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.text_file import is_there
-from harness.core.types import PromptOptions, Sample
+from harness.core.types import PromptOptions, Row, Sample
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
+from harness.data.bfcl import is_bfcl, read_bfcl
 from harness.data.code_benchmarks import is_code_source, read_code_tasks
 from harness.data.lm_eval import is_lm_eval, read_lm_eval
 from harness.data.messages import Message
@@ -160,7 +161,7 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
 
 
 def _data_path(data: str, document: YamlDocument, place: Place) -> Path:
-    if is_hub(data) or is_code_source(data) or is_lm_eval(data):
+    if is_hub(data) or _packaged(data) is not None:
         return Path(data)
     path = Path(os.path.realpath(document.path.parent / data))
     if not is_there(path) and not is_pattern(data):
@@ -254,8 +255,7 @@ def _samples(
 
 def _rows(data: str, data_path: Path, document: YamlDocument, place: Place) -> list[SourceRow]:
     folder = document.path.parent
-    if is_code_source(data) or is_lm_eval(data):
-        read = read_code_tasks if is_code_source(data) else read_lm_eval
+    if (read := _packaged(data)) is not None:
         return [SourceRow(data_path, number, row) for number, row in read(data, folder)]
     try:
         name = str(data_path) if is_there(data_path) else data
@@ -264,6 +264,15 @@ def _rows(data: str, data_path: Path, document: YamlDocument, place: Place) -> l
         if error.file is not None:
             raise
         raise document.error(error.what, place, hint=error.hint) from None
+
+
+def _packaged(data: str) -> Callable[[str, Path], list[tuple[int, Row]]] | None:
+    """What reads the rows of a benchmark that is named in place of a file; None for a file."""
+    if is_code_source(data):
+        return read_code_tasks
+    if is_bfcl(data):
+        return read_bfcl
+    return read_lm_eval if is_lm_eval(data) else None
 
 
 def _retrieval(task: str, model: TaskModel, document: YamlDocument) -> Retrieval | None:

@@ -8,14 +8,20 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import strategies as st
 
+from harness.core.types import Response, Sample
+from harness.data.bfcl import read_bfcl
 from harness.interop.importers.csv_scores import read_csv
 from harness.interop.importers.inspect_log import read_inspect
 from harness.interop.importers.lm_eval import read_lm_eval
+from harness.metrics import get_metric
+from harness.metrics.base import MetricItem
 from harness.suite.load import load_suite
 from tests.damage_builders import allowed, damage, spoil
 from tests.harness.fuzz.budget import fuzz
@@ -63,6 +69,46 @@ def damaged_csvs(chance: random.Random) -> None:
         path = Path(folder) / "scores.csv"
         path.write_bytes(spoil("\n".join([HEADER, *rows]).encode(), chance))
         allowed(lambda: read_csv(path, name="x"))
+
+
+BFCL = {
+    "id": "multiple_0",
+    "question": [[{"role": "user", "content": "Weather?"}]],
+    "function": [
+        {
+            "name": "weather",
+            "description": "The weather.",
+            "parameters": {
+                "type": "dict",
+                "properties": {"days": {"type": "array", "items": {"type": "float"}}},
+                "required": ["days"],
+            },
+        }
+    ],
+}
+RIGHT = {"id": "multiple_0", "ground_truth": [{"weather": {"days": [[1.5], ""]}}]}
+
+
+def damaged_cases_of_bfcl(chance: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        data = Path(name) / "data"
+        (data / "possible_answer").mkdir(parents=True)
+        spec = SimpleNamespace(submodule_search_locations=[name])
+        patch.setattr("importlib.util.find_spec", lambda _name: spec)
+        for path, content in ((data, BFCL), (data / "possible_answer", RIGHT)):
+            line = json.dumps(damage(content, chance)).encode()
+            made = spoil(line, chance) if chance.random() < 0.3 else line
+            (path / "BFCL_v4_multiple.json").write_bytes(made)
+        rows: list[Any] = []
+        allowed(lambda: rows.extend(read_bfcl("bfcl:multiple", Path())))
+        for _, row in rows:
+            allowed(lambda row=row: _scored(row))
+
+
+def _scored(row: Any) -> None:
+    response = Response("k", "s", "t", "generation", 0, 0, "[weather(days=[1.5, 2])]")
+    item = MetricItem(Sample("s", "t", fields=row), (response,))
+    get_metric("tool_arguments").score([item])
 
 
 SUITE = b"""name: s
@@ -115,10 +161,14 @@ def _damaged_rows(chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "body", [damaged_logs_of_inspect, damaged_results_of_lm_eval, damaged_csvs]
+    "body",
+    [
+        *(damaged_logs_of_inspect, damaged_results_of_lm_eval, damaged_csvs),
+        damaged_cases_of_bfcl,
+    ],
 )
 def test_a_damaged_result_is_a_run_or_one_message(body: Callable[[random.Random], None]) -> None:
-    fuzz("importers", CHANCE, body, parts=3)
+    fuzz("importers", CHANCE, body, parts=4)
 
 
 def test_a_damaged_suite_is_a_suite_or_one_message() -> None:
