@@ -42,14 +42,15 @@ def import_(
     what: Annotated[
         str,
         typer.Argument(
-            help="A bundle's folder, or a kind: lm-eval, inspect, evalscope, promptfoo, csv.",
+            help="A bundle's folder, or a kind: lm-eval, lighteval, inspect, evalscope, "
+            "opencompass, helm, nemo, promptfoo, csv.",
             show_default=False,
         ),
     ],
     place: Annotated[
         Path | None,
         typer.Argument(
-            help="The results: the folder of lm-eval or EvalScope, the log, the CSV.",
+            help="The results: the folder that the tool wrote, the log, the CSV.",
             show_default=False,
         ),
     ] = None,
@@ -61,14 +62,16 @@ def import_(
     ] = None,
     lower: Annotated[
         list[str] | None,
-        typer.Option("--lower", help="A metric of an Inspect log for which lower is better."),
+        typer.Option(
+            "--lower", help="A metric of Inspect, HELM or NeMo for which lower is better."
+        ),
     ] = None,
 ) -> None:
-    """Import a run: a bundle, or results of lm-eval, Inspect, EvalScope, promptfoo or in a CSV.
+    """Import a run: a bundle, results of another harness, or scores in a CSV.
 
-    ratchet import DIR, or import lm-eval DIR, import inspect FILE, import evalscope DIR,
-    import promptfoo FILE, import csv FILE --run NAME. Importing twice changes nothing.
-    Installed packages may add kinds of results.
+    ratchet import DIR, or import KIND DIR (lm-eval, lighteval, evalscope, opencompass, helm,
+    nemo), import KIND FILE (inspect, promptfoo), import csv FILE --run NAME. Importing twice
+    changes nothing. Installed packages may add kinds of results.
     """
     from rich.console import Console
 

@@ -43,6 +43,10 @@ COMMANDS_ELSEWHERE = {
     "ratchet import inspect": "tests/harness/interop/test_importers.py",
     "ratchet import evalscope": "tests/harness/interop/test_evalscope.py",
     "ratchet import promptfoo": "tests/harness/interop/test_promptfoo.py",
+    "ratchet import lighteval": "tests/harness/interop/test_lighteval.py",
+    "ratchet import helm": "tests/harness/interop/test_helm.py",
+    "ratchet import opencompass": "tests/harness/interop/test_opencompass.py",
+    "ratchet import nemo": "tests/harness/interop/test_nemo.py",
     "ratchet gate run:B --against run:A": "tests/harness/interop/test_importers.py",
     "ratchet train trainers/recipes/dpo.yaml": "tests/trainers/recipes/test_shipped.py",
     "ratchet train recipe.yaml --score-on openai:vllm.yaml": (

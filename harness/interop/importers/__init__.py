@@ -1,1 +1,1 @@
-"""Results of lm-eval, Inspect, EvalScope, promptfoo and spreadsheets, as runs."""
+"""Results of lm-eval, Inspect, EvalScope, OpenCompass, HELM, lighteval and others, as runs."""

@@ -20,6 +20,10 @@ IMPORTERS = PluginTable(
         "csv": "harness.interop.importers.csv_scores:read_csv",
         "evalscope": "harness.interop.importers.evalscope:read_evalscope",
         "promptfoo": "harness.interop.importers.promptfoo:read_promptfoo",
+        "opencompass": "harness.interop.importers.opencompass:read_opencompass",
+        "helm": "harness.interop.importers.helm:read_helm",
+        "lighteval": "harness.interop.importers.lighteval:read_lighteval",
+        "nemo": "harness.interop.importers.nemo:read_nemo",
     },
     also=", bundle, or a bundle's folder alone",
 )

@@ -9,19 +9,19 @@ from typing import Any
 
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
-from harness.core.types import Sample, ScoreOutcome
+from harness.core.types import Sample
 from harness.interop.importers.common import (
     Answer,
     Imported,
     ImportedTask,
     Point,
     Series,
-    finite,
     moment,
     read_as_written_by,
     read_json,
     task_name,
 )
+from harness.interop.importers.series import mean_of, point_of
 
 Row = Mapping[str, Any]
 _ERROR = 2
@@ -153,21 +153,10 @@ def _error(row: Row) -> str | None:
 
 
 def _series(metric: str, samples: Mapping[str, Row]) -> Series:
-    points = tuple(
+    points = [
         point for key, row in samples.items() if (point := _point(metric, key, row)) is not None
-    )
-    values = [point.value for point in points if point.value is not None]
-    share = all(0 <= value <= 1 for value in values)
-    return Series(
-        name=metric.replace("/", "."),
-        direction="higher",
-        points=points,
-        measure=f"{metric}|promptfoo",
-        scale="interval" if any(value < 0 for value in values) else "ratio",
-        unit="share" if share else "",
-        low=0.0 if share else None,
-        high=1.0 if share else None,
-    )
+    ]
+    return mean_of(metric, points, measure=f"{metric}|promptfoo")
 
 
 def _point(metric: str, key: str, row: Row) -> Point | None:
@@ -176,14 +165,8 @@ def _point(metric: str, key: str, row: Row) -> Point | None:
     error = _error(row)
     if error is not None:
         asked = {one.get("metric") for one in (row.get("testCase") or {}).get("assert") or []}
-        if metric in ("pass", "score") or metric in asked:
-            return Point(key, None, reason=error, outcome=ScoreOutcome.ERROR)
-        return None
+        return point_of(key, None, error=error) if metric in ("pass", "score", *asked) else None
     if metric not in named and metric not in ("pass", "score"):
         return None
-    raw = named.get(metric, row.get("success") if metric == "pass" else row.get("score"))
-    value = finite(raw)
-    if value is None:
-        why = f"{raw!r:.60} is not a number"
-        return Point(key, None, reason=why, outcome=ScoreOutcome.UNSCORED)
-    return Point(key, value)
+    found = named.get(metric, row.get("success") if metric == "pass" else row.get("score"))
+    return point_of(key, found)

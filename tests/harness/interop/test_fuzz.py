@@ -17,14 +17,29 @@ from hypothesis import strategies as st
 
 from harness.core.types import Response, Sample
 from harness.data.bfcl import read_bfcl
+from harness.interop.importers.common import Imported
 from harness.interop.importers.csv_scores import read_csv
+from harness.interop.importers.evalscope import read_evalscope
+from harness.interop.importers.helm import read_helm
 from harness.interop.importers.inspect_log import read_inspect
+from harness.interop.importers.lighteval import read_lighteval
 from harness.interop.importers.lm_eval import read_lm_eval
+from harness.interop.importers.nemo import read_nemo
+from harness.interop.importers.opencompass import read_opencompass
+from harness.interop.importers.promptfoo import read_promptfoo
 from harness.metrics import get_metric
 from harness.metrics.base import MetricItem
 from harness.suite.load import load_suite
 from tests.damage_builders import allowed, damage, spoil
 from tests.harness.fuzz.budget import fuzz
+from tests.harness.interop import (
+    test_evalscope,
+    test_helm,
+    test_lighteval,
+    test_nemo,
+    test_opencompass,
+    test_promptfoo,
+)
 from tests.harness.interop.import_builders import HEADER, INSPECT, LM_EVAL
 
 CHANCE = st.integers(0, 2**63).map(random.Random)
@@ -111,6 +126,55 @@ def _scored(row: Any) -> None:
     get_metric("tool_arguments").score([item])
 
 
+RIGHTS = [True, False, True, True]
+EACH = list(enumerate(RIGHTS))
+OTHERS: list[tuple[Callable[[Path], Path], Callable[[Path], Imported]]] = [
+    (
+        lambda at: test_promptfoo.write(
+            at.with_suffix(".json"), [test_promptfoo.result(*one) for one in EACH]
+        ),
+        read_promptfoo,
+    ),
+    (
+        lambda at: test_evalscope.write(at, [test_evalscope.review(*one) for one in EACH], 0.75),
+        read_evalscope,
+    ),
+    (lambda at: test_helm.write(at, RIGHTS), read_helm),
+    (lambda at: test_nemo.write(at, [test_nemo.prediction(*one) for one in EACH], 0.75), read_nemo),
+    (
+        lambda at: test_lighteval.write(at, [test_lighteval.detail(*one) for one in EACH], 0.75),
+        read_lighteval,
+    ),
+    (lambda at: test_opencompass.write(at, RIGHTS), read_opencompass),
+]
+"""For each tool, what writes as it does, and what reads that."""
+
+
+def damaged_results_of_others(chance: random.Random) -> None:
+    write, read = chance.choice(OTHERS)
+    with tempfile.TemporaryDirectory() as name:
+        place = write(Path(name) / "results")
+        files = sorted(one for one in place.rglob("*") if one.is_file()) or [place]
+        for file in chance.sample(files, min(chance.randint(1, 2), len(files))):
+            file.write_bytes(_damaged_file(file, chance))
+        allowed(lambda: read(place))
+
+
+def _damaged_file(file: Path, chance: random.Random) -> bytes:
+    """Still of its kind in two of three cases, so that what stands behind the syntax is reached."""
+    if file.suffix == ".parquet" or chance.random() < 0.3:
+        return spoil(file.read_bytes(), chance)
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".jsonl":
+        rows = [json.loads(line) for line in text.splitlines()]
+        at = chance.randrange(len(rows))
+        rows[at] = damage(rows[at], chance)
+        return "\n".join(map(json.dumps, rows)).encode()
+    if file.suffix == ".json":
+        return json.dumps(damage(json.loads(text), chance)).encode()
+    return yaml.safe_dump(damage(yaml.safe_load(text), chance)).encode()
+
+
 SUITE = b"""name: s
 tasks:
   qa:
@@ -163,12 +227,12 @@ def _damaged_rows(chance: random.Random) -> bytes:
 @pytest.mark.parametrize(
     "body",
     [
-        *(damaged_logs_of_inspect, damaged_results_of_lm_eval, damaged_csvs),
-        damaged_cases_of_bfcl,
+        *(damaged_logs_of_inspect, damaged_results_of_lm_eval, damaged_results_of_others),
+        *(damaged_csvs, damaged_cases_of_bfcl),
     ],
 )
 def test_a_damaged_result_is_a_run_or_one_message(body: Callable[[random.Random], None]) -> None:
-    fuzz("importers", CHANCE, body, parts=4)
+    fuzz("importers", CHANCE, body, parts=5)
 
 
 def test_a_damaged_suite_is_a_suite_or_one_message() -> None:
