@@ -282,9 +282,13 @@ def test_a_phone_shows_both_answers_before_it_takes_a_vote(rated, server, chromi
         assert "both answers" in page.locator("#toast").inner_text()
         assert votes(rated.store, session) == []
         # It was brought into view: now the vote counts.
-        page.wait_for_function("document.getElementById('right').getBoundingClientRect().top < 540")
+        page.wait_for_function(
+            "() => document.getElementById('right').getBoundingClientRect().top < 540"
+        )
         page.locator("[data-choice=left]").tap()
-        page.wait_for_function("document.getElementById('mine').innerText.includes('yours 1')")
+        page.wait_for_function(
+            "() => document.getElementById('mine').innerText.includes('yours 1')"
+        )
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert [vote.choice for vote in votes(rated.store, session)] == ["left"]
 
@@ -319,7 +323,9 @@ def test_a_vote_that_waits_survives_a_page_that_is_loaded_anew(rated, chromium):
         page.goto("about:blank")
         second = Server(rated, first.port)
         page.goto(second.url(session, "ann"))
-        page.wait_for_function("document.getElementById('mine').innerText.includes('yours 1')")
+        page.wait_for_function(
+            "() => document.getElementById('mine').innerText.includes('yours 1')"
+        )
         second.stop()
     assert [vote.choice for vote in votes(rated.store, session)] == ["right"]
 
