@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from harness.data.packed import PACKED, unpacked
 
 Numbered = list[tuple[int, Row]]
 """(line or number from 1, row) of each row."""
+
+Broken = Callable[[UserError], None]
+"""Is told of each line that can't be read as a row."""
 
 _CONVERTED = {
     ".tsv": "; in pandas: `pd.read_csv(FILE, sep='\\t').to_csv(NEW, index=False)`",
@@ -48,9 +51,11 @@ def is_table(kind: str) -> bool:
     return kind in _TABLES
 
 
-def read_rows(path: Path) -> Numbered:
+def read_rows(path: Path, broken: Broken | None = None) -> Numbered:
     """(line, row) of every row of one file. Lines count from 1, a CSV's header included; an object
-    of a JSON list stands on the line that it begins on; Parquet and Arrow count rows.
+    of a JSON list stands on the line that it begins on; Parquet and Arrow count rows. Where
+    `broken` is given, a line of JSONL that can't be read is told to it and left out, as long as
+    there is another that can.
 
     Raises UserError for a missing, empty or malformed file.
     """
@@ -71,7 +76,10 @@ def read_rows(path: Path) -> Numbered:
             hint=f"use one of {', '.join((*_TEXTS, *_TABLES))} (texts also as {', '.join(PACKED)})"
             + _CONVERTED.get(suffix.lower(), ""),
         )
-    rows = _TABLES[kind](path) if kind in _TABLES else _TEXTS[kind](_text_of(path), path)
+    if broken is not None and kind in (".jsonl", ".ndjson"):
+        rows = _lines(path, broken)
+    else:
+        rows = _TABLES[kind](path) if kind in _TABLES else _TEXTS[kind](_text_of(path), path)
     if not rows:
         raise UserError("the data file has no rows", file=path, hint="give at least one row")
     return rows
@@ -81,6 +89,28 @@ def _text_of(path: Path) -> str:
     if path.suffix.lower() not in PACKED:
         return read_text(path, what="data file")
     return decode(unpacked(path), path, what="data file")
+
+
+def _lines(path: Path, broken: Broken) -> Numbered:
+    """The lines of JSONL that are rows; of the others `broken` is told once one is."""
+    _require_file(path)
+    data = unpacked(path) if path.suffix.lower() in PACKED else path.read_bytes()
+    rows, faults = [], []
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            try:
+                rows.append((number, _parsed(line.decode("utf-8"), path, number)))
+            except UnicodeDecodeError as error:
+                what = f"this line is not UTF-8 (byte {error.start + 1})"
+                faults.append(UserError(what, file=path, line=number))
+            except UserError as error:
+                faults.append(error)
+    if faults and not rows:
+        _text_of(path)  # says what the whole looks like, where it isn't UTF-8
+        raise faults[0]
+    for fault in faults:
+        broken(fault)
+    return rows
 
 
 def _jsonl(text: str, path: Path) -> Numbered:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.core.errors import UserError
 from harness.core.types import Row
-from harness.data.rows import Numbered, is_table, kind_of, read_rows
+from harness.data.datasets import is_dataset, named_version
+from harness.data.rows import Broken, Numbered, is_table, kind_of, read_rows
 
 HUB = "hub:"
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|test|valid|validation|dev|eval)(?![a-z])")
@@ -40,13 +41,22 @@ def is_pattern(name: str) -> bool:
     return _PATTERN.search(name) is not None
 
 
-def read_source(name: str, folder: Path, *, split: str) -> list[SourceRow]:
+def read_source(
+    name: str, folder: Path, *, split: str, broken: Broken | None = None
+) -> list[SourceRow]:
     """Every row of a source, in an order that does not change.
 
     `name` is a file, a folder of files or of what datasets saved (`save_to_disk`), a pattern such
-    as `data/*.jsonl`, all relative to `folder`; or `hub:OWNER/NAME[:CONFIG][:SPLIT]`, of which
-    `split` is read where none is named. Raises UserError.
+    as `data/*.jsonl`, all relative to `folder`; `hub:OWNER/NAME[:CONFIG][:SPLIT]`, of which
+    `split` is read where none is named; or `dataset:NAME@v3`, of which `train` is read for that
+    split, and `valid` for any other.
+    `broken` is told of lines that can't be read (see `read_rows`). Raises UserError.
     """
+    if is_dataset(name):
+        version = named_version(name, folder)
+        part = "train" if split == "train" else "valid"
+        file = version.folder / f"{part}.jsonl"
+        return [SourceRow(file, n, row) for n, row in version.rows(part)]
     if is_hub(name):
         return [SourceRow(Path(name), n, row) for n, row in read_hub(name, folder, split=split)]
     path = folder / name
@@ -54,12 +64,13 @@ def read_source(name: str, folder: Path, *, split: str) -> list[SourceRow]:
         if "://" in name or not is_pattern(name):
             raise _not_there(name, path)
         found = _matching(name, folder)
-        return [SourceRow(file, n, row) for file in found for n, row in read_rows(file)]
+        return [SourceRow(file, n, row) for file in found for n, row in read_rows(file, broken)]
     if not path.is_dir():
-        return [SourceRow(path, number, row) for number, row in read_rows(path)]
+        return [SourceRow(path, number, row) for number, row in read_rows(path, broken)]
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return [SourceRow(path, number, row) for number, row in _saved(path)]
-    return [SourceRow(file, n, row) for file in _files_of(path) for n, row in read_rows(file)]
+    files = _files_of(path)
+    return [SourceRow(file, n, row) for file in files for n, row in read_rows(file, broken)]
 
 
 def _not_there(name: str, path: Path) -> UserError:

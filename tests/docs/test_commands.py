@@ -60,6 +60,7 @@ COMMANDS_ELSEWHERE = {
     "ratchet explain": "tests/trainers/cli/test_explain.py",
     "ratchet export-model": "tests/trainers/export/test_export.py",
     "ratchet dashboard": "tests/dashboard/app/test_browser.py",
+    "ratchet data": "tests/trainers/cli/test_data.py",
     "ratchet demo-data": "tests/dashboard/conftest.py",
     "ratchet rate export": "tests/dashboard/rating/test_verbs.py",
 }

@@ -38,6 +38,7 @@ VERBS: dict[str, Callable[[Path], list[str]]] = {
     "import a bundle": lambda file: ["import", str(file)],
     "recipes check": lambda file: ["recipes", "check", str(file)],
     "train": lambda file: ["train", str(file), "--dry-run"],
+    "data build": lambda file: ["data", "build", str(file)],
 }
 
 
