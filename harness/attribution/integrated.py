@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.attribution.likelihood import Asked, answer_logprob, embedded, without
+from harness.attribution.likelihood import (
+    AT_ONCE,
+    Asked,
+    answer_logprob,
+    begins,
+    embedded,
+    without,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 STEPS = 64
 POWER = 2
-AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +55,24 @@ def integrated_gradients(
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     nodes = (nodes + 1) / 2
     places, weights = nodes**power, weights / 2 * power * nodes ** (power - 1)
-    begin, end = without(model, asked), embedded(model, asked)
-    total: Tensor = torch.zeros_like(begin[0], dtype=torch.float32)
     with evaluating(model):
+        # What stands before the question is the same at every place of the way.
+        start = begins(model, asked, asked.begin)
+        before = start.length if start else 0
+        begin, end = (way(model, asked)[:, before:] for way in (without, embedded))
+        total: Tensor = torch.zeros_like(begin[0], dtype=torch.float32)
         for first in range(0, steps, AT_ONCE):
             some = torch.tensor(places[first : first + AT_ONCE], dtype=torch.float32)
             share = some.to(begin.device, begin.dtype)[:, None, None]
             inputs = (begin + share * (end - begin)).detach().requires_grad_()
             with torch.enable_grad():
-                [found] = torch.autograd.grad(answer_logprob(model, inputs, asked).sum(), inputs)
+                value = answer_logprob(model, inputs, asked, start).sum()
+                [found] = torch.autograd.grad(value, inputs)
             by = torch.tensor(weights[first : first + AT_ONCE], dtype=torch.float32)
             total += (found.float() * by.to(found.device)[:, None, None]).sum(0)
         with torch.no_grad():
-            whole, empty = (float(answer_logprob(model, one, asked)[0]) for one in (end, begin))
-    nats = (total * (end - begin)[0].float()).sum(-1)[asked.begin : asked.end]
+            whole, empty = (
+                float(answer_logprob(model, one, asked, start)[0]) for one in (end, begin)
+            )
+    nats = (total * (end - begin)[0].float()).sum(-1)[asked.begin - before : asked.end - before]
     return Attributed(tuple(float(value) for value in nats), whole, empty)

@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.attribution.shared import Begun, begun, common
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+AT_ONCE = 8
+"""Inputs that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,16 @@ def without(model: Any, asked: Asked) -> Tensor:
     return found
 
 
-def answer_logprob(model: Any, embeddings: Tensor, asked: Asked) -> Tensor:
-    """Log p(answer | prompt) in nats, of inputs of shape (n, tokens, width): shape (n,)."""
+def answer_logprob(
+    model: Any, embeddings: Tensor, asked: Asked, begun: Begun | None = None
+) -> Tensor:
+    """Log p(answer | prompt) in nats, of inputs of shape (n, tokens, width): shape (n,). With
+    `begun` they are those of the tokens behind it.
+    """
     import torch
 
     given: dict[str, Any] = {"inputs_embeds": embeddings, "use_cache": False}
+    given |= begun.carried(len(embeddings)) if begun is not None else {}
     # Of the answer alone: what a head of many words writes at the prompt would be thrown away.
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         given["logits_to_keep"] = len(asked.answer) + 1
@@ -74,9 +84,44 @@ def answer_logprob(model: Any, embeddings: Tensor, asked: Asked) -> Tensor:
     return found
 
 
-def logprobs_of(model: Any, asked: Sequence[Asked]) -> list[float]:
-    """Log p(answer | prompt) of each, in nats, one at a time."""
+def begins(model: Any, asked: Asked, length: int) -> Begun | None:
+    """The prompt's first `length` tokens, read once; None where the model can't go on from there
+    to the same answer.
+    """
     import torch
 
     with torch.no_grad():
-        return [float(answer_logprob(model, embedded(model, one), one)[0]) for one in asked]
+        found = begun(model, asked.prompt[:length])
+        if found is None:
+            return None
+        inputs = embedded(model, asked)
+        whole = float(answer_logprob(model, inputs, asked)[0])
+        went_on = float(answer_logprob(model, inputs[:, length:], asked, found)[0])
+    return found if abs(whole - went_on) <= 1e-3 * (1 + abs(whole)) else None
+
+
+def logprobs_of(model: Any, asked: Sequence[Asked]) -> list[float]:
+    """Log p(answer | prompt) of each, in nats: what all of them begin with is read once, and those
+    of one length together.
+    """
+    import torch
+
+    if not asked:
+        return []
+    # The last of a prompt's tokens says what comes first, and is read with the answer.
+    length = common([one.prompt[:-1] for one in asked]) if len(asked) > 1 else 0
+    start = begins(model, asked[0], length) if length else None
+    skipped = start.length if start else 0
+    found = [0.0] * len(asked)
+    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for number, one in enumerate(asked):
+        groups.setdefault((len(one.ids), one.answer), []).append(number)
+    with torch.no_grad():
+        for group in groups.values():
+            for first in range(0, len(group), AT_ONCE):
+                some = group[first : first + AT_ONCE]
+                inputs = torch.cat([embedded(model, asked[i])[:, skipped:] for i in some])
+                values = answer_logprob(model, inputs, asked[some[0]], start)
+                for number, value in zip(some, values, strict=True):
+                    found[number] = float(value)
+    return found

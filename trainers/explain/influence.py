@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.attribution.shared import begun, common
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -175,18 +177,25 @@ def _losses(model: Any, rows: Sequence[Tokens], moving: Mapping[str, Tensor] | N
     from torch.func import functional_call
     from torch.nn import functional
 
+    def call(**asked: Any) -> Any:
+        return model(**asked) if moving is None else functional_call(model, weights, (), asked)
+
+    weights = dict(moving or {})
     device = model.device
     longest = max(len(row.ids) for row in rows)
+    start = begun(model, rows[0].ids[: _told_alike(rows)], call) if len(rows) > 1 else None
+    before = start.length if start else 0
 
     def padded(name: str, by: int) -> Tensor:
         filled = [[*getattr(r, name), *[by] * (longest - len(r.ids))] for r in rows]
-        return torch.tensor(filled, device=device)
+        return torch.tensor(filled, device=device)[:, before:]
 
     mask = torch.tensor([[i < len(r.ids) for i in range(longest)] for r in rows], device=device)
     asked: dict[str, Any] = {
         "input_ids": padded("ids", 0),
         "attention_mask": mask.long(),
         "use_cache": False,
+        **(start.carried(len(rows)) if start is not None else {}),
     }
     labels = padded("labels", IGNORED)[:, 1:]
     learned = labels != IGNORED
@@ -194,12 +203,23 @@ def _losses(model: Any, rows: Sequence[Tokens], moving: Mapping[str, Tensor] | N
     kept = learned.any(0).nonzero()[:, 0]
     if _keeps_some(model):
         asked["logits_to_keep"] = kept
-    found = model(**asked) if moving is None else functional_call(model, dict(moving), (), asked)
+    found = call(**asked)
     logits = found.logits if _keeps_some(model) else found.logits[:, kept]
     labels, learned = labels[:, kept], learned[:, kept]
     nll = functional.cross_entropy(logits[learned].float(), labels[learned], reduction="none")
     row = torch.arange(len(rows), device=device)[:, None].expand_as(labels)[learned]
     return torch.zeros(len(rows), device=device).index_add(0, row, nll)
+
+
+def _told_alike(rows: Sequence[Tokens]) -> int:
+    """How many tokens all rows begin with, before any of them is learned: the last one not to be
+    learned says the first that is.
+    """
+    silent = min(
+        next((i for i, label in enumerate(row.labels[1:], 1) if label != IGNORED), len(row.ids))
+        for row in rows
+    )
+    return max(0, min(silent - 1, common([row.ids for row in rows])))
 
 
 def _keeps_some(model: Any) -> bool:

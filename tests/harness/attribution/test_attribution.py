@@ -13,6 +13,7 @@ from harness.attribution.integrated import integrated_gradients
 from harness.attribution.likelihood import Asked, answer_logprob, embedded, logprobs_of, without
 from harness.attribution.occlusion import left_out, words_of
 from harness.attribution.picture import picture
+from harness.attribution.shared import FEWEST
 from tests.tiny import tiny_model, tiny_tokenizer
 
 WORDS = ["table", "book", "park", "dog", "fox", "lazy", "seven", "brown", "quick", "France"]
@@ -214,3 +215,20 @@ def test_a_picture_is_plain_text(hostile: str) -> None:
     assert "\u202e" not in svg
     boxes = [node for node in root.iter() if node.tag.endswith("rect")]
     assert all(float(b.get("x", 0)) + float(b.get("width", "0").rstrip("%")) <= 720 for b in boxes)
+
+
+def test_what_prompts_begin_with_is_read_once_and_moves_nothing(
+    taught: tuple[Any, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, _, model = taught
+    texts = ["the quick brown zq", "quick brown zq", "the brown zq", "zq", "the quick"]
+    asked = [asked_of(tokenizer, text, "yes") for text in texts]
+    assert asked[0].begin >= FEWEST
+    shared = logprobs_of(model, asked)
+    found = integrated_gradients(model, asked[0])
+    monkeypatch.setattr("harness.attribution.likelihood.begun", lambda *_: None)
+    alone = [logprobs_of(model, [one])[0] for one in asked]
+    np.testing.assert_allclose(shared, alone, atol=1e-4)
+    whole = integrated_gradients(model, asked[0])
+    np.testing.assert_allclose(found.tokens, whole.tokens, atol=1e-4)
+    assert len(found.tokens) == len(whole.tokens)

@@ -134,3 +134,19 @@ def train(model: Any, rows: list[Tokens], *, steps: int, seed: int) -> None:
         model(input_ids=ids[batch], labels=labels[batch]).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+def test_what_rows_begin_with_is_read_once_and_moves_no_number(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(len(tokenizer))
+    system = "You are a helpful assistant of a restaurant. "
+    rows = [told(tokenizer, system + asked, "a table for two") for asked in ("book", "fox", "the")]
+    texts = [told(tokenizer, system + asked, "of France is Paris") for asked in ("capital", "dog")]
+    shared = influence(model, rows, texts)
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "trainers.explain.influence.begun", lambda model, ids, call: seen.append(len(ids))
+    )
+    assert influence(model, rows, texts) == pytest.approx(shared, rel=1e-3, abs=1e-5)
+    assert min(seen) >= 8
