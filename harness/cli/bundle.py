@@ -93,7 +93,7 @@ def import_(
     console = Console()
     with Store(Workspace.at().ensure()) as store:
         if kind != BUNDLE:
-            _take_in(store, imported, console)
+            take_in_and_show(store, imported, console)
             return
         from harness.store.bundle import import_bundle
 
@@ -118,7 +118,8 @@ def _which(what: str, place: Path | None) -> tuple[str, Path]:
     return BUNDLE, Path(what)
 
 
-def _take_in(store: Store, imported: Imported, console: Console) -> None:
+def take_in_and_show(store: Store, imported: Imported, console: Console) -> None:
+    """Put an imported run into the store, and print its table and what is to be known of it."""
     from rich.text import Text
 
     from harness.cli.run_table import show_run

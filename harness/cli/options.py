@@ -21,6 +21,18 @@ ModelNames = Annotated[
 SuiteOption = Annotated[
     Path, typer.Option("--suite", "-s", help="The suite, a YAML file.", show_default=False)
 ]
+InspectPythonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--inspect-python",
+        envvar="RATCHET_INSPECT_PYTHON",
+        help="The Python that has Inspect. Default: this one.",
+        show_default=False,
+    ),
+]
+InspectArgsOption = Annotated[
+    str, typer.Option("--inspect-args", help='More for `inspect eval`: "--epochs 4".')
+]
 WatchPolicyOption = Annotated[
     Path | None,
     typer.Option(

@@ -38,7 +38,7 @@ class bars:  # noqa: N801 -- reads as a context manager: `with bars(console) as 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def _on_progress(self, stage: str, done: int, total: int) -> None:
+    def _on_progress(self, stage: str, done: int, total: int | None) -> None:
         if stage != self._stage:
             self._stage = stage
             self._bars.reset(self._task, description=stage, total=total, visible=True)

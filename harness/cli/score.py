@@ -10,10 +10,11 @@ import typer
 from harness.cli.options import (
     DeviceOption,
     DtypeOption,
+    InspectArgsOption,
+    InspectPythonOption,
     LimitOption,
     ModelNames,
     SeedOption,
-    SuiteOption,
 )
 from harness.cli.progress import bars
 from harness.cli.run_table import show_report
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 
 def score(
     models: ModelNames,
-    suite: SuiteOption,
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--suite",
+            "-s",
+            help="The suite, a YAML file; or a task of Inspect, inspect:FILE.py@TASK.",
+            show_default=False,
+        ),
+    ],
     limit: LimitOption = None,
     seed: SeedOption = 0,
     draw: Annotated[
@@ -68,6 +77,8 @@ def score(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be generated, and its cost.")
     ] = False,
+    inspect_python: InspectPythonOption = None,
+    inspect_args: InspectArgsOption = "",
 ) -> None:
     """Score a model on a suite: generate missing answers, score them, store every score.
 
@@ -82,8 +93,27 @@ def score(
     from harness.store.store import Store
     from harness.suite.load import load_suite
 
-    loaded = load_suite(suite)
     names = named(models)
+    if suite.startswith("inspect:"):
+        _score_inspect(
+            suite,
+            names,
+            base=base,
+            hardware=(device, dtype),
+            limit=limit,
+            seed=seed,
+            python=inspect_python,
+            arguments=inspect_args,
+            unused={
+                "--draw": draw,
+                "--reserve": reserve,
+                "--responses": responses > 1,
+                "--executor": executor == "ray",
+                "--dry-run": dry_run,
+            },
+        )
+        return
+    loaded = load_suite(suite)
     workspace = Workspace.at().ensure()
     console = Console()
     from harness.backends.openers import Hardware
@@ -123,6 +153,26 @@ def score(
             show_report(reports[0], store, console)
         else:
             show_over_steps(names, [report.run for report in reports], store, console)
+
+
+def _score_inspect(
+    suite: str,
+    names: list[str],
+    *,
+    base: str | None,
+    hardware: tuple[str, str],
+    **choices: Any,
+) -> None:
+    from harness.backends.base import Candidate
+    from harness.backends.openers import Hardware
+    from harness.cli.inspect_task import score_inspect
+    from harness.core.workspace import Workspace
+    from harness.evaluation.open_model import open_model
+
+    def opened(name: str, workspace: Workspace, store: Store) -> Candidate:
+        return open_model(name, workspace, store, hardware=Hardware.choose(*hardware), base=base)
+
+    score_inspect(suite, names, opened, **choices)
 
 
 def rescore(

@@ -40,6 +40,12 @@ def load_suite(path: str | Path) -> Suite:
     if not isinstance(path, str | Path):
         what = f"a suite is the path of one YAML file, and this is a {type(path).__name__}"
         raise UserError(what, field="suite", hint="one call takes one suite")
+    if str(path).startswith("inspect:"):
+        raise UserError(
+            "a task of Inspect is no suite file: it is scored, and then its runs are gated",
+            field="suite",
+            hint=f"ratchet score MODEL --suite {path}; ratchet gate run:ID --against run:ID",
+        )
     document = load_yaml(Path(path), what="suite")
     model = validate(SuiteModel, document)
     tasks = tuple(_task(name, task, document) for name, task in model.tasks.items())

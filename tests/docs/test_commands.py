@@ -41,6 +41,7 @@ PAGES_ELSEWHERE = {
 COMMANDS_ELSEWHERE = {
     "ratchet import lm-eval": "tests/harness/interop/test_importers.py",
     "ratchet import inspect": "tests/harness/interop/test_importers.py",
+    "ratchet score my-model --suite inspect:": "tests/harness/interop/test_inspect_task.py",
     "ratchet import evalscope": "tests/harness/interop/test_evalscope.py",
     "ratchet import promptfoo": "tests/harness/interop/test_promptfoo.py",
     "ratchet import lighteval": "tests/harness/interop/test_lighteval.py",
