@@ -41,8 +41,11 @@ def dashboard(
     Reads the store and never holds up who writes. Ctrl-C ends it; nothing is lost.
     """
     from dashboard.app.settings import ACTIONS_VARIABLE, OIDC_VARIABLE, give_way
+    from harness.core.parts import require_part
     from harness.core.workspace import HOME_VARIABLE, Workspace
 
+    # It runs in a process of its own, whose messages are Python's.
+    require_part("dashboard", "streamlit")
     if oidc is not None and not oidc.is_file():
         raise UserError(
             "there is no such file",

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness.core.errors import UnfinishedError, UserError
+from harness.core.parts import missing_part
 from harness.core.plugins import PluginTable
 from harness.core.quiet import TALKATIVE
 from harness.core.text_file import without_halves
@@ -126,7 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return _crashed(error)
+        part = missing_part(error)
+        if part is None:
+            return _crashed(error)
+        _say(part)
+        return BAD_INPUT
 
 
 def run() -> None:

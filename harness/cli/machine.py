@@ -90,6 +90,8 @@ def _libraries() -> Iterator[Finding]:
             and one not in always
         ]
         lacking = [problem for one in own if (problem := _problem(one)) is not None]
+        if all(one.name == DISTRIBUTION for one in own):
+            continue  # other extras together, each of which has its line
         if lacking:
             hint = f"pip install '{DISTRIBUTION}[{extra}]'"
             yield Finding("extras", extra, "missing", ", ".join(lacking), hint)
@@ -111,6 +113,10 @@ def _problem(requirement: object) -> str | None:
 
 
 def _accelerator() -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        hint = f"pip install '{DISTRIBUTION}[score]'"
+        yield Finding("accelerator", "torch", "missing", "no model can be loaded here", hint)
+        return
     import torch
 
     if torch.cuda.is_available():
@@ -128,6 +134,8 @@ def _accelerator() -> Iterator[Finding]:
 
 def _memory() -> Iterator[Finding]:
     """What each device has for the answers that are written side by side."""
+    if importlib.util.find_spec("torch") is None:
+        return
     import torch
 
     from harness.backends.transformers.budget import ROWS, ROWS_ON_GPU, SHARE, TOKENS, free_bytes

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.parts import missing_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ def load_point(point: EntryPoint, what: str) -> Any:
     except UserError:
         raise
     except Exception as error:
+        part = missing_part(error)
+        if part is not None:
+            raise part from error
         raise UserError(
             f"{what} of the package {package_of(point)} can't be loaded: "
             f"{type(error).__name__}: {error}",

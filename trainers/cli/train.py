@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness.core.parts import require_part
 from harness.core.quiet import quiet
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
@@ -58,6 +59,7 @@ def train(
         )
         show_estimate(fitted, workspace, price)
         return
+    require_part("train", "torch", "trl")
     quiet()
     from trainers.config.run_options import RunOptions
     from trainers.distributed.ranks import Ranks

@@ -46,11 +46,11 @@ def test_a_required_library_that_is_gone_or_old_is_broken(
     def version(name: str) -> str:
         if name == "duckdb":
             raise metadata.PackageNotFoundError(name)
-        return "1.0" if name == "transformers" else real(name)
+        return "1.0" if name == "scipy" else real(name)
 
     monkeypatch.setattr(metadata, "version", version)
     broken = {finding.name for finding in found("libraries") if finding.state == "broken"}
-    assert broken == {"duckdb is not installed", "transformers 1.0 is not >=5.0"}
+    assert broken == {"duckdb is not installed", "scipy 1.0 is not >=1.13"}
 
 
 def test_a_folder_that_cannot_be_written_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
