@@ -106,12 +106,7 @@ def decide_stored(
     if asked.problems:
         verdict = incomparable(asked.problems, policy, settle=SETTLE).with_note(**notes)
         return keep(store, against, anchor, candidate, verdict)
-    samples = _samples(store, anchor)
-    only = _asked(store, anchor, candidate, samples)
-    slices = _slices(samples, policy)
-    ours, theirs = (_scores(store, run, policy, only, slices) for run in (anchor, candidate))
-    _meet(store, anchor, candidate, only)
-    theirs = with_wins(store, anchor, candidate, theirs, only=only)
+    ours, theirs = scores_of_both(store, anchor, candidate, policy)
     today = runs.now().date()
     verdict = decide(ours, theirs, policy, today=today).with_note(**notes)
     verdict = rated(store, anchor, candidate, verdict)
@@ -129,6 +124,18 @@ def _meet(store: Store, anchor: Run, candidate: Run, only: Mapping[str, Collecti
     path = suite_path(candidate, store)
     if path is not None and path.is_file():
         meet(store, load_suite(path), anchor, candidate, only=only)
+
+
+def scores_of_both(
+    store: Store, anchor: Run, candidate: Run, policy: GatePolicy
+) -> tuple[dict[str, MetricScores], dict[str, MetricScores]]:
+    """Both runs' scores on all evidence that both have, as the gate compares them."""
+    samples = _samples(store, anchor)
+    only = _asked(store, anchor, candidate, samples)
+    slices = _slices(samples, policy)
+    ours, theirs = (_scores(store, run, policy, only, slices) for run in (anchor, candidate))
+    _meet(store, anchor, candidate, only)
+    return ours, with_wins(store, anchor, candidate, theirs, only=only)
 
 
 def _scores(

@@ -6,7 +6,7 @@ The rule is set out in docs/gate.md; each step's mathematics lives in harness/st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -22,7 +22,7 @@ from harness.statistics.alpha_spending import alpha_at
 from harness.statistics.decision_rule import Decisions, apply_rule
 from harness.statistics.margins import Array
 
-__all__ = ["decide", "requirements_only"]
+__all__ = ["agreed", "decide", "requirements_only"]
 
 PASS, FAIL = VerdictOutcome.PASS, VerdictOutcome.FAIL
 INCONCLUSIVE, INCOMPARABLE = VerdictOutcome.INCONCLUSIVE, VerdictOutcome.INCOMPARABLE
@@ -75,6 +75,17 @@ def requirements_only(
             reasons=(said,),
         )
     return replace(verdict, reasons=(said, *verdict.reasons))
+
+
+def agreed(verdicts: Sequence[Verdict]) -> Verdict:
+    """What verdicts on the same comparison, each over other clusters, come to together: PASS or
+    FAIL where all of them do, else the first that lacks evidence or is inconclusive.
+    """
+    outcomes = {verdict.outcome for verdict in verdicts}
+    careful = [v for kind in (INCOMPARABLE, INCONCLUSIVE) for v in verdicts if v.outcome is kind]
+    if len(outcomes) == 1 or careful:
+        return careful[0] if careful else verdicts[-1]
+    return replace(verdicts[-1], outcome=INCONCLUSIVE)
 
 
 def _decided(

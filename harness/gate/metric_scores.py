@@ -34,6 +34,7 @@ class MetricScores:
                 its share, such as "0.95"
     unit        of the values, in words
     timed       it measures the machine as well, so only interleaved rounds can be compared
+    summed      each value is of many samples already, so that none hides a rare event
     """
 
     values: Mapping[str, float]
@@ -55,6 +56,7 @@ class MetricScores:
     aggregate: str | None = field(default=None, kw_only=True)
     unit: str = field(default="", kw_only=True)
     timed: bool = field(default=False, kw_only=True)
+    summed: bool = field(default=False, kw_only=True)
 
     def labels(self, by: str) -> Mapping[str, str] | None:
         """The slice of each sample by that field, or None where the run doesn't say."""

@@ -163,7 +163,7 @@ def _range(
     What the metric doesn't declare is inferred: a ratio scale ends at 0, and one whose values are
     all at most 1 is taken for a share, which ends there.
     """
-    if candidate.form == "quantile":
+    if candidate.form == "quantile" or candidate.summed:
         return None
     if candidate.form == "corpus":
         return _corpus_range(ids, a, c, anchor, candidate)

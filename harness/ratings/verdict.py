@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.core.types import VerdictOutcome
-from harness.gate.decision import decide
+from harness.gate.decision import agreed, decide
 from harness.gate.metric_scores import MetricScores
 from harness.gate.policy import GatePolicy
 from harness.gate.verdict import Verdict
@@ -123,7 +123,7 @@ def standing(session: Session, found: Sequence[Vote], contender: Contender) -> S
             break
         # Exactly so many votes, even where more are in: else the look would lie where luck has it.
         earlier = _look(session, votes[:needed], candidate, (look, len(at)), earlier)
-        verdict = _both(earlier)
+        verdict = agreed(list(earlier.values()))
         next_at = at[look] if look < len(at) else None
         if verdict.outcome is not VerdictOutcome.INCONCLUSIVE:
             next_at = None
@@ -163,13 +163,3 @@ def _look(
         )
         for unit in units
     }
-
-
-def _both(by_unit: Mapping[str, Verdict]) -> Verdict:
-    """The more careful of the verdicts: what holds for prompts must hold for raters too."""
-    verdicts = list(by_unit.values())
-    outcomes = {verdict.outcome for verdict in verdicts}
-    careful = next((v for v in verdicts if v.outcome is VerdictOutcome.INCONCLUSIVE), verdicts[-1])
-    if len(outcomes) == 1 or careful.outcome is VerdictOutcome.INCONCLUSIVE:
-        return careful
-    return replace(careful, outcome=VerdictOutcome.INCONCLUSIVE)

@@ -59,6 +59,7 @@ COMMANDS_ELSEWHERE = {
     "ratchet score my-model --suite suites/code.yaml": "tests/harness/metrics/test_code_suite.py",
     "ratchet problems": "tests/harness/metrics/test_code_tests.py",
     "ratchet explain": "tests/trainers/cli/test_explain.py",
+    "ratchet data gate": "tests/trainers/cli/test_data_gate.py",
     "ratchet export-model": "tests/trainers/export/test_export.py",
     "ratchet dashboard": "tests/dashboard/app/test_browser.py",
     "ratchet data": "tests/trainers/cli/test_data.py",

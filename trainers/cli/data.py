@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainers.cli.data_gate import gate
+
 if TYPE_CHECKING:
     from harness.data.datasets import Version
 
@@ -73,6 +75,9 @@ def diff(old: Named, new: Named) -> None:
     from trainers.data.difference import compared
 
     show_difference(compared(_version(old), _version(new)), Console())
+
+
+data.command("gate")(gate)
 
 
 def _version(name: str) -> Version:

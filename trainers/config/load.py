@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
@@ -38,10 +40,12 @@ from trainers.config.validate import (
 )
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read and validate a recipe, its data and its suites. Raises UserError."""
+def load_recipe(path: str | Path, changed: Mapping[Place, Any] | None = None) -> Recipe:
+    """Read and validate a recipe, its data and its suites. `changed` are values that stand in it
+    in place of the file's own, each by its place. Raises UserError.
+    """
     try:
-        return _loaded(path)
+        return _loaded(path, changed or {})
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -52,8 +56,13 @@ def load_recipe(path: str | Path) -> Recipe:
         ) from None
 
 
-def _loaded(path: str | Path) -> Recipe:
+def _loaded(path: str | Path, changed: Mapping[Place, Any]) -> Recipe:
     document = load_yaml(Path(path), what="recipe")
+    for (*way, name), value in changed.items():
+        inside: Any = document.data
+        for part in way:
+            inside = inside[part]
+        inside[name] = value
     refuse_other_files(document, frozenset(RecipeModel.model_fields))
     try:
         model = validate(RecipeModel, document)
