@@ -14,7 +14,12 @@ UP, DOWN = "#0072B2", "#D55E00"
 
 
 def picture(
-    title: str, pieces: Sequence[tuple[str, float]], notes: Sequence[str], *, signed: bool = True
+    title: str,
+    pieces: Sequence[tuple[str, float]],
+    notes: Sequence[str],
+    *,
+    signed: bool = True,
+    unit: str = "nats",
 ) -> str:
     """An SVG with `title`, the pieces (text, value) in reading order and `notes` under them.
 
@@ -32,7 +37,7 @@ def picture(
         )
         bottom = max(bottom, y)
     lines = []
-    for line in (_legend(most, signed), *(part for note in notes for part in _wrapped(note))):
+    for line in (_legend(most, signed, unit), *(part for note in notes for part in _wrapped(note))):
         bottom += 22
         lines.append(f'<text class="quiet" x="{SIDE}" y="{bottom + 14:.1f}">{escape(line)}</text>')
     height = bottom + 36
@@ -48,10 +53,11 @@ def picture(
     )
 
 
-def _legend(most: float, signed: bool) -> str:
+def _legend(most: float, signed: bool, unit: str) -> str:
     if not signed:
         return f"white is 0, the darkest {most:.3g}"
-    return f"blue: for the answer, orange: against it; the darkest is {most:.3g} nats"
+    more = "for the answer, orange: against it" if unit == "nats" else "more of it, orange: less"
+    return f"blue: {more}; the darkest is {most:.3g} {unit}"
 
 
 def _ink(share: float) -> str:

@@ -148,13 +148,27 @@ def right_answer(store: Store, anchor: Run, sample: Sample) -> str | None:
         return sample.text
     if sample.references:
         return sample.references[0]
+    return next(iter(answers_to(store, anchor, sample)), None)
+
+
+def answers_to(store: Store, run: Run, sample: Sample) -> list[str]:
+    """What a run's model said to a sample, in a fixed order."""
     rows = store.query(
         "SELECT r.text FROM run_responses l JOIN responses r USING (key) WHERE l.run_id = ? "
         "AND l.task = ? AND l.sample_id = ? AND l.kind = 'generation' AND r.error IS NULL "
-        "ORDER BY r.draw, r.response_index LIMIT 1",
-        [anchor.id, sample.task, sample.id],
+        "ORDER BY r.draw, r.response_index",
+        [run.id, sample.task, sample.id],
     )
-    return rows[0]["text"] if rows else None
+    return [row["text"] for row in rows]
+
+
+def sample_of(store: Store, verdict_id: str, name: str) -> tuple[Run, str, Sample]:
+    """(candidate, task, sample) of a stored verdict, the sample by `ID` or `task/ID`. Raises
+    UserError where none or several are meant.
+    """
+    [verdict] = store.query("SELECT * FROM verdicts WHERE verdict_id = ?", [verdict_id])
+    candidate = require_run(store, verdict["candidate_run"])
+    return candidate, *_sample(store, candidate, name)
 
 
 def _sample(store: Store, run: Run, name: str) -> tuple[str, Sample]:

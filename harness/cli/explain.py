@@ -10,8 +10,11 @@ import typer
 from harness.core.plugins import PluginTable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
+    from harness.attribution.rewarded import Rewarded
     from harness.attribution.sample import SampleExplained
     from harness.store.store import Store
 
@@ -38,6 +41,15 @@ def explain(
         str | None,
         typer.Option("--sample", metavar="ID", help="Explain this one sample, as ID or TASK/ID."),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="MODEL",
+            help="With --sample: explain the candidate's answer as this reward model or classifier "
+            "scores it (SHAP and LIME).",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="With --sample: the folder for its pictures."),
@@ -46,6 +58,7 @@ def explain(
     """Say why a checkpoint got worse: where, which rows taught it; with --sample, which words."""
     from rich.console import Console
 
+    from harness.core.errors import UserError
     from harness.core.quiet import quiet
     from harness.core.workspace import Workspace
     from harness.store.store import Store
@@ -56,10 +69,22 @@ def explain(
     with Store(workspace) as store:
         verdict_id, headline = _found(store, verdict)
         _print(console, f"Verdict {verdict_id}: {headline}")
+        if by is not None and sample is None:
+            raise UserError(
+                "a reward model scores one answer, and no sample is named",
+                field="--by",
+                hint="name it: --sample ID",
+            )
         if sample is None:
             _parts(store, workspace, verdict_id, console)
             return
+        from harness.attribution.rewarded import explain_reward, is_reward_model
         from harness.attribution.sample import explain_sample
+
+        if by is not None or is_reward_model(store, verdict_id):
+            rewarded = explain_reward(store, workspace, verdict_id, sample, by)
+            _show_rewarded(rewarded, output, console)
+            return
 
         found = explain_sample(
             store, workspace, verdict_id, sample, say=lambda text: _print(console, text)
@@ -84,7 +109,6 @@ def _parts(store: Store, workspace: object, verdict_id: str, console: Console) -
 
 def _show_sample(found: SampleExplained, folder: Path, console: Console) -> None:
     from harness.core.escape import visible
-    from harness.core.files import write_atomic
 
     anchor, candidate = found.anchor.attributed.whole, found.candidate.attributed.whole
     _print(console, f"{found.task}/{found.sample.id}, and the answer {visible(found.answer, 60)!r}")
@@ -100,8 +124,31 @@ def _show_sample(found: SampleExplained, folder: Path, console: Console) -> None
         most = sorted(pieces, key=lambda piece: -abs(piece[1]))[:WORDS]
         said = ", ".join(f"{visible(text.strip(), 24)!r} {value:+.2f}" for text, value in most)
         _print(console, f"{title}: {said or 'none'}")
+    _write(found.pictures(), folder, console)
+
+
+def _show_rewarded(found: Rewarded, folder: Path, console: Console) -> None:
+    from harness.core.escape import visible
+
+    scores = found.found
+    _print(console, f"{found.task}/{found.sample.id}, and the answer {visible(found.answer, 60)!r}")
+    _print(
+        console,
+        f"{found.unit} by {found.model}: {scores.whole:+.3f}; "
+        f"without its words {scores.empty:+.3f}",
+    )
+    for title, values in (("SHAP", scores.shapley), ("LIME", scores.lime)):
+        most = sorted(zip(scores.words, values, strict=True), key=lambda word: -abs(word[1]))
+        said = ", ".join(f"{visible(word, 24)!r} {value:+.3f}" for word, value in most[:WORDS])
+        _print(console, f"{title}, what a word adds: {said}")
+    _write(found.pictures(), folder, console)
+
+
+def _write(pictures: Mapping[str, str], folder: Path, console: Console) -> None:
+    from harness.core.files import write_atomic
+
     folder.mkdir(parents=True, exist_ok=True)
-    for name, svg in found.pictures().items():
+    for name, svg in pictures.items():
         write_atomic(folder / name, svg)
         _print(console, str(folder / name))
 
