@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from harness.comparison.where import print_plain
 from harness.core.errors import UserError
 from harness.core.escape import visible
+from harness.core.language import detect_language
 from harness.core.protocol import tasks_of
 from harness.core.scripts import words
 from harness.core.thoughts import without_thoughts
-from harness.core.told_language import tell_language
+from harness.core.told_language import can_tell, tell_language
 from harness.core.types import Response, Sample
 from harness.metrics.json_answers import NotJsonError, fields_of, parse_answer, same_json
 from harness.metrics.refusal import refuses
@@ -190,8 +191,9 @@ def _beside(text: str, references: tuple[str, ...]) -> frozenset[str]:
 
 def _wrong_beside(text: str, references: Sequence[str]) -> set[str]:
     found = set()
-    told = tell_language(text)
-    meant = {tell_language(reference) for reference in references}
+    language = tell_language if can_tell() else detect_language
+    told = language(text)
+    meant = {language(reference) for reference in references}
     if told is not None and None not in meant and told not in meant:
         found.add("another language")
     try:

@@ -102,6 +102,16 @@ def tell_language(text: str) -> str | None:
     return "en" if by_words or (known and _leans(words, english, other)) else None
 
 
+@lru_cache(maxsize=1)
+def can_tell() -> bool:
+    """Whether the library that tells languages is installed: a gate in CI goes without."""
+    try:
+        _model()
+    except ImportError:
+        return False
+    return True
+
+
 def _words(text: str) -> list[str]:
     return [word.lower().replace("\u2019", "'") for word in _WORD.findall(text)]
 

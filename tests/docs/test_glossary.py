@@ -31,7 +31,8 @@ def test_every_noun_is_there_once() -> None:
 
 
 def test_the_chinese_is_the_dashboards() -> None:
-    for words, (chinese, _) in MEANINGS.items():
+    nouns = {words: said for words, said in MEANINGS.items() if words != "word"}  # the tables' head
+    for words, (chinese, _) in nouns.items():
         for word, said in zip(words.split(", "), chinese.split("、"), strict=True):
             known = {SENTENCES.get(word), SENTENCES.get(word.capitalize())} - {None}
             # Where it is no noun: `look` on a page is "worth a look".

@@ -46,7 +46,8 @@ def pull(
     with lock.pass_through(Patience(_TURN_S, say)):
         here = {name: marks_of(store, kind) for name, kind in KINDS.items()}
         here[RUNS] = {k: v for marks in marks_of_runs(store).values() for k, v in marks.items()}
-        for item in items:
+        # Runs first: a page that is open meanwhile shows no verdict on what isn't there yet.
+        for item in sorted(items, key=lambda item: item.kind != RUNS):
             names = lacking(item.marks, here.get(item.kind, {}))
             # A later Ratchet may share more kinds of things.
             if not names or item.kind not in here:

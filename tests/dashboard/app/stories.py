@@ -133,7 +133,7 @@ def opened(view: str, **params: str) -> AppTest:
 
 
 class _Table(HTMLParser):
-    """The cells of a linked table, with the address that each row leads to."""
+    """The cells of a linked table, with the address that each row leads to first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _Table(HTMLParser):
             self.leads.append(None)
         elif tag in ("td", "th"):
             self.rows[-1].append("")
-        elif tag == "a":
+        elif tag == "a" and self.leads[-1] is None:
             self.leads[-1] = dict(attrs)["href"]
 
     def handle_data(self, data: str) -> None:
