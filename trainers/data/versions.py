@@ -18,6 +18,7 @@ from harness.data.datasets import META, Version, numbers_of, read_version
 from harness.watch.intake.masking import mask_json
 from trainers.data.build import Built, Passed
 from trainers.data.language import language_of
+from trainers.data.near import alike_pairs
 from trainers.data.pipeline import Pipeline
 from trainers.data.rows import SHAPED, Drop, Placed, as_line, said
 from trainers.data.split import groups_of, held_out
@@ -71,7 +72,8 @@ def _parts(pipeline: Pipeline, built: Built) -> tuple[list[Placed], list[Placed]
     model, rows = pipeline.model, built.rows
     if model.validation == 0:
         return rows, []
-    groups = groups_of(rows, by=model.group_by)
+    alike = list(alike_pairs(["\n".join(said(placed.row)) for placed in rows]))
+    groups = groups_of(rows, by=model.group_by, alike=alike)
     held = held_out(rows, groups, model.validation, model.seed)
     train = [placed for placed, out in zip(rows, held, strict=True) if not out]
     valid = [placed for placed, out in zip(rows, held, strict=True) if out]
