@@ -12,7 +12,9 @@ from trainers.cli.data_gate import gate
 if TYPE_CHECKING:
     from harness.data.datasets import Version
 
-data = typer.Typer(help="Build training data as versions, and look at them.", no_args_is_help=True)
+data = typer.Typer(
+    help="Build training data as versions, look at them, and gate them.", no_args_is_help=True
+)
 
 PipelinePath = Annotated[
     Path, typer.Argument(help="The pipeline, a YAML file.", show_default=False)
@@ -24,7 +26,7 @@ Named = Annotated[
 
 @data.callback()
 def _data() -> None:
-    """Build training data as versions, and look at them."""
+    """Build training data as versions, look at them, and gate them."""
 
 
 @data.command()
