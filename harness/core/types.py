@@ -71,6 +71,8 @@ class PromptOptions:
     prefill    how the answer begins: written after the prompt, and part of the answer's text
     raw        the messages' texts as they are, without a chat template: for base models
     now        the moment that a chat template writes, in ISO's form; None for the fixed one
+    space_is_given  the white space that ends a prompt counts as the beginning of a given answer
+               (a choice), as lm-eval counts it
     """
 
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -78,6 +80,7 @@ class PromptOptions:
     prefill: str = ""
     raw: bool = False
     now: str | None = None
+    space_is_given: bool = False
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class PromptOptions:
             "prefill": self.prefill,
             "raw": self.raw,
             "now": self.now,
+            "space_is_given": self.space_is_given,
         }
         return {key: value for key, value in given.items() if value}
 

@@ -1,15 +1,19 @@
-"""Tasks of lm-evaluation-harness as rows: its documents and prompts, Ratchet's scoring.
+"""Tasks of lm-evaluation-harness as rows: what it asks of each document, word for word.
 
-A row holds `id`, `context` (few-shot examples and question, as lm-eval words them), and
+A row holds `id`, `messages` (description, few-shot examples and question as turns, as with its
+`--apply_chat_template`), `prefill` (how an answer begins, mostly nothing), `context` (all of it as
+one text, for base models with `raw`), and
 
-  multiple_choice        `choices`, a list of texts, and `answer`, the right one's number from 0
+  multiple_choice        `choices`, the texts behind `messages`, `continuations`, those behind
+                         `context`, and `answer`, the right one's number from 0
   generate_until         `target`, the wanted answer
   loglikelihood          `target`, the text whose likelihood is asked for
   loglikelihood_rolling  `text`
 
-besides the document's own fields. Needs the extra `lm-eval`; a task's data come from where lm-eval
-gets them, which is mostly the hub. Task files in a folder `lm_eval` beside the suite are known by
-name too, before its own of the same name.
+besides the document's own fields, and `lm_eval`, by which the metric `lm_eval:NAME` finds it again.
+Needs the extra `lm-eval`; a task's data come from where lm-eval gets them, which is mostly the hub.
+Task files in a folder `lm_eval` beside the suite are known by name too, before its own of the same
+name.
 """
 
 from __future__ import annotations
@@ -17,15 +21,67 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.types import Row
 
 PREFIX = "lm_eval:"
 OWN_TASKS = "lm_eval"
 _SHOTS_SEED = 1234
+_ANSWER_LENGTH = 256
+"""Tokens of an answer where a task says nothing of it, as lm-eval's own models have it."""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task as lm-eval loaded it, with its documents in order, and its name as it was asked for.
+
+    `filters` are its ways to read an answer, by name; without any there is one, "none".
+    """
+
+    name: str
+    kind: str
+    task: Any
+    documents: Sequence[Any]
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        return {one.name: one for one in self.task._filters}
+
+    def generation(self) -> dict[str, Any]:
+        """How the task's answers are written, by the keys of a suite's `generate`; empty for a
+        task whose answers are given. Raises UserError for what a suite can't say.
+        """
+        if self.kind != "generate_until":
+            return {}
+        given = dict(self.task.config.generation_kwargs or {})
+        until = given.get("until") or []
+        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+        length = next((given[name] for name in names if given.get(name)), _ANSWER_LENGTH)
+        said: dict[str, Any] = {
+            "stop": [one for one in ([until] if isinstance(until, str) else until) if one],
+            "max_new_tokens": int(length),
+        }
+        if given.get("do_sample", bool(given.get("temperature"))):
+            said["temperature"] = float(given.get("temperature") or 1.0)
+            said |= {key: given[key] for key in ("top_p", "top_k") if given.get(key)}
+            said["responses"] = int(self.task.config.repeats or 1)
+        return said
+
+
+_LOADED: dict[str, LoadedTask] = {}
+
+
+def loaded_task(row: Mapping[str, Any]) -> LoadedTask | None:
+    """The task that a row of this process was read from; None where it comes from elsewhere."""
+    named = row.get("lm_eval")
+    return _LOADED.get(str(named.get("task"))) if isinstance(named, Mapping) else None
 
 
 def is_lm_eval(data: str) -> bool:
@@ -39,28 +95,78 @@ def read_lm_eval(data: str, folder: Path) -> list[tuple[int, Row]]:
     A FILE is relative to `folder`; SHOTS replaces the task's own number of few-shot examples.
     Raises UserError where the task can't be loaded or is not of a kind that can be read here.
     """
-    task, name = _task(data, folder)
-    kind = str(task.OUTPUT_TYPE)
-    if kind not in _READERS:
-        raise UserError(
-            f"{name} is a task of the kind {kind!r}",
-            field="data",
-            hint=f"kinds that can be read are: {', '.join(_READERS)}",
-        )
-    rows = []
+    with _seeded():
+        task, name = _task(data, folder)
+        kind = str(task.OUTPUT_TYPE)
+        if kind not in _READERS:
+            raise UserError(
+                f"{name} is a task of the kind {kind!r}",
+                field="data",
+                hint=f"kinds that can be read are: {', '.join(_READERS)}",
+            )
+        try:
+            documents = list(task.eval_docs)
+            texts, turns = _contexts(task, documents, chat=False), _contexts(task, documents)
+            rows = [
+                {**_plain(document), "id": str(number), **_READERS[kind](task, document, text)}
+                | _asked(said)
+                for number, (document, text, said) in enumerate(
+                    zip(documents, texts, turns, strict=True), start=1
+                )
+            ]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise UserError(f"{name} can't be read as rows: {error}", field="data") from error
+    key = digest_of([kind, _rules(task), rows])[:16]
+    _LOADED[key] = LoadedTask(name, kind, task, documents)
+    return [
+        (number, {**row, "lm_eval": {"task": key, "document": number - 1}})
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Tasks that shuffle their choices draw as under lm-eval's own seed, and nobody else does."""
+    state = random.getstate()
+    random.seed(0)
     try:
-        # lm-eval draws the few-shot examples at random: always from the same seed here.
-        task.set_fewshot_seed(_SHOTS_SEED)
-        shots = int(task.config.num_fewshot or 0)
-        for number, document in enumerate(task.eval_docs, start=1):
-            context = task.fewshot_context(document, shots)
-            if not isinstance(context, str):
-                raise ValueError("its question has several wordings")
-            found = {"id": str(number), "context": context, **_READERS[kind](task, document)}
-            rows.append((number, {**_plain(document), **found}))
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise UserError(f"{name} can't be read as rows: {error}", field="data") from error
-    return rows
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _contexts(task: Any, documents: Sequence[Any], *, chat: bool = True) -> list[Any]:
+    """What is asked for each document: turns, or without `chat` a text."""
+    # lm-eval draws the few-shot examples at random, one document after another.
+    task.set_fewshot_seed(_SHOTS_SEED)
+    shots = int(task.config.num_fewshot or 0)
+    as_turns = {"apply_chat_template": True, "fewshot_as_multiturn": True, "chat_template": _turns}
+    found = [
+        task.fewshot_context(
+            document, shots, gen_prefix=task.doc_to_prefix(document), **(as_turns if chat else {})
+        )
+        for document in documents
+    ]
+    if task.multiple_input:
+        raise ValueError("its question has several wordings")
+    return found
+
+
+def _turns(history: list[dict[str, str]], **_said: Any) -> list[dict[str, str]]:
+    """In place of a model's chat template: the turns themselves."""
+    return history
+
+
+def _asked(turns: list[dict[str, str]]) -> Row:
+    begun = turns[-1]["content"] if turns[-1]["role"] == "assistant" else ""
+    return {"messages": turns[:-1] if begun else turns, "prefill": begun}
+
+
+def _rules(task: Any) -> str:
+    """What of a task decides a score, beside its documents: filters, metrics, the code for them."""
+    config = task.dump_config()
+    names = ("filter_list", "metric_list", "process_results", "generation_kwargs", "metadata")
+    return json.dumps({name: config.get(name) for name in names}, default=str, sort_keys=True)
 
 
 def _task(data: str, folder: Path) -> tuple[Any, str]:
@@ -115,22 +221,36 @@ def _task(data: str, folder: Path) -> tuple[Any, str]:
     return task, name
 
 
-def _multiple_choice(task: Any, document: Row) -> Row:
+def _multiple_choice(task: Any, document: Row, context: str) -> Row:
     choices = [str(choice) for choice in task.doc_to_choice(document)]
     answer = task.doc_to_target(document)
-    number = choices.index(answer) if isinstance(answer, str) else int(answer)
-    if not 0 <= number < len(choices):
-        raise ValueError(f"its right choice has the number {number}, of {len(choices)}")
-    return {"choices": choices, "answer": number}
+    number = None
+    if not isinstance(answer, list):
+        number = choices.index(answer) if isinstance(answer, str) else int(answer)
+        if not 0 <= number < len(choices):
+            raise ValueError(f"its right choice has the number {number}, of {len(choices)}")
+    between = task.config.target_delimiter
+    begun = task.config.gen_prefix
+    behind_turn = between if begun and not begun[-1:].isspace() else ""
+    # Spaces at a text's end belong to what follows, as lm-eval cuts it.
+    bare = context.rstrip()
+    between = context[len(bare) :] + between
+    return {
+        "context": bare,
+        "choices": [behind_turn + choice for choice in choices],
+        "continuations": [between + choice for choice in choices],
+        "answer": number,
+    }
 
 
-def _generate(task: Any, document: Row) -> Row:
+def _generate(task: Any, document: Row, context: str) -> Row:
     target = task.doc_to_target(document)
-    return {"target": target if isinstance(target, str) else json.dumps(target, default=str)}
+    said = target if isinstance(target, str) else json.dumps(target, default=str)
+    return {"context": context, "target": said}
 
 
-def _text(task: Any, document: Row) -> Row:
-    return {"text": str(task.doc_to_target(document))}
+def _text(task: Any, document: Row, context: str) -> Row:
+    return {"context": context, "text": str(task.doc_to_target(document))}
 
 
 _READERS = {

@@ -12,6 +12,7 @@ from harness.backends.base import (
     Candidate,
     Generation,
     GenerationRequest,
+    KnowsTokens,
     LogprobRequest,
     Logprobs,
     ReadsAnswered,
@@ -290,10 +291,21 @@ def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tupl
     if want.kind == "reference":
         prompt = _prompt_ids(backend, want)
         before, target = encode_answer(backend, want.sample.references[want.index], prompt)
-        return [((*prompt, *before), target)] if target else []
+        context = (*prompt, *before)
+        space = _space_at_end(backend, context) if want.sample.options.space_is_given else 0
+        cut = len(context) - space
+        return [(context[:cut], (*context[cut:], *target))] if target else []
     token_ids = backend.encode(want.sample.text or "")
     windows = rolling_windows(token_ids, backend.max_length, backend.prefix_token_id)
     return [(tuple(context), tuple(target)) for context, target in windows]
+
+
+def _space_at_end(backend: Backend, ids: Sequence[int]) -> int:
+    """How many tokens at the end are white space; none where the backend can't say."""
+    if not isinstance(backend, KnowsTokens):
+        return 0
+    words = (n for n, token in enumerate(reversed(ids)) if not backend.as_read([token]).isspace())
+    return next(words, len(ids))
 
 
 def _likelihood(

@@ -75,9 +75,12 @@ METRICS = PluginTable(
         "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",
         "web_page": "harness.metrics.web_page:WebPage",
     },
-    also=", evaluate:NAME, or a file: path/to/file.py:Class",
+    also=", evaluate:NAME, lm_eval:NAME, or a file: path/to/file.py:Class",
 )
-_FAMILIES: Mapping[str, str] = {"evaluate": "harness.metrics.hf_evaluate:HfEvaluate"}
+_FAMILIES: Mapping[str, str] = {
+    "evaluate": "harness.metrics.hf_evaluate:HfEvaluate",
+    "lm_eval": "harness.metrics.lm_eval:LmEval",
+}
 """`evaluate:NAME`: what stands before the colon finds the class, what follows is its first
 argument."""
 

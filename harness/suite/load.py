@@ -20,7 +20,8 @@ from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
 from harness.data.bfcl import is_bfcl, read_bfcl
 from harness.data.code_benchmarks import is_code_source, read_code_tasks
-from harness.data.lm_eval import is_lm_eval, read_lm_eval
+from harness.data.lm_eval import PREFIX as LM_EVAL
+from harness.data.lm_eval import is_lm_eval, loaded_task, read_lm_eval
 from harness.data.messages import Message
 from harness.data.rows import row_id, texts_in
 from harness.data.sources import SourceRow, is_hub, is_pattern, read_source
@@ -29,7 +30,7 @@ from harness.metrics.base import Fitted, Metric
 from harness.suite.filling import Filling
 from harness.suite.prompts import Shot, Shots, asked, shots_of
 from harness.suite.retrieval import Retrieval, retrieval_of
-from harness.suite.schema import SuiteModel, TaskModel
+from harness.suite.schema import GenerateModel, SuiteModel, TaskModel
 from harness.suite.suite import Suite, Task, declaration
 
 __all__ = ["load_suite"]
@@ -66,8 +67,10 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
     _check_templates(model, document, place)
     data_path = _data_path(model.data, document, (*place, "data"))
     samples = _samples(name, model, data_path, document)
+    if any(metric.spec.name.startswith(LM_EVAL) for metric in metrics):
+        samples = tuple(_with_space(sample) for sample in samples)
     metrics = tuple(_among(metrics, samples, document, place))
-    settings = model.generate
+    settings = _settings(model, samples, document, (*place, "generate"))
     protocol = {
         "data": _data_digest(samples, metrics),
         "prompt": model.prompt.protocol if model.prompt else None,
@@ -95,6 +98,26 @@ def _task(name: str, model: TaskModel, document: YamlDocument) -> Task:
         data_path=data_path,
         answer=model.answer,
     )
+
+
+def _with_space(sample: Sample) -> Sample:
+    """The sample, its choices read as lm-eval reads them (raw prompts end without space there)."""
+    return replace(sample, options=replace(sample.options, space_is_given=not sample.options.raw))
+
+
+def _settings(
+    model: TaskModel, samples: Sequence[Sample], document: YamlDocument, place: Place
+) -> GenerateModel:
+    """How answers are written: as a task of lm-eval says, but for the keys that the suite sets."""
+    task = loaded_task(samples[0].fields) if is_lm_eval(model.data) and samples else None
+    if task is None:
+        return model.generate
+    said = {**task.generation(), **model.generate.model_dump(exclude_unset=True)}
+    try:
+        return GenerateModel.model_validate(said)
+    except ValueError as error:
+        what = f"{task.name} wants its answers written in a way that a suite can't: {error}"
+        raise document.error(what, place, hint="set the keys of `generate` here") from None
 
 
 def _among(

@@ -26,7 +26,7 @@ OPTIONS = {
     "regex": {"pattern": "a"},
 }
 BY_A_MODEL = ("judge", "rubric", "factual_consistency", "faithfulness", "reward_model")
-NAMES = [name for name in known_metrics() if name != "evaluate:NAME"] + ["evaluate:same"]
+NAMES = [name for name in known_metrics() if not name.endswith(":NAME")] + ["evaluate:same"]
 if importlib.util.find_spec("html5lib") is None:
     NAMES.remove("web_page")
 
