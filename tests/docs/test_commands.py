@@ -48,6 +48,7 @@ COMMANDS_ELSEWHERE = {
     "ratchet import helm": "tests/harness/interop/test_helm.py",
     "ratchet import opencompass": "tests/harness/interop/test_opencompass.py",
     "ratchet import nemo": "tests/harness/interop/test_nemo.py",
+    "ratchet init": "tests/harness/cli/test_init.py",
     "ratchet gate run:B --against run:A": "tests/harness/interop/test_importers.py",
     "ratchet train trainers/recipes/dpo.yaml": "tests/trainers/recipes/test_shipped.py",
     "ratchet train recipe.yaml --score-on openai:vllm.yaml": (
