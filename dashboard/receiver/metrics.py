@@ -13,6 +13,7 @@ from dashboard.receiver.exposition import Family, text
 from dashboard.receiver.line_metrics import line_families
 from harness.core.errors import UserError
 from harness.store.store import Store
+from harness.watch.monitor.machine import Fullness, Machine, Reading, readings
 
 FRESH_S = 10.0
 """What the store says may be so old, in seconds, before it is read again."""
@@ -29,6 +30,7 @@ class Metrics:
         self._took_s = 0.0
         self._failures = 0
         self._reading: asyncio.Task[None] | None = None
+        self._machine = Machine()
 
     async def page(self, own: Iterable[Family]) -> str:
         """All series: the store's as last read, and `own`, which are of this moment."""
@@ -43,13 +45,18 @@ class Metrics:
         began = time.monotonic()
         try:
             families = await run_in_threadpool(line_families, self._store)
+            machine = await run_in_threadpool(self._of_machine)
         except UserError:
             # Another process may hold the store for a while: the age shows it.
             self._failures += 1
             return
-        self._said = text(families)
+        self._said = text([*families, *machine])
         self._took_s = time.monotonic() - began
         self._read_at = time.monotonic()
+
+    def _of_machine(self) -> list[Family]:
+        taken = self._machine.take(readings(self._store.workspace.home), time.monotonic())
+        return machine_families(taken)
 
     def _about_itself(self) -> Sequence[Family]:
         found = [
@@ -75,6 +82,26 @@ class Metrics:
                 ),
             ]
         return found
+
+
+def machine_families(taken: Sequence[tuple[Reading, Fullness | None]]) -> list[Family]:
+    """What the machine under the receiver uses, and what of it is full."""
+
+    def labels(reading: Reading) -> dict[str, str]:
+        return {"resource": reading.resource, "device": reading.device}
+
+    return [
+        Family(
+            "ratchet_machine_used_ratio",
+            "Used share of a resource of the machine that this runs on, 0 to 1.",
+            [(labels(reading), reading.used) for reading, _ in taken],
+        ),
+        Family(
+            "ratchet_machine_alarm",
+            "1 where a resource has been full for long; 0 again only well below its limit.",
+            [(labels(r), float(state.alarms)) for r, state in taken if state is not None],
+        ),
+    ]
 
 
 def receiver_families(

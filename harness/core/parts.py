@@ -19,6 +19,7 @@ _IMPORTED_AS = {
     "vl-convert-python": "vl_convert",
     "mlflow-skinny": "mlflow",
     "s3fs": "fsspec",
+    "nvidia-ml-py": "pynvml",
 }
 """Libraries that are imported by another name than they are installed by."""
 

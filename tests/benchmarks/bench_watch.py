@@ -68,16 +68,18 @@ def scraped(folder: Path, rounds: int) -> dict[str, object]:
         store.append("watch_verdicts", [look.row()])
     counts = dict.fromkeys(("accepted", "duplicates", "refused", "ignored"), 0)
 
-    async def pages() -> tuple[list[float], int]:
+    async def pages() -> tuple[list[float], float, int]:
         metrics, took = Metrics(store), []
+        began = time.perf_counter()
         page = await metrics.page(receiver_families(counts, {}, 0, 0))
+        first = time.perf_counter() - began
         for _ in range(rounds):
             began = time.perf_counter()
             page = await metrics.page(receiver_families(counts, {}, 0, 0))
             took.append(time.perf_counter() - began)
-        return took, sum(not line.startswith("#") for line in page.splitlines())
+        return took, first, sum(not line.startswith("#") for line in page.splitlines())
 
-    took, found = asyncio.run(pages())
+    took, first, found = asyncio.run(pages())
     registry = CollectorRegistry()
     gauge = Gauge("peer", "The same number of series.", ["line"], registry=registry)
     for number in range(found):
@@ -95,7 +97,8 @@ def scraped(folder: Path, rounds: int) -> dict[str, object]:
         "peer": f"{peer * 1e3:.1f} ms (prometheus-client's generate_latest)",
         "ratio": ours / peer,
         "goal": "below 20 ms",
-        "note": "from the last reading, which another thread renews at most every ten seconds",
+        "note": "from the last reading, which another thread renews at most every ten seconds; "
+        f"the first one, which waits for it, took {first * 1e3:.0f} ms",
     }
 
 
