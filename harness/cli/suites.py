@@ -137,6 +137,10 @@ def _prompt_lines(sample: Sample) -> list[str]:
         between = f"… {len(turns) - 2 * _TURNS} turns more …"
         turns = [*turns[:_TURNS], between, *turns[-_TURNS:]]
     options = sample.options
+    if options.then:
+        turns.append(f"then, each after an answer: {_shown(options.then[0]['content'])}")
+        if len(options.then) > 1:
+            turns.append(f"… {len(options.then) - 1} turns more …")
     if options.tools:
         turns.append(f"tools: {', '.join(tool['function']['name'] for tool in options.tools)}")
     if options.template:

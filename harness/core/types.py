@@ -73,6 +73,7 @@ class PromptOptions:
     now        the moment that a chat template writes, in ISO's form; None for the fixed one
     space_is_given  the white space that ends a prompt counts as the beginning of a given answer
                (a choice), as lm-eval counts it
+    then       what is said after each answer but the last: the conversation goes on with it
     """
 
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -81,6 +82,7 @@ class PromptOptions:
     raw: bool = False
     now: str | None = None
     space_is_given: bool = False
+    then: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -92,12 +94,14 @@ class PromptOptions:
             "raw": self.raw,
             "now": self.now,
             "space_is_given": self.space_is_given,
+            "then": [dict(turn) for turn in self.then],
         }
         return {key: value for key, value in given.items() if value}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> PromptOptions:
-        return cls(**{**stored, "tools": tuple(stored.get("tools", ()))})
+        listed = {key: tuple(stored.get(key, ())) for key in ("tools", "then")}
+        return cls(**{**stored, **listed})
 
 
 AS_USUAL = PromptOptions()

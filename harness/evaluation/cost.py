@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.backends.base import GenerationRequest, LogprobRequest
 from harness.backends.openai.backend import OpenAIBackend
 from harness.backends.openai.rate_limit import Budget, Prices
+from harness.evaluation.conversations import longest_requests
 from harness.evaluation.generate import generation_requests, grouped, likelihood_requests, require
 from harness.evaluation.plan import Scoring
 from harness.store import runs
@@ -58,11 +61,14 @@ def cost_of(scoring: Scoring, store: Store) -> Cost | None:
     read = written = 0
     for (_, kind), group in grouped(want for want in wanted if want.key not in known).items():
         require(backend, kind)
-        requests = (
-            generation_requests(backend, group, scoring.seed)
-            if kind == "generation"
-            else [part for parts in likelihood_requests(backend, group).values() for part in parts]
-        )
+        requests: Sequence[GenerationRequest | LogprobRequest]
+        if kind != "generation":
+            pieces = likelihood_requests(backend, group).values()
+            requests = [part for parts in pieces for part in parts]
+        elif any(want.sample.options.then for want in group):
+            requests = list(longest_requests(backend, group))
+        else:
+            requests = generation_requests(backend, group, scoring.seed)
         for request in requests:
             more = backend.most_tokens(request, group[0].task.settings)
             read, written = read + more[0], written + more[1]

@@ -21,14 +21,9 @@ from harness.backends.base import (
 from harness.core.errors import UserError
 from harness.core.types import Response, ResponseKind
 from harness.evaluation.asked import Asking
-from harness.evaluation.plan import Wanted, seed_of
-from harness.evaluation.prompts import (
-    TEMPLATE_FAULTS,
-    encoded,
-    refused_prompt,
-    require_prompts,
-    require_room,
-)
+from harness.evaluation.conversations import conversations
+from harness.evaluation.plan import Wanted, empty_response, seed_of
+from harness.evaluation.prompts import prompt_ids, require_prompts, require_room
 from harness.metrics.perplexity import rolling_windows
 from harness.store import runs
 from harness.store.store import Store
@@ -90,7 +85,9 @@ def _stages(
     what they share once.
     """
     for (name, kind), group in groups.items():
-        if kind == "generation":
+        if kind == "generation" and any(want.sample.options.then for want in group):
+            yield f"generate {name}", len(group), conversations(backend, group, seed, asking)
+        elif kind == "generation":
             given = groups.get((name, "reference"), [])
             if given and isinstance(backend, ReadsAnswered):
                 written = _Written(backend, group, seed, asking)
@@ -151,7 +148,7 @@ def generation_requests(
     return [
         GenerationRequest(
             id=sample_id,
-            prompt_ids=_prompt_ids(backend, wants[0]),
+            prompt_ids=prompt_ids(backend, wants[0]),
             seeds=tuple(
                 seed_of(seed, want.task.name, sample_id, want.index, want.draw) for want in wants
             ),
@@ -160,33 +157,11 @@ def generation_requests(
     ]
 
 
-def _prompt_ids(backend: Backend, want: Wanted) -> tuple[int, ...]:
-    """The prompt through the model's chat template, which may be broken, or refuse a role."""
-    try:
-        return encoded(backend, want.sample)
-    except TEMPLATE_FAULTS as error:
-        tokenizer = getattr(backend, "tokenizer", None)
-        raise refused_prompt(want.task.name, want.sample, error, tokenizer) from error
-
-
 def _by_sample(group: Sequence[Wanted]) -> dict[str, list[Wanted]]:
     by_sample: dict[str, list[Wanted]] = defaultdict(list)
     for want in group:
         by_sample[want.sample.id].append(want)
     return by_sample
-
-
-def _empty(want: Wanted) -> Response:
-    """The response that is wanted, still without an answer."""
-    return Response(
-        key=want.key,
-        sample_id=want.sample.id,
-        task=want.task.name,
-        kind=want.kind,
-        index=want.index,
-        draw=want.draw,
-        text="",
-    )
 
 
 class _Written:
@@ -206,7 +181,7 @@ class _Written:
         want = self._by_sample[answer.request_id][answer.position]
         prompt = self._prompts[answer.request_id]
         return replace(
-            self._asking.noted(_empty(want), prompt),
+            self._asking.noted(empty_response(want), prompt),
             text=self._asking.text_of(answer, prompt, want.sample.options.prefill),
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
@@ -289,7 +264,7 @@ def _likelihoods(backend: Backend, group: Sequence[Wanted], asking: Asking) -> I
 
 def _windows(backend: Backend, want: Wanted) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     if want.kind == "reference":
-        prompt = _prompt_ids(backend, want)
+        prompt = prompt_ids(backend, want)
         before, target = encode_answer(backend, want.sample.references[want.index], prompt)
         context = (*prompt, *before)
         space = _space_at_end(backend, context) if want.sample.options.space_is_given else 0
@@ -320,7 +295,7 @@ def _likelihood(
     context = parts[0].context_ids if parts else ()
     target = tuple(token for part in parts for token in part.target_ids)
     return replace(
-        asking.noted(_empty(want), context, target),
+        asking.noted(empty_response(want), context, target),
         text=given or "",
         token_ids=target,
         logprobs=tuple(value for number in sorted(results) for value in results[number].logprobs),

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.backends.base import Candidate
 from harness.core.digests import digest_of
-from harness.core.types import ResponseKind, Sample
+from harness.core.types import Response, ResponseKind, Sample
 from harness.suite.suite import Suite, Task
 
 
@@ -44,6 +44,19 @@ class Wanted:
     kind: ResponseKind
     index: int
     draw: int
+
+
+def empty_response(want: Wanted) -> Response:
+    """The response that is wanted, still without an answer."""
+    return Response(
+        key=want.key,
+        sample_id=want.sample.id,
+        task=want.task.name,
+        kind=want.kind,
+        index=want.index,
+        draw=want.draw,
+        text="",
+    )
 
 
 def limited(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:

@@ -29,6 +29,15 @@ def encoded(backend: Backend, sample: Sample) -> tuple[int, ...]:
     return backend.encode_chat(sample.prompt, sample.options)
 
 
+def prompt_ids(backend: Backend, want: Wanted) -> tuple[int, ...]:
+    """The prompt through the model's chat template, which may be broken, or refuse a role."""
+    try:
+        return encoded(backend, want.sample)
+    except TEMPLATE_FAULTS as error:
+        tokenizer = getattr(backend, "tokenizer", None)
+        raise refused_prompt(want.task.name, want.sample, error, tokenizer) from error
+
+
 def require_prompts(candidate: Candidate, wanted: Sequence[Wanted]) -> None:
     """Render one sample of each kind of conversation, without loading weights. Raises UserError
     where the model's chat template refuses it; nothing is known of a model without a tokenizer.

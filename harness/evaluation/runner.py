@@ -163,8 +163,9 @@ def missing_answers(
     for want in wanted:
         missing, total, tokens = counts.get((want.task.name, want.kind), (0, 0, 0))
         new = want.key not in known
-        longest = want.task.settings.max_new_tokens if want.kind == "generation" and new else 0
-        counts[want.task.name, want.kind] = (missing + new, total + 1, tokens + longest)
+        turns = 1 + len(want.sample.options.then)
+        each = want.task.settings.max_new_tokens if want.kind == "generation" and new else 0
+        counts[want.task.name, want.kind] = (missing + new, total + 1, tokens + turns * each)
     return counts
 
 

@@ -73,6 +73,7 @@ METRICS = PluginTable(
         "tool_choice": "harness.metrics.tools:ToolChoice",
         "toxicity": "harness.metrics.toxicity:Toxicity",
         "toxicity_rate": "harness.metrics.toxicity:ToxicityRate",
+        "turns_right": "harness.metrics.turns:TurnsRight",
         "web_page": "harness.metrics.web_page:WebPage",
     },
     also=", evaluate:NAME, lm_eval:NAME, or a file: path/to/file.py:Class",

@@ -180,6 +180,12 @@ def _metrics(model: TaskModel, document: YamlDocument, place: Place) -> Iterator
                 here,
                 hint="give the task a `prompt:`, or use perplexity",
             )
+        if spec.needs == "reference" and model.prompt is not None and model.prompt.turns:
+            raise document.error(
+                f"{spec.name} reads one given answer, and `turns` have several",
+                here,
+                hint="measure it in a task with `user` or `messages`",
+            )
         if spec.needs == "reference" and model.reference is None and model.choices is None:
             raise document.error(
                 f"{spec.name} needs a reference answer",

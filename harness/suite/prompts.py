@@ -52,13 +52,16 @@ class SuitePrompt(StrictModel):
     """What the model is asked. All texts are templates over the row's fields.
 
     Either `user` (with `system` before it) or `messages`: a template of the whole conversation, or
-    a list of turns and of such templates. A system text that a row leaves empty is no turn: models
+    a list of turns and of such templates. Or `turns` (with `system` before them): a template of a
+    list of what is said, one after the other, each `{"user": …}` or `{"tool": …}`, which the model
+    answers in between. A system text that a row leaves empty is no turn: models
     have a default for that, or no room for one. `system: ""` itself is an empty turn.
     """
 
     system: str | None = None
     user: str | None = None
     messages: str | tuple[str | TurnModel, ...] | None = None
+    turns: str | None = None
     shots: ShotsModel | None = None
     tools: str | None = None
     template: dict[str, Any] = Field(default_factory=dict)
@@ -89,8 +92,10 @@ class SuitePrompt(StrictModel):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        if (self.user is None) == (self.messages is None):
-            raise ValueError("a prompt has either a `user` text or `messages`")
+        if sum(one is not None for one in (self.user, self.messages, self.turns)) != 1:
+            raise ValueError("a prompt has either a `user` text or `messages` (or `turns`)")
+        if self.turns is not None and (self.raw or self.prefill is not None or self.shots):
+            raise ValueError("`turns` are asked as they are: without `shots`, `prefill` or `raw`")
         if self.messages is not None and self.system is not None:
             raise ValueError("`system` goes with `user`: write it as the first of the `messages`")
         if self.messages is not None and self.shots is not None:
@@ -173,9 +178,14 @@ def asked(
     `filling.wrong` makes.
     """
     question: str | None = None
+    then: tuple[Message, ...] = ()
     if prompt.user is not None:
         question = filling.text(prompt.user, "user")
         messages = _question(prompt, row, question, filling, shots)
+    elif prompt.turns is not None:
+        first, then = _played(prompt.turns, filling)
+        messages = (*_system(prompt, filling), first)
+        question = first["content"]
     else:
         messages = _conversation(prompt, filling)
         question = question_of(messages)
@@ -189,6 +199,7 @@ def asked(
         prefill="" if prompt.prefill is None else filling.text(prompt.prefill, "prefill"),
         raw=prompt.raw,
         now=None if prompt.now is None else prompt.now.isoformat(),
+        then=then,
     )
     return messages, options, question
 
@@ -196,11 +207,7 @@ def asked(
 def _question(
     prompt: SuitePrompt, row: Row, user: str, filling: Filling, shots: Shots | None
 ) -> tuple[Message, ...]:
-    turns: list[Message] = []
-    if prompt.system is not None:
-        system = filling.text(prompt.system, "system")
-        if system.strip() or not prompt.system.strip():
-            turns.append({"role": "system", "content": system})
+    turns: list[Message] = _system(prompt, filling)
     if shots is not None:
         taken = shots.of(row, user)
         if len(taken) < shots.model.n:
@@ -216,6 +223,33 @@ def _question(
                 turns.append({"role": "user", "content": shot.question})
                 turns.append({"role": "assistant", "content": shot.answer})
     return (*turns, {"role": "user", "content": user})
+
+
+def _system(prompt: SuitePrompt, filling: Filling) -> list[Message]:
+    if prompt.system is None:
+        return []
+    system = filling.text(prompt.system, "system")
+    said = system.strip() or not prompt.system.strip()
+    return [{"role": "system", "content": system}] if said else []
+
+
+def _played(source: str, filling: Filling) -> tuple[Message, tuple[Message, ...]]:
+    """What is said first, and what is said after each answer but the last."""
+    value = filling.value(source, "turns")
+    listed = value if isinstance(value, list | tuple) else []
+    said: list[Message] = []
+    for number, turn in enumerate(listed, start=1):
+        roles = [role for role in ("user", "tool") if isinstance(turn, Mapping) and role in turn]
+        if len(roles) != 1 or not isinstance(turn[roles[0]], str):
+            raise filling.wrong(
+                f"turn {number} says nothing",
+                "turns",
+                hint='each is {"user": "…"} or {"tool": "…"}, with an `expect` beside it',
+            )
+        said.append({"role": roles[0], "content": turn[roles[0]]})
+    if not said:
+        raise filling.wrong("there are no turns", "turns", hint='write [{"user": "…"}, …]')
+    return said[0], tuple(said[1:])
 
 
 def _solved(shot: Shot) -> str:

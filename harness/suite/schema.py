@@ -95,6 +95,8 @@ class TaskModel(StrictModel):
             )
         if self.answer is not None and self.prompt is None:
             raise ValueError("`answer` says what of an answer is read, and a `text` has none")
+        if self.answer is not None and self.prompt is not None and self.prompt.turns is not None:
+            raise ValueError("`answer` reads one answer, and `turns` have several")
         if self.reference is not None and self.choices is not None:
             raise ValueError(
                 "a task has either a `reference` or `choices` (a field with a list), not both"
