@@ -38,6 +38,8 @@ def run(quick: bool = False) -> list[Row]:
             toxicity(2000 // part),
             elo(1_000_000 // part),
             sensitive_words(10_000 // part, 10_000_000 // part),
+            languages(20_000 // part),
+            filters(4000 // part),
         ]
     if quick:
         rows = [row | {"note": f"{row['note']}; quick: a tenth of the data"} for row in rows]
@@ -266,6 +268,84 @@ def sensitive_words(words: int, size: int) -> Row:
         f"{len(listed)} words in {size / 1e6:g} MB of text, times as fast",
         mine, peer, "str.count of each word", peer / mine, "at most 2 s",
         f"the peer timed on {len(sampled)} words; building the automaton is included",
+    )  # fmt: skip
+
+
+def languages(n: int) -> Row:
+    """Telling the language of sentences on one core: every second one is English, which is asked
+    about longest, the others are in ten languages.
+    """
+    from harness.core.told_language import tell_language
+
+    texts = [f"{SENTENCES[i // 2 % len(SENTENCES) if i % 2 else 0]} {i}" for i in range(n)]
+    tell_language(texts[0])
+    taken, told = _timed(lambda: [tell_language(text) for text in texts])
+    peer = n / 5000
+    known = sum(code is not None for code in told)
+    return _row(
+        f"languages of {n} texts, times as fast",
+        taken, peer, "5,000 texts/s", peer / taken, "at least 1: 5,000 texts/s on one core",
+        f"{n / taken:,.0f} texts/s; of {known} a language was told",
+    )  # fmt: skip
+
+
+SENTENCES = (
+    "The parcel was delivered to the wrong house yesterday.",
+    "\u5305\u88f9\u6628\u5929\u9001\u9519\u4e86\u5730\u65b9\u3002",
+    "Das Paket wurde gestern am falschen Haus abgegeben.",
+    "Le colis a \u00e9t\u00e9 livr\u00e9 hier \u00e0 la mauvaise maison.",
+    "El paquete fue entregado ayer en la casa equivocada.",
+    "Il pacco \u00e8 stato consegnato ieri alla casa sbagliata.",
+    "O pacote foi entregue ontem na casa errada.",
+    "\u041f\u043e\u0441\u044b\u043b\u043a\u0443 \u0432\u0447\u0435\u0440\u0430 "
+    "\u0434\u043e\u0441\u0442\u0430\u0432\u0438\u043b\u0438 \u043d\u0435 \u0442\u0443\u0434\u0430.",
+    "\u8377\u7269\u306f\u6628\u65e5\u9055\u3046\u5bb6\u306b\u5c4a\u304d\u307e\u3057\u305f\u3002",
+    "De doos is gisteren bij het verkeerde huis bezorgd.",
+)
+
+
+def filters(n: int) -> Row:
+    """What a chain of filters costs beside the cheapest metrics that score what it leaves."""
+    from harness.core.types import Response, Sample
+    from harness.metrics import get_metric
+    from harness.metrics.base import MetricItem
+    from harness.suite.answers import AnswerModel
+
+    chain = AnswerModel.model_validate(
+        {
+            "after": "####",
+            "code_fence": True,
+            "regex": r"is (.+)",
+            "last_number": True,
+            "strip": True,
+        }
+    )
+    thought = f"<think>{' '.join(_texts(4, seed=3))}</think>"
+    answers = [
+        f"{thought}{text}\n#### The result is {i}" for i, text in enumerate(_texts(n, seed=2))
+    ]
+    metrics = [get_metric("exact_match"), get_metric("rouge_l")]
+
+    def read() -> list[str]:
+        return [chain.read(answer).text for answer in answers]
+
+    def score(texts: list[str]) -> None:
+        items = [
+            MetricItem(
+                Sample(str(i), "t", references=(str(i),)),
+                (Response(str(i), str(i), "t", "generation", 0, 0, text),),
+            )
+            for i, text in enumerate(texts)
+        ]
+        for metric in metrics:
+            metric.score(items)
+
+    (mine, texts), (peer, _) = _interleaved(read, lambda: score(answers), rounds=3)
+    assert texts == [str(i) for i in range(n)], "the chain read another result"
+    return _row(
+        f"a chain of five filters over {n} answers, share of scoring them",
+        mine, peer, "exact_match and rouge_l of the same answers", mine / peer, "at most 0.05",
+        f"{1e6 * mine / n:.1f} microseconds an answer, its thought included",
     )  # fmt: skip
 
 
