@@ -31,10 +31,12 @@ _OTHER_MARKS = re.compile(r"\{(\w+)\}|\$\{?(\w+)\}?")
 
 _HOLE = re.compile(r"(?<!\{)\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
 _MORE = re.compile(r"\{[{%#]|[}%#]\}|\r")
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {"true", "false", "none", "True", "False", "None", "self", "super", "loop", "caller"}
     | {"and", "or", "not", "in", "is", "if", "else"}
 )
+"""Names that a template takes for something else than a field of the row."""
+
 _EXPRESSION = re.compile(r"\{\{-?\s*((?:(?!\}\}|\{\{).)+?)\s*-?\}\}", re.DOTALL)
 
 _SHOWN = 160
@@ -245,7 +247,7 @@ def _holes(source: str) -> tuple[str, ...] | None:
     """Text, name, text, name … text; None where the template does more."""
     parts = _HOLE.split(source)
     texts, names = parts[::2], parts[1::2]
-    if _RESERVED.intersection(names) or any(_MORE.search(text) for text in texts):
+    if RESERVED.intersection(names) or any(_MORE.search(text) for text in texts):
         return None
     return tuple(parts)
 

@@ -12,7 +12,7 @@ import yaml
 from harness.core.errors import UserError
 from harness.core.types import Row
 from harness.data.columns import Column
-from harness.data.templates import TemplateError, render
+from harness.data.templates import RESERVED, TemplateError, render
 from harness.statistics.power import assumed_sd, samples_needed, smallest_distance
 from harness.suite.guess import KINDS, Guess, ends_in_mark
 
@@ -111,7 +111,7 @@ def _margin(plan: _Plan, metric: str, n: int) -> tuple[float, tuple[str, ...]]:
 
 def _field(column: Column | None, wrap: str = "{}") -> str:
     assert column is not None
-    if not column.name.isidentifier():
+    if not column.name.isidentifier() or column.name in RESERVED:
         raise UserError(
             f"a template can't name the column {column.name!r}",
             hint="rename it to one word of letters, digits and underscores",

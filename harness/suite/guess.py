@@ -135,6 +135,12 @@ def told(
 
 
 def _check(found: Guess) -> None:
+    if found.question is None and found.kind != "preference":
+        raise UserError(
+            "no column says what is asked",
+            field="--question",
+            hint="name it: --question COLUMN",
+        )
     missing = {
         "choice": found.choices is None or found.answer is None,
         "preference": found.choices is None or found.answer is None,

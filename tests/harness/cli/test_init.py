@@ -197,6 +197,9 @@ def test_at_most_three_questions_are_asked_at_a_terminal(
     [
         ([{"a": [1]}], (), "no column holds texts"),
         ([{"my text": "Hello there"}], (), "can't name the column 'my text'"),
+        ([{"true": "Hello there"}], (), "can't name the column 'true'"),
+        ([{"chosen": "a", "rejected": "b"}], (), "no column with the question of each pair"),
+        ([{"chosen": "a", "rejected": "b"}], ("--kind", "text"), "no column says what is asked"),
         ([{"q": "a"}], ("--question", "x"), "there is no column 'x'"),
         ([{"q": "a"}], ("--kind", "x"), "there is no kind 'x'"),
         ([{"q": "a"}], ("--kind", "label"), "--answer COLUMN"),
