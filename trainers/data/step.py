@@ -22,6 +22,8 @@ STEPS = PluginTable(
         "length": "trainers.data.length:Length",
         "language": "trainers.data.language:Language",
         "exact": "trainers.data.exact:Exact",
+        "augment": "trainers.data.augment:Augment",
+        "entities": "trainers.data.entities:Entities",
         "near": "trainers.data.near:Near",
         "contamination": "trainers.data.contamination:Contamination",
         "personal": "trainers.data.personal:Personal",
