@@ -37,9 +37,10 @@ def build(pipeline: PipelinePath) -> None:
     from harness.cli.progress import bars
     from harness.core.workspace import Workspace
     from harness.data.datasets import numbers_of
-    from trainers.cli.data_tables import show_version
+    from trainers.cli.data_tables import show_figures, show_version
     from trainers.data.build import build as built_from
     from trainers.data.pipeline import load_pipeline
+    from trainers.data.requirements import figures
     from trainers.data.versions import write_version
 
     loaded = load_pipeline(pipeline)
@@ -48,11 +49,41 @@ def build(pipeline: PipelinePath) -> None:
     with bars(console) as progress:
         built = built_from(loaded, cache, progress)
         before = numbers_of(loaded.target)
+        progress("requirements", 0, 1)
+        found = figures(loaded.model.requirements, built.rows, loaded.folder)
+        refused = [figure for figure in found if figure.outcome == "refused"]
         progress("writing", 0, 1)
-        version = write_version(loaded, built)
+        version = None if refused else write_version(loaded, built, found)
+    if version is None:
+        show_figures(found, console)
+        console.print("refused: no version is written", style="bold red")
+        raise typer.Exit(1)
     show_version(version, console, cached={p.name for p in built.passed if p.cached})
     if version.number in before:
         console.print(f"nothing is new: {version} holds these rows already", highlight=False)
+
+
+@data.command()
+def check(
+    pipeline: PipelinePath,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Other rows than the pipeline's sources.")
+    ] = None,
+) -> None:
+    """Hold rows as they are against a pipeline's requirements and its suites; build nothing.
+
+    Exits 1 where a requirement refuses them, or a sample of a suite is among them.
+    """
+    from rich.console import Console
+
+    from trainers.cli.data_tables import show_check
+    from trainers.data.check import checked
+    from trainers.data.pipeline import load_pipeline
+
+    found = checked(load_pipeline(pipeline), source)
+    show_check(found, Console())
+    if not found.holds:
+        raise typer.Exit(1)
 
 
 @data.command()

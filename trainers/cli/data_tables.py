@@ -13,8 +13,11 @@ from harness.core.escape import visible
 from harness.core.types import Row
 from harness.data.datasets import Version
 from harness.report.table import shortened
+from trainers.data.check import Checked
 from trainers.data.difference import Difference
+from trainers.data.requirements import Figure
 from trainers.data.rows import said
+from trainers.data.versions import distribution
 
 _SAMPLES = 3
 
@@ -41,13 +44,20 @@ def show_version(version: Version, console: Console, cached: Collection[str] = (
         table.add_row(step["step"], str(step["kept"]), dropped, Text(visible(why)))
     console.print(table)
     console.print()
-    _show_distribution(meta["distribution"], console)
-    for line in meta["requirements"]:
-        style = {"holds": "green", "warned": "yellow"}.get(line["outcome"], "red")
-        _line(console, f"{line['outcome']:<8}{line['requirement']}: {line['says']}", style)
+    show_distribution(meta["distribution"], console)
+    show_figures([Figure(**line) for line in meta["requirements"]], console)
 
 
-def _show_distribution(told: Mapping[str, Any], console: Console) -> None:
+def show_figures(figures: Sequence[Figure], console: Console) -> None:
+    """A line for each requirement."""
+    for figure in figures:
+        style = {"holds": "green", "warned": "yellow"}.get(figure.outcome, "red")
+        said_of = f"{figure.outcome:<8}{figure.requirement}: {visible(figure.says)}"
+        _line(console, said_of, style)
+
+
+def show_distribution(told: Mapping[str, Any], console: Console) -> None:
+    """Languages, lengths, and the shares of classes."""
     total = sum(told["languages"].values())
     shares = {name: count / total for name, count in told["languages"].items()}
     _line(console, f"languages   {_listed(shares)}")
@@ -123,3 +133,15 @@ def _rows(count: int) -> str:
 
 def _line(console: Console, text: str, style: str = "") -> None:
     console.print(Text(f"  {text}", style), soft_wrap=True)
+
+
+def show_check(found: Checked, console: Console) -> None:
+    """What rows are as they are, and what is required of them."""
+    _line(console, f"{_rows(len(found.rows))} read, {len(found.unread)} can't be")
+    show_distribution(distribution(found.rows), console)
+    if found.leaked:
+        _line(console, f"refused contamination: {_rows(len(found.leaked))} are in a suite", "red")
+        for drop in found.leaked[:_SAMPLES]:
+            place = f"{drop.placed.file} line {drop.placed.line}"
+            _line(console, f"  {visible(place)} {visible(drop.detail)}")
+    show_figures(found.figures, console)

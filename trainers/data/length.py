@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,8 @@ from trainers.data.step import Context, Step, each_row
 
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？…])\s*|\n+")
 _CHARACTER = re.compile(f"[{CJK}]")
+_RUN = re.compile(f"[{CJK}]+")
+_LETTERS = re.compile(r"[^\W_]+")
 _WORD = re.compile(r"\S*[^\W_]\S*")
 
 
@@ -59,3 +62,14 @@ def words_in(text: str) -> int:
     if text.isascii():
         return len(_WORD.findall(text))
     return len(_CHARACTER.findall(text)) + len(_WORD.findall(_CHARACTER.sub(" ", text)))
+
+
+def words_of(text: str) -> Iterator[str]:
+    """The words of a text in small letters, and the pairs of its neighbouring Chinese characters,
+    as texts of one domain are told from others by.
+    """
+    if not text.isascii():
+        for run in _RUN.findall(text):
+            yield from map("".join, pairwise(run))
+        text = _CHARACTER.sub(" ", text)
+    yield from _LETTERS.findall(text.lower())

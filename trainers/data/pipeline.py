@@ -12,6 +12,8 @@ from harness.core.errors import UserError
 from harness.core.strict_model import fault
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
+from harness.data.datasets import is_dataset
+from harness.data.sources import is_hub, is_pattern
 from trainers.data.schema import PipelineModel, PipelineSource
 from trainers.data.step import STEPS, Context, Step
 
@@ -43,6 +45,13 @@ def load_pipeline(path: Path) -> Pipeline:
         _check_templates(source, document, ("sources", number))
     steps = tuple(_step(given, document, number) for number, given in enumerate(model.steps))
     pipeline = Pipeline(document, model, steps)
+    overlap = model.requirements.overlap
+    if overlap is not None and not _there(overlap.base, pipeline.folder):
+        raise document.error(
+            f"the data is not there: {overlap.base}",
+            ("requirements", "overlap", "base"),
+            hint=f"paths go from the pipeline: looked for {pipeline.folder / overlap.base}",
+        )
     context = Context(pipeline.folder, model.seed)
     for number, (name, step) in enumerate(steps):
         try:
@@ -52,6 +61,10 @@ def load_pipeline(path: Path) -> Pipeline:
                 raise
             raise document.error(error.what, ("steps", number), hint=error.hint) from None
     return pipeline
+
+
+def _there(name: str, folder: Path) -> bool:
+    return is_hub(name) or is_dataset(name) or is_pattern(name) or (folder / name).exists()
 
 
 def _step(given: str | dict[str, Any], document: YamlDocument, number: int) -> tuple[str, Step]:

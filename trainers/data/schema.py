@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from harness.core.strict_model import FiniteModel
 from harness.suite.schema import PromptModel
+from trainers.data.requirements import RequirementsModel
 
 SEEDS_END = 2**32
 
@@ -68,3 +69,4 @@ class PipelineModel(FiniteModel):
     steps: tuple[str | dict[str, Any], ...] = ()
     validation: float = Field(default=0.0, ge=0, lt=1)
     group_by: str | None = None
+    requirements: RequirementsModel = RequirementsModel()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.core.digests import digest_of
+from harness.core.errors import UserError
 from harness.core.plugins import PluginTable
 from harness.core.strict_model import FiniteModel
 from trainers.data.rows import Done, Drop, Placed, Why
@@ -70,9 +71,17 @@ class Step(FiniteModel):
 
     def signature(self, name: str, context: Context) -> str:
         """What the result depends on beside the rows, 16 hexadecimal digits."""
-        libraries = {library: version(library) for library in self.LIBRARIES}
+        libraries = {library: _installed(name, library) for library in self.LIBRARIES}
         options = self.model_dump(mode="json")
         return digest_of([name, self.VERSION, options, libraries, self.reads(context)])
+
+
+def _installed(name: str, library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        hint = "pip install 'ratchet-eval[train]'"
+        raise UserError(f"the step {name} needs {library}, which is not there", hint=hint) from None
 
 
 def each_row(

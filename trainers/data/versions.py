@@ -20,6 +20,7 @@ from trainers.data.build import Built, Passed
 from trainers.data.language import language_of
 from trainers.data.near import alike_pairs
 from trainers.data.pipeline import Pipeline
+from trainers.data.requirements import Figure
 from trainers.data.rows import SHAPED, Drop, Placed, as_line, said
 from trainers.data.split import groups_of, held_out
 
@@ -28,7 +29,7 @@ _FEW_VALUES = 20
 """Examples of each reason, and different values up to which a column is one of classes."""
 
 
-def write_version(pipeline: Pipeline, built: Built, figures: Sequence[Any] = ()) -> Version:
+def write_version(pipeline: Pipeline, built: Built, figures: Sequence[Figure] = ()) -> Version:
     """The version that holds these rows, made by these steps: one that is there already, or a new
     one. `figures` are the lines of the requirements. Raises UserError.
     """
@@ -39,7 +40,7 @@ def write_version(pipeline: Pipeline, built: Built, figures: Sequence[Any] = ())
         "drops.jsonl": "".join(as_line(_dropped(drop)) + "\n" for drop in built.drops).encode(),
     }
     meta = _meta(pipeline, built, train, valid, files)
-    meta["requirements"] = list(figures)
+    meta["requirements"] = [figure.written() for figure in figures]
     meta["digest"] = digest_of(meta)
     with _alone(pipeline.target):
         numbers = numbers_of(pipeline.target)

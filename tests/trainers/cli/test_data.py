@@ -57,6 +57,15 @@ def test_the_pages_commands(
     said = capsys.readouterr().out
     assert "40 rows came, 0 went, 0 changed" in said
     assert "support@v1: exact: the same as another row" in said
+    (tmp_path / "new.jsonl").write_text(lines[0], encoding="utf-8")
+    required = "\nrequirements:\n  personal: {}\n"
+    (tmp_path / "support.yaml").write_text(changed + required, encoding="utf-8")
+    for check in fenced("sh")[1].splitlines():
+        assert main(shlex.split(check, comments=True)[1:]) == 0
+    assert "0 of 1 rows hold personal data" in capsys.readouterr().out
+    (tmp_path / "new.jsonl").write_text(lines[0].replace("twice", "or ask ana@example.com"))
+    assert main(shlex.split(check, comments=True)[1:]) == 1
+    assert "refused personal: 1 of 1" in capsys.readouterr().out
     assert main(["data", "show", "suport"]) == 3
     assert "did you mean 'support'" in capsys.readouterr().err
 
