@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,8 @@ class Reader(Protocol):
 def reader_of(name: str, workspace: Workspace) -> Reader | None:
     """The reader of the model `name`, as `resolve` takes names; None where its file isn't here."""
     place = _file(name, workspace)
-    if place is None:
+    # A plain install has no tokenizers and no hub.
+    if place is None or find_spec("tokenizers") is None:
         return None
     from tokenizers import Tokenizer
 
@@ -59,6 +61,8 @@ def _base(folder: Path) -> str | None:
 
 def _of_hub(name: str) -> Path | None:
     """The copy that was fetched once."""
+    if find_spec("huggingface_hub") is None:
+        return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

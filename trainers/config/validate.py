@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from trainers.config.recipe import Example
 
 
+ROWS_EXPLAINED = ("sft", "dpo")
+"""Trainers whose loss is a sum over rows of the data, so that one row has an influence."""
+
+
 def check_order_and_loss(
     model: StageModel,
     data: DataModel,
@@ -198,7 +202,7 @@ def check_remedies(
     gate: TrainingGateModel, model: StageModel, document: YamlDocument, gate_at: Place
 ) -> None:
     """Raises UserError for a remedy that the stage's trainer has no place for."""
-    if "skip_rows" in gate.on_fail and model.trainer != "sft":
+    if "skip_rows" in gate.on_fail and model.trainer not in ROWS_EXPLAINED:
         raise document.error(
             f"skip_rows needs a loss of each row by itself, and {model.trainer} has none",
             (*gate_at, "on_fail"),

@@ -49,7 +49,21 @@ def influence(
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[float]:
     """What a unit step of gradient descent on each of `rows` adds to the loss of `texts`, by their
-    gradients over the model's trainable weights; > 0 where it does harm.
+    gradients over the model's trainable weights; > 0 where it does harm. As `on_the_way` takes it.
+    """
+    found = on_the_way(model, rows, texts, end=end, progress=progress)
+    return [-slope for _, slope in found]
+
+
+def on_the_way(
+    model: Any,
+    rows: Sequence[Tokens],
+    texts: Sequence[Tokens],
+    *,
+    end: Mapping[str, Tensor] | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> list[tuple[float, float]]:
+    """The loss of each of `rows`, and its derivative along the gradient of the loss of `texts`.
 
     With `end`, the trainable weights that the model was trained to, the texts' gradient is its mean
     on the straight way there, so that its product with the way is the loss that was gained on it;
@@ -74,14 +88,14 @@ def influence(
                     direction[name] += part / (STOPS if end else 1)
             if end:
                 _put(model, begin, end, 0.5)
-            along: list[tuple[int, float]] = []
+            along: list[tuple[int, tuple[float, float]]] = []
             for batch in batches(rows):
                 found = _along(model, [rows[i] for i in batch], direction)
                 along.extend(zip(batch, found, strict=True))
                 progress(len(along), len(rows))
     finally:
         _put(model, begin, begin, 0.0)
-    return [-value for _, value in sorted(along)]
+    return [found for _, found in sorted(along)]
 
 
 def trainable(model: Any) -> dict[str, Any]:
@@ -128,8 +142,29 @@ def batches(rows: Sequence[Tokens]) -> Iterator[list[int]]:
         yield batch
 
 
-def _along(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) -> list[float]:
-    """The derivative of each row's loss along a direction in the weights."""
+def losses_at(model: Any, rows: Sequence[Tokens], weights: Mapping[str, Tensor]) -> list[float]:
+    """The loss of each row with `weights` in place of the trainable ones, which come back."""
+    import torch
+
+    from harness.backends.transformers.causal import evaluating
+
+    begin = {name: p.detach().clone() for name, p in trainable(model).items()}
+    found: list[tuple[int, float]] = []
+    try:
+        _put(model, weights, weights, 0.0)
+        with evaluating(model), torch.no_grad():
+            for batch in batches(rows):
+                losses = _losses(model, [rows[i] for i in batch])
+                found.extend(zip(batch, losses.tolist(), strict=True))
+    finally:
+        _put(model, begin, begin, 0.0)
+    return [loss for _, loss in sorted(found)]
+
+
+def _along(
+    model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]
+) -> list[tuple[float, float]]:
+    """Each row's loss, and its derivative along a direction in the weights."""
     try:
         return _forward(model, rows, direction)
     except (NotImplementedError, RuntimeError) as error:
@@ -139,7 +174,9 @@ def _along(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) 
         return [_backward(model, row, direction) for row in rows]
 
 
-def _forward(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]) -> list[float]:
+def _forward(
+    model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]
+) -> list[tuple[float, float]]:
     import torch
     from torch.autograd import forward_ad
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -151,22 +188,24 @@ def _forward(model: Any, rows: Sequence[Tokens], direction: Mapping[str, Tensor]
             for name, p in trainable(model).items()
         }
         losses = _losses(model, rows, moving)
-        tangent = dual.unpack_dual(losses).tangent
-        return [0.0] * len(rows) if tangent is None else [float(value) for value in tangent]
+        loss, tangent = dual.unpack_dual(losses)
+        slopes = torch.zeros_like(loss) if tangent is None else tangent
+        return list(zip(loss.tolist(), slopes.tolist(), strict=True))
 
 
-def _backward(model: Any, row: Tokens, direction: Mapping[str, Tensor]) -> float:
+def _backward(model: Any, row: Tokens, direction: Mapping[str, Tensor]) -> tuple[float, float]:
     import torch
 
     weights = trainable(model)
     with torch.enable_grad():
         [loss] = _losses(model, [row])
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-    return sum(
+    slope = sum(
         float((part * direction[name]).sum())
         for name, part in zip(weights, found, strict=True)
         if part is not None
     )
+    return float(loss), slope
 
 
 def _losses(model: Any, rows: Sequence[Tokens], moving: Mapping[str, Tensor] | None = None) -> Any:

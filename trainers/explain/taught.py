@@ -12,16 +12,18 @@ from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.models.resolve import ModelFiles
 from trainers.checkpoints.folder import CheckpointFolder, untouched_randomness
+from trainers.config.method_traits import traits_of
 from trainers.config.precision import Machine
 from trainers.config.recipe import Example, Recipe, Stage
-from trainers.explain.influence import Tokens, influence, trainable
+from trainers.config.validate import ROWS_EXPLAINED
+from trainers.explain.influence import IGNORED, Tokens, influence, trainable
 from trainers.explain.lost import Lost
+from trainers.explain.preferences import Pair, pair_influence
 from trainers.methods.base import Job, method_of
+from trainers.methods.preference import BETA, pairs_of
 from trainers.methods.sft import tokenized
 
 NAMED = 10
-EXPLAINED = ("sft",)
-"""Trainers whose loss is a sum over rows, so that one row has an influence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,35 @@ class Taught:
 
 def require_explained(stage: Stage) -> None:
     """Raises UserError for a trainer whose rows have no loss of their own."""
-    if stage.model.trainer not in EXPLAINED:
+    trainer = stage.model.trainer
+    if trainer in ROWS_EXPLAINED:
+        return
+    why = "has no loss of each row by itself"
+    if traits_of(trainer).samples:
+        why = "learns from answers that it draws, each by its reward, and from no row by itself"
+    raise UserError(
+        f"the trainer {trainer} {why}, so no row has an influence that could be told",
+        field="trainer",
+        hint=f"rows are explained for {' and '.join(ROWS_EXPLAINED)}; `skip_data` leaves out the "
+        "whole segment",
+    )
+
+
+def first_checkpoint(
+    folder: CheckpointFolder, recipe: Recipe, stage: Stage, attempt: int
+) -> Path | None:
+    """The stage's first state, which DPO measures against; None where it is the bare base.
+
+    Raises UserError where it is deleted.
+    """
+    found = folder.stood_at(0, attempt)
+    if found is None and (stage.number > 1 or recipe.model.start is not None):
         raise UserError(
-            f"the trainer {stage.model.trainer} has no loss of each row by itself, so no row has "
-            "an influence that could be told",
-            field="trainer",
-            hint="rows are explained for sft; `skip_data` leaves out the whole segment",
+            "the checkpoint of step 0 is deleted, and the stage's loss measures against it",
+            file=folder.home,
+            hint="train the recipe anew with --again, and explain it before checkpoints are pruned",
         )
+    return found
 
 
 def segment_checkpoints(
@@ -100,13 +124,15 @@ def rows_that_taught(
     lost: Sequence[Lost],
     *,
     workspace: Workspace,
+    first: Path | None = None,
     weights: str = "float32",
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Taught:
     """The influence of the rows `learned` (numbers of the stage's examples, one for each time) on
     the samples `lost`, on the way between the checkpoints (`influence`): step -> folder, in order.
 
-    Loads the base in the dtype `weights`, once for each of them. Moves no random state.
+    `first` is the stage's first state (`first_checkpoint`), for DPO. Loads the base in the dtype
+    `weights`, once for each of them. Moves no random state.
     """
     require_explained(stage)
     times = Counter(learned)
@@ -115,7 +141,7 @@ def rows_that_taught(
     method = method_of(stage.model.trainer)
     device = "cuda" if Machine.here().is_gpu else "cpu"
 
-    def at(place: Path) -> tuple[Any, Any]:
+    def at(place: Path | None) -> tuple[Any, Any]:
         return method.open(recipe, base, place, dtype=weights, device=device)
 
     with untouched_randomness():
@@ -126,12 +152,25 @@ def rows_that_taught(
         job = Job(
             recipe, stage, model, tokenizer, backend, workspace, Path(), lambda: (), callbacks=()
         )
-        rows = [
-            Tokens(tuple(row["input_ids"]), tuple(row["labels"]))
-            for row in tokenized(job, examples)
-        ]
         texts = [each.tokens(backend) for each in lost]
-        found = influence(model, rows, texts, end=end, progress=progress)
+        if stage.model.trainer == "dpo":
+            began = trainable(at(first)[0])
+            beta = BETA if stage.model.beta is None else stage.model.beta
+            found = pair_influence(
+                model,
+                _pairs(job, examples),
+                texts,
+                first=began,
+                beta=beta,
+                end=end,
+                progress=progress,
+            )
+        else:
+            rows = [
+                Tokens(tuple(row["input_ids"]), tuple(row["labels"]))
+                for row in tokenized(job, examples)
+            ]
+            found = influence(model, rows, texts, end=end, progress=progress)
     by_row = [times[number] * value for number, value in zip(numbers, found, strict=True)]
     harm = sum(value for value in by_row if value > 0) or 1.0
     ranked = [
@@ -140,3 +179,16 @@ def rows_that_taught(
     ]
     ranked.sort(key=lambda row: (-row.influence, row.number))
     return Taught(tuple(ranked), len(lost), tuple(checkpoints))
+
+
+def _pairs(job: Job, examples: Sequence[Example]) -> list[Pair]:
+    def tokens(prompt: Sequence[int], said: Sequence[int]) -> Tokens:
+        return Tokens((*prompt, *said), (*[IGNORED] * len(prompt), *said))
+
+    return [
+        Pair(
+            tokens(row["prompt_ids"], row["chosen_ids"]),
+            tokens(row["prompt_ids"], row["rejected_ids"]),
+        )
+        for row in pairs_of(job, examples)
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.errors import UserError
 from harness.store.store import Store
 from trainers.explain.lost import lost_samples
-from trainers.explain.taught import Row, rows_that_taught, segment_checkpoints
+from trainers.explain.taught import Row, first_checkpoint, rows_that_taught, segment_checkpoints
 from trainers.loop.record import TrainingRecord
 from trainers.loop.remedies import Failure, learned_in
 from trainers.loop.reporter import Reporter
@@ -65,6 +65,9 @@ def rows_to_skip(record: TrainingRecord, failure: Failure, reporter: Reporter) -
     try:
         lost = lost_samples(store, _failed(store, failure.judged.verdicts))
         checkpoints = segment_checkpoints(record.folder, run.stage, failure.step, state.attempt)
+        first = None
+        if run.stage.model.trainer == "dpo":
+            first = first_checkpoint(record.folder, run.recipe, run.stage, state.attempt)
         taught = rows_that_taught(
             run.recipe,
             run.stage,
@@ -73,6 +76,7 @@ def rows_to_skip(record: TrainingRecord, failure: Failure, reporter: Reporter) -
             learned,
             lost,
             workspace=run.workspace,
+            first=first,
             weights=run.settled.weights,
             progress=lambda done, of: reporter.progress("rows", done, of),
         )

@@ -19,7 +19,13 @@ from trainers.config.difficulty import difficulty_of
 from trainers.config.load import load_recipe
 from trainers.config.recipe import Recipe, Stage
 from trainers.explain.lost import lost_samples
-from trainers.explain.taught import Taught, require_explained, rows_that_taught, segment_checkpoints
+from trainers.explain.taught import (
+    Taught,
+    first_checkpoint,
+    require_explained,
+    rows_that_taught,
+    segment_checkpoints,
+)
 from trainers.loop.blame import skipped_by
 from trainers.loop.remedies import Failure, learned_in, rolled_back
 from trainers.methods.preflight import require_readable_rows
@@ -69,6 +75,7 @@ def explain_rows(
             hint="explain a verdict of the training as it stands",
         )
     checkpoints = segment_checkpoints(CheckpointFolder(home), stage, step, attempt)
+    first = _first(CheckpointFolder(home), recipe, stage, attempt)
     base = resolve(recipe.model.base, workspace)
     recipe = require_readable_rows(recipe, base)
     stage = recipe.stages[stage.number - 1]
@@ -94,10 +101,17 @@ def explain_rows(
         learned_in(stage, plan, then, step),
         lost,
         workspace=workspace,
+        first=first,
         weights="float32" if state.settled is None else state.settled.weights,
         progress=progress,
     )
     return Explained(name, attempt, end - every, end, taught)
+
+
+def _first(folder: CheckpointFolder, recipe: Recipe, stage: Stage, attempt: int) -> Path | None:
+    return (
+        first_checkpoint(folder, recipe, stage, attempt) if stage.model.trainer == "dpo" else None
+    )
 
 
 def _recipe_of(store: Store, name: str) -> tuple[Recipe, Stage]:

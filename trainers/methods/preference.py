@@ -57,7 +57,7 @@ def _dpo(job: Job) -> Trainer:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     arguments = DPOConfig(**_settings(job))
-    return _build(DPOTrainer, arguments, job, _pairs)
+    return _build(DPOTrainer, arguments, job, pairs_of)
 
 
 def _kto(job: Job) -> Trainer:
@@ -120,7 +120,8 @@ def _build(
     return without_printing(learning_its_own(trainer))
 
 
-def _pairs(job: Job, examples: Sequence[Example]) -> Rows:
+def pairs_of(job: Job, examples: Sequence[Example]) -> Rows:
+    """Token ids of each pair as they are learned: `prompt_ids`, `chosen_ids`, `rejected_ids`."""
     return _rows(job, examples, {"chosen_ids": "chosen", "rejected_ids": "rejected"})
 
 

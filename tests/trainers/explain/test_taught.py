@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ import pytest
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
 from harness.store.store import Store
-from tests.trainers.recipe_builders import edit, write_world
+from tests.trainers.recipe_builders import GOOD, RUBBISH, edit, write_world
 from tests.trainers.training_driver import STATE_FILES, Quiet, everything, weights
 from trainers.checkpoints.state import TrainingState, load_state, save_state
 from trainers.config.data_plan import without_rows
 from trainers.config.load import load_recipe
+from trainers.explain.taught import require_explained
 from trainers.loop.explained import Explained, explain_rows
 from trainers.loop.gated_training import GatedTraining
 
@@ -174,7 +176,7 @@ def test_what_can_t_be_explained_is_refused_before_a_weight_is_loaded(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"gate": {"suite": "suite.yaml", "on_fail": ["skip_rows"]}, "trainer": "dpo"}, "dpo has"),
+        ({"gate": {"suite": "suite.yaml", "on_fail": ["skip_rows"]}, "trainer": "kto"}, "kto has"),
         ({"health": {"loss": {"at_most": 9, "then": "skip_rows"}}}, "has no verdict"),
     ],
 )
@@ -187,3 +189,50 @@ def test_a_recipe_with_skip_rows_where_it_can_t_be(
     with pytest.raises(UserError, match=match) as caught:
         load_recipe(path)
     assert caught.value.line
+
+
+def test_pairs_of_dpo_are_named_and_left_out(tmp_path: Path, tiny_llama: Path) -> None:
+    path = write_world(tmp_path, tiny_llama, talk=False)
+    for name, better, worse in (("good", GOOD, RUBBISH), ("rubbish", RUBBISH, GOOD)):
+        rows = [
+            {"id": f"{name}{n}", "asked": "Say it.", "good": better[n % 4], "bad": worse[n % 4]}
+            for n in range(32)
+        ]
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    mix: list[dict[str, Any]] = [
+        {"source": "good.jsonl", "weight": 1},
+        {"source": "rubbish.jsonl", "weight": 99, "segments": [3]},
+    ]
+    asked = {"prompt": {"user": "{{ asked }}"}, "chosen": "{{ good }}", "rejected": "{{ bad }}"}
+    edit(path, "data", "mix", value=[{**source, **asked} for source in mix])
+    edit(path, "stages", 0, "trainer", value="dpo")
+    edit(path, "gate", "on_fail", value=["skip_rows", "stop"])
+    edit(path, "stages", 0, "learning_rate", value=0.01)
+    edit(path, "stages", 0, "beta", value=0.5)
+    training = run(path, tmp_path / "home")
+    found = explained(tmp_path / "home", 3)
+    assert (found.begin, found.end, found.attempt) == (0, 3, 1)
+    worst = found.taught.rows[0]
+    assert worst.influence > 0
+    with Store(training.stage_run.workspace) as store:
+        event, *_ = store.query(
+            "SELECT detail FROM training_events WHERE event = 'rolled_back' ORDER BY seq"
+        )
+    assert event["detail"]["remedy"] == "skip_rows"
+    assert [row["number"] for row in event["detail"]["rows"]] == [worst.number]
+    [home] = Workspace.at(tmp_path / "home").trainings.iterdir()
+    # The first state is the bare base: without its checkpoint it is found all the same.
+    shutil.rmtree(home / "checkpoints" / "step-000000")
+    alone = explained(tmp_path / "home", 3)
+    assert alone.taught.rows[0].number == worst.number
+
+
+@pytest.mark.parametrize(
+    ("trainer", "why"), [("grpo", "answers that it draws"), ("kto", "no loss of each row")]
+)
+def test_a_trainer_whose_rows_have_no_loss_says_why(trainer: str, why: str) -> None:
+    stage: Any = SimpleNamespace(model=SimpleNamespace(trainer=trainer))
+    with pytest.raises(UserError, match=why) as caught:
+        require_explained(stage)
+    assert "sft and dpo" in str(caught.value.hint)
