@@ -22,6 +22,7 @@ import contextlib
 import io
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,14 @@ def read_lm_eval(data: str, folder: Path) -> list[tuple[int, Row]]:
                     zip(documents, texts, turns, strict=True), start=1
                 )
             ]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise UserError(f"{name} can't be read as rows: {error}", field="data") from error
+        except Exception as error:
+            # Templates, samplers and code of anybody's task: what is wrong is the task's affair.
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{name} can't be read as rows: {said}",
+                field="data",
+                hint="the task's own file decides this: `lm_eval validate --tasks NAME` checks it",
+            ) from error
     key = digest_of([kind, _rules(task), rows])[:16]
     _LOADED[key] = LoadedTask(name, kind, task, documents)
     return [
@@ -165,8 +172,10 @@ def _asked(turns: list[dict[str, str]]) -> Row:
 def _rules(task: Any) -> str:
     """What of a task decides a score, beside its documents: filters, metrics, the code for them."""
     config = task.dump_config()
-    names = ("filter_list", "metric_list", "process_results", "generation_kwargs", "metadata")
-    return json.dumps({name: config.get(name) for name in names}, default=str, sort_keys=True)
+    names = ("filter_list", "metric_list", "process_results", "generation_kwargs")
+    said = {name: config.get(name) for name in names}
+    text = json.dumps([said, str(task.VERSION)], default=str, sort_keys=True)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def _task(data: str, folder: Path) -> tuple[Any, str]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
@@ -112,12 +114,14 @@ def _settings(
     task = loaded_task(samples[0].fields) if is_lm_eval(model.data) and samples else None
     if task is None:
         return model.generate
-    said = {**task.generation(), **model.generate.model_dump(exclude_unset=True)}
+    set_here = model.generate.model_dump(exclude_unset=True)
     try:
-        return GenerateModel.model_validate(said)
-    except ValueError as error:
-        what = f"{task.name} wants its answers written in a way that a suite can't: {error}"
-        raise document.error(what, place, hint="set the keys of `generate` here") from None
+        return GenerateModel.model_validate({**task.generation(), **set_here})
+    except (ValueError, TypeError) as error:
+        wrong = error.errors()[0] if isinstance(error, ValidationError) else None
+        said = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" if wrong else error
+        what = f"the answers to {task.name} can't be written as its file says: {said}"
+        raise document.error(what, place, hint="set that key of `generate` here") from None
 
 
 def _among(

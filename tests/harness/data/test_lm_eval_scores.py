@@ -342,3 +342,50 @@ def test_a_metric_that_a_task_has_not_is_one_message(
         written(folder, task)
     assert error.value.line is not None
     assert error.value.hint
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "ifeval"])
+def test_a_suite_is_the_same_wherever_its_folder_stands(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "lm_eval").mkdir()
+    for file in (folder / "lm_eval").glob(f"{name}.*"):
+        moved = file.read_text().replace(str(folder), str(tmp_path))
+        (tmp_path / "lm_eval" / file.name).write_text(moved)
+    task = {
+        "data": f"lm_eval:lm_eval/{name}.yaml",
+        "prompt": {"messages": "{{ messages }}"},
+        "metrics": [f"lm_eval:{TASKS[name][3][0]}"],
+    }
+    assert written(tmp_path, task).digest == written(folder, task).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"doc_to_text": "{{ nobody.knows }}"}, "can't load"),
+        (
+            {"doc_to_text": "{{ nobody.knows if '5' in question else question }}"},
+            "can't be read as rows: 'nobody' is undefined",
+        ),
+        ({"doc_to_text": "{{ question", "num_fewshot": 1}, "can't (load|be read)"),
+        ({"generation_kwargs": {"until": [], "max_gen_toks": "many"}}, "as its file says"),
+        ({"generation_kwargs": {"until": [], "max_gen_toks": 10**6}}, "max_new_tokens"),
+        ({"output_type": "loglikelihood"}, "of the kind 'loglikelihood'"),
+    ],
+)
+def test_a_damaged_task_is_one_message(
+    folder: Path, changes: Mapping[str, Any], wanted: str
+) -> None:
+    task = yaml.safe_load((folder / "lm_eval" / "gsm8k.yaml").read_text())
+    (folder / "lm_eval" / "bad.yaml").write_text(yaml.safe_dump({**task, **changes}))
+    with pytest.raises(UserError, match=wanted):
+        written(
+            folder,
+            {
+                "data": "lm_eval:lm_eval/bad.yaml",
+                "prompt": {"messages": "{{ messages }}"},
+                "metrics": ["lm_eval:exact_match"],
+            },
+        )
+    (folder / "lm_eval" / "bad.yaml").unlink()
