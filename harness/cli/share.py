@@ -84,12 +84,14 @@ def pull(
 def _follow(store: Store, index: Index, every: float, console: Console) -> None:
     from harness.store.share.pull import pull as take
 
-    said = ""
+    said, whole = "", False
     while True:
         try:
-            counts = take(store, index, empty=True)
+            counts = take(store, index, empty=True, only_new=whole)
+            whole = True
             text = f"taken: {_counted(counts)}" if counts else ""
         except UnfinishedError as error:
+            whole = False
             text = f"{error.what}; trying again"
         # A place that is away is said once, not every ten seconds.
         if text and text != said:

@@ -56,12 +56,13 @@ class Index:
         self.cache.mkdir(parents=True, exist_ok=True)
         self._known: dict[str, tuple[Item, ...]] = {}
 
-    def refresh(self) -> None:
-        """Read what was sent since the last time."""
+    def refresh(self) -> bool:
+        """Read what was sent since the last time; returns whether anything was."""
         names = [name for name in self.place.names(INDEX) if name.endswith(".json")]
         new = [name for name in names if name not in self._known]
         with ThreadPoolExecutor(WORKERS) as pool:
             self._known.update(zip(new, pool.map(self._read, new), strict=True))
+        return bool(new)
 
     def items(self) -> Iterator[Item]:
         for name in sorted(self._known):

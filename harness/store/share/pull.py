@@ -23,6 +23,7 @@ def pull(
     index: Index,
     *,
     empty: bool = False,
+    only_new: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> dict[str, int]:
     """Take what the place has and the store lacks; returns how many things of each kind.
@@ -30,8 +31,11 @@ def pull(
     Every object is checked against its digest before anything of its item is stored. Raises
     UserError for one that is damaged, and where nothing was ever sent there (unless it may be
     `empty`); UnfinishedError where the place can't be reached. Pulled again, it goes on from there.
+    With `only_new` the store is asked nothing while nothing new was sent, for who has taken all
+    that was there before.
     """
-    index.refresh()
+    if not index.refresh() and only_new:
+        return {}
     items = list(index.items())
     if not items and not empty:
         raise UserError(

@@ -162,6 +162,7 @@ def bucket(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-for-tests")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-for-tests")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server.make("team")
     yield server

@@ -100,6 +100,22 @@ def test_two_machines_that_rescore_one_run_end_up_with_both(machine, tmp_path):
     assert push(box, open_place(where)).counts == {}
 
 
+def test_who_has_everything_is_asked_nothing_until_something_new_is_sent(
+    machine, tmp_path, monkeypatch
+):
+    box, lead, where = machine("box"), machine("lead"), str(tmp_path / "shared")
+    fill(box)
+    push(box, open_place(where))
+    index = Index(open_place(where), lead)
+    assert pull(lead, index, only_new=True)["runs"] == 1
+    with monkeypatch.context() as quiet:
+        quiet.setattr(lead, "query", None)
+        assert pull(lead, index, only_new=True) == {}
+    fill(box, "r2")
+    push(box, open_place(where))
+    assert pull(lead, index, only_new=True)["runs"] == 1
+
+
 def test_only_the_named_run_goes_with_the_verdicts_about_it(machine, tmp_path):
     box, lead, where = machine("box"), machine("lead"), str(tmp_path / "shared")
     for run in ("r1", "r2"):
