@@ -41,6 +41,7 @@ VERBS = {
     "runs": ("runs", HERE),
     "note": ("note a well", HERE),
     "publish": ("publish a --to tensorboard:logs", "tensorboard"),
+    "init": ("init capitals.jsonl --yes --out made.yaml", HERE),
     "suites": ("suites check suite.yaml", HERE),
     "promote": ("promote model-good --line other --override first", HERE),
     "rollback": (f"rollback {LINE}", HERE),
