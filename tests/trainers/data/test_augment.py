@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UserError
-from tests.trainers.data.pipelines import built
+from tests.trainers.data.pipelines import built, pipeline
 from trainers.data.augment import Augment, applied, each_asked, words_of
 from trainers.data.build import build
 from trainers.data.entities import Entities, another_number
@@ -134,8 +135,6 @@ def test_names_and_numbers_are_others_in_question_and_answer_alike(tmp_path: Pat
     "value", ["4111-1111-1111-1111", "DE89 3704 0044 0532 0130 00", "11010519491231002X"]
 )
 def test_other_numbers_are_valid_and_written_alike(value: str) -> None:
-    import random
-
     from stdnum import iban, luhn
     from stdnum.cn import ric
 
@@ -160,10 +159,12 @@ def test_any_text_can_be_asked_otherwise(text: str, seed: int) -> None:
 
 
 def test_siblings_stay_on_one_side(tmp_path: Path) -> None:
-    rows = [{"text": f"Please tell me about the town number {n}, its streets and its parks"}
-            for n in range(40)]  # fmt: skip
-    from tests.trainers.data.pipelines import pipeline
-
+    # Each of other words: rows that are alike stay together as well.
+    letters = random.Random(5)
+    rows = [
+        {"text": " ".join("".join(letters.choices("aeioulnrst", k=7)) for _ in range(12))}
+        for _ in range(40)
+    ]
     made_of = pipeline(tmp_path, [{"augment": {"times": 2}}], rows=rows, validation=0.3)
     version = write_version(made_of, build(made_of, tmp_path / "cache"))
     sides = {part: {r.get("parent") or r["id"] for _, r in version.rows(part)}
