@@ -49,7 +49,7 @@ def read_opencompass(path: Path, *, name: str | None = None) -> Imported:
         results = _results(file)
         details = _details(results, file)
         if details is None:
-            skipped[file.stem] = "it has no verdicts by samples: run it with --dump-eval-details"
+            skipped[file.stem] = _why_without(results)
             continue
         asked = _predictions(place / "predictions" / folder.name, file.stem)
         task, said = _task(task_name(file.stem), details, asked, results, file)
@@ -109,6 +109,12 @@ def _results(file: Path) -> Row:
             hint="evaluate it again with --reuse",
         )
     return found
+
+
+def _why_without(results: Row) -> str:
+    if results.get("details"):
+        return "its evaluator gives no verdicts by samples"
+    return "it has no verdicts by samples: run it with --dump-eval-details"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,10 +58,13 @@ def test_verdicts_prompts_and_answers_are_read(tmp_path: Path, store: Store) -> 
     write(tmp_path / "20261201_041052", [n % 4 != 0 for n in range(12)])
     rouge = tmp_path / "20261201_041052/results/tiny/rouge.json"
     rouge.write_text('{"rouge1": 31.5}')
+    unjudged = {"type": "GEN", "0": {"prompt": [], "predictions": "a", "references": "b"}}
+    rouge.with_name("em.json").write_text(json.dumps({"score": 0.0, "details": unjudged}))
     imported = read_opencompass(tmp_path)
     (task,) = imported.tasks
     assert (task.name, imported.model, imported.notes) == ("sums", "tiny", ())
-    assert "no verdicts by samples" in imported.skipped["rouge"]
+    assert "--dump-eval-details" in imported.skipped["rouge"]
+    assert imported.skipped["em"] == "its evaluator gives no verdicts by samples"
     assert [turn["role"] for turn in task.samples[1].prompt] == ["system", "user"]
     assert (task.samples[1].references, task.answers[1].text) == (("2",), "It is 2.")
     run, _ = take_in(store, imported)
