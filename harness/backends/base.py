@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from harness.core.types import AS_USUAL, PromptOptions
+from harness.core.types import AS_USUAL, Picture, PromptOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,16 @@ class GenerationSettings:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt, answered once per seed. All seeds of a request share one prefill."""
+    """One prompt, answered once per seed. All seeds of a request share one prefill.
+
+    `pictures` are those that the prompt shows, in order. A backend that reads none is given none:
+    `Candidate.see` opens one that does.
+    """
 
     id: str
     prompt_ids: tuple[int, ...]
     seeds: tuple[int, ...]
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,10 @@ def encode_answer(
     return (), backend.encode(text)
 
 
+class BlindError(Exception):
+    """A model reads no pictures; the message says how that is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model to be scored: its name, the digest of its bytes, and how to open it.
@@ -178,7 +187,8 @@ class Candidate:
     `open` is called only when something has to be generated. `subject` says what is being
     compared (backend, dtype, quantisation) and is part of what answers are cached under.
     `tokenizer` gives the model's tokenizer alone, where it is on this machine: a prompt that its
-    chat template refuses is told before the weights are loaded.
+    chat template refuses is told before the weights are loaded. `see` gives what opens it so
+    that it reads pictures, and raises BlindError where it reads none; None where nobody knows how.
     """
 
     name: str
@@ -186,3 +196,4 @@ class Candidate:
     subject: Mapping[str, Any]
     open: Callable[[], Backend]
     tokenizer: Callable[[], Any] | None = None
+    see: Callable[[], Callable[[], Backend]] | None = None

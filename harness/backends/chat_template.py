@@ -48,7 +48,7 @@ def render(
     `options` are those of `apply_chat_template`. Raises what the template, a program of the model's
     own, raises.
     """
-    turns = [dict(message) for message in messages]
+    turns = turns_of(messages)
     if _CLOCK in str(tokenizer.chat_template or ""):
         options = {
             **options,
@@ -58,12 +58,41 @@ def render(
     return str(tokenizer.apply_chat_template(turns, tokenize=False, **options))
 
 
+def turns_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as a chat template takes them. Where one shows a picture, the content of each is
+    a list of parts, as templates of models of images and text want it.
+    """
+    if not any("parts" in message for message in messages):
+        return [dict(message) for message in messages]
+    turns = []
+    for message in messages:
+        turn = {key: value for key, value in message.items() if key != "parts"}
+        parts = message.get("parts", [{"type": "text", "text": message["content"]}])
+        turn["content"] = [{"type": "image"} if part["type"] == "image" else part for part in parts]
+        turns.append(turn)
+    return turns
+
+
+def _blind(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same messages without their pictures."""
+    return [
+        {**turn, "parts": [part for part in turn["parts"] if part["type"] != "image"]}
+        if "parts" in turn
+        else dict(turn)
+        for turn in messages
+    ]
+
+
 def prompt(tokenizer: Any, messages: Sequence[Mapping[str, Any]], options: PromptOptions) -> str:
     """The messages up to where the assistant answers, under a sample's options. Raises ValueError
     where tools are offered to a template that writes nothing of them.
     """
     now = TODAY if options.now is None else datetime.fromisoformat(options.now)
     told: dict[str, Any] = {"now": now, "add_generation_prompt": True, **options.template}
+    if any("parts" in message for message in messages):
+        seen = render(tokenizer, messages, **told)
+        if seen == render(tokenizer, _blind(messages), **told):
+            raise ValueError("it writes nothing of the pictures that the suite shows")
     if not options.tools:
         return render(tokenizer, messages, **told)
     text = render(tokenizer, messages, tools=[dict(tool) for tool in options.tools], **told)

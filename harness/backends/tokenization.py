@@ -65,6 +65,8 @@ def written(
         text = "\n".join(message["content"] for message in messages)
     elif tokenizer.chat_template:
         text = chat_template.prompt(tokenizer, messages, options)
+    elif any(message.get("parts") for message in messages):
+        raise ValueError("it has no chat template, which would place the pictures")
     elif options.tools:
         raise ValueError("it has no chat template, which would write the tools")
     else:

@@ -116,7 +116,10 @@ def _show_task(task: Task, encoder: _Encoder | None, console: Console) -> None:
         console.print(Text(f"  text: {_shown(sample.text)}"))
     for reference in sample.references:
         console.print(Text(f"  reference: {_shown(reference)}"))
-    if encoder is not None and sample.prompt:
+    for picture in sample.pictures:
+        console.print(Text(f"  picture: {picture.path or 'in the data'} ({picture.kind})"))
+    # How many tokens a picture takes is known by the model's processor alone.
+    if encoder is not None and sample.prompt and not sample.pictures:
         lengths = [encoder.tokens(task, s) for s in task.samples]
         console.print(
             Text(

@@ -68,9 +68,12 @@ def ratings(store: Store, protocol: Mapping[str, Any], task: str, anchor: str) -
     Nothing but the anchor where nothing was judged.
     """
     pool = pool_of(protocol, task)
-    table = None if pool is None else _votes(store, pool, tasks_of(protocol)[task].digest, anchor)
+    known = "SELECT vote_id FROM votes WHERE session_id = ? LIMIT 1"
+    if pool is None or not store.query(known, [pool]):
+        return {anchor: Rating(CENTER, None, None, 0)}
+    table = _votes(store, pool, tasks_of(protocol)[task].digest, anchor)
     found = {anchor: Rating(CENTER, None, None, 0)}
-    if table is None or table.empty:
+    if table.empty:
         return found
     from harness.statistics.elo import rate
 

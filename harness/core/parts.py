@@ -14,6 +14,7 @@ DISTRIBUTION = "ratchet-eval"
 
 _IMPORTED_AS = {
     "alt-profanity-check": "profanity_check",
+    "pillow": "PIL",
     "python-stdnum": "stdnum",
     "opentelemetry-proto": "opentelemetry",
     "vl-convert-python": "vl_convert",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 Direction = Literal["higher", "lower"]
@@ -109,6 +111,25 @@ AS_USUAL = PromptOptions()
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that a prompt shows: the digest and kind (`image/png`) of its bytes, which are in
+    the file `path` or given as `content`.
+    """
+
+    sha256: str
+    kind: str
+    path: Path | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """Its bytes. Raises ValueError where the file holds others than when the suite was read."""
+        found = self.content if self.content is not None else Path(str(self.path)).read_bytes()
+        if hashlib.sha256(found).hexdigest() != self.sha256:
+            raise ValueError(f"the picture {self.path} has changed since the suite was read")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One item of a task.
 
@@ -117,6 +138,7 @@ class Sample:
     that given text; `references` are the rendered reference answers; `cluster` groups samples
     that are not independent; `reserve` marks samples that are kept for later looks; `options` say
     how the messages are asked; `question` is what is asked last, without examples before it.
+    `pictures` are those that the messages show, in order; a sample that was stored has none.
     """
 
     id: str
@@ -130,6 +152,7 @@ class Sample:
     reserve: bool = False
     options: PromptOptions = AS_USUAL
     question: str | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

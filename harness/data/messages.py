@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from harness.core.types import Picture
 
 Message = dict[str, Any]
 """One turn: `role` and `content` (texts), and where they are given `tool_calls` (a list of
 `{"type": "function", "function": {"name", "arguments"}}`, arguments as an object), `tool_call_id`,
-`name` and `reasoning_content`."""
+`name` and `reasoning_content`. A turn that shows pictures has `parts` as well: texts and pictures
+in their order."""
+
+ReadPicture = Callable[[Any], Picture]
+"""From what a part names (a file, a data URL) to the picture. Raises MessagesError."""
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _SHAREGPT = {
@@ -28,16 +34,17 @@ class MessagesError(ValueError):
     """What is given is no conversation, or no list of tools; the message says which part."""
 
 
-def read_messages(value: Any) -> tuple[Message, ...]:
+def read_messages(value: Any, picture: ReadPicture | None = None) -> tuple[Message, ...]:
     """The turns of a conversation, from the oldest on.
 
     `value` is a list of turns, or JSON text of one. A turn is `{"role", "content"}` as OpenAI has
     it, or `{"from", "value"}` as ShareGPT has it, in any mixture; parts of a content that are texts
     are put together. A system turn that is empty or null is none. Keys of other meaning (`weight`,
-    `id`) are left out. Raises MessagesError.
+    `id`) are left out. With `picture` parts may be pictures: `{"type": "image", "image": FILE}`, or
+    `image_url` as OpenAI has it. Raises MessagesError.
     """
     turns = _listed(value, "a conversation is a list of turns")
-    read = (_turn(turn, number) for number, turn in enumerate(turns, start=1))
+    read = (_turn(turn, number, picture) for number, turn in enumerate(turns, start=1))
     kept = tuple(turn for turn in read if turn is not None)
     if not kept:
         raise MessagesError("the conversation has no turn")
@@ -62,7 +69,7 @@ def _kind(value: Any) -> str:
     return next((said for kind, said in names.items() if isinstance(value, kind)), "a number")
 
 
-def _turn(turn: Any, number: int) -> Message | None:
+def _turn(turn: Any, number: int, picture: ReadPicture | None) -> Message | None:
     if not isinstance(turn, Mapping):
         raise MessagesError(f"turn {number} is {_kind(turn)}, not an object")
     sharegpt = "from" in turn and "role" not in turn
@@ -74,15 +81,57 @@ def _turn(turn: Any, number: int) -> Message | None:
     content = turn.get("value" if sharegpt and "value" in turn else "content")
     if role == "call":
         return {"role": "assistant", "content": "", "tool_calls": _calls(content, number)}
-    message: Message = {"role": role, "content": _content(content, number)}
+    parts = _parts(turn, content, number, picture)
+    message: Message = {"role": role}
+    if parts:
+        message["content"] = "".join(part.get("text", "") for part in parts)
+        message["parts"] = parts
+    else:
+        message["content"] = _content(content, number)
     if turn.get("tool_calls"):
         message["tool_calls"] = _calls(turn["tool_calls"], number)
     message |= {key: turn[key] for key in _ALSO_KEPT if turn.get(key) is not None}
-    if role == "system" and not message["content"].strip():
+    if role == "system" and not message["content"].strip() and not parts:
         return None
     if content is None and role not in ("system", "assistant"):
         raise MessagesError(f"turn {number} ({role}) has no content")
     return message
+
+
+def _parts(
+    turn: Mapping[str, Any], content: Any, number: int, picture: ReadPicture | None
+) -> list[dict[str, Any]]:
+    """The parts of a turn that shows pictures, in order; none of any other turn."""
+    kept = turn.get("parts")
+    if isinstance(kept, list) and any(_is_read(part) for part in kept):
+        return kept  # read before
+    if picture is None or not isinstance(content, list | tuple):
+        return []
+    if not any(_shows(part) for part in content):
+        return []
+    found: list[dict[str, Any]] = []
+    for part in content:
+        if _shows(part):
+            source = next((part[key] for key in _PICTURES if key in part), None)
+            try:
+                found.append({"type": "image", "picture": picture(source)})
+            except MessagesError as error:
+                raise MessagesError(f"turn {number}: {error}") from None
+        else:
+            found.append({"type": "text", "text": _part(part, number)})
+    return found
+
+
+_PICTURES = ("image", "image_url", "input_image", "url", "path")
+"""Keys of a part that may name a picture."""
+
+
+def _shows(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in ("image", "image_url", "input_image")
+
+
+def _is_read(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("picture"), Picture)
 
 
 def _content(content: Any, number: int) -> str:

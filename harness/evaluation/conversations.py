@@ -36,7 +36,8 @@ class _Playing:
         """What is asked next: all that was said, each answer without its thoughts."""
         ids = _ids_after(backend, self.want, [without_thoughts(text) for text in self.texts])
         self.first = self.first or ids
-        return GenerationRequest(self.want.key, ids, (self.seed,))
+        pictures = self.want.sample.pictures
+        return GenerationRequest(self.want.key, ids, (self.seed,), pictures)
 
     def response(self, asking: Asking) -> Response:
         """The whole conversation as one response: its answers, one after the other."""

@@ -23,7 +23,7 @@ from harness.core.types import Response, ResponseKind
 from harness.evaluation.asked import Asking
 from harness.evaluation.conversations import conversations
 from harness.evaluation.plan import Wanted, empty_response, seed_of
-from harness.evaluation.prompts import prompt_ids, require_prompts, require_room
+from harness.evaluation.prompts import opener_for, prompt_ids, require_prompts, require_room
 from harness.metrics.perplexity import rolling_windows
 from harness.store import runs
 from harness.store.store import Store
@@ -56,8 +56,9 @@ def generate(
     missing = [want for want in wanted if want.key not in known]
     if not missing:
         return known, Counter()
+    open_ = opener_for(candidate, missing)
     require_prompts(candidate, missing)
-    backend = candidate.open()
+    backend = open_()
     groups, asking = grouped(missing), Asking(backend, wanted)
     # All kinds first: nothing is paid for where a later task can't be answered at all.
     for kind in dict.fromkeys(kind for _, kind in groups):
@@ -152,6 +153,7 @@ def generation_requests(
             seeds=tuple(
                 seed_of(seed, want.task.name, sample_id, want.index, want.draw) for want in wants
             ),
+            pictures=wants[0].sample.pictures,
         )
         for sample_id, wants in _by_sample(group).items()
     ]

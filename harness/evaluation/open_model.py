@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.base import Candidate
+from harness.backends.base import BlindError, Candidate
 from harness.backends.openers import Hardware, Opening, open_prefixed, prefix_of
 from harness.core.errors import UserError
 from harness.core.workspace import Workspace
@@ -92,7 +92,21 @@ def open_model(
         require_no_own_code(files.name, files.folder)
         return AutoTokenizer.from_pretrained(files.tokenizer)
 
-    return Candidate(name, files.digest, subject, opened, tokenizer)
+    def see() -> Callable[[], Backend]:
+        from harness.backends.transformers.pictures import PictureBackend, require_sight
+
+        if cluster is not None:
+            raise BlindError("pictures can't be asked about over Ray yet")
+        require_sight(files)
+
+        def seeing() -> Backend:
+            say(f"Loading {name} with its vision ({hardware})")
+            model, own = load(files, dtype=hardware.dtype, device=hardware.device, whole=True)
+            return PictureBackend(model, own, files.folder)
+
+        return seeing
+
+    return Candidate(name, files.digest, subject, opened, tokenizer, see)
 
 
 def _promoted_folder(name: str, workspace: Workspace, store: Store) -> Path:

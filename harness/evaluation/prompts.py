@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from jinja2 import TemplateError
 
 from harness.backends import chat_template, tokenization
-from harness.backends.base import Backend, Candidate, GenerationRequest
+from harness.backends.base import Backend, BlindError, Candidate, GenerationRequest
 from harness.core.errors import UserError
 from harness.core.types import AS_USUAL, Sample
 from harness.evaluation.plan import Wanted
@@ -60,6 +60,33 @@ def require_prompts(candidate: Candidate, wanted: Sequence[Wanted]) -> None:
             raise refused_prompt(want.task.name, want.sample, error, tokenizer) from error
 
 
+def opener_for(candidate: Candidate, wanted: Sequence[Wanted]) -> Callable[[], Backend]:
+    """What opens the candidate's backend, one that reads pictures where a prompt shows some. Raises
+    UserError, before weights are loaded, for a model that reads text alone.
+    """
+    seen = next((want for want in wanted if want.sample.pictures), None)
+    if seen is None:
+        return candidate.open
+    sample, place = seen.sample, f"tasks.{seen.task.name}"
+    given = next((w for w in wanted if w.kind == "reference" and w.sample.pictures), None)
+    if given is not None:
+        raise UserError(
+            "how likely a given answer to a picture is can't be read yet",
+            field=f"tasks.{given.task.name}.metrics",
+            hint="leave out the metrics that read references, such as reference_nll",
+        )
+    what = f"{candidate.name} reads text alone, and sample {sample.id!r} shows a picture"
+    hint = "name a model of images and text, or a server that serves one (openai:URL#MODEL)"
+    if candidate.see is None:
+        raise UserError(what, file=seen.task.data_path, field=f"{place}.prompt", hint=hint)
+    try:
+        return candidate.see()
+    except BlindError as error:
+        raise UserError(
+            f"{what}: {error}", file=seen.task.data_path, field=f"{place}.prompt", hint=hint
+        ) from None
+
+
 def refused_prompt(
     task: str, sample: Sample, error: Exception, tokenizer: Any | None = None
 ) -> UserError:
@@ -83,6 +110,8 @@ def _part(sample: Sample, tokenizer: Any | None) -> tuple[str, str]:
     if sample.options.tools and _renders_without_tools(sample, tokenizer):
         names = ", ".join(tool["function"]["name"] for tool in sample.options.tools)
         return ".tools", f"ask a model whose template knows tools; this sample offers {names}"
+    if sample.pictures:
+        return ".messages", "its template must write parts of type `image`: take the model's own"
     roles = [message["role"] for message in sample.prompt]
     if "system" in roles:
         return ".system", "a template that knows no system turn wants its text in `user`"

@@ -37,6 +37,8 @@ _TOKENIZER = (
     "chat_template*",
 )
 _CONFIG = ("config.json", "generation_config.json", "*.py")
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+"""How pictures are read, of a model that reads them."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -115,11 +117,17 @@ def tokenizer_digest(folder: Path, workspace: Workspace) -> str:
 
 
 def load(
-    files: ModelFiles, *, dtype: str = "float32", device: str | None = "cpu", **options: Any
+    files: ModelFiles,
+    *,
+    dtype: str = "float32",
+    device: str | None = "cpu",
+    whole: bool = False,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """Load (model, tokenizer). `dtype` is torch's name of one, or "auto"; the model is in eval
     mode, with the attention that its class has: `sdpa`, else `eager`. Of a model of images and text
-    all is loaded, and its language model is what answers. Shard by shard it is read onto `device`
+    all is loaded, and its language model is what answers; `whole` loads its vision too where
+    transformers has a class for the language model alone. Shard by shard it is read onto `device`
     (`placement`: `cuda` may spread it over cards); None leaves that to `options`, which go to
     `from_pretrained`. Raises UserError where the files turn out not to be a causal language
     model's, or lack some of its weights or of its adapter's, or are too large.
@@ -130,7 +138,7 @@ def load(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer
 
-    from harness.models.architecture import attention_of, auto_class
+    from harness.models.architecture import attention_of, auto_class, whole_class
 
     require_no_own_code(files.name, files.folder)
     broken = (
@@ -145,7 +153,7 @@ def load(
         try:
             tokenizer = AutoTokenizer.from_pretrained(files.tokenizer)
             config = AutoConfig.from_pretrained(files.folder)
-            automatic = auto_class(config, files.folder)
+            automatic = (whole and whole_class(files.folder)) or auto_class(config, files.folder)
             model, loading = automatic.from_pretrained(
                 files.folder,
                 dtype=kind,
@@ -326,6 +334,7 @@ def _described(name: str, folder: Path, adapter: Path | None, workspace: Workspa
     bare = ModelFiles(name, folder, adapter, "")
     parts = [("model", path) for path in _matching(folder, (*_WEIGHTS[:2], *_CONFIG))]
     parts += [("tokenizer", path) for path in _matching(bare.tokenizer, _TOKENIZER)]
+    parts += [("processor", path) for path in _matching(folder, PROCESSOR)]
     if adapter is not None:
         parts += [("adapter", path) for path in _matching(adapter, (_WEIGHTS[2], ADAPTER_CONFIG))]
     workspace.ensure()

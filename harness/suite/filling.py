@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import UserError
+from harness.core.types import Picture
 from harness.core.yaml_file import Place, YamlDocument
 from harness.data import templates
+from harness.data.pictures import picture_of
 from harness.data.sources import SourceRow
 from harness.suite.schema import TaskModel
 
@@ -30,6 +32,10 @@ class Filling:
 
     def value(self, source: str, *keys: str | int) -> Any:
         return self._filled(lambda: templates.value(source, self.found.row), "prompt", *keys)
+
+    def picture(self, source: Any) -> Picture:
+        """A picture beside the file that the row is of. Raises MessagesError."""
+        return picture_of(source, self.found.file.parent)
 
     def reference(self, source: str) -> str:
         # A list in an answer may be several answers; it is JSON where a metric of JSON reads it.

@@ -17,7 +17,7 @@ from harness.backends.base import GenerationSettings
 from harness.core.digests import digest_of
 from harness.core.errors import UserError
 from harness.core.text_file import is_there
-from harness.core.types import PromptOptions, Row, Sample
+from harness.core.types import Picture, PromptOptions, Row, Sample
 from harness.core.yaml_file import Place, YamlDocument, load_yaml, validate
 from harness.data import templates
 from harness.data.bfcl import is_bfcl, read_bfcl
@@ -25,6 +25,7 @@ from harness.data.code_benchmarks import is_code_source, read_code_tasks
 from harness.data.lm_eval import PREFIX as LM_EVAL
 from harness.data.lm_eval import is_lm_eval, loaded_task, read_lm_eval
 from harness.data.messages import Message
+from harness.data.pictures import as_stored
 from harness.data.rows import row_id, texts_in
 from harness.data.sources import SourceRow, is_hub, is_pattern, read_source
 from harness.metrics import get_metric
@@ -373,9 +374,11 @@ def _shots(
 def _sample(sample_id: str, filling: Filling, shots: Shots | None) -> Sample:
     model, row = filling.model, filling.found.row
     prompt: tuple[Message, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     options, question = PromptOptions(), None
     if model.prompt:
         prompt, options, question = asked(model.prompt, row, filling, shots)
+        prompt, pictures = as_stored(prompt)
     if model.cluster is not None and model.cluster not in row:
         raise UserError(
             f"the cluster field {model.cluster!r} is missing from this row",
@@ -397,6 +400,7 @@ def _sample(sample_id: str, filling: Filling, shots: Shots | None) -> Sample:
         language=str(language) if language else None,
         options=options,
         question=question,
+        pictures=pictures,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from harness.core.digests import digest_of
 from harness.core.strict_model import StrictModel
-from harness.core.types import PromptOptions, Row
+from harness.core.types import Picture, PromptOptions, Row
 from harness.data.messages import ROLES, Message, MessagesError, read_messages, read_tools
 from harness.data.rows import row_id
 
@@ -41,11 +41,27 @@ class ShotsModel(StrictModel):
     answer: str | None = None
 
 
+class TextPart(StrictModel):
+    """A part of a turn that is text, a template."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(StrictModel):
+    """A part of a turn that is a picture: a template of its file (relative to the data) or of a
+    `data:` URL.
+    """
+
+    type: Literal["image"]
+    image: str
+
+
 class TurnModel(StrictModel):
-    """A turn of a conversation; its content is a template."""
+    """A turn of a conversation; its content is a template, or parts of text and pictures."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str
+    content: str | tuple[TextPart | ImagePart, ...]
 
 
 class SuitePrompt(StrictModel):
@@ -78,8 +94,8 @@ class SuitePrompt(StrictModel):
             if isinstance(turn, Mapping) and turn.get("role") not in ROLES:
                 known = ", ".join(ROLES)
                 raise ValueError(f"turn {number} has no role of these: {known}")
-            if isinstance(turn, Mapping) and not isinstance(turn.get("content"), str):
-                raise ValueError(f"turn {number} has no `content` that is a text")
+            if isinstance(turn, Mapping) and not isinstance(turn.get("content"), str | list):
+                raise ValueError(f"turn {number} has no `content` that is a text or parts")
         return value
 
     @field_validator("template")
@@ -126,7 +142,13 @@ class SuitePrompt(StrictModel):
             yield ("shots", "answer"), self.shots.answer
         for index, turn in enumerate(self.messages if isinstance(self.messages, tuple) else ()):
             if isinstance(turn, TurnModel):
-                yield ("messages", index, "content"), turn.content
+                place = ("messages", index, "content")
+                if isinstance(turn.content, str):
+                    yield place, turn.content
+                    continue
+                for number, part in enumerate(turn.content):
+                    text = part.text if isinstance(part, TextPart) else part.image
+                    yield (*place, number, part.type), text
 
 
 class Filling(Protocol):
@@ -135,6 +157,8 @@ class Filling(Protocol):
     def text(self, source: str, *keys: str | int) -> str: ...
 
     def value(self, source: str, *keys: str | int) -> Any: ...
+
+    def picture(self, source: Any) -> Picture: ...
 
     def wrong(self, what: str, *keys: str | int, hint: str | None = None) -> Exception:
         """The error that says what is wrong with this row."""
@@ -188,6 +212,8 @@ def asked(
         question = first["content"]
     else:
         messages = _conversation(prompt, filling)
+        if prompt.raw and any("parts" in turn for turn in messages):
+            raise filling.wrong("with `raw` there are no turns, and so no pictures", "raw")
         question = question_of(messages)
     try:
         tools = () if prompt.tools is None else read_tools(filling.value(prompt.tools, "tools"))
@@ -265,10 +291,9 @@ def _conversation(prompt: SuitePrompt, filling: Filling) -> tuple[Message, ...]:
         if isinstance(turn, str):
             turns += _expanded(turn, filling, "messages", index)
         else:
-            content = filling.text(turn.content, "messages", index, "content")
-            turns.append({"role": turn.role, "content": content})
+            turns.append({"role": turn.role, "content": _content(turn, filling, index)})
     try:
-        messages = read_messages(turns)
+        messages = read_messages(turns, filling.picture)
     except MessagesError as error:
         raise filling.wrong(str(error), "messages") from None
     if messages[-1]["role"] == "assistant":
@@ -281,10 +306,23 @@ def _conversation(prompt: SuitePrompt, filling: Filling) -> tuple[Message, ...]:
     return messages
 
 
+def _content(turn: TurnModel, filling: Filling, index: int) -> Any:
+    """A turn's content, its templates filled."""
+    place = ("messages", index, "content")
+    if isinstance(turn.content, str):
+        return filling.text(turn.content, *place)
+    return [
+        {"type": "text", "text": filling.text(part.text, *place, number, "text")}
+        if isinstance(part, TextPart)
+        else {"type": "image", "image": filling.text(part.image, *place, number, "image")}
+        for number, part in enumerate(turn.content)
+    ]
+
+
 def _expanded(source: str, filling: Filling, *keys: str | int) -> list[Any]:
     value: Any = filling.value(source, *keys)
     try:
-        return [] if value in (None, []) else list(read_messages(value))
+        return [] if value in (None, []) else list(read_messages(value, filling.picture))
     except MessagesError as error:
         raise filling.wrong(str(error), *keys) from None
 

@@ -30,7 +30,7 @@ from harness.backends.openai.capabilities import (
     read_echo,
 )
 from harness.backends.openai.http import NoAnswerError, RefusedError, Reply, Wire
-from harness.backends.openai.messages import asked, said
+from harness.backends.openai.messages import asked, said, with_pictures
 from harness.backends.openai.rate_limit import Budget, fan_out
 from harness.core.errors import UserError
 from harness.core.text_file import is_whole, without_halves
@@ -240,6 +240,12 @@ class OpenAIBackend:
             if isinstance(question, str):
                 return "/completions", {**body, "prompt": question}
             keys = {"messages": question} if isinstance(question, list) else question
+            if request.pictures:
+                try:
+                    shown = with_pictures(keys["messages"], request.pictures)
+                except (OSError, ValueError) as error:
+                    raise ShapeError(str(error)) from error
+                keys = {**keys, "messages": shown}
             return "/chat/completions", {**body, **keys}
         if settings.logprobs:
             body["logprobs"] = 1

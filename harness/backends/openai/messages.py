@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.core.types import PromptOptions
+from harness.core.types import Picture, PromptOptions
+
+_SHOWN = "sha256:"
+"""Stands, with the digest, for a picture until the request is sent."""
 
 
 def asked(messages: Sequence[Mapping[str, Any]], options: PromptOptions) -> Any:
@@ -31,7 +35,14 @@ def asked(messages: Sequence[Mapping[str, Any]], options: PromptOptions) -> Any:
 
 def _as_sent(turn: Mapping[str, Any]) -> dict[str, Any]:
     """A turn as the protocol has it: there the arguments of a call are text."""
-    sent = dict(turn)
+    sent = {key: value for key, value in turn.items() if key != "parts"}
+    if turn.get("parts"):
+        sent["content"] = [
+            {"type": "image_url", "image_url": {"url": f"{_SHOWN}{part['sha256']}"}}
+            if part["type"] == "image"
+            else part
+            for part in turn["parts"]
+        ]
     if turn.get("tool_calls"):
         sent["tool_calls"] = [
             {
@@ -45,6 +56,28 @@ def _as_sent(turn: Mapping[str, Any]) -> dict[str, Any]:
             for number, call in enumerate(turn["tool_calls"])
         ]
     return sent
+
+
+def with_pictures(turns: Sequence[Mapping[str, Any]], pictures: Sequence[Picture]) -> list[Any]:
+    """The turns of a request with the bytes of their pictures, as data URLs. Raises ValueError and
+    OSError where a picture can't be read any more.
+    """
+    urls = {
+        f"{_SHOWN}{one.sha256}": f"data:{one.kind};base64,{base64.b64encode(one.read()).decode()}"
+        for one in pictures
+    }
+
+    def shown(part: Mapping[str, Any]) -> Mapping[str, Any]:
+        if part["type"] != "image_url":
+            return part
+        return {**part, "image_url": {"url": urls[part["image_url"]["url"]]}}
+
+    return [
+        {**turn, "content": [shown(part) for part in turn["content"]]}
+        if isinstance(turn.get("content"), list)
+        else turn
+        for turn in turns
+    ]
 
 
 def said(choice: Mapping[str, Any]) -> Any:

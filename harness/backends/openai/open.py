@@ -15,6 +15,7 @@ from pydantic import Field
 
 from harness.backends.base import (
     Backend,
+    BlindError,
     Candidate,
     GenerationRequest,
     GenerationSettings,
@@ -204,7 +205,13 @@ def _opened(name: str, served: ServedModel, workspace: Workspace, say: Say) -> C
         say=say,
     )
     digest = files.digest if files else _observed(backend, served, workspace, say)
-    return Candidate(name, digest, backend.subject, lambda: backend)
+
+    def see() -> Callable[[], Backend]:
+        if backend.tokenizer is None:
+            return lambda: backend
+        raise BlindError("its prompts are sent as tokens, which hold no picture")
+
+    return Candidate(name, digest, backend.subject, lambda: backend, see=see)
 
 
 def _wire(served: ServedModel) -> Wire:

@@ -55,6 +55,12 @@ SUITES: dict[str, tuple[str | None, str, str, str]] = {
         "e191581597bc9124",
         "5a602f3be1135aac",
     ),
+    "suites/pictures.yaml": (
+        "4bbc857846032242",
+        "e0b801384ec8c451",
+        "9ea3af8e1e5b57b4",
+        "bc9dacdfe2cd8c9a",
+    ),
     "suites/rag.yaml": (
         "51b42d2512b763a5",
         "5a4165029faf62df",
