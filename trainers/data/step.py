@@ -25,6 +25,7 @@ STEPS = PluginTable(
         "exact": "trainers.data.exact:Exact",
         "augment": "trainers.data.augment:Augment",
         "entities": "trainers.data.entities:Entities",
+        "rename": "trainers.data.rename:Rename",
         "near": "trainers.data.near:Near",
         "contamination": "trainers.data.contamination:Contamination",
         "personal": "trainers.data.personal:Personal",
