@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
 
 from harness.comparison.taught_rows import TaughtRow, TaughtRows, keep_taught
+from harness.core.workspace import HOME_VARIABLE, Workspace
 from harness.store.store import Store
 from tests.dashboard.app.stories import opened, tables, text_of
 from tests.dashboard.hostile_texts import TEXTS
+from tests.harness.suite_builders import verdict_between
 
 
 def failed(store: Store) -> str:
@@ -89,3 +94,22 @@ def test_every_verdict_in_doubt_leads_to_it(demo: Store) -> None:
     [passed] = demo.query("SELECT verdict_id FROM verdicts WHERE outcome = 'pass' LIMIT 1")
     passing = opened("verdict", verdict=passed["verdict_id"])
     assert "explain" not in [link.proto.page for link in passing.get("page_link")]
+
+
+def test_hostile_answers_fields_and_names_stay_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / ".ratchet"))
+    bad = f"{TEXTS[0]} {TEXTS[2]} \x1b[31m\u202e {TEXTS[16]}"
+    rows: list[Mapping[str, Any]] = [
+        {"id": f"{n} {TEXTS[1]}", "q": f"ask {n}", "a": "yes", "kind": TEXTS[0] if n % 2 else "k"}
+        for n in range(40)
+    ]
+    with Store(Workspace.at().ensure()) as store:
+        verdict = verdict_between(tmp_path, store, rows, {"ask": "yes"}, {"ask": bad})
+    st.cache_data.clear()
+    app = opened("explain", verdict=verdict)
+    body = marked(app)
+    assert "window.__ran" in body
+    for markup in ("<script>window", "<img", "<form", "<button", "\x1b", "\u202e"):
+        assert markup not in body.replace("<script>document", ""), markup
