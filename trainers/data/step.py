@@ -28,6 +28,7 @@ STEPS = PluginTable(
         "rename": "trainers.data.rename:Rename",
         "near": "trainers.data.near:Near",
         "contamination": "trainers.data.contamination:Contamination",
+        "quality": "trainers.data.quality:Quality",
         "personal": "trainers.data.personal:Personal",
     },
 )
