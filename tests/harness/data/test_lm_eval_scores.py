@@ -224,10 +224,7 @@ def test_each_sample_has_lm_evals_own_value(
             if name not in CHOSEN:
                 assert texts[name, at] == sample["resps"][0], (name, at)
         got = {(metric, at): value for (task, metric, at), value in values.items() if task == name}
-        if got != pytest.approx(rows, abs=1e-6):
-            print(
-                "DIFF", name, {k: (got[k], rows[k]) for k in rows if abs(got[k] - rows[k]) > 1e-6}
-            )
+        assert got == pytest.approx(rows, abs=1e-6), name
         for metric in TASKS[name][3]:
             mean = [value for (of, _), value in got.items() if of == metric]
             called, _, filtered = metric.partition("@")
