@@ -26,6 +26,7 @@ STEPS = PluginTable(
         "augment": "trainers.data.augment:Augment",
         "entities": "trainers.data.entities:Entities",
         "rename": "trainers.data.rename:Rename",
+        "slots": "trainers.data.slots:Slots",
         "near": "trainers.data.near:Near",
         "contamination": "trainers.data.contamination:Contamination",
         "quality": "trainers.data.quality:Quality",
