@@ -100,7 +100,7 @@ def _near(rows: int) -> dict[str, object]:
         "ours": f"{middle - began:.1f} s, {len(ours)} pairs",
         "peer": f"{ended - middle:.1f} s, {len(theirs)} pairs, datasketch",
         "ratio": (middle - began) / (ended - middle),
-        "goal": "1/25",
+        "goal": "1/25 of datasketch fed one shingle at a time; here it is fed in batches",
         "note": "both verified exactly at a similarity of 0.8",
     }
 

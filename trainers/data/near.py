@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -59,6 +60,7 @@ class Shingled:
         self.normal = compared(text)
         self.run = run_length(self.normal)
         self.numbers = np.unique(_mixed(self.normal, self.run))
+        self.least: npt.NDArray[np.uint32] | None = None
 
 
 def _mixed(normal: str, run: int) -> _Numbers:
@@ -86,33 +88,43 @@ class Likeness:
         size = self._bands * _ROWS
         # Times an odd number is another order of all numbers; 32 bits are multiplied 8 at once.
         self._factors = chance.integers(0, 2**32, size, np.uint32)[:, None] | np.uint32(1)
+        # Five standard deviations of that share: one candidate in millions is lost.
+        self._slack = 5 * math.sqrt(self._near * (1 - self._near) / size)
         self._texts: list[Shingled] = []
+        self._least = np.zeros((1024, size), np.uint32)
         self._places: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(self._bands)]
 
     def add(self, text: Shingled) -> None:
         """Give a text the next number, from 0."""
-        for place, key in zip(self._places, self._keys(text), strict=True):
+        least = self._least_of(text)
+        for place, key in zip(self._places, _keys(text, least), strict=True):
             place[key].append(len(self._texts))
+        if len(self._texts) == len(self._least):
+            self._least = np.concatenate([self._least, np.zeros_like(self._least)])
+        self._least[len(self._texts)] = least
         self._texts.append(text)
 
     def like(self, text: Shingled) -> Iterator[tuple[int, float]]:
         """(number, similarity 0 to 1) of each added text that is like this one, in order."""
+        least = self._least_of(text)
         found: set[int] = set()
-        for place, key in zip(self._places, self._keys(text), strict=True):
+        for place, key in zip(self._places, _keys(text, least), strict=True):
             found.update(place.get(key, ()))
-        for number in sorted(found):
+        if not found:
+            return
+        numbers = np.array(sorted(found))
+        equal = (self._least[numbers] == least).mean(axis=1)
+        for number in numbers[equal >= self._near - self._slack].tolist():
             similarity = self._similarity(text, self._texts[number])
             if similarity >= self._near:
                 yield number, similarity
 
-    def _keys(self, text: Shingled) -> list[bytes]:
-        """The bands of a text's min-hashes; texts of other runs never share one."""
-        short = (text.numbers >> np.uint64(32)).astype(np.uint32)
-        least = (self._factors * short[None, :]).min(axis=1)
-        width = _ROWS * least.itemsize
-        data = least.tobytes()
-        kind = bytes([text.run])
-        return [kind + data[at : at + width] for at in range(0, len(data), width)]
+    def _least_of(self, text: Shingled) -> npt.NDArray[np.uint32]:
+        """A text's min-hashes: of two texts as large a share is equal as they are alike."""
+        if text.least is None or len(text.least) != len(self._factors):
+            short = (text.numbers >> np.uint64(32)).astype(np.uint32)
+            text.least = (self._factors * short[None, :]).min(axis=1)
+        return text.least
 
     def _similarity(self, one: Shingled, other: Shingled) -> float:
         a, b = one.numbers, other.numbers
@@ -124,6 +136,13 @@ class Likeness:
         # Numbers could be equal by chance: what counts are the characters.
         mine, theirs = shingles(one.normal, one.run), shingles(other.normal, other.run)
         return len(mine & theirs) / len(mine | theirs)
+
+
+def _keys(text: Shingled, least: npt.NDArray[np.uint32]) -> list[bytes]:
+    """The bands of a text's min-hashes; texts of other runs never share one."""
+    width = _ROWS * least.itemsize
+    data, kind = least.tobytes(), bytes([text.run])
+    return [kind + data[at : at + width] for at in range(0, len(data), width)]
 
 
 def alike_pairs(texts: Sequence[str], near: float = NEAR) -> Iterator[tuple[int, int]]:
