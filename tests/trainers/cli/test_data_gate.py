@@ -20,6 +20,7 @@ def world(folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     edit(path, "stages", 0, "steps", value=6)
     (folder / "bad.jsonl").write_text(rows([*GOOD[:1], *RUBBISH], 8), encoding="utf-8")
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("RATCHET_HOME", str(folder / "home"))
     monkeypatch.setenv("COLUMNS", "80")
     return path
 
