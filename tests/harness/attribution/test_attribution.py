@@ -92,7 +92,7 @@ def test_they_are_captum_s(taught: tuple[Any, Any, Any]) -> None:
     tokenizer, _, model = taught
     for question in questions(4, 4):
         asked = asked_of(tokenizer, question, "yes")
-        found = integrated_gradients(model, asked, power=1)
+        found = integrated_gradients(model, asked, adapted=False)
         theirs = captum.IntegratedGradients(
             lambda inputs, asked=asked: answer_logprob(model, inputs, asked)
         ).attribute(
