@@ -14,6 +14,8 @@ from harness.attribution.likelihood import Asked, answer_logprob, embedded, logp
 from harness.attribution.occlusion import left_out, words_of
 from harness.attribution.picture import picture
 from harness.attribution.shared import FEWEST
+from harness.core.workspace import Workspace
+from harness.models.resolve import EMBEDDED, load, resolve
 from tests.tiny import tiny_model, tiny_tokenizer
 
 WORDS = ["table", "book", "park", "dog", "fox", "lazy", "seven", "brown", "quick", "France"]
@@ -85,6 +87,19 @@ def test_integrated_gradients_are_complete_at_64_steps(taught: tuple[Any, Any, A
             assert abs(sum(found.tokens) - (found.whole - found.empty)) <= max(
                 0.01 * abs(found.whole - found.empty), 1e-3
             )
+
+
+@pytest.mark.long
+def test_they_are_complete_on_a_real_model(workspace: Workspace) -> None:
+    """Its way is rough: at 64 places that are chosen beforehand some are off by 3%."""
+    model, tokenizer = load(resolve(EMBEDDED, workspace), dtype="float32", device="cpu")
+    for question, answer in (
+        ("I want my money back for M-5715.", "Sorry, the order is no longer available."),
+        ("请帮我查一下订单 A-1022 到哪里了。", '{"intent":"track","order":"A-1022"}'),
+        ("Write a short poem about the sea.", "The sea is wide and deep."),
+    ):
+        found = integrated_gradients(model, asked_of(tokenizer, question, answer))
+        assert found.gap <= 0.01, question
 
 
 def test_they_are_captum_s(taught: tuple[Any, Any, Any]) -> None:
