@@ -27,6 +27,7 @@ from harness.interop.importers.common import (
     read_json_lines,
     task_name,
 )
+from harness.interop.importers.work_dir import one_model
 
 Row = Mapping[str, Any]
 _SENDING = frozenset({"batch_size", "timeout", "retries", "retry_interval", "stream"})
@@ -40,12 +41,14 @@ def read_evalscope(path: Path, *, name: str | None = None) -> Imported:
     Raises UserError for a folder of several runs or models, and for an evaluation that didn't
     finish.
     """
-    place = _work_dir(path)
-    folder = _only(
-        [one for one in sorted((place / "reviews").iterdir()) if one.is_dir()],
-        place / "reviews",
-        "models were evaluated here",
-        "evaluate them into separate folders: --work-dir",
+    place, folder = one_model(
+        path,
+        "reviews",
+        tool="EvalScope",
+        nothing="EvalScope reviewed nothing here: there is no folder reviews/MODEL",
+        hint="name the folder with `reviews` and `reports` in it; a stopped evaluation goes on "
+        "with --use-cache",
+        apart="evaluate them into separate folders: --work-dir",
     )
     config, written = _config(place)
     tasks: list[ImportedTask] = []
@@ -80,31 +83,6 @@ def read_evalscope(path: Path, *, name: str | None = None) -> Imported:
         skipped=skipped,
         notes=tuple(notes),
     )
-
-
-def _work_dir(path: Path) -> Path:
-    """The folder that has `reviews`: the one named, or the only one of its folders that does."""
-    if not path.is_dir():
-        what = "this is a file" if path.exists() else "there is no such folder"
-        raise UserError(what, file=path, hint="name the folder that EvalScope wrote (--work-dir)")
-    if (path / "reviews").is_dir():
-        return path
-    found = [one for one in sorted(path.iterdir()) if (one / "reviews").is_dir()]
-    return _only(found, path, "runs of EvalScope are here", "name one of them")
-
-
-def _only(found: Sequence[Path], path: Path, what: str, hint: str) -> Path:
-    if not found:
-        raise UserError(
-            "EvalScope reviewed nothing here: there is no folder reviews/MODEL",
-            file=path,
-            hint="name the folder with `reviews` and `reports` in it; a stopped evaluation goes on "
-            "with --use-cache",
-        )
-    if len(found) > 1:
-        names = ", ".join(one.name for one in found)
-        raise UserError(f"{len(found)} {what}: {names}", file=path, hint=hint)
-    return found[0]
 
 
 def _config(place: Path) -> tuple[Row, float | None]:

@@ -22,6 +22,7 @@ from harness.interop.importers.common import (
     task_name,
 )
 from harness.interop.importers.series import mean_of, point_of
+from harness.interop.importers.work_dir import one_model
 
 Row = Mapping[str, Any]
 _RIGHT = ("correct", "is_correct", "cascade_correct")
@@ -36,12 +37,14 @@ def read_opencompass(path: Path, *, name: str | None = None) -> Imported:
 
     Raises UserError for a folder of several runs or models, and where no result has details.
     """
-    place = _work_dir(path)
-    folder = _only(
-        [one for one in sorted((place / "results").iterdir()) if one.is_dir()],
-        place / "results",
-        "models were evaluated here",
-        "evaluate them with separate --work-dir",
+    place, folder = one_model(
+        path,
+        "results",
+        tool="OpenCompass",
+        nothing="OpenCompass evaluated nothing here: there is no folder results/MODEL",
+        hint="name the folder with `predictions` and `results` in it; a stopped evaluation "
+        "goes on with --reuse",
+        apart="evaluate them with separate --work-dir",
     )
     tasks, skipped, notes = [], {}, []
     files = sorted(folder.glob("*.json"))
@@ -66,31 +69,6 @@ def read_opencompass(path: Path, *, name: str | None = None) -> Imported:
         skipped=skipped,
         notes=tuple(notes),
     )
-
-
-def _work_dir(path: Path) -> Path:
-    """The folder that has `results`: the one named, or the only one of its folders that does."""
-    if not path.is_dir():
-        what = "this is a file" if path.exists() else "there is no such folder"
-        raise UserError(what, file=path, hint="name the folder that OpenCompass wrote (--work-dir)")
-    if (path / "results").is_dir():
-        return path
-    found = [one for one in sorted(path.iterdir()) if (one / "results").is_dir()]
-    return _only(found, path, "runs of OpenCompass are here", "name one of them")
-
-
-def _only(found: Sequence[Path], path: Path, what: str, hint: str) -> Path:
-    if not found:
-        raise UserError(
-            "OpenCompass evaluated nothing here: there is no folder results/MODEL",
-            file=path,
-            hint="name the folder with `predictions` and `results` in it; a stopped evaluation "
-            "goes on with --reuse",
-        )
-    if len(found) > 1:
-        names = ", ".join(one.name for one in found)
-        raise UserError(f"{len(found)} {what}: {names}", file=path, hint=hint)
-    return found[0]
 
 
 def _results(file: Path) -> Row:
